@@ -1,0 +1,104 @@
+"""The requests that show what a method does: the ones that its choice depends on, varied."""
+
+import json
+import random
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request for the lab door; `client` is the address it seems to come from.
+
+    Requests of one `session` send back the cookies that its earlier answers set.
+    """
+
+    uri: str = "/"
+    client: str = ""
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Requests and how many go at a time; 1 sends them strictly one after the other."""
+
+    requests: tuple[Request, ...]
+    concurrency: int
+
+
+def plan(method: str, key: str, count: int, seed: int, concurrency: int = 0) -> Plan:
+    """`count` requests that make `method` show itself; the same for the same seed.
+
+    Methods that look at a request get many addresses, keys, prompts or sessions, one after the
+    other; methods that look at the load get answers of mixed duration, many at a time.
+    """
+    rng = random.Random(seed)
+    by_load = method in ("least_conn", "least_time", "random_two")
+    make = _maker(method, key, rng)
+    requests = tuple(make(number) for number in range(count))
+    return Plan(requests, concurrency or (20 if by_load else 1))
+
+
+def _maker(method: str, key: str, rng: random.Random) -> Callable[[int], Request]:
+    makers: dict[str, Callable[[int], Request]] = {
+        "ip_hash": lambda _: Request(client=address(rng)),
+        "sticky": lambda number: _visit(number, rng),
+        "prompt_prefix": lambda _: _prompt(rng),
+        "least_conn": lambda _: _lasting(rng),
+        "least_time": lambda _: _lasting(rng),
+        "random_two": lambda _: _lasting(rng),
+    }
+    if method in makers:
+        return makers[method]
+    return lambda number: keyed(key, number, rng)
+
+
+def keyed(key: str, number: int, rng: random.Random) -> Request:
+    """A request in which every variable of a hash key has a value of its own."""
+    value = f"{rng.getrandbits(32):08x}"
+    request = Request(uri=f"/page/{number}-{value}", client=address(rng))
+    headers: dict[str, str] = {}
+    for name in re.findall(r"\$\{?(\w+)", key):
+        if name.startswith("arg_"):
+            mark = "&" if "?" in request.uri else "?"
+            request = replace(request, uri=f"{request.uri}{mark}{name[4:]}={value}")
+        elif name.startswith("http_"):
+            headers[name[5:].replace("_", "-")] = value
+        elif name.startswith("cookie_"):
+            others = f"{headers['Cookie']}; " if "Cookie" in headers else ""
+            headers["Cookie"] = f"{others}{name[7:]}={value}"
+        elif name == "request_body":
+            request = replace(request, method="POST", uri="/completions", body=value.encode())
+            headers["Content-Type"] = "text/plain"
+    return replace(request, headers=headers)
+
+
+def address(rng: random.Random) -> str:
+    """A client address; one in five is IPv6."""
+    if rng.random() < 0.2:
+        return str(IPv6Address(0x2001_0DB8 << 96 | rng.getrandbits(96)))
+    return str(IPv4Address(rng.randrange(0x0100_0000, 0xDF00_0000)))
+
+
+def _visit(number: int, rng: random.Random) -> Request:
+    """A request of one of many visitors, who come back with the cookie that they were given."""
+    visitor = number if number < 20 else rng.randrange(60)
+    return Request(uri=f"/visit/{number}", session=f"visitor-{visitor}")
+
+
+def _prompt(rng: random.Random) -> Request:
+    """A chat whose first 200 characters are one of 40 system prompts."""
+    system = f"You are assistant number {rng.randrange(40)}. ".ljust(220, "x")
+    body = json.dumps({"message": f"{system} question {rng.getrandbits(32)}"}).encode()
+    return Request("/chat", method="POST", headers={"Content-Type": "application/json"}, body=body)
+
+
+def _lasting(rng: random.Random) -> Request:
+    """A request whose answer takes 5 ms to 0.4 s, most of them short."""
+    seconds = min(0.4, 0.005 + rng.expovariate(1 / 0.06))
+    return Request(headers={"X-Lab-Duration": f"{seconds:.3f}"})

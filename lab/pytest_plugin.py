@@ -1,0 +1,1 @@
+"""A `lab` fixture for acceptance tests."""

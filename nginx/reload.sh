@@ -1,0 +1,36 @@
+#!/bin/sh
+# Test the configuration, reload it, and return when only new workers take requests.
+# Prints how many old workers still finish an answer. Runs inside the nginx container.
+set -eu
+
+conf=/etc/nginx/lab/nginx.conf
+limit=${1:-100}    # of 50 ms each
+
+# A worker that takes requests has this title; one that only finishes has more words in it.
+taking() { grep -lzx '[n]ginx: worker process' /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3 || true; }
+
+both() { for pid in $1; do case " $2 " in *" $pid "*) printf '%s ' "$pid" ;; esac; done; }
+
+finishing() { grep -lzx '[n]ginx: worker process is shutting down' /proc/[0-9]*/cmdline 2>/dev/null | wc -l || true; }
+
+nginx -q -t -e stderr -c "$conf"
+old=$(taking | tr '\n' ' ')
+kill -HUP 1
+
+tries=0
+while now=$(taking | tr '\n' ' '); [ -z "$now" ] || [ -n "$(both "$old" "$now")" ]; do
+  tries=$((tries + 1))
+  if [ "$tries" -gt "$limit" ]; then
+    echo "the old workers still serve after $((limit / 20)) s: nginx kept its old configuration" >&2
+    exit 1
+  fi
+  sleep 0.05
+done
+
+# An idle connection may bring one more request to an old worker for keepalive_min_timeout.
+tries=0
+while left=$(finishing); [ "$left" -gt 0 ] && [ "$tries" -lt 8 ]; do
+  tries=$((tries + 1))
+  sleep 0.05
+done
+echo "$left"
