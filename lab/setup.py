@@ -293,7 +293,13 @@ def images() -> str:
 
 def source_files() -> Iterator[Path]:
     """Every file that the images are made from."""
-    for folder in ("nginx/Dockerfile", "nginx/stand-in", "backends", "lab/load"):
+    for folder in (
+        "nginx/Dockerfile",
+        "nginx/features.sh",
+        "nginx/stand-in",
+        "backends",
+        "lab/load",
+    ):
         place = ROOT / folder
         found = [place] if place.is_file() else sorted(place.rglob("*"))
         yield from (file for file in found if file.is_file() and "__pycache__" not in file.parts)

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Ask this nginx, once, when its image is built, what differs between versions and builds;
+# nginx.conf includes the answers.
+set -eu
+
+mkdir -p /etc/nginx/features
+try=/tmp/try.conf
+
+accepts() {
+  printf 'pid /tmp/try.pid; events {} http { server { listen 8999; %s } }' "$1" > "$try"
+  nginx -q -t -e stderr -c "$try" 2> /dev/null
+}
+
+# Idle connections of clients outlive a reload long enough to close cleanly (1.27.4).
+if accepts 'keepalive_min_timeout 300ms;'; then
+  echo 'keepalive_min_timeout 300ms;' > /etc/nginx/features/http.conf
+fi
+
+if accepts 'location / { stub_status; }'; then
+  echo 'stub_status;'
+else
+  # shellcheck disable=SC2016  # nginx's variables
+  echo 'return 200 "nginx $nginx_version, worker $pid";'
+fi > /etc/nginx/features/status.conf
+
+rm -f "$try" /tmp/try.pid
