@@ -1,38 +1,71 @@
 """What nginx must do with each request, before it does it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from lab.errors import UsageError
+from lab.oracle.balancer import Balancer
+from lab.oracle.base import Arrival, Group, Method, Pick, Request, group_of
+from lab.oracle.hash import Hash
+from lab.oracle.hash_consistent import HashConsistent
+from lab.oracle.ip_hash import IpHash
+from lab.oracle.least_conn import LeastConn
+from lab.oracle.least_time import LeastTime
+from lab.oracle.random import Random
+from lab.oracle.random_two import RandomTwo
+from lab.oracle.round_robin import RoundRobin
+from lab.upstream import Upstream
+
+__all__ = ["ORACLES", "Arrival", "Balancer", "Pick", "balancer", "predict"]
+
+ORACLES: dict[str, Callable[[Group, str], Method]] = {
+    "round_robin": lambda group, _: RoundRobin(group),
+    "least_conn": lambda group, _: LeastConn(group),
+    "ip_hash": lambda group, _: IpHash(group),
+    "hash": lambda group, _: Hash(group),
+    "hash_consistent": lambda group, _: HashConsistent(group),
+    "random": lambda group, _: Random(group),
+    "random_two": lambda group, _: RandomTwo(group),
+    "least_time": LeastTime,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One request on its way to an upstream.
+def balancer(
+    upstream: Upstream, addresses: Mapping[str, tuple[str, ...]] | None = None
+) -> Balancer:
+    """An upstream as one fresh nginx worker, or all workers with a `zone`, would balance it.
 
-    `key` is the value of the hash key; `sticky` the value of the first non-empty sticky lookup
-    variable; `t` the second at which nginx picks; `duration` how long the chosen server is busy
-    with it (seconds, None: done before the next arrival); `fail` says how a server answers if
-    this request tries it: refused, error, timeout, invalid_header, or http_500 and the like.
-    `took` is how long such a failed attempt lasts, in seconds, by server.
+    `addresses` holds what a server's name resolves to, in the resolver's order; a name that is
+    not in it is one address. Unknown methods and empty upstreams are a LabError.
     """
-
-    key: bytes = b""
-    client_ip: str = "127.0.0.1"
-    sticky: str = ""
-    method: str = "GET"
-    t: float = 0.0
-    duration: float | None = None
-    fail: Mapping[str, str] = field(default_factory=dict)
-    took: Mapping[str, float] = field(default_factory=dict)
+    if upstream.method not in ORACLES:
+        known = ", ".join(ORACLES)
+        raise UsageError(f'unknown method "{upstream.method}"', f"one of {known}")
+    group = group_of(upstream, addresses or {})
+    return Balancer(upstream, group, ORACLES[upstream.method](group, upstream.measure))
 
 
-@dataclass(frozen=True, slots=True)
-class Pick:
-    """The server that answers (None: no live upstreams), and every server tried, in order.
+def predict(
+    upstream: Upstream,
+    arrivals: Iterable[Arrival],
+    addresses: Mapping[str, tuple[str, ...]] | None = None,
+) -> Iterator[Pick]:
+    """Yield a Pick per arrival, in order, as soon as it is known; arrivals come in time order.
 
-    `candidates` is empty where nginx decides exactly; else each server that nginx may pick on
-    the first attempt, with its probability where that is known (None where it is not).
+    Exact for all methods but random and random_two, whose `server` is the most probable one
+    (the first on a tie) and whose `candidates` are the truth. Without a `zone` this is what one
+    worker does: each has its own state, and which one takes a request is the kernel's choice.
     """
-
-    server: str | None
-    attempts: tuple[str, ...]
-    candidates: Mapping[str, float | None] = field(default_factory=dict)
+    lab = balancer(upstream, addresses)
+    waiting: deque[Request] = deque()
+    for arrival in arrivals:
+        if not waiting and (pick := lab.quick(arrival)):
+            yield pick
+            continue
+        waiting.append(lab.arrive(arrival))
+        while waiting and (pick := waiting[0].pick):
+            waiting.popleft()
+            yield pick
+    lab.finish()
+    while waiting and (pick := waiting.popleft().pick):
+        yield pick

@@ -1,0 +1,145 @@
+"""One nginx worker's view of an upstream: requests come, attempts end, peers are freed."""
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+from lab.oracle import retry
+from lab.oracle.base import Arrival, Group, Method, Peer, Pick, Request, chosen, released
+from lab.oracle.least_time import LeastTime
+from lab.oracle.sticky import Sessions
+from lab.upstream import Upstream
+
+
+def milliseconds(seconds: float) -> int:
+    """A time as nginx's clock shows it: whole milliseconds, cut off."""
+    return int(seconds * 1000 + 0.001)
+
+
+class Balancer:
+    """An upstream at work: give it arrivals in the order of their times, it makes the picks.
+
+    What lasts is kept as events on a heap, so that requests overlap as they do in nginx. The
+    clock never runs back: an arrival before the last one's time counts as at that time.
+    """
+
+    def __init__(self, upstream: Upstream, group: Group, method: Method) -> None:
+        self.group = group
+        self.method = method
+        self.rules = upstream.next_upstream
+        self.sessions = Sessions(upstream.sticky) if upstream.sticky else None
+        self.timed = method if isinstance(method, LeastTime) else None
+        self.budget = retry.budget(group, self.rules)
+        self.now = 0
+        self.events: list[tuple[int, int, Callable[[], None]]] = []
+        self.number = 0
+        self.peers = group.everyone
+        self.calm = True
+
+    def quick(self, arrival: Arrival) -> Pick | None:
+        """The pick for a request that nothing can disturb, without the bookkeeping."""
+        if self.sessions or arrival.fail or arrival.duration is not None:
+            return None
+        if not self.calm and not self._is_calm():
+            return None
+        return self.method.quick(arrival)
+
+    def arrive(self, arrival: Arrival) -> Request:
+        """Start a request; its `pick` is there once the attempts that take time have ended."""
+        self.advance(milliseconds(arrival.t))
+        self.calm = False
+        request = Request(arrival, self.group, self.budget, self.now, self.now)
+        self._go(request)
+        return request
+
+    def advance(self, now: int) -> None:
+        """Let everything happen that is due by `now`, in milliseconds."""
+        while self.events and self.events[0][0] <= now:
+            self.now, _, event = heappop(self.events)
+            event()
+        self.now = max(self.now, now)
+
+    def finish(self) -> None:
+        """Let everything happen that is still due."""
+        while self.events:
+            self.advance(self.events[0][0])
+
+    def _is_calm(self) -> bool:
+        self.calm = not self.events and all(peer.unscathed for peer in self.peers)
+        return self.calm
+
+    def _later(self, delay: int, event: Callable[[], None]) -> None:
+        if not delay:
+            event()
+            return
+        self.number += 1
+        heappush(self.events, (self.now + delay, self.number, event))
+
+    def _go(self, request: Request) -> None:
+        while self._attempt(request):
+            pass
+
+    def _attempt(self, request: Request) -> bool:
+        """Send a request to the next server; true where that one fails at once."""
+        request.now = self.now
+        if self.sessions:
+            request.hint = self.sessions.hint(request)
+        peer = self.method.get(request)
+        if peer is None:
+            self._close(request, None)
+            return False
+        chosen(peer, request)
+        if self.timed:
+            self.timed.begun(request, peer)
+        fail = request.arrival.fail.get(peer.name, "")
+        if not fail or retry.passed_on(retry.checked(fail, peer.name), request, self.rules):
+            self._answer(request, peer, fail)
+            return False
+        took = milliseconds(request.arrival.took.get(peer.name, 0.0))
+        if not took:
+            return self._failed(request, peer, fail, 0)
+        self._later(took, lambda: self._resume(request, peer, fail, took))
+        return False
+
+    def _resume(self, request: Request, peer: Peer, fail: str, took: int) -> None:
+        if self._failed(request, peer, fail, took):
+            self._go(request)
+
+    def _failed(self, request: Request, peer: Peer, fail: str, took: int) -> bool:
+        """End a failed attempt; true where nginx goes on to another server."""
+        request.now = self.now
+        if self.timed:
+            self.timed.ended(request, peer, None, took)
+        released(peer, request, failed=fail not in retry.HARMLESS)
+        if retry.goes_on(fail, request, self.rules):
+            return True
+        self._close(request, peer.name)
+        return False
+
+    def _answer(self, request: Request, peer: Peer, fail: str) -> None:
+        """Pass a server's answer on; it holds the server for as long as it lasts."""
+        arrival = request.arrival
+        lasts = arrival.took.get(peer.name, 0.0) if fail else arrival.duration or 0.0
+        response = milliseconds(lasts)
+        header = response if arrival.header is None else min(milliseconds(arrival.header), response)
+        self._close(request, peer.name)
+        if self.timed or (self.sessions and self.sessions.at_header):
+            self._later(header, lambda: self._header(request, peer, header))
+        self._later(response, lambda: self._release(request, peer, header, response))
+
+    def _header(self, request: Request, peer: Peer, header: int) -> None:
+        request.now = self.now
+        if self.timed:
+            self.timed.answered(request, peer, header)
+        if self.sessions and self.sessions.at_header:
+            self.sessions.learn(request, peer)
+
+    def _release(self, request: Request, peer: Peer, header: int, response: int) -> None:
+        request.now = self.now
+        if self.timed:
+            self.timed.ended(request, peer, header, response)
+        if self.sessions and not self.sessions.at_header:
+            self.sessions.learn(request, peer)
+        released(peer, request, failed=False)
+
+    def _close(self, request: Request, server: str | None) -> None:
+        request.pick = Pick(server, tuple(request.attempts), request.candidates)

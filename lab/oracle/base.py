@@ -1,0 +1,311 @@
+"""What all methods share: the request, the peers and their state, one turn of round robin.
+
+Peers, groups and eligibility follow nginx's ngx_http_upstream_round_robin.c: integers only, the
+clock in whole seconds where nginx compares it, in milliseconds where it measures.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Protocol
+
+from lab.errors import LabError
+from lab.upstream import Server, Upstream
+
+MISSES = 20  # nginx leaves a hash or a draw for round robin at the next miss
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One request on its way to an upstream.
+
+    `key` is the value of the hash key; `sticky` the value of the first non-empty sticky lookup
+    variable; `t` the second at which nginx picks; `duration` how long the chosen server is busy
+    with it (seconds, None: done before the next arrival); `fail` says how a server answers if
+    this request tries it: refused, connect_timeout, error, timeout, invalid_header, or http_500
+    and the like. `took` is how long such a failed attempt lasts, in seconds, by server.
+    `header` is the time to the response header in seconds (None: as long as `duration`), for
+    least_time; `learnt` the value of the first non-empty `create` variable of `sticky learn`.
+    """
+
+    key: bytes = b""
+    client_ip: str = "127.0.0.1"
+    sticky: str = ""
+    method: str = "GET"
+    t: float = 0.0
+    duration: float | None = None
+    fail: Mapping[str, str] = field(default_factory=dict)
+    took: Mapping[str, float] = field(default_factory=dict)
+    header: float | None = None
+    learnt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """The server that answers (None: no live upstreams), and every server tried, in order.
+
+    Where every try failed, `server` is the last one tried. `candidates` is empty where nginx
+    decides exactly; else each server that nginx may pick on the first attempt, with its
+    probability where that is known (None where it is not).
+    """
+
+    server: str | None
+    attempts: tuple[str, ...]
+    candidates: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """One address of a `server` line, and what nginx remembers of it.
+
+    `out` is down or draining; `checked` and `accessed` are whole seconds; `alone` is the Pick
+    of a request that this peer serves at once.
+    """
+
+    server: Server
+    sid: str
+    name: str = field(init=False)
+    weight: int = field(init=False)
+    max_fails: int = field(init=False)
+    fail_timeout: int = field(init=False)
+    max_conns: int = field(init=False)
+    out: bool = field(init=False)
+    alone: Pick = field(init=False)
+    current: int = 0
+    effective: int = field(init=False)
+    conns: int = 0
+    fails: int = 0
+    accessed: int = 0
+    checked: int = 0
+
+    def __post_init__(self) -> None:
+        server = self.server
+        self.name, self.weight, self.effective = server.name, server.weight, server.weight
+        self.max_fails, self.fail_timeout = server.max_fails, server.fail_timeout
+        self.max_conns = server.max_conns
+        self.out = server.down or server.drain
+        self.alone = Pick(server.name, (server.name,))
+
+    @property
+    def unscathed(self) -> bool:
+        """Whether nothing of its past can change what nginx does next."""
+        return not self.fails and not self.conns and self.effective == self.weight
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """The primary servers, or the backups, in config order; down ones keep their slots.
+
+    `single` is one primary peer without any backup; `ends` are the running sums of the weights.
+    """
+
+    peers: tuple[Peer, ...]
+    backup: "Group | None" = None
+    single: bool = field(init=False)
+    live: list[Peer] = field(init=False)
+    ends: list[int] = field(init=False)
+    total_weight: int = field(init=False)
+    by_name: dict[str, list[Peer]] = field(init=False)
+    by_sid: dict[str, Peer] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.single = False
+        self.live = [peer for peer in self.peers if not peer.out]
+        self.ends = list(accumulate(peer.weight for peer in self.peers))
+        self.total_weight = self.ends[-1]
+        self.by_name, self.by_sid = {}, {}
+        for peer in self.peers:
+            self.by_name.setdefault(peer.name, []).append(peer)
+            self.by_sid.setdefault(peer.sid, peer)
+
+    @property
+    def everyone(self) -> tuple[Peer, ...]:
+        """The peers of this group and of its backups."""
+        return self.peers + (self.backup.peers if self.backup else ())
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A request while nginx looks for its server; times in milliseconds.
+
+    `tried` is nginx's bitmap, `tries` what is left of the budget. `misses`, `chain` and `round`
+    are the state of a hash, which a retry goes on from; `hint` is the id that sticky asks for.
+    """
+
+    arrival: Arrival
+    group: Group
+    tries: int
+    now: int
+    start: int
+    tried: set[Peer] = field(default_factory=set)
+    attempts: list[str] = field(default_factory=list)
+    candidates: Mapping[str, float | None] = field(default_factory=dict)
+    misses: int = 0
+    chain: int | None = None
+    round: int = 0
+    hint: str = ""
+    pick: Pick | None = None
+
+
+class Method(Protocol):
+    """One balancing method over one group of servers."""
+
+    def get(self, request: Request) -> Peer | None:
+        """The next server for a request, None for "no live upstreams"; moves the turns."""
+
+    def quick(self, arrival: Arrival) -> Pick | None:
+        """What get would lead to while every peer is unscathed; None: only get can tell."""
+
+
+def peers_of(server: Server, addresses: Mapping[str, tuple[str, ...]]) -> list[Peer]:
+    """One peer per address of a server; a name that is not in `addresses` is its own address."""
+    return [Peer(server, sid(server, it)) for it in addresses.get(server.name, (server.name,))]
+
+
+def sid(server: Server, address: str) -> str:
+    """The id of a server for `sticky`: its route, or the MD5 of its printable address."""
+    if server.route:
+        return server.route
+    with_port = address.startswith("unix:") or re.search(r":[0-9]+$", address)
+    printable = address if with_port else f"{address}:80"
+    return hashlib.md5(printable.encode(), usedforsecurity=False).hexdigest()
+
+
+def group_of(upstream: Upstream, addresses: Mapping[str, tuple[str, ...]]) -> Group:
+    """The primary group of an upstream, with its backups behind it."""
+    primary, backup = (
+        tuple(
+            peer
+            for server in upstream.servers
+            if server.backup is side
+            for peer in peers_of(server, addresses)
+        )
+        for side in (False, True)
+    )
+    if not primary:
+        where = f" in {upstream.file}:{upstream.line}" if upstream.file else ""
+        raise LabError(
+            f'no servers in upstream "{upstream.name}"{where}', "add a server that is no backup"
+        )
+    group = Group(primary, Group(backup) if backup else None)
+    group.single = len(primary) == 1 and not backup
+    return group
+
+
+def usable(peer: Peer, now: int) -> bool:
+    """Whether a peer is neither banned nor full at `now` (milliseconds)."""
+    if 0 < peer.max_fails <= peer.fails and now // 1000 - peer.checked <= peer.fail_timeout:
+        return False
+    return not peer.max_conns or peer.conns < peer.max_conns
+
+
+def eligible(peer: Peer, request: Request) -> bool:
+    """Whether a request may go to a peer: not down, not tried, not banned, not full."""
+    return not peer.out and peer not in request.tried and usable(peer, request.now)
+
+
+def eligible_of(peers: Iterable[Peer], request: Request) -> list[Peer]:
+    """The peers that a request may go to, in their order."""
+    return [peer for peer in peers if eligible(peer, request)]
+
+
+def bound(request: Request) -> Peer | None:
+    """The peer of the current group that sticky asks for, if it can take the request.
+
+    A draining server still takes the requests that are bound to it, even if also marked down.
+    """
+    peer = request.group.by_sid.get(request.hint) if request.hint else None
+    if peer is None or peer in request.tried or (peer.out and not peer.server.drain):
+        return None
+    return peer if usable(peer, request.now) else None
+
+
+def credit(peer: Peer) -> int:
+    """Raise a peer's score for one turn, let it regain one of lost weight; the weight used."""
+    weight = peer.effective
+    peer.current += weight
+    if weight < peer.weight:
+        peer.effective = weight + 1
+    return weight
+
+
+def turn(peers: Iterable[Peer], charged: Peer | None = None) -> Peer | None:
+    """One turn of smooth weighted round robin over peers: the highest score, the first on a tie.
+
+    The winner pays the sum of the weights; with `charged`, that peer wins and pays instead.
+    """
+    best: Peer | None = None
+    score = total = 0
+    for peer in peers:
+        weight = peer.effective
+        total += weight
+        peer.current = current = peer.current + weight
+        if weight < peer.weight:
+            peer.effective = weight + 1
+        if best is None or current > score:
+            best, score = peer, current
+    best = charged or best
+    if best is not None:
+        best.current -= total
+    return best
+
+
+def least(loads: Mapping[Peer, int]) -> list[Peer]:
+    """The peers with the smallest load per weight, compared exactly, in their order."""
+    tied: list[Peer] = []
+    for peer, load in loads.items():
+        if tied:
+            mine, best = load * tied[0].weight, loads[tied[0]] * peer.weight
+            if mine > best:
+                continue
+            if mine < best:
+                tied = []
+        tied.append(peer)
+    return tied
+
+
+def offer(request: Request, candidates: Mapping[str, float | None]) -> None:
+    """Note which servers nginx may pick on the first attempt, where there are several."""
+    if not request.attempts and len(candidates) > 1:
+        request.candidates = candidates
+
+
+def to_backups(request: Request) -> bool:
+    """Send a request on to the backup group, everything untried; false where there is none."""
+    if request.group.backup is None:
+        return False
+    request.group = request.group.backup
+    request.tried.clear()
+    return True
+
+
+def chosen(peer: Peer, request: Request) -> None:
+    """What nginx notes when a peer is chosen: a banned peer whose time is up is banned anew."""
+    second = request.now // 1000
+    if not request.group.single and second - peer.checked > peer.fail_timeout:
+        peer.checked = second
+    peer.conns += 1
+    request.tried.add(peer)
+    request.attempts.append(peer.name)
+
+
+def released(peer: Peer, request: Request, *, failed: bool) -> None:
+    """What nginx notes when an attempt ends, at `request.now`.
+
+    A lone server is never blamed and never retried.
+    """
+    peer.conns -= 1
+    if request.group.single:
+        peer.fails = request.tries = 0
+        return
+    request.tries = max(0, request.tries - 1)
+    if not failed:
+        if peer.accessed < peer.checked:
+            peer.fails = 0
+        return
+    peer.fails += 1
+    peer.accessed = peer.checked = request.now // 1000
+    if peer.max_fails:
+        peer.effective = max(0, peer.effective - peer.weight // peer.max_fails)

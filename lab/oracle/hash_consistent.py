@@ -1,0 +1,95 @@
+"""A ring of CRC32 points decides (ketama): losing a server moves only its own keys."""
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from zlib import crc32
+
+from lab.oracle import round_robin
+from lab.oracle.base import (
+    MISSES,
+    Arrival,
+    Group,
+    Peer,
+    Pick,
+    Request,
+    bound,
+    eligible_of,
+    turn,
+)
+
+POINTS = 160  # per weight
+
+
+def base_of(name: str) -> int:
+    """The CRC32 that the points of a server start from: its host, a NUL, its port as written.
+
+    The name is the text of the `server` line: `10.0.0.1` and `10.0.0.1:80` differ.
+    """
+    if name[:5].lower() == "unix:":
+        return crc32(name[5:].encode() + b"\0")
+    match = re.fullmatch(r"(?s)(.*):([0-9]*)", name)
+    host, port = match.groups() if match else (name, "")
+    return crc32(host.encode() + b"\0" + port.encode())
+
+
+def points_of(name: str, number: int) -> list[int]:
+    """The points of a server: each hashes the one before it, as four little-endian bytes."""
+    base, point, points = base_of(name), 0, []
+    for _ in range(number):
+        point = crc32(point.to_bytes(4, "little"), base)
+        points.append(point)
+    return points
+
+
+def ring_of(peers: Sequence[Peer]) -> dict[int, str]:
+    """All points, ascending, with their server's text; of equal points the first declared stays.
+
+    So servers of the same text share one set of points, as long as the heaviest's.
+    """
+    ring: dict[int, str] = {}
+    for peer in reversed(peers):
+        ring.update(dict.fromkeys(points_of(peer.name, POINTS * peer.weight), peer.name))
+    return {point: ring[point] for point in sorted(ring)}
+
+
+class HashConsistent:
+    """The first point at or after the key's CRC32 names the server."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.alike = round_robin.RoundRobin(group)
+        ring = ring_of(group.peers)
+        self.points = list(ring)
+        self.names = list(ring.values())
+        live = {
+            name: [peer for peer in peers if not peer.out] for name, peers in group.by_name.items()
+        }
+        self.live = [live[name] for name in self.names]
+
+    def get(self, request: Request) -> Peer | None:
+        """The server of the next point that has an eligible peer; a point without is a miss."""
+        key = request.arrival.key
+        if request.misses > MISSES or request.group.single or not key:
+            return round_robin.get(request)
+        if request.chain is None:
+            request.chain = bisect_left(self.points, crc32(key))
+        if wanted := bound(request):
+            return wanted
+        while request.misses <= MISSES:
+            name = self.names[request.chain % len(self.names)]
+            if peer := turn(eligible_of(request.group.by_name.get(name, ()), request)):
+                return peer
+            request.chain += 1
+            request.misses += 1
+        return round_robin.get(request)
+
+    def quick(self, arrival: Arrival) -> Pick | None:
+        """The server of the first point, unless it is down."""
+        if self.group.single or not arrival.key:
+            return self.alike.quick(arrival)
+        peers = self.live[bisect_left(self.points, crc32(arrival.key)) % len(self.points)]
+        if len(peers) == 1:
+            return peers[0].alone
+        best = turn(peers)
+        return best.alone if best else None

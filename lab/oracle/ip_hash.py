@@ -1,0 +1,72 @@
+"""The client's address decides: three octets of IPv4, all sixteen of IPv6."""
+
+from bisect import bisect_right
+from functools import lru_cache
+from ipaddress import IPv4Address, ip_address
+
+from lab.errors import UsageError
+from lab.oracle import round_robin
+from lab.oracle.base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible
+
+SEED, FACTOR, MODULUS = 89, 113, 6271
+
+
+@lru_cache(maxsize=65536)
+def octets(client_ip: str) -> bytes:
+    """The bytes of a client's address that count; three zeros for a unix socket."""
+    if client_ip.startswith("unix:"):
+        return bytes(3)
+    try:
+        address = ip_address(client_ip)
+    except ValueError:
+        raise UsageError(
+            f'client_ip "{client_ip}" is no address', "give an IPv4 or IPv6 address"
+        ) from None
+    return address.packed[:3] if isinstance(address, IPv4Address) else address.packed
+
+
+def step(chain: int, address: bytes) -> int:
+    """The next value of a client's chain, which starts at SEED."""
+    for octet in address:
+        chain = (chain * FACTOR + octet) % MODULUS
+    return chain
+
+
+@lru_cache(maxsize=65536)
+def first(client_ip: str) -> int:
+    """Where the chain of a client begins."""
+    return step(SEED, octets(client_ip))
+
+
+class IpHash:
+    """A chain of numbers from the address, each falling into one server's share of weights."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.alike = round_robin.RoundRobin(group)
+
+    def get(self, request: Request) -> Peer | None:
+        """The server of the chain's next number; a server that cannot serve is a miss."""
+        group = request.group
+        if request.misses > MISSES or len(group.peers) < 2:
+            return round_robin.get(request)
+        if wanted := bound(request):
+            return wanted
+        address = octets(request.arrival.client_ip)
+        chain = SEED if request.chain is None else request.chain
+        while request.misses <= MISSES:
+            chain = step(chain, address)
+            peer = group.peers[bisect_right(group.ends, chain % group.total_weight)]
+            if eligible(peer, request):
+                request.chain = chain
+                return peer
+            request.misses += 1
+        return round_robin.get(request)
+
+    def quick(self, arrival: Arrival) -> Pick | None:
+        """The server of the first number, unless it is down."""
+        group = self.group
+        if len(group.peers) < 2:
+            return self.alike.quick(arrival)
+        peer = group.peers[bisect_right(group.ends, first(arrival.client_ip) % group.total_weight)]
+        return None if peer.out else peer.alone

@@ -1,0 +1,56 @@
+"""When nginx blames a server for an answer, and when it tries the next one."""
+
+from lab.errors import UsageError
+from lab.oracle.base import Group, Request
+from lab.upstream import NextUpstream
+
+# how a server can fail before it answers, and nginx's word for the reason
+TRANSPORT = {
+    "refused": "error",
+    "connect_timeout": "timeout",
+    "error": "error",
+    "timeout": "timeout",
+    "invalid_header": "invalid_header",
+}
+UNSENT = {"refused", "connect_timeout"}  # the request never reached the server
+STATUSES = {f"http_{code}" for code in (403, 404, 429, 500, 502, 503, 504)}
+HARMLESS = {"http_403", "http_404"}  # a reason to go on, not to blame
+ONCE = {"POST", "LOCK", "PATCH"}  # methods that are not repeated once they were sent
+
+
+def checked(fail: str, server: str) -> str:
+    """The way in which a server fails, if it is one that nginx knows."""
+    if fail in TRANSPORT or (fail.startswith("http_") and fail[5:].isdigit()):
+        return fail
+    known = ", ".join([*TRANSPORT, "http_500"])
+    raise UsageError(f'unknown failure "{fail}" of server "{server}"', f"one of {known} and so on")
+
+
+def allowed(fail: str, request: Request, rules: NextUpstream) -> bool:
+    """Whether proxy_next_upstream lists every reason that this failure needs, and time is left."""
+    reasons = {TRANSPORT.get(fail, fail)}
+    if fail not in UNSENT and request.arrival.method in ONCE:
+        reasons.add("non_idempotent")
+    out_of_time = rules.timeout and request.now - request.start >= rules.timeout * 1000
+    return reasons <= rules.conditions and not out_of_time
+
+
+def passed_on(fail: str, request: Request, rules: NextUpstream) -> bool:
+    """Whether the client gets this answer, so that to nginx the attempt is a success.
+
+    So it is with every status that is not listed, and with the last server's.
+    """
+    if fail in TRANSPORT:
+        return False
+    return fail not in STATUSES or request.tries <= 1 or not allowed(fail, request, rules)
+
+
+def goes_on(fail: str, request: Request, rules: NextUpstream) -> bool:
+    """Whether nginx tries another server after a failed attempt was released."""
+    return request.tries > 0 and allowed(fail, request, rules)
+
+
+def budget(group: Group, rules: NextUpstream) -> int:
+    """How many attempts a request has: servers that are not down, backups too, or the limit."""
+    number = sum(not peer.out for peer in group.everyone)
+    return min(number, rules.tries) if rules.tries else number

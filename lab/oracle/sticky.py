@@ -1,0 +1,46 @@
+"""Which server a request is bound to: by the id it carries, or by its session."""
+
+from collections.abc import Mapping
+
+from lab.oracle.base import Peer, Request
+from lab.upstream import Sticky
+
+TIMEOUT = 600_000  # milliseconds that a session lasts unused; nginx's default
+
+
+class Sessions:
+    """What `sticky` knows of its clients; `learn` alone has something to remember."""
+
+    def __init__(self, sticky: Sticky) -> None:
+        self.learns = sticky.kind == "learn"
+        self.at_header = self.learns and sticky.header
+        self.known: dict[str, tuple[str, int]] = {}
+
+    def hint(self, request: Request) -> str:
+        """The id of the server that a request is bound to, empty for none."""
+        wanted = request.arrival.sticky
+        return self._lookup(wanted, request.now) if self.learns else wanted
+
+    def learn(self, request: Request, peer: Peer) -> None:
+        """Note after an answer whose session it was: a new one, or a known one that moved."""
+        if not self.learns:
+            return
+        session = request.arrival.learnt
+        if not session and self._lookup(request.arrival.sticky, request.now):
+            session = request.arrival.sticky
+        if session:
+            self.known[session] = peer.sid, request.now
+
+    def _lookup(self, session: str, now: int) -> str:
+        sid, last = self.known.get(session, ("", 0))
+        return sid if now - last < TIMEOUT else ""
+
+
+def cookies(header: str) -> Mapping[str, str]:
+    """The cookies of a Cookie header by name; of equal names the first counts, as in nginx."""
+    found: dict[str, str] = {}
+    for part in header.split(";"):
+        name, equals, value = part.strip().partition("=")
+        if equals:
+            found.setdefault(name, value)
+    return found
