@@ -71,6 +71,18 @@ def _port(variable: str, default: int) -> int:
     return int(text)
 
 
+def running(lab: Lab) -> Lab:
+    """The lab with the ports that it runs on; `lab` itself if it is down."""
+    doors = [each for each in containers(lab) if service(each) == "nginx"]
+    ports = doors[0].attrs["NetworkSettings"]["Ports"] if doors else {}
+    found = {inner: int(outer[0]["HostPort"]) for inner, outer in ports.items() if outer}
+    return Lab(
+        lab.project,
+        found.get("8080/tcp", lab.port),
+        found.get("8081/tcp", lab.door_port),
+    )
+
+
 # --- Compose files ------------------------------------------------------------------------
 
 
@@ -146,29 +158,41 @@ def environment(lab: Lab, extra: Mapping[str, str] | None = None) -> dict[str, s
 
 
 def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -> None:
-    """Start the lab and return when everything in it is healthy.
+    """Start the lab, or change the one that runs, and return when everything in it is healthy.
 
     `settings` are further variables of compose.yaml (LAB_PROFILE, LAB_TIME_SCALE). A lab that
     cannot start is taken down again, unless it was running before.
     """
     if not 1 <= backends <= MOST_BACKENDS:
         raise UsageError(f"--backends {backends}", f"a number from 1 to {MOST_BACKENDS}")
-    running = bool(containers(lab))
-    if not running:
-        for port in (lab.port, lab.door_port):
-            refuse_taken(port)
+    was_running = bool(containers(lab))
+    if not was_running:
+        refuse_taken(lab.port)
+        refuse_taken(lab.door_port)
     write_override(lab, backends)
-    start = command(lab, "up", "-d", "--wait", "--wait-timeout", str(UP_SECONDS))
+    start = command(
+        lab, "up", "-d", "--wait", "--wait-timeout", str(UP_SECONDS), "--remove-orphans"
+    )
     try:
-        run([*start, "--remove-orphans"], env=environment(lab, settings), timeout=UP_SECONDS + 60)
+        run(start, env=environment(lab, settings), timeout=UP_SECONDS + 60)
     except CommandError as error:
         said = "\n".join(last_words(lab))
-        if not running:
+        if not was_running:
             down(lab)
         raise LabError(
             f'lab "{lab.project}" did not come up healthy\n{error.message}\n{said}'.rstrip(),
-            "make setup, then make up" if "No such image" in error.stderr else "",
+            "make setup, then make up" if "image" in error.stderr else "lab status",
         ) from None
+
+
+def remove_surplus(lab: Lab, backends: int) -> None:
+    """Stop and remove the backends beyond that number; each finishes what it has."""
+    wanted = {f"backend-{number}" for number in range(1, backends + 1)}
+    surplus = [each for each in containers(lab) if service(each).startswith("backend-")]
+    for each in surplus:
+        if service(each) not in wanted:
+            each.stop(timeout=25)
+            each.remove(v=True)
 
 
 def refuse_taken(port: int) -> None:

@@ -60,7 +60,7 @@ def read(folder: Path) -> Evidence:
 
 
 def journal_lines(journal: bytes) -> Iterable[dict[str, object]]:
-    """The backends' lines that are JSON objects with a request id; others are not about requests."""
+    """The backends' lines that carry a request id; others are not about requests."""
     for line in journal.splitlines():
         try:
             entry = json.loads(line)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import compose, methods
+from lab import compose
 from lab.compose import Lab
-from lab.errors import LabError, UsageError
+from lab.errors import LabError
 from lab.shell import CommandError
 
 FOLDER = "/etc/nginx/lab"
@@ -24,24 +24,12 @@ class Switch:
     finishing: int
 
 
-def use(lab: Lab, choice: methods.Choice) -> Switch:
-    """Make nginx balance as chosen; return when only new workers take requests.
-
-    Raises LabError with nginx's own words when it refuses the configuration; the one that
-    serves stays, in nginx and in the file.
-    """
-    needs = methods.method(choice.method).needs
-    running = version(lab)
-    if running < needs:
-        raise UsageError(
-            f"{choice.method} needs nginx {_dotted(needs)} or newer; this is {_dotted(running)}",
-            "NGINX=mainline make up",
-        )
-    return switch(lab, methods.render(choice))
-
-
 def switch(lab: Lab, text: str) -> Switch:
-    """Let nginx serve `text` as its upstream.conf, or leave everything as it was."""
+    """Let nginx serve `text` as its upstream.conf; return when only new workers take requests.
+
+    Raises LabError with nginx's own words when it refuses; the configuration that serves then
+    stays, in nginx and in the file.
+    """
     _refuse_foreign(lab)
     file = lab.active / "upstream.conf"
     before = file.read_text() if file.exists() else None
@@ -102,10 +90,6 @@ def version(lab: Lab) -> tuple[int, ...]:
     if not found:
         raise LabError(f'nginx -v in lab "{lab.project}" said: {said.strip()}', "lab status")
     return tuple(int(part) for part in found.groups())
-
-
-def _dotted(numbers: tuple[int, ...]) -> str:
-    return ".".join(str(number) for number in numbers)
 
 
 def configuration(lab: Lab) -> str:

@@ -3,32 +3,26 @@
 import json
 import random
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
+from lab.request import Request
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request for the lab door; `client` is the address it seems to come from.
-
-    Requests of one `session` send back the cookies that its earlier answers set.
-    """
-
-    uri: str = "/"
-    client: str = ""
-    method: str = "GET"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    session: str = ""
+BY_LOAD = ("least_conn", "least_time", "random_two")
+BY_REQUEST = ("ip_hash", "hash", "hash_consistent", "prompt_prefix", "sticky")
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Requests and how many go at a time; 1 sends them strictly one after the other."""
+    """Requests and how many go at a time; 1 sends them strictly one after the other.
+
+    Requests of one session, named beside them, send back the cookies that its answers set.
+    """
 
     requests: tuple[Request, ...]
     concurrency: int
+    sessions: tuple[str, ...] = ()
 
 
 def plan(method: str, key: str, count: int, seed: int, concurrency: int = 0) -> Plan:
@@ -38,16 +32,20 @@ def plan(method: str, key: str, count: int, seed: int, concurrency: int = 0) -> 
     other; methods that look at the load get answers of mixed duration, many at a time.
     """
     rng = random.Random(seed)
-    by_load = method in ("least_conn", "least_time", "random_two")
     make = _maker(method, key, rng)
     requests = tuple(make(number) for number in range(count))
-    return Plan(requests, concurrency or (20 if by_load else 1))
+    sessions = tuple(_visitor(number, rng) for number in range(count)) if method == "sticky" else ()
+    return Plan(requests, concurrency or (20 if method in BY_LOAD else 1), sessions)
+
+
+def ab_is_blind(method: str) -> bool:
+    """Whether one ab run cannot show the method: one address, one key, answers of one length."""
+    return method in BY_LOAD + BY_REQUEST
 
 
 def _maker(method: str, key: str, rng: random.Random) -> Callable[[int], Request]:
     makers: dict[str, Callable[[int], Request]] = {
-        "ip_hash": lambda _: Request(client=address(rng)),
-        "sticky": lambda number: _visit(number, rng),
+        "ip_hash": lambda _: Request(client_ip=address(rng)),
         "prompt_prefix": lambda _: _prompt(rng),
         "least_conn": lambda _: _lasting(rng),
         "least_time": lambda _: _lasting(rng),
@@ -61,7 +59,7 @@ def _maker(method: str, key: str, rng: random.Random) -> Callable[[int], Request
 def keyed(key: str, number: int, rng: random.Random) -> Request:
     """A request in which every variable of a hash key has a value of its own."""
     value = f"{rng.getrandbits(32):08x}"
-    request = Request(uri=f"/page/{number}-{value}", client=address(rng))
+    request = Request(uri=f"/page/{number}-{value}", client_ip=address(rng))
     headers: dict[str, str] = {}
     for name in re.findall(r"\$\{?(\w+)", key):
         if name.startswith("arg_"):
@@ -85,20 +83,25 @@ def address(rng: random.Random) -> str:
     return str(IPv4Address(rng.randrange(0x0100_0000, 0xDF00_0000)))
 
 
-def _visit(number: int, rng: random.Random) -> Request:
-    """A request of one of many visitors, who come back with the cookie that they were given."""
-    visitor = number if number < 20 else rng.randrange(60)
-    return Request(uri=f"/visit/{number}", session=f"visitor-{visitor}")
+def _visitor(number: int, rng: random.Random) -> str:
+    """One of many visitors, who come back with the cookie that they were given."""
+    return f"visitor-{number if number < 20 else rng.randrange(60)}"
 
 
 def _prompt(rng: random.Random) -> Request:
     """A chat whose first 200 characters are one of 40 system prompts."""
     system = f"You are assistant number {rng.randrange(40)}. ".ljust(220, "x")
     body = json.dumps({"message": f"{system} question {rng.getrandbits(32)}"}).encode()
-    return Request("/chat", method="POST", headers={"Content-Type": "application/json"}, body=body)
+    return Request(
+        "/chat",
+        address(rng),
+        method="POST",
+        headers={"Content-Type": "application/json"},
+        body=body,
+    )
 
 
 def _lasting(rng: random.Random) -> Request:
     """A request whose answer takes 5 ms to 0.4 s, most of them short."""
     seconds = min(0.4, 0.005 + rng.expovariate(1 / 0.06))
-    return Request(headers={"X-Lab-Duration": f"{seconds:.3f}"})
+    return Request(client_ip=address(rng), headers={"X-Lab-Duration": f"{seconds:.3f}"})

@@ -150,7 +150,7 @@ def _listen(text: str, options: tuple[str, ...]) -> Listen:
 def _assigned(http: Directive) -> dict[str, tuple[str, ...]]:
     """The texts that each variable of the config may be given by set, map, geo, split_clients."""
     found: dict[str, list[str]] = {}
-    for directive in _everything(http):
+    for directive in everything(http):
         if directive.name == "set" and directive.block is None and len(directive.args) == 2:
             name, text = directive.args
             found.setdefault(name.lstrip("$").lower(), []).append(text)
@@ -160,10 +160,11 @@ def _assigned(http: Directive) -> dict[str, tuple[str, ...]]:
     return {name: tuple(dict.fromkeys(texts)) for name, texts in found.items()}
 
 
-def _everything(block: Directive) -> Iterator[Directive]:
+def everything(block: Directive) -> Iterator[Directive]:
+    """Every directive under a block, at any depth, in the order of the file."""
     for directive in block.block or ():
         yield directive
-        yield from _everything(directive)
+        yield from everything(directive)
 
 
 def _texts(text: str, values: Mapping[str, tuple[str, ...]], depth: int = 5) -> Iterator[str]:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import aiohttp
 from yarl import URL
@@ -13,8 +14,10 @@ from yarl import URL
 from lab import compose
 from lab.compose import Lab
 from lab.errors import LabError, UsageError
-from lab.plans import Request
 from lab.shell import run
+
+if TYPE_CHECKING:
+    from lab.request import Request
 
 INSIDE = "http://nginx:8081"  # the lab door, as the load container sees it
 ANSWER_SECONDS = 120
@@ -92,21 +95,24 @@ class Answer:
 
 def send(
     base_url: str,
-    requests: Sequence[Request],
+    requests: Sequence["Request"],
     concurrency: int = 1,
+    sessions: Sequence[str] = (),
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> list[Answer]:
     """Send every request once, `concurrency` at a time, and return the answers in their order.
 
     With a concurrency of 1 all go over one connection, each after the answer before it: nginx
-    then sees them in exactly this order.
+    then sees them in exactly this order. `sessions`, if given, names the session of each request.
     """
-    return asyncio.run(_send(base_url, requests, concurrency, on_progress))
+    named = sessions or [""] * len(requests)
+    return asyncio.run(_send(base_url, requests, named, concurrency, on_progress))
 
 
 async def _send(
     base_url: str,
-    requests: Sequence[Request],
+    requests: Sequence["Request"],
+    sessions: Sequence[str],
     concurrency: int,
     on_progress: Callable[[int], None],
 ) -> list[Answer]:
@@ -121,7 +127,7 @@ async def _send(
 
         async def work() -> None:
             for number, request in waiting:
-                jar = jars.setdefault(request.session, {}) if request.session else {}
+                jar = jars.setdefault(name, {}) if (name := sessions[number]) else {}
                 answers[number] = answer = await _one(session, request, jar)
                 jar.update(answer.cookies)
                 on_progress(number)
@@ -131,12 +137,10 @@ async def _send(
 
 
 async def _one(
-    session: aiohttp.ClientSession, request: Request, cookies: Mapping[str, str]
+    session: aiohttp.ClientSession, request: "Request", cookies: Mapping[str, str]
 ) -> Answer:
     """Send one request; whatever goes wrong is part of the answer."""
-    headers = dict(request.headers)
-    if request.client:
-        headers["X-Forwarded-For"] = request.client
+    headers = {**request.headers, "X-Forwarded-For": request.client_ip}
     if cookies:
         headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
     started = time.monotonic()

@@ -81,7 +81,8 @@ class Record:
 
     `error` is "" or the kind of failure: connect, timeout, reset, truncated, malformed,
     stream_error (the server said so within the stream), http_3xx, http_4xx, http_5xx, unsent
-    (more were open than the cap allows) or cut (the run's time was over). `detail` is what was said of it.
+    (more were open than the cap allows) or cut (the run's time was over). `detail` is what was
+    said of it. `truncated`: an answer began and its end ([DONE], for a stream) never came.
     """
 
     number: int

@@ -1,0 +1,378 @@
+"""The command `lab`: words in, one call of the lab, a table or JSON out."""
+
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lab import compose
+from lab.compose import Lab
+from lab.errors import LabError, UsageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=(
+        "A lab for nginx load balancing of LLM services: it predicts what nginx will do, runs real"
+        " traffic, and says PASS, FAIL or UNSURE.\n\nStart with: lab up; lab run round_robin."
+        "\n\nExit codes: 0 the claim holds, 1 it does not (or cannot be told), 2 wrong usage,"
+        " 3 the lab could not run."
+    ),
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print data for programs.")]
+MethodName = Annotated[str, typer.Argument(help="A method: `lab methods` lists them.")]
+Weights = Annotated[str, typer.Option(help="One weight a backend: 3,2,1.")]
+Key = Annotated[str, typer.Option(help="What hash and hash_consistent hash: '$arg_user'.")]
+Measure = Annotated[str, typer.Option(help="What least_time measures: header or last_byte.")]
+Parameters = Annotated[
+    list[str],
+    typer.Option(
+        "--server-params",
+        help="Server parameters, for all ('max_fails=3') or one ('backend-2: down'); repeatable.",
+    ),
+]
+NextUpstream = Annotated[
+    str, typer.Option(help="When to try the next server: 'error timeout http_500 non_idempotent'.")
+]
+Zone = Annotated[
+    bool, typer.Option(help="Workers share their turns; without it each counts alone.")
+]
+Keepalive = Annotated[bool, typer.Option(help="Keep connections to the backends open.")]
+
+
+def main() -> None:
+    """Run the command; a LabError becomes two lines and an exit code, never a traceback."""
+    try:
+        app()
+    except UsageError as error:
+        fail(error, 2)
+    except LabError as error:
+        fail(error, 3)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def fail(error: LabError, code: int) -> None:
+    """Say what went wrong on stderr and leave."""
+    typer.echo(str(error), err=True)
+    sys.exit(code)
+
+
+@app.callback()
+def options(
+    project: Annotated[str, typer.Option(envvar="LAB_PROJECT", help="Compose project.")] = "",
+    port: Annotated[str, typer.Option(envvar="LAB_PORT", help="Front door.")] = "",
+    door_port: Annotated[str, typer.Option(envvar="LAB_DOOR_PORT", help="Lab door.")] = "",
+) -> None:
+    """Two labs side by side differ in these three."""
+    for name, value in (("PROJECT", project), ("PORT", port), ("DOOR_PORT", door_port)):
+        if value:
+            os.environ[f"LAB_{name}"] = value
+
+
+def this_lab() -> Lab:
+    """The lab that options and environment name, with the ports it runs on if it does."""
+    return compose.running(compose.from_environment())
+
+
+def show(data: Any) -> None:
+    """Print data as JSON."""
+    typer.echo(json.dumps(data, indent=2, default=str))
+
+
+@contextmanager
+def progress(text: str, total: int | None = None) -> Iterator[Any]:
+    """A progress bar on stderr while something runs; nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(
+        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda *_: bar.advance(task)
+
+
+# --- the lab ------------------------------------------------------------------------------
+
+
+@app.command()
+def up(
+    backends: Annotated[int, typer.Option(help="How many, 1 to 32.")] = 3,
+    profile: Annotated[str, typer.Option(help="What the backends behave like.")] = "instant",
+    time_scale: Annotated[float, typer.Option(help="2 runs them twice as fast as life.")] = 1.0,
+) -> None:
+    """Bring the lab up; return when everything in it is healthy."""
+    from lab import experiment
+
+    lab = compose.from_environment()
+    with progress(f"starting {backends} backends and nginx"):
+        experiment.up(lab, backends, profile, time_scale)
+    typer.echo(f"up: {backends} backends behind {lab.front} (lab door {lab.door})")
+
+
+@app.command()
+def down() -> None:
+    """Take the lab down: no container, network or volume stays."""
+    lab = compose.from_environment()
+    with progress("taking the lab down"):
+        compose.down(lab)
+    typer.echo(f'down: nothing of "{lab.project}" is left')
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """What runs, where, and by which method."""
+    from lab import experiment, report
+
+    found = experiment.status(this_lab())
+    show(found) if as_json else typer.echo(report.status(found))
+
+
+@app.command()
+def methods(as_json: Json = False) -> None:
+    """The methods, each with its directive and when to use it."""
+    from lab import methods as known
+    from lab import report
+
+    found = known.methods()
+    if as_json:
+        show(
+            [
+                {
+                    "name": m.name,
+                    "directive": m.directive,
+                    "about": " ".join(m.about),
+                    "needs_nginx": ".".join(map(str, m.needs)) if any(m.needs) else None,
+                }
+                for m in found.values()
+            ]
+        )
+        return
+    typer.echo(report.methods(found.values()))
+
+
+@app.command()
+def use(
+    method: MethodName,
+    weights: Weights = "",
+    key: Key = "",
+    measure: Measure = "",
+    server_params: Parameters = [],  # noqa: B006 - typer copies it
+    next_upstream: NextUpstream = "",
+    zone: Zone = True,
+    keepalive: Keepalive = True,
+    as_json: Json = False,
+) -> None:
+    """Switch the method; return when only new workers answer. No request is lost by it."""
+    from lab import experiment
+
+    lab = this_lab()
+    choice = chosen(
+        lab, method, weights, key, measure, server_params, next_upstream, zone, keepalive
+    )
+    switch = experiment.use(lab, choice)
+    if as_json:
+        show({"method": method, "seconds": round(switch.seconds, 3), "finishing": switch.finishing})
+        return
+    left = f"; {switch.finishing} old workers finish their answers" if switch.finishing else ""
+    typer.echo(f"{method} serves after {switch.seconds:.2f} s{left}")
+
+
+def chosen(
+    lab: Lab,
+    method: str,
+    weights: str,
+    key: str,
+    measure: str,
+    server_params: list[str],
+    next_upstream: str,
+    zone: bool,
+    keepalive: bool,
+) -> Any:
+    """The words of `use` and `run` as a Choice for the backends that run."""
+    from lab import experiment
+    from lab import methods as known
+
+    return experiment.choose(
+        lab,
+        known.method(method).name,
+        weights=known.parse_weights(weights),
+        key=key,
+        measure=measure,
+        parameters=known.parse_parameters(server_params),
+        next_upstream=next_upstream,
+        zone=zone,
+        keepalive=keepalive,
+    )
+
+
+# --- traffic and counting -----------------------------------------------------------------
+
+
+@app.command()
+def ab(
+    path: Annotated[str, typer.Argument(help="What to ask for.")] = "/",
+    requests: Annotated[int, typer.Option("-n", help="How many requests.")] = 1000,
+    concurrency: Annotated[int, typer.Option("-c", help="How many at a time.")] = 10,
+    keepalive: Annotated[bool, typer.Option("-k", help="Keep connections open.")] = False,
+    post: Annotated[Path | None, typer.Option(help="A file to POST.")] = None,
+    content_type: Annotated[
+        str, typer.Option("--type", "-T", help="Its type.")
+    ] = "application/json",
+    header: Annotated[list[str], typer.Option("-H", help="A header; repeatable.")] = [],  # noqa: B006
+    both: Annotated[bool, typer.Option(help="POST /chat, then POST /completions.")] = False,
+    explain: Annotated[bool, typer.Option(help="Say what each figure means.")] = False,
+    as_json: Json = False,
+) -> None:
+    """ApacheBench from the load container through the lab door; its figures and the split."""
+    from lab import experiment, report, traffic
+
+    lab = this_lab()
+    call = traffic.Ab(
+        requests,
+        concurrency,
+        keepalive,
+        path,
+        traffic.body_of(post) if post else None,
+        content_type,
+        tuple(header),
+    )
+    calls = experiment.both_services(call) if both else [call]
+    found = []
+    for each in calls:
+        with progress(f"ab -n {each.requests} -c {each.concurrency} {each.path}"):
+            found.append(experiment.bench(lab, each))
+    show([one.as_dict() for one in found]) if as_json else typer.echo(
+        report.benches(found, explain)
+    )
+
+
+@app.command()
+def split(
+    file: Annotated[str, typer.Argument(help="A log; - or nothing: stdin, or the lab's own.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Count which server answered how often: the lab's log, the article's, any `to: ADDRESS`."""
+    from lab.split import count_file
+
+    if file or stdin_is_given():
+        counted = count_file(file or "-")
+    else:
+        from lab import experiment
+
+        counted = experiment.count_lab(this_lab())
+    show(counted.as_dict()) if as_json else typer.echo(str(counted))
+
+
+def stdin_is_given() -> bool:
+    """Whether somebody pipes or redirects a log in; a terminal or /dev/null is nobody."""
+    mode = os.fstat(sys.stdin.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+# --- verdicts -----------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    method: MethodName,
+    requests: Annotated[int, typer.Option("-n", help="How many requests.")] = 1000,
+    concurrency: Annotated[
+        int, typer.Option("-c", help="How many at a time; 0: as the method needs.")
+    ] = 0,
+    by_ab: Annotated[bool, typer.Option("--ab", help="With ab, whatever the method.")] = False,
+    seed: Annotated[int, typer.Option(help="The same seed sends the same requests.")] = 1,
+    weights: Weights = "",
+    key: Key = "",
+    measure: Measure = "",
+    server_params: Parameters = [],  # noqa: B006
+    next_upstream: NextUpstream = "",
+    zone: Zone = True,
+    keepalive: Keepalive = True,
+    as_json: Json = False,
+    junit: Annotated[Path | None, typer.Option(help="Write the verdict as JUnit XML.")] = None,
+) -> None:
+    """Switch, send the traffic that the method needs, count, predict, judge: one verdict."""
+    from lab import experiment, report
+
+    lab = this_lab()
+    choice = chosen(
+        lab, method, weights, key, measure, server_params, next_upstream, zone, keepalive
+    )
+    with progress(f"{requests} requests by {method}", requests) as advance:
+        outcome = experiment.run(lab, choice, requests, concurrency, by_ab, seed, advance)
+    conclude([outcome], as_json, junit, report)
+
+
+@app.command()
+def judge(folder: Path, as_json: Json = False, junit: Path | None = None) -> None:
+    """Recompute a run's verdict from its folder; needs no Docker."""
+    from lab import experiment, report
+
+    conclude([experiment.judge(folder)], as_json, junit, report)
+
+
+def conclude(outcomes: list[Any], as_json: bool, junit: Path | None, report: Any) -> None:
+    """Print verdicts, write JUnit, leave with 0 only where every claim holds."""
+    if junit:
+        report.write_junit([one.case() for one in outcomes], junit)
+    if as_json:
+        show([one.as_dict() for one in outcomes] if len(outcomes) > 1 else outcomes[0].as_dict())
+    else:
+        typer.echo("\n".join(str(one) for one in outcomes))
+    if not all(one.holds for one in outcomes):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    requests: Annotated[int, typer.Option("-n", help="Requests a method.")] = 1000,
+) -> None:
+    """Bring the lab up and show every method under ab, with its split and verdict."""
+    from lab import experiment, report
+
+    lab = compose.from_environment()
+    experiment.up(lab)
+    table = report.DemoTable()
+    outcomes = []
+    for outcome in experiment.demo(lab, requests):
+        typer.echo(table.row(outcome))
+        outcomes.append(outcome)
+    typer.echo(report.what_next(lab.front))
+    if any(one.verdict.word == "FAIL" for one in outcomes):
+        raise typer.Exit(1)
+
+
+# --- the article's clients ----------------------------------------------------------------
+
+
+@app.command()
+def chat(message: str, as_json: Json = False) -> None:
+    """One chat through the front door, as the article's client does it."""
+    from lab.clients import SyncClient
+
+    answer = SyncClient(this_lab().front).chat(message)
+    show(answer) if as_json else typer.echo(f"{answer['response']}  ({answer['server']})")
+
+
+@app.command()
+def complete(text: str, as_json: Json = False) -> None:
+    """One completion through the front door, as the article's client does it."""
+    from lab.clients import SyncClient
+
+    answer = SyncClient(this_lab().front).completions(text)
+    lines = [choice["text"] for choice in answer["completions"]]
+    show(answer) if as_json else typer.echo("\n".join([*lines, f"({answer['server']})"]))

@@ -1,0 +1,367 @@
+"""Where acting and computing meet: switch, send, collect, judge, keep the evidence."""
+
+import io
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lab import ab, compose, evidence, logs, methods, nginx, plans, traffic, upstream, verdict
+from lab.compose import Lab
+from lab.errors import UsageError
+from lab.evidence import Evidence
+from lab.shell import run as shell_run
+from lab.split import Count, Split, count, split
+from lab.verdict import Verdict
+
+JOURNAL_SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """One split counted three ways: nginx's log, the backends' own lines, the client."""
+
+    nginx: Split
+    backends: Split
+    client: int
+
+    @property
+    def agree(self) -> bool:
+        """Whether all three tell the same."""
+        return self.nginx == self.backends and self.nginx.total == self.client
+
+    def __str__(self) -> str:
+        if self.agree:
+            return f"nginx, backends and client all count {self.client:,}"
+        return f"nginx: {self.nginx}; backends: {self.backends}; client: {self.client:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to."""
+
+    folder: Path
+    method: str
+    traffic: str
+    split: Split
+    counts: Counts
+    verdict: Verdict
+
+    @property
+    def holds(self) -> bool:
+        """Whether the method did what was predicted and the three counts agree."""
+        return self.verdict.word == "PASS" and self.counts.agree
+
+    def __str__(self) -> str:
+        return f"{self.verdict}\n       {self.counts}\n       {self.folder}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, for JSON."""
+        return {
+            "verdict": self.verdict.word,
+            "method": self.method,
+            "traffic": self.traffic,
+            "split": dict(self.split.counts),
+            "why": self.verdict.why,
+            "counts_agree": self.counts.agree,
+            "counts": str(self.counts),
+            "folder": str(self.folder),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Traffic to send: its name, whether one after the other, how; what ab printed if it ran."""
+
+    name: str
+    sequential: bool
+    send: Callable[[], int]
+    printed: list[str] = field(default_factory=list)
+
+
+# --- the lab ------------------------------------------------------------------------------
+
+
+def up(lab: Lab, backends: int = 3, profile: str = "instant", time_scale: float = 1.0) -> None:
+    """Bring the lab up, or change the number of its backends without losing a request."""
+    names = tuple(f"backend-{number}" for number in range(1, backends + 1))
+    settings = {"LAB_PROFILE": profile, "LAB_TIME_SCALE": f"{time_scale:g}"}
+    if not compose.containers(lab):
+        _save(lab, methods.Choice("round_robin", names))
+        compose.up(lab, backends, settings)
+        return
+    choice = _refit(_saved(lab), names)
+    if len(compose.backend_containers(lab)) > backends:
+        use(lab, choice)
+        compose.remove_surplus(lab, backends)
+    compose.up(lab, backends, settings)
+    use(lab, choice)  # recreated containers have new addresses
+
+
+def _refit(choice: methods.Choice, names: tuple[str, ...]) -> methods.Choice:
+    """The same choice for other backends: new ones weigh 1, those that are gone are forgotten."""
+    old = choice.weights or (1,) * len(choice.backends)
+    weights = dict(zip(choice.backends, old, strict=True))
+    fitted = tuple(weights.get(name, 1) for name in names)
+    parameters = {who: what for who, what in choice.parameters.items() if who in ("", *names)}
+    return replace(choice, backends=names, weights=fitted, parameters=parameters)
+
+
+def _save(lab: Lab, choice: methods.Choice) -> None:
+    """Write a choice where nginx and the next `lab up` read it."""
+    lab.active.mkdir(parents=True, exist_ok=True)
+    (lab.active / "upstream.conf").write_text(methods.render(choice))
+    (lab.active / "choice.json").write_text(json.dumps(asdict(choice), indent=1) + "\n")
+
+
+def _saved(lab: Lab) -> methods.Choice:
+    """The choice that serves; round robin where none is known."""
+    try:
+        found = json.loads((lab.active / "choice.json").read_text())
+        found["backends"], found["weights"] = tuple(found["backends"]), tuple(found["weights"])
+        return methods.Choice(**found)
+    except (OSError, ValueError, TypeError, KeyError):
+        return methods.Choice("round_robin", ())
+
+
+def status(lab: Lab) -> dict[str, Any]:
+    """What runs: containers with their state and address, doors, method."""
+    found = compose.containers(lab)
+    return {
+        "project": lab.project,
+        "front": lab.front,
+        "door": lab.door,
+        "method": _saved(lab).method if found else None,
+        "nginx": dotted(nginx.version(lab)) if found else None,
+        "containers": [
+            {
+                "service": compose.service(each),
+                "state": compose.health(each),
+                "address": compose.address(each),
+            }
+            for each in found
+        ],
+    }
+
+
+def use(lab: Lab, choice: methods.Choice) -> nginx.Switch:
+    """Make nginx balance as chosen; return when only new workers take requests."""
+    needs = methods.method(choice.method).needs
+    running = nginx.version(lab) if any(needs) else needs
+    if running < needs:
+        raise UsageError(
+            f"{choice.method} needs nginx {dotted(needs)} or newer; this is {dotted(running)}",
+            "NGINX=mainline make up",
+        )
+    switch = nginx.switch(lab, methods.render(choice))
+    _save(lab, choice)
+    return switch
+
+
+def dotted(numbers: tuple[int, ...]) -> str:
+    """A version as people write it."""
+    return ".".join(str(number) for number in numbers)
+
+
+def choose(lab: Lab, method: str, **options: object) -> methods.Choice:
+    """The choice of a method for the backends that run now."""
+    names = tuple(compose.service(each) for each in compose.backend_containers(lab))
+    return methods.Choice(method, names, **options)  # type: ignore[arg-type]  # Choice checks its own words
+
+
+# --- traffic ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One ApacheBench call: its report, the split it made, and how blind it was."""
+
+    path: str
+    report: ab.AbReport
+    split: Split
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, for JSON."""
+        figures = ab.as_dict(self.report)
+        return {"path": self.path, "split": dict(self.split.counts), "note": self.note, **figures}
+
+
+def bench(lab: Lab, call: traffic.Ab) -> Bench:
+    """Run ab by the method that serves now and count its split from nginx's log."""
+    mark = nginx.log_size(lab)
+    found = ab.parse(traffic.ab(lab, call))
+    hits = logs.read(nginx.log_with(lab, mark, found.complete_requests).splitlines()).hits
+    method = _saved(lab).method
+    note = (
+        f"one ab run has one address and one key: {method} sends it to one server;"
+        f" see lab run {method}"
+        if method in plans.BY_REQUEST
+        else ""
+    )
+    return Bench(call.path, found, short(split(logs.named(hits, compose.addresses(lab)))), note)
+
+
+def both_services(call: traffic.Ab) -> list[traffic.Ab]:
+    """The article's two calls in one go: chat with JSON, completions with text."""
+    message = b'{"message": "Hello, this is a test message"}'
+    text = b"Hello, I am the assistant that the lab tests!"
+    return [
+        replace(call, path="/chat", body=message, content_type="application/json"),
+        replace(call, path="/completions", body=text, content_type="text/plain"),
+    ]
+
+
+def count_lab(lab: Lab) -> Count:
+    """Count the lab's own log, by backend."""
+    names = {address: name.rsplit(":", 1)[0] for address, name in compose.addresses(lab).items()}
+    return count(io.BytesIO(nginx.log_since(lab, 0))).named(names)
+
+
+def run(
+    lab: Lab,
+    choice: methods.Choice,
+    requests: int,
+    concurrency: int,
+    by_ab: bool,
+    seed: int,
+    on_progress: Callable[[int], None],
+) -> Outcome:
+    """One verdict, by ab or by the traffic that the method needs."""
+    if by_ab or not plans.ab_is_blind(choice.method):
+        at_once = min(concurrency or 10, requests)
+        return run_ab(lab, choice, traffic.Ab(requests, at_once))
+    key = choice.key or methods.method(choice.method).key
+    plan = plans.plan(choice.method, key, requests, seed, concurrency)
+    return run_plan(lab, choice, plan, on_progress)
+
+
+def run_ab(lab: Lab, choice: methods.Choice, call: traffic.Ab) -> Outcome:
+    """Switch, run ApacheBench, judge."""
+    printed: list[str] = []
+
+    def send() -> int:
+        printed.append(traffic.ab(lab, call))
+        return ab.parse(printed[0]).complete_requests
+
+    name = f"ab -n {call.requests} -c {call.concurrency}{' -k' if call.keepalive else ''}"
+    return _run(lab, choice, Load(name, call.concurrency == 1, send, printed))
+
+
+def run_plan(
+    lab: Lab,
+    choice: methods.Choice,
+    plan: plans.Plan,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> Outcome:
+    """Switch, send planned requests, judge."""
+    name = f"{len(plan.requests)} requests, {plan.concurrency} at a time"
+
+    def send() -> int:
+        answers = traffic.send(
+            lab.door, plan.requests, plan.concurrency, plan.sessions, on_progress
+        )
+        traffic.refuse_failures(answers)
+        return len(answers)
+
+    return _run(lab, choice, Load(name, plan.concurrency == 1, send))
+
+
+def _run(lab: Lab, choice: methods.Choice, load: Load) -> Outcome:
+    use(lab, choice)
+    mark = nginx.log_size(lab)
+    began = time.time()
+    sent = load.send()
+    access = nginx.log_with(lab, mark, sent)
+    found = Evidence(
+        method=choice.method,
+        traffic=load.name,
+        sequential=load.sequential,
+        sent=sent,
+        addresses=compose.addresses(lab),
+        claim=methods.render(choice),
+        configuration=nginx.configuration(lab),
+        access=access,
+        journal=journals(lab, began, access.count(b"\n")),
+        ab="".join(load.printed),
+    )
+    folder = fresh_folder(choice.method)
+    evidence.write(found, folder)
+    return judge(folder)
+
+
+def fresh_folder(name: str) -> Path:
+    """A folder under .lab/runs that no other run has."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    runs = compose.ROOT / ".lab/runs"
+    candidates = (runs / f"{stamp}-{name}{f'-{n}' if n else ''}" for n in range(1000))
+    return next(folder for folder in candidates if not folder.exists())
+
+
+def journals(lab: Lab, since: float, lines: int) -> bytes:
+    """The backends' own log lines since a moment, once they hold as many requests as nginx's.
+
+    The engine takes up what a container prints a moment after it was printed.
+    """
+    deadline = time.monotonic() + JOURNAL_SECONDS
+    while True:
+        text = b"".join(_journal(str(each.id), since) for each in compose.backend_containers(lab))
+        if text.count(b"\n") >= lines or time.monotonic() > deadline:
+            return text
+        time.sleep(0.1)  # the interval of a poll with a deadline
+
+
+def _journal(container: str, since: float) -> bytes:
+    words = ["docker", "logs", "--since", f"{since - 1:.3f}", container]
+    return shell_run(words).stdout.encode(errors="surrogateescape")
+
+
+# --- judging: computes only, from a run's folder ------------------------------------------
+
+
+def judge(folder: Path) -> Outcome:
+    """Recompute a run's outcome from its folder; needs no Docker."""
+    found = evidence.read(folder)
+    log = logs.read(found.access.splitlines(keepends=True))
+    hits = tuple(logs.named(log.hits, found.addresses))
+    claim = upstream.read(folder / evidence.TEXTS["claim"])
+    counts = _counts(found, log, hits)
+    said = verdict.judge(claim, hits, sequential=found.sequential, addresses=_resolved(found))
+    return Outcome(folder, found.method, found.traffic, short(split(hits)), counts, said)
+
+
+def _resolved(found: Evidence) -> Mapping[str, tuple[str, ...]]:
+    """The addresses behind each `server` text."""
+    return {name: (address,) for address, name in found.addresses.items()}
+
+
+def _counts(found: Evidence, log: logs.Log, hits: tuple[logs.Hit, ...]) -> Counts:
+    known = {hit.request_id for hit in log.hits}
+    own = Counter(
+        str(entry["backend"])
+        for entry in evidence.journal_lines(found.journal)
+        if entry["id"] in known
+    )
+    return Counts(short(split(hits)), Split.of(own), found.sent)
+
+
+def short(found: Split) -> Split:
+    """A split without the port that all its servers share: backend-1, not backend-1:8000."""
+    names = {server: server.rsplit(":", 1)[0] for server in found.counts}
+    ports = {server.rsplit(":", 1)[-1] for server in found.counts}
+    return found.named(names) if ports == {str(compose.BACKEND_PORT)} else found
+
+
+def demo(lab: Lab, requests: int) -> Iterator[Outcome]:
+    """Every method that this nginx has: under ab, and where that is blind, its own traffic."""
+    running = nginx.version(lab)
+    for name, method in methods.methods().items():
+        if running < method.needs:
+            continue
+        choice = choose(lab, name)
+        yield run_ab(lab, choice, traffic.Ab(requests))
+        if plans.ab_is_blind(name):
+            yield run_plan(lab, choice, plans.plan(name, method.key, 300, seed=1))

@@ -1,0 +1,128 @@
+"""Results for people and for CI: tables, JUnit."""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from lab.experiment import Bench, Outcome
+    from lab.methods import Method
+
+WIDTH = 110
+
+
+def text(table: Table) -> str:
+    """A table as plain text, as wide as it needs to be."""
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
+    console.print(table)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # it is a StringIO
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def table(*columns: str) -> Table:
+    """A table as the lab draws them all."""
+    drawn = Table(box=None, pad_edge=False, header_style="", show_edge=False)
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    return drawn
+
+
+def status(found: Mapping[str, Any]) -> str:
+    """What runs, as a table under one line."""
+    if not found["containers"]:
+        return f'lab "{found["project"]}" is not up'
+    drawn = table("service", "state", "address")
+    for each in found["containers"]:
+        drawn.add_row(each["service"], each["state"], each["address"])
+    head = f'lab "{found["project"]}": {found["method"]} on nginx {found["nginx"]}'
+    return f"{head}\nfront door {found['front']}, lab door {found['door']}\n\n{text(drawn)}"
+
+
+def methods(found: Iterable["Method"]) -> str:
+    """The methods with their directives and comments."""
+    drawn = table("method", "directive", "what it does, and when to use it")
+    for each in found:
+        drawn.add_row(each.name, each.directive or "(nginx's default)", " ".join(each.about))
+    return text(drawn)
+
+
+def benches(found: Sequence["Bench"], explain: bool) -> str:
+    """The main figures of ab and the split of each call; with what every figure means if asked."""
+    return "\n\n".join(_explained(each) if explain else _brief(each) for each in found)
+
+
+def _brief(bench: "Bench") -> str:
+    report = bench.report
+    lines = [
+        f"ab -n {report.complete_requests} -c {report.concurrency_level} {bench.path}",
+        f"  {report.requests_per_second:,.0f} requests/s, {report.time_per_request_ms:.3f} ms each,"
+        f" {report.failed_requests} failed, {report.non_2xx_responses} not 2xx",
+        f"  50 % within {report.percentiles[50]:g} ms, 99 % within {report.percentiles[99]:g} ms"
+        if {50, 99} <= set(report.percentiles)
+        else "",
+        f"  {bench.split}",
+        f"  note: {bench.note}" if bench.note else "",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _explained(bench: "Bench") -> str:
+    from lab import ab
+
+    drawn = table("figure", "value", "what it means")
+    for figure in ab.explain(bench.report):
+        drawn.add_row(*(str(part) for part in figure))
+    return f"{text(drawn)}\n\n{bench.split}"
+
+
+class DemoTable:
+    """A table whose rows are printed as they come."""
+
+    columns = (14, 16, 62)
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def row(self, outcome: "Outcome") -> str:
+        """The outcome's line; the header before the first."""
+        cells = (outcome.method, outcome.traffic.split(",")[0], outcome.verdict)
+        line = self._line([str(cell) for cell in cells])
+        if self._begun:
+            return line
+        self._begun = True
+        return self._line(["method", "traffic", "verdict"]) + "\n" + line
+
+    def _line(self, cells: Sequence[str]) -> str:
+        padded = [cell.ljust(width) for cell, width in zip(cells, self.columns, strict=True)]
+        return "  ".join(padded).rstrip()
+
+
+def what_next(front: str) -> str:
+    """What to try after the demo."""
+    return f"""
+try next:
+  curl {front}/                  which backend answers?
+  make least_conn                         switch the method; nothing is lost by it
+  make ab ARGS="-n 5000 -c 50 -k"         ApacheBench, and the split it made
+  make run METHOD=hash                    traffic, prediction, verdict
+  .venv/bin/lab --help                    everything else
+  make down                               leave nothing behind"""
+
+
+def write_junit(cases: Sequence[Mapping[str, str]], file: Path) -> None:
+    """JUnit XML, one case a verdict: name, word, text. FAIL is a failure, UNSURE an error."""
+    suite = ET.Element("testsuite", name="lab", tests=str(len(cases)))
+    for case in cases:
+        node = ET.SubElement(suite, "testcase", classname="lab", name=case["name"])
+        kind = {"FAIL": "failure", "UNSURE": "error"}.get(case["word"])
+        if kind:
+            ET.SubElement(node, kind, message=case["text"].splitlines()[0]).text = case["text"]
+    suite.set("failures", str(sum(case["word"] == "FAIL" for case in cases)))
+    suite.set("errors", str(sum(case["word"] == "UNSURE" for case in cases)))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    ET.ElementTree(suite).write(file, encoding="utf-8", xml_declaration=True)
