@@ -248,7 +248,8 @@ def run_ab(lab: Lab, choice: methods.Choice, call: traffic.Ab) -> Outcome:
         return ab.parse(printed[0]).complete_requests
 
     name = f"ab -n {call.requests} -c {call.concurrency}{' -k' if call.keepalive else ''}"
-    return _run(lab, choice, Load(name, call.concurrency == 1, send, printed))
+    use(lab, choice)
+    return observe(lab, choice, Load(name, call.concurrency == 1, send, printed))
 
 
 def run_plan(
@@ -258,6 +259,17 @@ def run_plan(
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Outcome:
     """Switch, send planned requests, judge."""
+    use(lab, choice)
+    return observe_plan(lab, choice, plan, on_progress)
+
+
+def observe_plan(
+    lab: Lab,
+    choice: methods.Choice,
+    plan: plans.Plan,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> Outcome:
+    """Send planned requests to an nginx that has just been switched, and judge."""
     name = f"{len(plan.requests)} requests, {plan.concurrency} at a time"
 
     def send() -> int:
@@ -267,11 +279,11 @@ def run_plan(
         traffic.refuse_failures(answers)
         return len(answers)
 
-    return _run(lab, choice, Load(name, plan.concurrency == 1, send))
+    return observe(lab, choice, Load(name, plan.concurrency == 1, send))
 
 
-def _run(lab: Lab, choice: methods.Choice, load: Load) -> Outcome:
-    use(lab, choice)
+def observe(lab: Lab, choice: methods.Choice, load: Load) -> Outcome:
+    """Send a load to an nginx that has just been switched; collect what every side logged."""
     mark = nginx.log_size(lab)
     began = time.time()
     sent = load.send()

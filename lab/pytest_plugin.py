@@ -1,1 +1,95 @@
-"""A `lab` fixture for acceptance tests."""
+"""A `lab` fixture for acceptance tests: use a method, send traffic, assert the split."""
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from lab.compose import Lab
+    from lab.experiment import Outcome
+    from lab.methods import Choice
+    from lab.nginx import Switch
+
+
+class LiveLab:
+    """A running lab in a test's hands; `lab` is its project and doors."""
+
+    def __init__(self, lab: "Lab") -> None:
+        self.lab = lab
+        self._choice: Choice | None = None
+        self._fresh = False
+
+    def use(
+        self,
+        method: str,
+        weights: Sequence[int] = (),
+        key: str = "",
+        measure: str = "",
+        server_params: Sequence[str] = (),
+        next_upstream: str = "",
+        zone: bool = True,
+        keepalive: bool = True,
+    ) -> "Switch":
+        """Switch the method, as `lab use` does; nginx counts from zero afterwards."""
+        from lab import experiment, methods
+
+        choice = experiment.choose(
+            self.lab,
+            method,
+            weights=tuple(weights),
+            key=key,
+            measure=measure,
+            parameters=methods.parse_parameters(server_params),
+            next_upstream=next_upstream,
+            zone=zone,
+            keepalive=keepalive,
+        )
+        switch = experiment.use(self.lab, choice)
+        self._choice, self._fresh = choice, True
+        return switch
+
+    def send(self, requests: int = 100, concurrency: int = 0, seed: int = 1) -> "Outcome":
+        """Send the traffic that the method needs and judge it against the prediction.
+
+        Turns are counted from a fresh start: a second `send` reloads nginx first.
+        """
+        from lab import experiment, methods, plans
+
+        if self._choice is None:
+            self.use("round_robin")
+        elif not self._fresh:
+            experiment.use(self.lab, self._choice)
+        choice, self._fresh = self._choice, False
+        assert choice is not None
+        key = choice.key or methods.method(choice.method).key
+        plan = plans.plan(choice.method, key, requests, seed, concurrency)
+        return experiment.observe_plan(self.lab, choice, plan)
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How many backends the lab of the tests has."""
+    group = parser.getgroup("lab", "nginx-llm-lab")
+    group.addoption("--lab-backends", type=int, default=3, help="backends of the `lab` fixture")
+
+
+@pytest.fixture(scope="session")
+def lab(request: pytest.FixtureRequest) -> Iterator[LiveLab]:
+    """A lab under a project name and ports of its own, up healthy and taken down afterwards."""
+    from lab import compose, experiment
+
+    here = compose.Lab(f"lab-test-{os.getpid()}", free_port(), free_port())
+    experiment.up(here, request.config.getoption("--lab-backends"))
+    try:
+        yield LiveLab(here)
+    finally:
+        compose.down(here)

@@ -36,7 +36,7 @@ class Ab:
     headers: tuple[str, ...] = ()
 
 
-def ab(lab: Lab, call: Ab) -> str:
+def ab(lab: Lab, call: Ab, base: str = INSIDE) -> str:
     """Run ApacheBench in the load container and return what it printed.
 
     Answers name their server and their time, so their lengths vary: ab gets -l. What ab
@@ -51,7 +51,7 @@ def ab(lab: Lab, call: Ab) -> str:
         file = f"/tmp/{uuid.uuid4().hex}"  # noqa: S108 - the container's own tmpfs
         run(["docker", "exec", "-i", load, "sh", "-c", f"cat > {file}"], stdin=call.body)
         words += ["-p", file, "-T", call.content_type]
-    done = run(["docker", "exec", load, *words, f"{INSIDE}{call.path}"], check=False, timeout=3600)
+    done = run(["docker", "exec", load, *words, f"{base}{call.path}"], check=False, timeout=3600)
     return done.stdout + done.stderr
 
 

@@ -1,0 +1,70 @@
+"""POST /chat under ab -c 50: the lab against the article's own stack, in one run.
+
+Run with the lab up: .venv/bin/python tests/bench/chat.py
+"""
+
+import statistics
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab import ab, compose, experiment, traffic
+from lab.shell import run
+
+HERE = Path(__file__).parent
+BODY = b'{"message": "Hello, this is a test message"}'
+ROUNDS = 5
+
+
+@contextmanager
+def article_stack(lab: compose.Lab) -> Iterator[str]:
+    """Nginx and two `http.server` processes in one network namespace; the address of its door."""
+    name = f"article-{uuid.uuid4().hex[:8]}"
+    images = {each: compose.container(lab, each).image for each in ("nginx", "backend-1")}
+    tags = {each: str(image.id) for each, image in images.items() if image}
+    mount = ["-v", f"{HERE}:/bench:ro", "--read-only", "--tmpfs", "/tmp:mode=1777"]
+    common = ["docker", "run", "-d", "--rm", *mount]
+    network = f"{lab.project}_inside"
+    nginx = ["nginx", "-e", "stderr", "-c", "/bench/article.conf", "-g", "daemon off;"]
+    started = []
+    try:
+        door = [*common, "--name", name, "--network", network, tags["nginx"], *nginx]
+        started.append(run(door).stdout.strip())
+        for port in ("8001", "8002"):
+            python = ["python3", "/bench/article_server.py", port]
+            joined = ["--network", f"container:{name}", "--entrypoint", "", tags["backend-1"]]
+            started.append(run([*common, *joined, *python]).stdout.strip())
+        yield f"http://{name}:8080"
+    finally:
+        for each in reversed(started):
+            run(["docker", "rm", "-f", each], check=False)
+
+
+def rate(lab: compose.Lab, base: str, requests: int) -> float:
+    """Requests a second of one ab call against a door; every one must be answered 2xx."""
+    call = traffic.Ab(requests, 50, path="/chat", body=BODY)
+    report = ab.parse(traffic.ab(lab, call, base))
+    assert report.failed_requests == report.non_2xx_responses == 0, report
+    return report.requests_per_second
+
+
+def main() -> None:
+    """Measure both by turns, so that the machine's moods hit both."""
+    lab = compose.running(compose.from_environment())
+    experiment.use(lab, experiment.choose(lab, "least_conn"))
+    rates: dict[str, list[float]] = {"article": [], "lab": []}
+    with article_stack(lab) as article:
+        rate(lab, article, 200)
+        for _ in range(ROUNDS):
+            rates["article"].append(rate(lab, article, 3000))
+            rates["lab"].append(rate(lab, traffic.INSIDE, 15000))
+    for name, found in rates.items():
+        each = ", ".join(f"{value:,.0f}" for value in found)
+        print(f"{name:8} median {statistics.median(found):,.0f} requests/s  ({each})")
+    ratios = [ours / theirs for ours, theirs in zip(rates["lab"], rates["article"], strict=True)]
+    print(f"ratio    median {statistics.median(ratios):.1f}, lowest {min(ratios):.1f}")
+
+
+if __name__ == "__main__":
+    main()
