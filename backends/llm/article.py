@@ -1,0 +1,86 @@
+"""The article's API: a greeting, a chat that shouts, two completions."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from starlette.types import Receive, Scope
+
+from .wire import TEXT, RefusedError, Reply, header, json_bytes, parse_json, read_body
+
+MAX_DURATION = 600.0
+
+
+def greet(name: str) -> Reply:
+    """Say which backend answers."""
+    return Reply(200, f"Response from: {name}".encode(), TEXT)
+
+
+def chat(name: str, body: bytes) -> Reply:
+    """Answer {"message": text}; raises RefusedError (400) for anything else."""
+    try:
+        content = parse_json(body)
+    except ValueError as error:
+        raise RefusedError(400, str(error)) from None
+    if not isinstance(content, dict):
+        raise RefusedError(400, "body must be a JSON object")
+    message = content.get("message")
+    if not isinstance(message, str):
+        raise RefusedError(400, '"message" must be a string')
+    answer = {"original": message, "response": f"Processed by chat API: {message.upper()}"}
+    return Reply(200, json_bytes(answer | _signature(name)))
+
+
+def complete(name: str, body: bytes) -> Reply:
+    """Answer text with its first and its last five characters; 400 for what is not UTF-8."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RefusedError(400, f"body is not UTF-8 (byte {error.start})") from None
+    completions = [
+        {"text": f"Completion 1: {text[:5]}...", "index": 0},
+        {"text": f"Completion 2: {text[-5:]}...", "index": 1},
+    ]
+    return Reply(200, json_bytes({"completions": completions} | _signature(name)))
+
+
+ACTIONS: Mapping[str, Callable[[str, bytes], Reply]] = {"/chat": chat, "/completions": complete}
+
+
+def refuse(name: str, error: RefusedError) -> Reply:
+    """Say what was wrong with a request."""
+    headers = tuple((key.encode(), value.encode()) for key, value in error.headers.items())
+    return Reply(
+        error.status, json_bytes({"error": error.message} | _signature(name)), headers=headers
+    )
+
+
+def duration(scope: Scope) -> float:
+    """Seconds that the X-Lab-Duration header asks an answer to take; 0 without one."""
+    value = header(scope, b"x-lab-duration")
+    if value is None:
+        return 0.0
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds <= MAX_DURATION:
+        raise RefusedError(400, f"X-Lab-Duration must be seconds from 0 to {MAX_DURATION:g}")
+    return seconds
+
+
+def _signature(name: str) -> dict[str, str]:
+    return {"server": name, "timestamp": datetime.now(UTC).isoformat()}
+
+
+async def answer(name: str, scope: Scope, receive: Receive, limit: int) -> Reply:
+    """Answer any request that is no other API's; raises what `read_body` and the actions raise."""
+    method, path = scope["method"], scope["path"]
+    if method in {"GET", "HEAD"}:
+        return greet(name)
+    action = ACTIONS.get(path)
+    if method == "POST" and action:
+        return action(name, await read_body(scope, receive, limit))
+    if method == "POST":
+        raise RefusedError(404, f"no such path: POST {path}")
+    allowed = "GET, HEAD, POST" if action else "GET, HEAD"
+    raise RefusedError(405, f"method {method} is not allowed here", {"Allow": allowed})

@@ -1,0 +1,98 @@
+"""The behaviour port: what a backend does wrong and how fast it is, set while it runs."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from .app import Backend
+from .behaviour import HEALTHY, Behaviour, parse
+from .profiles import PROFILES, Profile
+from .wire import RefusedError, parse_json, read_body
+
+_LIMIT = 64 * 1024
+
+
+def control(lab: Backend) -> ASGIApp:
+    """The application of the behaviour port: /behaviour and /profile."""
+    panel = _Panel(lab)
+    routes = [
+        Route("/behaviour", panel.behaviour, methods=["GET", "PUT", "DELETE"]),
+        Route("/profile", panel.profile, methods=["GET", "PUT"]),
+    ]
+    return Starlette(
+        routes=routes,
+        exception_handlers={RefusedError: panel.on_refused, HTTPException: panel.on_http},
+    )
+
+
+class _Panel:
+    def __init__(self, lab: Backend) -> None:
+        self._lab = lab
+
+    async def behaviour(self, request: Request) -> Response:
+        if request.method == "PUT":
+            self._behave(parse(await _content(request)))
+        elif request.method == "DELETE":
+            self._behave(HEALTHY)
+        return JSONResponse(asdict(self._lab.switch.behaviour))
+
+    async def profile(self, request: Request) -> Response:
+        runner = self._lab.runner
+        if request.method == "PUT":
+            content = await _content(request)
+            profile = _profile(content, runner.engine.profile)
+            runner.reconfigure(profile, runner.engine.slow, _scale(content, runner.scale))
+        return JSONResponse({**asdict(runner.engine.profile), "time_scale": runner.scale})
+
+    def _behave(self, behaviour: Behaviour) -> None:
+        self._lab.switch.set(behaviour)
+        runner = self._lab.runner
+        runner.reconfigure(runner.engine.profile, behaviour.slow, runner.scale)
+
+    def on_refused(self, _request: Request, error: Exception) -> Response:
+        if not isinstance(error, RefusedError):
+            raise error
+        return self._problem(error.status, error.message, error.headers)
+
+    def on_http(self, _request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        return self._problem(error.status_code, error.detail, dict(error.headers or {}))
+
+    def _problem(self, status: int, message: str, headers: dict[str, str]) -> Response:
+        content = {
+            "error": message,
+            "server": self._lab.settings.name,
+            "timestamp": datetime.now(UTC).isoformat(),
+        }
+        return JSONResponse(content, status, headers)
+
+
+async def _content(request: Request) -> object:
+    body = await read_body(request.scope, request.receive, _LIMIT)
+    try:
+        return parse_json(body)
+    except ValueError as error:
+        raise RefusedError(400, str(error)) from None
+
+
+def _profile(content: object, present: Profile) -> Profile:
+    if not isinstance(content, dict) or not content or set(content) - {"profile", "time_scale"}:
+        raise RefusedError(400, 'expected {"profile": …, "time_scale": …}, either or both')
+    name = content.get("profile", present.name)
+    if not isinstance(name, str) or name not in PROFILES:
+        raise RefusedError(400, f'"profile" must be one of {", ".join(PROFILES)}')
+    return present if name == present.name else PROFILES[name]
+
+
+def _scale(content: object, present: float) -> float:
+    scale = content.get("time_scale", present) if isinstance(content, dict) else present
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0.001 <= scale <= 1e4:
+        raise RefusedError(400, '"time_scale" must be a number from 0.001 to 10000')
+    return float(scale)

@@ -1,0 +1,104 @@
+"""One JSON line per request: who asked, what happened, how long it took."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_quote = json.encoder.encode_basestring_ascii
+
+
+@dataclass(slots=True)
+class LlmFigures:
+    """What an LLM call adds to its line: tokens, and seconds since the request arrived.
+
+    `completion_tokens` were produced, `tokens_sent` left for the client; `queued` and `ttft` are
+    None for a call that ended before it had a slot, or a token.
+    """
+
+    stream: bool = False
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    tokens_sent: int = 0
+    queued: float | None = None
+    ttft: float | None = None
+
+
+@dataclass(slots=True)
+class Record:
+    """One request from its arrival (wall clock `start`, performance counter `arrived`) on.
+
+    `fate` is ok, client_gone (left before the last byte), dropped (cut off by a behaviour) or
+    failed (a fault of the service itself, or its stop). `status` is 0 while nothing was answered.
+    """
+
+    id: str
+    method: str
+    path: str
+    start: float
+    arrived: float
+    status: int = 0
+    bytes: int = 0
+    fate: str = ""
+    llm: LlmFigures | None = None
+
+
+def line(record: Record, backend: str, end: float, duration: float) -> str:
+    """Write a record as one flat JSON object; `end` is epoch seconds, `duration` seconds."""
+    text = (
+        f'{{"t":{end:.6f},"start":{record.start:.6f},"id":{_quote(record.id)},'
+        f'"backend":{_quote(backend)},"method":{_quote(record.method)},'
+        f'"path":{_quote(record.path)},"status":{record.status},"duration":{duration:.6f},'
+        f'"bytes":{record.bytes},"fate":"{record.fate}"'
+    )
+    return text + (_llm(record.llm) if record.llm else "") + "}"
+
+
+def _llm(figures: LlmFigures) -> str:
+    fields = {
+        "prompt_tokens": figures.prompt_tokens,
+        "cached_tokens": figures.cached_tokens,
+        "completion_tokens": figures.completion_tokens,
+        "tokens_sent": figures.tokens_sent,
+        "queued": _rounded(figures.queued),
+        "ttft": _rounded(figures.ttft),
+        "stream": figures.stream,
+    }
+    return "," + _encode(fields)[1:-1]
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)
+
+
+class Journal:
+    """Lines on their way out: all of one turn of the event loop in one write.
+
+    `write` takes the text; `soon` runs a function when the turn ends, as `loop.call_soon` does.
+    """
+
+    def __init__(
+        self,
+        backend: str,
+        write: Callable[[str], object],
+        soon: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self.backend = backend
+        self._write = write
+        self._soon = soon
+        self._lines: list[str] = []
+
+    def add(self, record: Record) -> None:
+        """End a record now."""
+        duration = time.perf_counter() - record.arrived
+        self._lines.append(line(record, self.backend, time.time(), duration))
+        if len(self._lines) == 1:
+            self._soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what is left."""
+        lines, self._lines = self._lines, []
+        if lines:
+            self._write("\n".join(lines) + "\n")

@@ -1,0 +1,366 @@
+"""OpenAI's API: models, chat completions and text completions, streamed or whole."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from . import text
+from .engine import Generation, Request, Token
+from .journal import LlmFigures, Record
+from .metrics import Metrics
+from .openai_call import ApiError, Call, parse_chat, parse_text
+from .profiles import Profile
+from .runner import Mailbox, Runner
+from .settings import Settings
+from .wire import ClientGoneError, closing, header, json_bytes, parse_json, read_body
+
+_CREATED = 1_700_000_000  # when the model, as every server of it says, was made
+_EVENT_STREAM = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One choice, known before it is generated: `pieces` are its tokens, in text."""
+
+    index: int
+    pieces: tuple[str, ...]
+    finish_reason: str
+    request: Request
+    first_of_prompt: bool
+
+
+def plan(
+    call: Call, settings: Settings, profile: Profile, exact: int | None = None
+) -> tuple[Answer, ...]:
+    """Decide every choice's tokens; the same call gets the same answer from every backend.
+
+    An answer has `exact` tokens if that is given (at most `max_tokens`), `max_tokens` with
+    `ignore_eos`, else its natural length. Raises ApiError (context_length_exceeded).
+    """
+    limits = [_room(call, prompt, settings) for prompt in call.prompts]
+    return tuple(
+        _answer(call, settings.seed, profile, (number, choice), limits[number], exact)
+        for number in range(len(call.prompts))
+        for choice in range(call.choices)
+    )
+
+
+def _room(call: Call, prompt: tuple[str, ...], settings: Settings) -> int:
+    """Tokens that an answer to this prompt may have."""
+    room = settings.max_model_len - len(prompt)
+    if room >= (call.max_tokens or 1):
+        return call.max_tokens or min(room, settings.max_output)
+    part = "messages" if call.chat else "prompt"
+    asked = ""
+    if call.max_tokens:
+        asked = f" and {call.max_tokens} tokens were asked for in the completion"
+    message = (
+        f"This model's maximum context length is {settings.max_model_len} tokens. However, your "
+        f"{part} resulted in {len(prompt)} tokens{asked}. Please reduce the length of the {part}."
+    )
+    raise ApiError(400, message, part, "context_length_exceeded")
+
+
+def _answer(
+    call: Call,
+    seed: int,
+    profile: Profile,
+    place: tuple[int, int],
+    limit: int,
+    exact: int | None,
+) -> Answer:
+    number, choice = place
+    prompt = call.prompts[number]
+    key = text.key(seed + call.seed, prompt, choice)
+    natural = exact or max(text.natural_length(key, profile), call.min_tokens)
+    length = limit if call.ignore_eos and not exact else min(natural, limit)
+    whole = text.words(key, length)
+    pieces = text.cut(whole, call.stops)
+    ended = pieces != whole or (natural <= limit and not (call.ignore_eos and not exact))
+    index = number * call.choices + choice
+    names = text.blocks((*prompt, *pieces))
+    request = Request(len(prompt), len(pieces), names, tag=index)
+    return Answer(index, pieces, "stop" if ended else "length", request, choice == 0)
+
+
+class Work:
+    """One call on its way through the engine, with what the journal and the metrics learn."""
+
+    def __init__(
+        self, runner: Runner, metrics: Metrics, record: Record, answers: tuple[Answer, ...]
+    ) -> None:
+        self.answers = answers
+        self.figures = record.llm or LlmFigures()
+        self._runner = runner
+        self._metrics = metrics
+        self._arrived = record.arrived
+        self._last_at: dict[Generation, float] = {}
+
+    async def run(self, receive: Receive, deliver: Callable[[Token], Awaitable[None]]) -> bool:
+        """Generate, handing on each token; False if the client left, its slots freed at once."""
+        requests = [answer.request for answer in self.answers]
+        box = self._runner.submit(requests, self._arrived)
+        watcher = asyncio.create_task(self._watch(receive, box))
+        try:
+            while batch := await box.take():
+                for token in batch:
+                    self._observe(token)
+                    await deliver(token)
+        finally:
+            watcher.cancel()
+            self._runner.cancel(box)
+            whole = self._settle(box)
+        return whole
+
+    async def _watch(self, receive: Receive, box: Mailbox) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._runner.cancel(box)
+
+    def _observe(self, token: Token) -> None:
+        last_at = self._last_at.get(token.generation)
+        self._last_at[token.generation] = token.at
+        if last_at is not None:
+            self._metrics.between.observe(self._runner.real_seconds(token.at - last_at))
+        if self.figures.ttft is None:
+            self.figures.ttft = time.perf_counter() - self._arrived
+            self._metrics.first_token.observe(self.figures.ttft)
+
+    def _settle(self, box: Mailbox) -> bool:
+        figures, metrics = self.figures, self._metrics
+        firsts = [
+            generation
+            for answer, generation in zip(self.answers, box.generations, strict=True)
+            if answer.first_of_prompt
+        ]
+        figures.prompt_tokens = sum(each.request.prompt_tokens for each in firsts)
+        figures.cached_tokens = sum(each.cached_tokens for each in firsts)
+        figures.completion_tokens = sum(each.produced for each in box.generations)
+        first = box.generations[0]
+        if first.started is not None:
+            figures.queued = self._runner.real_seconds(first.started - first.arrived)
+            metrics.queue.observe(figures.queued)
+        metrics.prompt_tokens += figures.prompt_tokens
+        metrics.generation_tokens += figures.completion_tokens
+        metrics.latency.observe(time.perf_counter() - self._arrived)
+        whole = True
+        for answer, generation in zip(self.answers, box.generations, strict=True):
+            ended = generation.produced == generation.request.output_tokens
+            metrics.finished[answer.finish_reason if ended else "abort"] += 1
+            whole = whole and ended
+        return whole
+
+    def usage(self) -> dict[str, object]:
+        """The usage of the whole call, in OpenAI's words."""
+        prompt, output = self.figures.prompt_tokens, self.figures.completion_tokens
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": output,
+            "total_tokens": prompt + output,
+            "prompt_tokens_details": {"cached_tokens": self.figures.cached_tokens},
+        }
+
+
+class Shape:
+    """How OpenAI writes a completion: the chat's way or the text's way."""
+
+    def __init__(self, chat: bool, model: str) -> None:
+        self.chat = chat
+        prefix = "chatcmpl" if chat else "cmpl"
+        self._base = {
+            "id": f"{prefix}-{uuid.uuid4().hex}",
+            "object": "chat.completion" if chat else "text_completion",
+            "created": int(time.time()),
+            "model": model,
+            "system_fingerprint": "fp_lab",
+        }
+
+    def whole(self, work: Work) -> dict[str, object]:
+        """The answer that is not streamed."""
+        choices = [self._choice(answer) for answer in work.answers]
+        return {**self._base, "choices": choices, "usage": work.usage()}
+
+    def _choice(self, answer: Answer) -> dict[str, object]:
+        content = "".join(answer.pieces)
+        said: dict[str, object] = {"text": content}
+        if self.chat:
+            said = {"message": {"role": "assistant", "content": content, "refusal": None}}
+        finish = {"logprobs": None, "finish_reason": answer.finish_reason}
+        return {"index": answer.index, **said, **finish}
+
+    def chunk(self, choices: list[dict[str, object]], **more: object) -> bytes:
+        """One event of a stream."""
+        base = dict(self._base)
+        if self.chat:
+            base["object"] = "chat.completion.chunk"
+        return b"data: " + json_bytes({**base, "choices": choices, **more}) + b"\n\n"
+
+    def part(self, index: int, said: Mapping[str, str], reason: str | None) -> dict[str, object]:
+        """One choice of an event: what it adds, and why it ends if it does."""
+        added: Mapping[str, object] = {"delta": said} if self.chat else {"text": "", **said}
+        return {"index": index, **added, "logprobs": None, "finish_reason": reason}
+
+
+class TokenStream(Response):
+    """An answer in server-sent events, each token its own event, sent when it is due.
+
+    The status line goes out with the first token: nginx's header time is the time to first token,
+    and a request that is still queued can be tried elsewhere.
+    """
+
+    def __init__(self, work: Work, shape: Shape, include_usage: bool) -> None:
+        super().__init__()
+        self._work = work
+        self._shape = shape
+        self._usage: dict[str, object] = {"usage": None} if include_usage else {}
+        self._templates: dict[int, tuple[bytes, bytes]] = {}
+        self._started = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the last token, or until the client leaves."""
+
+        async def deliver(token: Token) -> None:
+            await self._deliver(token, scope, send)
+
+        if not await self._work.run(receive, deliver):
+            raise ClientGoneError
+        if self._usage:
+            await _event(send, self._shape.chunk([], usage=self._work.usage()))
+        await _event(send, b"data: [DONE]\n\n", more=False)
+
+    async def _deliver(self, token: Token, scope: Scope, send: Send) -> None:
+        answer = self._work.answers[token.generation.request.tag]
+        if not self._started:
+            self._started = True
+            await send(
+                {"type": "http.response.start", "status": 200, "headers": list(_EVENT_STREAM)}
+            )
+        if self._shape.chat and token.number == 0:
+            await _event(send, self._chunk(answer, {"role": "assistant", "content": ""}))
+        before, after = self._template(answer)
+        piece = json.dumps(answer.pieces[token.number]).encode()
+        await _event(send, before + piece + after)
+        if not closing(scope):
+            self._work.figures.tokens_sent += 1
+        if token.last:
+            await _event(send, self._chunk(answer, {}, answer.finish_reason))
+
+    def _chunk(self, answer: Answer, said: Mapping[str, str], reason: str | None = None) -> bytes:
+        return self._shape.chunk([self._shape.part(answer.index, said, reason)], **self._usage)
+
+    def _template(self, answer: Answer) -> tuple[bytes, bytes]:
+        """The bytes around a token's text: all that differs between the events of a choice."""
+        if answer.index not in self._templates:
+            name = "content" if self._shape.chat else "text"
+            mark = uuid.uuid4().hex
+            before, _, after = self._chunk(answer, {name: mark}).partition(f'"{mark}"'.encode())
+            self._templates[answer.index] = (before, after)
+        return self._templates[answer.index]
+
+
+async def _event(send: Send, data: bytes, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAi:
+    """The API's endpoints over one engine."""
+
+    settings: Settings
+    runner: Runner
+    metrics: Metrics
+
+    def routes(self) -> list[Route]:
+        """The routes, for starlette."""
+        return [
+            Route("/v1/models", self.list_models),
+            Route("/v1/models/{model:path}", self.show_model),
+            Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            Route("/v1/completions", self.complete, methods=["POST"]),
+        ]
+
+    async def list_models(self, _request: HttpRequest) -> Response:
+        """List the one model."""
+        return _json({"object": "list", "data": [self._model()]})
+
+    async def show_model(self, request: HttpRequest) -> Response:
+        """Describe a model by its name."""
+        name = request.path_params["model"]
+        if name != self.settings.model:
+            message = f"The model '{name}' does not exist"
+            raise ApiError(404, message, "model", "model_not_found")
+        return _json(self._model())
+
+    async def chat(self, request: HttpRequest) -> Response:
+        """Answer a conversation."""
+        return await self._answer(request, parse_chat)
+
+    async def complete(self, request: HttpRequest) -> Response:
+        """Continue a text."""
+        return await self._answer(request, parse_text)
+
+    async def _answer(
+        self, request: HttpRequest, parse: Callable[[object, str, int], Call]
+    ) -> Response:
+        record: Record = request.scope["lab.record"]
+        record.llm = LlmFigures()
+        body = await read_body(request.scope, request.receive, self.settings.body_limit)
+        call = parse(_content(body), self.settings.model, self.settings.max_output)
+        record.llm.stream = call.stream
+        exact = _exact_tokens(request.scope, self.settings.max_output)
+        answers = plan(call, self.settings, self.runner.engine.profile, exact)
+        work = Work(self.runner, self.metrics, record, answers)
+        shape = Shape(call.chat, self.settings.model)
+        if call.stream:
+            return TokenStream(work, shape, call.include_usage)
+        if not await work.run(request.receive, _keep):
+            raise ClientGoneError
+        return _json(shape.whole(work))
+
+    def _model(self) -> dict[str, Any]:
+        return {
+            "id": self.settings.model,
+            "object": "model",
+            "created": _CREATED,
+            "owned_by": "nginx-llm-lab",
+            "max_model_len": self.settings.max_model_len,
+        }
+
+
+async def _keep(_token: Token) -> None:
+    """Do nothing: a whole answer is sent at its end."""
+
+
+def _content(body: bytes) -> object:
+    try:
+        return parse_json(body)
+    except ValueError as error:
+        message = f"We could not parse the JSON body of your request: {error}."
+        raise ApiError(400, message) from None
+
+
+def _exact_tokens(scope: Scope, most: int) -> int | None:
+    value = header(scope, b"x-lab-output-tokens")
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 9 or not 1 <= int(value) <= most:
+        message = f"X-Lab-Output-Tokens must be a whole number from 1 to {most}."
+        raise ApiError(400, message, "X-Lab-Output-Tokens", "invalid_value")
+    return int(value)
+
+
+def _json(content: object) -> Response:
+    return Response(json_bytes(content), media_type="application/json")

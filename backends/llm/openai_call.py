@@ -1,0 +1,345 @@
+"""A call of the OpenAI API, checked: what it asks for, or the error that OpenAI would give."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+from .text import tokens
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+MAX_CHOICES = 8
+_INT64 = 2**63 - 1
+
+
+class ApiError(Exception):
+    """An error in OpenAI's terms; `param` is the field at fault."""
+
+    def __init__(
+        self, status: int, message: str, param: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+
+    def content(self) -> dict[str, object]:
+        """The JSON that OpenAI sends."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return {"error": error}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """An optional field: its kind in OpenAI's words, and its range if it is a number."""
+
+    kind: str
+    low: float = 0
+    high: float = 0
+
+
+_COMMON: Mapping[str, Field] = {
+    "temperature": Field("decimal", 0, 2),
+    "top_p": Field("decimal", 0, 1),
+    "presence_penalty": Field("decimal", -2, 2),
+    "frequency_penalty": Field("decimal", -2, 2),
+    "n": Field("integer", 1, MAX_CHOICES),
+    "seed": Field("integer", -_INT64 - 1, _INT64),
+    "min_tokens": Field("integer", 0, 1 << 20),
+    "ignore_eos": Field("boolean"),
+    "stream": Field("boolean"),
+    "stream_options": Field("object"),
+    "user": Field("string"),
+    "logit_bias": Field("object"),
+}
+CHAT_FIELDS: Mapping[str, Field] = {
+    **_COMMON,
+    "logprobs": Field("boolean"),
+    "top_logprobs": Field("integer", 0, 20),
+    "response_format": Field("object"),
+    "metadata": Field("object"),
+    "store": Field("boolean"),
+    "tools": Field("array"),
+    "parallel_tool_calls": Field("boolean"),
+}
+TEXT_FIELDS: Mapping[str, Field] = {
+    **_COMMON,
+    "logprobs": Field("integer", 0, 5),
+    "best_of": Field("integer", 1, 20),
+    "suffix": Field("string"),
+    "echo": Field("boolean"),
+}
+_ARTICLES = {"array": "an array", "object": "an object", "integer": "an integer"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a call asks for; a prompt is a tuple of tokens, `max_tokens` None if not said."""
+
+    chat: bool
+    prompts: tuple[tuple[str, ...], ...]
+    choices: int
+    max_tokens: int | None
+    min_tokens: int
+    ignore_eos: bool
+    stops: tuple[str, ...]
+    stream: bool
+    include_usage: bool
+    seed: int
+
+
+def parse_chat(content: object, model: str, max_output: int) -> Call:
+    """Read the body of a chat completion; raises ApiError."""
+    body = _object(content, model)
+    if "messages" not in body:
+        raise _missing("messages")
+    prompt = _messages(body["messages"])
+    _check_fields(body, CHAT_FIELDS)
+    limits = ("max_completion_tokens", "max_tokens")
+    return _call(body, True, (prompt,), limits, max_output)
+
+
+def parse_text(content: object, model: str, max_output: int) -> Call:
+    """Read the body of a text completion; raises ApiError."""
+    body = _object(content, model)
+    if body.get("prompt") is None:
+        raise _missing("prompt")
+    prompts = _prompts(body["prompt"])
+    _check_fields(body, TEXT_FIELDS)
+    if body.get("echo") is True:
+        message = "Unsupported value: 'echo' does not support true with this model."
+        raise ApiError(400, message, "echo", "unsupported_value")
+    return _call(body, False, prompts, ("max_tokens",), max_output)
+
+
+def _object(content: object, model: str) -> Mapping[str, object]:
+    if not isinstance(content, dict):
+        raise ApiError(400, "We could not parse the JSON body of your request: expected an object.")
+    named = content.get("model")
+    if named is None:
+        raise ApiError(400, "you must provide a model parameter", "model")
+    if not isinstance(named, str):
+        raise _wrong_type("model", "string", named)
+    if named != model:
+        message = f"The model `{named}` does not exist or you do not have access to it."
+        raise ApiError(404, message, "model", "model_not_found")
+    return content
+
+
+def _call(
+    body: Mapping[str, object],
+    chat: bool,
+    prompts: tuple[tuple[str, ...], ...],
+    limits: tuple[str, ...],
+    max_output: int,
+) -> Call:
+    choices = _integer(body, "n", 1)
+    if choices * len(prompts) > MAX_CHOICES * MAX_CHOICES:
+        raise ApiError(400, "Too many prompts for one call.", "prompt", "invalid_value")
+    given = [_limit(body, name, max_output) for name in limits]
+    max_tokens = next((limit for limit in given if limit is not None), None)
+    return Call(
+        chat=chat,
+        prompts=prompts,
+        choices=choices,
+        max_tokens=max_tokens,
+        min_tokens=min(_integer(body, "min_tokens", 0), max_tokens or max_output),
+        ignore_eos=body.get("ignore_eos") is True,
+        stops=_stops(body.get("stop")),
+        stream=body.get("stream") is True,
+        include_usage=_include_usage(body),
+        seed=_integer(body, "seed", 0),
+    )
+
+
+def _check_fields(body: Mapping[str, object], known: Mapping[str, Field]) -> None:
+    for name, field in known.items():
+        value = body.get(name)
+        if value is not None:
+            _check(name, field, value)
+
+
+def _check(name: str, field: Field, value: object) -> None:
+    if not _is(field.kind, value):
+        raise _wrong_type(name, field.kind, value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return
+    if value < field.low:
+        raise _out_of_range(name, field.kind, "below", "minimum", ">=", field.low, value)
+    if value > field.high:
+        raise _out_of_range(name, field.kind, "above", "maximum", "<=", field.high, value)
+
+
+def _is(kind: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return kind == "boolean"
+    if isinstance(value, float):
+        # JSON knows one kind of number: 2.0 is a whole one
+        return kind == "decimal" or (kind == "integer" and value.is_integer())
+    return kind == _kind(value) or (kind == "decimal" and isinstance(value, int))
+
+
+def _kind(value: object) -> str:
+    kinds = {bool: "boolean", int: "integer", float: "decimal", str: "string", list: "array"}
+    return "null" if value is None else kinds.get(type(value), "object")
+
+
+def _integer(body: Mapping[str, object], name: str, default: int) -> int:
+    value = body.get(name)
+    return int(value) if isinstance(value, int | float) else default
+
+
+def _limit(body: Mapping[str, object], name: str, max_output: int) -> int | None:
+    value = body.get(name)
+    if value is None:
+        return None
+    _check(name, Field("integer", 1, float("inf")), value)
+    limit = _integer(body, name, 1)
+    if limit > max_output:
+        message = (
+            f"{name} is too large: {limit}. This model supports at most {max_output} completion "
+            f"tokens, whereas you provided {limit}."
+        )
+        raise ApiError(400, message, name, "invalid_value")
+    return limit
+
+
+def _include_usage(body: Mapping[str, object]) -> bool:
+    options = body.get("stream_options")
+    if not isinstance(options, dict):
+        return False
+    if body.get("stream") is not True:
+        message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+        raise ApiError(400, message, "stream_options")
+    include = options.get("include_usage")
+    if include is not None and not isinstance(include, bool):
+        raise _wrong_type("stream_options.include_usage", "boolean", include)
+    return include is True
+
+
+def _stops(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list):
+        raise _wrong_type("stop", "string or an array of strings", value)
+    if len(value) > 4:
+        message = (
+            "Invalid 'stop': array too long. Expected an array with maximum length 4, "
+            f"but got an array with length {len(value)} instead."
+        )
+        raise ApiError(400, message, "stop", "array_above_max_length")
+    return tuple(_string(each, f"stop[{index}]") for index, each in enumerate(value))
+
+
+def _messages(value: object) -> tuple[str, ...]:
+    messages = _filled(value, "messages")
+    turns = (_message(each, f"messages[{index}]") for index, each in enumerate(messages))
+    return (*chain.from_iterable(turns), "<|assistant|>")
+
+
+def _message(value: object, where: str) -> list[str]:
+    if not isinstance(value, dict):
+        raise _wrong_type(where, "object", value)
+    if "role" not in value:
+        raise _missing(f"{where}.role")
+    role = _string(value["role"], f"{where}.role")
+    if role not in ROLES:
+        allowed = ", ".join(f"'{each}'" for each in ROLES)
+        message = f"Invalid value: '{role}'. Supported values are: {allowed}."
+        raise ApiError(400, message, f"{where}.role", "invalid_value")
+    # an assistant's turn may be a tool call and nothing else
+    content = value.get("content", "" if role == "assistant" else None)
+    if content is None and role == "assistant":
+        content = ""
+    if content is None:
+        raise _missing(f"{where}.content")
+    return [f"<|{role}|>", *tokens(_text(content, f"{where}.content"))]
+
+
+def _text(content: object, where: str) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise _wrong_type(where, "string or an array of parts", content)
+    parts = _filled(content, where)
+    return "".join(_part(part, f"{where}[{index}]") for index, part in enumerate(parts))
+
+
+def _part(part: object, where: str) -> str:
+    if not isinstance(part, dict):
+        raise _wrong_type(where, "object", part)
+    if part.get("type") != "text":
+        message = f"Invalid value: '{part.get('type')}'. Supported values are: 'text'."
+        raise ApiError(400, message, f"{where}.type", "invalid_value")
+    if "text" not in part:
+        raise _missing(f"{where}.text")
+    return _string(part["text"], f"{where}.text")
+
+
+def _prompts(value: object) -> tuple[tuple[str, ...], ...]:
+    if isinstance(value, str):
+        return (_prompt(value),)
+    items = _filled(value, "prompt")
+    if all(isinstance(item, str) for item in items):
+        return tuple(_prompt(str(item)) for item in items)
+    if all(isinstance(item, list) for item in items):
+        return tuple(
+            _ids(_filled(item, f"prompt[{index}]"), f"prompt[{index}]")
+            for index, item in enumerate(items)
+        )
+    return (_ids(items, "prompt"),)
+
+
+def _prompt(text: str) -> tuple[str, ...]:
+    # a model starts somewhere even when nothing was said
+    return tuple(tokens(text)) or ("<|start|>",)
+
+
+def _ids(items: list[object], where: str) -> tuple[str, ...]:
+    for index, item in enumerate(items):
+        if not _is("integer", item):
+            raise _wrong_type(f"{where}[{index}]", "integer", item)
+    return tuple(f"#{item}" for item in items)
+
+
+def _filled(value: object, where: str) -> list[object]:
+    if not isinstance(value, list):
+        raise _wrong_type(where, "array", value)
+    if not value:
+        message = (
+            f"Invalid '{where}': empty array. Expected an array with minimum length 1, "
+            "but got an empty array instead."
+        )
+        raise ApiError(400, message, where, "empty_array")
+    return value
+
+
+def _string(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise _wrong_type(where, "string", value)
+    return value
+
+
+def _missing(where: str) -> ApiError:
+    message = f"Missing required parameter: '{where}'."
+    return ApiError(400, message, where, "missing_required_parameter")
+
+
+def _wrong_type(where: str, kind: str, value: object) -> ApiError:
+    expected, got = (_ARTICLES.get(each, f"a {each}") for each in (kind, _kind(value)))
+    got = "null" if value is None else got
+    message = f"Invalid type for '{where}': expected {expected}, but got {got} instead."
+    return ApiError(400, message, where, "invalid_type")
+
+
+def _out_of_range(
+    where: str, kind: str, side: str, end: str, sign: str, limit: float, value: float
+) -> ApiError:
+    message = (
+        f"Invalid '{where}': {kind} {side} {end} value. "
+        f"Expected a value {sign} {limit:g}, but got {value} instead."
+    )
+    return ApiError(400, message, where, f"{kind}_{side}_{end[:3]}_value")

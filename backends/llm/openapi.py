@@ -1,0 +1,278 @@
+"""The published description of every route: OpenAPI 3.1, made from the tables that check calls."""
+
+from collections.abc import Mapping
+
+from .openai_call import CHAT_FIELDS, MAX_CHOICES, ROLES, TEXT_FIELDS, Field
+from .settings import Settings
+
+Json = dict[str, object]
+
+_STRING: Json = {"type": "string"}
+_PART: Json = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": _STRING},
+    "required": ["type", "text"],
+}
+_CONTENT: Json = {"anyOf": [_STRING, {"type": "array", "items": _PART, "minItems": 1}]}
+_ERRORS: Mapping[int, str] = {
+    400: "malformed, or a value that is not allowed",
+    404: "no such model or path",
+    405: "method not allowed",
+    411: "neither Content-Length nor chunked",
+    413: "body over the limit",
+    500: "set by a behaviour",
+    503: "set by a behaviour",
+}
+
+
+def describe(settings: Settings) -> Json:
+    """The document for one backend: its model's name and limits are part of it."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "nginx-llm-lab backend",
+            "version": "1",
+            "description": "The article's API and OpenAI's, with a model of an LLM server's time. "
+            "The header X-Lab-Duration (seconds) makes the article's answers last; "
+            "X-Lab-Output-Tokens sets the length of an LLM's answer.",
+        },
+        "paths": {**_operations(), **_article(), **_openai(settings)},
+        "components": {"schemas": _schemas()},
+    }
+
+
+def _operations() -> Json:
+    return {
+        "/health": {"get": _get("healthy", "application/json", "Health", 503)},
+        "/metrics": {"get": _get("Prometheus text", "text/plain", "Text")},
+        "/openapi.json": {"get": _get("this document", "application/json", "Any")},
+    }
+
+
+def _article() -> Json:
+    greeting = _get("who answers", "text/plain", "Text")
+    message: Json = {
+        "type": "object",
+        "properties": {"message": _STRING},
+        "required": ["message"],
+    }
+    chat = _post("application/json", message, {"application/json": "Chat"}, "Problem")
+    complete = _post("text/plain", _STRING, {"application/json": "Completions"}, "Problem")
+    return {
+        "/": {"get": greeting},
+        "/chat": {"get": greeting, "post": chat},
+        "/completions": {"get": greeting, "post": complete},
+    }
+
+
+def _openai(settings: Settings) -> Json:
+    model: Json = {
+        "name": "model",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "minLength": 1},
+    }
+    listing = _get("the model", "application/json", "Models")
+    show = _get("one model", "application/json", "Model", 404) | {"parameters": [model]}
+    return {
+        "/v1/models": {"get": listing},
+        "/v1/models/{model}": {"get": show},
+        "/v1/chat/completions": {"post": _completion(_chat_body(settings), "ChatCompletion")},
+        "/v1/completions": {"post": _completion(_text_body(settings), "TextCompletion")},
+    }
+
+
+def _completion(body: Json, schema: str) -> Json:
+    answers = {"application/json": schema, "text/event-stream": "Text"}
+    return _post("application/json", body, answers, "ApiError")
+
+
+def _chat_body(settings: Settings) -> Json:
+    others = [role for role in ROLES if role != "assistant"]
+    spoken: Json = {
+        "type": "object",
+        "properties": {"role": {"enum": others}, "content": _CONTENT},
+        "required": ["role", "content"],
+    }
+    answered: Json = {
+        "type": "object",
+        "properties": {
+            "role": {"const": "assistant"},
+            "content": {"anyOf": [_CONTENT, {"type": "null"}]},
+        },
+        "required": ["role"],
+    }
+    messages = {"type": "array", "items": {"anyOf": [spoken, answered]}, "minItems": 1}
+    properties = {
+        "messages": messages,
+        "max_completion_tokens": _limit(settings),
+        **_properties(settings, CHAT_FIELDS),
+    }
+    return _body(properties, "messages")
+
+
+def _text_body(settings: Settings) -> Json:
+    ids: Json = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
+    most = MAX_CHOICES
+    prompts: Json = {"type": "array", "items": _STRING, "minItems": 1, "maxItems": most}
+    tokens: Json = {"type": "array", "items": ids, "minItems": 1, "maxItems": most}
+    prompt = {"anyOf": [_STRING, prompts, ids, tokens]}
+    properties = {
+        "prompt": prompt,
+        **_properties(settings, TEXT_FIELDS),
+        "echo": {"enum": [False, None]},
+    }
+    return _body(properties, "prompt")
+
+
+def _body(properties: Mapping[str, object], required: str) -> Json:
+    # stream_options belong to streams: two shapes, one for each
+    still: Json = {
+        "properties": {"stream": {"enum": [False, None]}, "stream_options": {"type": "null"}}
+    }
+    usage: Json = {"type": "object", "properties": {"include_usage": {"type": ["boolean", "null"]}}}
+    streamed: Json = {
+        "properties": {
+            "stream": {"const": True},
+            "stream_options": {"anyOf": [usage, {"type": "null"}]},
+        },
+        "required": ["stream"],
+    }
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": ["model", required],
+        "anyOf": [still, streamed],
+    }
+
+
+def _properties(settings: Settings, fields: Mapping[str, Field]) -> Json:
+    stops: Json = {"anyOf": [_STRING, {"type": "array", "items": _STRING, "maxItems": 4}]}
+    checked = {
+        name: _field(field)
+        for name, field in fields.items()
+        if name not in {"stream", "stream_options"}
+    }
+    return {
+        "model": {"const": settings.model},
+        "max_tokens": _limit(settings),
+        "stop": {"anyOf": [*_list(stops["anyOf"]), {"type": "null"}]},
+        **checked,
+    }
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
+def _field(field: Field) -> Json:
+    kind = "number" if field.kind == "decimal" else field.kind
+    schema: Json = {"type": [kind, "null"]}
+    if kind in {"number", "integer"}:
+        schema |= {"minimum": field.low, "maximum": field.high}
+    return schema
+
+
+def _limit(settings: Settings) -> Json:
+    return {"type": ["integer", "null"], "minimum": 1, "maximum": settings.max_output}
+
+
+def _get(description: str, media: str, schema: str, *errors: int) -> Json:
+    kind = "ApiError" if schema.startswith("Model") else "Problem"
+    ours = {503: "Health"} if schema == "Health" else {}
+    statuses = sorted({400, 405, 500, 503, *errors})
+    failures = {
+        str(status): _response(_ERRORS[status], {"application/json": ours.get(status, kind)})
+        for status in statuses
+    }
+    return {"responses": {"200": _response(description, {media: schema}), **failures}}
+
+
+def _post(media: str, body: Json, answers: Mapping[str, str], error: str) -> Json:
+    failures = {
+        str(status): _response(text, {"application/json": error})
+        for status, text in _ERRORS.items()
+    }
+    return {
+        "requestBody": {"required": True, "content": {media: {"schema": body}}},
+        "responses": {"200": _response("the answer", answers), **failures},
+    }
+
+
+def _response(description: str, contents: Mapping[str, str]) -> Json:
+    content = {
+        media: {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+        for media, schema in contents.items()
+    }
+    return {
+        "description": description,
+        "headers": {"X-Backend": {"required": True, "schema": _STRING}},
+        "content": content,
+    }
+
+
+def _closed(properties: Mapping[str, object]) -> Json:
+    """An object that has exactly these properties."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _schemas() -> Json:
+    signature = {"server": _STRING, "timestamp": {"type": "string", "format": "date-time"}}
+    integer: Json = {"type": "integer", "minimum": 0}
+    nullable: Json = {"type": ["string", "null"]}
+    finish: Json = {"logprobs": {"type": "null"}, "finish_reason": {"enum": ["stop", "length"]}}
+    message = _closed(
+        {"role": {"const": "assistant"}, "content": _STRING, "refusal": {"type": "null"}}
+    )
+    model = _closed(
+        {
+            "id": _STRING,
+            "object": {"const": "model"},
+            "created": integer,
+            "owned_by": _STRING,
+            "max_model_len": integer,
+        }
+    )
+    line = _closed({"text": _STRING, "index": integer})
+    usage = _closed(
+        {
+            "prompt_tokens": integer,
+            "completion_tokens": integer,
+            "total_tokens": integer,
+            "prompt_tokens_details": _closed({"cached_tokens": integer}),
+        }
+    )
+
+    def completion(kind: str, said: Json) -> Json:
+        choice = _closed({"index": integer, **said, **finish})
+        return _closed(
+            {
+                "id": _STRING,
+                "object": {"const": kind},
+                "created": integer,
+                "model": _STRING,
+                "system_fingerprint": _STRING,
+                "choices": {"type": "array", "items": choice, "minItems": 1},
+                "usage": usage,
+            }
+        )
+
+    error = {"message": _STRING, "type": _STRING, "param": nullable, "code": nullable}
+    return {
+        "Any": {},
+        "Text": _STRING,
+        "Health": _closed({"status": {"enum": ["ok", "refused"]}}),
+        "Problem": _closed({"error": _STRING, **signature}),
+        "Chat": _closed({"original": _STRING, "response": _STRING, **signature}),
+        "Completions": _closed({"completions": {"type": "array", "items": line}, **signature}),
+        "ApiError": _closed({"error": _closed(error)}),
+        "Model": model,
+        "Models": _closed({"object": {"const": "list"}, "data": {"type": "array", "items": model}}),
+        "ChatCompletion": completion("chat.completion", {"message": message}),
+        "TextCompletion": completion("text_completion", {"text": _STRING}),
+    }

@@ -1,0 +1,173 @@
+"""uvicorn's HTTP protocol with a short cut for the article's API, and its errors in JSON."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+from uvicorn.server import ServerState
+
+from . import article
+from .journal import Record
+from .wire import RefusedError, Reply
+
+if TYPE_CHECKING:
+    from .app import App
+
+_HEAD_LIMIT = 65_536
+_POSTS = {path.encode(): action for path, action in article.ACTIONS.items()}
+# with one of these a request is no longer a simple one
+_MARKS = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"connection", b"x-lab-duration"})
+_ELSEWHERE = (b"/v1/", b"/health", b"/metrics", b"/openapi.json")
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection of a server whose application is an App.
+
+    A healthy backend answers the article's simple requests right where they are parsed, without a
+    task or ASGI messages: several times as many a second. All others go uvicorn's way, and both
+    ways give the same answers.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._lab = cast("App", self.app).lab
+        self._name = self._lab.settings.name.encode()
+        self._in_head = False
+        self._head_bytes = 0
+        self._last_answer = False
+        self._cycles: list[RequestResponseCycle] = []
+        # the simple request that is coming in, and its body so far
+        self._record: Record | None = None
+        self._body = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came in; refuse a request head that does not end."""
+        super().data_received(data)
+        self._head_bytes = self._head_bytes + len(data) if self._in_head else 0
+        if self._head_bytes > _HEAD_LIMIT:
+            self.send_400_response("request head too large")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell every request of this connection that the client has left."""
+        if self._record:
+            self._end(self._record, 499, 0, "client_gone")
+        for cycle in self._open_cycles():
+            cycle.disconnected = True
+            cycle.message_event.set()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Close the connection once what has begun on it is answered."""
+        self._last_answer = True
+        if not self._record:
+            super().shutdown()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be parsed, unless another answer is due on this connection first."""
+        due = self._open_cycles()
+        if not any(cycle.response_started or not cycle.more_body for cycle in due):
+            reply = article.refuse(self._lab.settings.name, RefusedError(400, msg))
+            self._write(reply, b"connection: close\r\n")
+            if not due:
+                self._end(self._new_record("", ""), reply.status, len(reply.body), "ok")
+        self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Begin a request head."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Choose the way: short for the article's simple requests."""
+        self._in_head = False
+        if self._is_simple():
+            self._record = self._new_record(self.parser.get_method().decode(), self.url.decode())
+            self._body = b""
+            return
+        cast("dict[str, Any]", self.scope)["lab.transport"] = self.transport
+        super().on_headers_complete()
+        self._cycles = [*self._open_cycles(), self.cycle]
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        if self._record:
+            self._body += body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Answer a simple request; hand on any other with the moment of its arrival."""
+        if self._record:
+            self._answer(self._record)
+        else:
+            cast("dict[str, Any]", self.cycle.scope)["lab.arrived"] = time.perf_counter()
+            super().on_message_complete()
+
+    def _is_simple(self) -> bool:
+        if not self._lab.switch.healthy or self.flow.write_paused or self._last_answer:
+            return False
+        if self.cycle and not self.cycle.response_complete:
+            return False
+        fields = dict(self.headers)
+        if not _MARKS.isdisjoint(fields) or self.parser.get_http_version() != "1.1":
+            return False
+        length = fields.get(b"content-length")
+        if self.url in _POSTS and self.parser.get_method() == b"POST":
+            limit = self._lab.settings.body_limit
+            return length is not None and length.isdigit() and int(length) <= limit
+        if self.parser.get_method() != b"GET" or length is not None:
+            return False
+        plain = self.url.isascii() and b"%" not in self.url and self.url.startswith(b"/")
+        return plain and not self.url.startswith(_ELSEWHERE)
+
+    def _answer(self, record: Record) -> None:
+        name = self._lab.settings.name
+        try:
+            action = _POSTS[self.url] if record.method == "POST" else None
+            reply = action(name, self._body) if action else article.greet(name)
+        except RefusedError as error:
+            reply = article.refuse(name, error)
+        self._record = None
+        self._write(reply)
+        self._end(record, reply.status, len(reply.body), "ok")
+        if self._last_answer:
+            self.transport.close()
+            return
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def _write(self, reply: Reply, more: bytes = b"") -> None:
+        head = b"%bcontent-type: %b\r\ncontent-length: %d\r\nx-backend: %b\r\n%b\r\n"
+        filled = head % (
+            STATUS_LINE[reply.status],
+            reply.content_type,
+            len(reply.body),
+            self._name,
+            more,
+        )
+        self.transport.write(filled + reply.body)
+
+    def _new_record(self, method: str, path: str) -> Record:
+        request_id = dict(self.headers or ()).get(b"x-request-id", b"").decode("latin-1")
+        return Record(request_id, method, path, time.time(), time.perf_counter())
+
+    def _end(self, record: Record, status: int, sent: int, fate: str) -> None:
+        record.status, record.bytes, record.fate = status, sent, fate
+        self._lab.journal.add(record)
+
+    def _open_cycles(self) -> list[RequestResponseCycle]:
+        return [cycle for cycle in self._cycles if not cycle.response_complete]

@@ -1,0 +1,136 @@
+"""The engine in real time: one wake-up per event, however many sequences it serves."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from .engine import Engine, Generation, Request, Token
+from .profiles import Profile
+
+# an event this close (seconds) is due: timers of the event loop tick in milliseconds
+_SLACK = 0.0005
+# then other tasks have their turn, for an engine without delays
+_TOKENS_A_TURN = 2048
+
+
+class Mailbox:
+    """The tokens of one call, one or more generations, in the order of their making."""
+
+    def __init__(self) -> None:
+        self.generations: list[Generation] = []
+        self._tokens: list[Token] = []
+        self._left = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def expect(self, generation: Generation) -> None:
+        """Count on one more generation."""
+        self.generations.append(generation)
+        self._left += 1
+
+    def put(self, token: Token) -> None:
+        """Deliver a token."""
+        self._tokens.append(token)
+        self._left -= token.last
+        self._wake()
+
+    def close(self) -> None:
+        """Expect nothing more: what was not yet taken is thrown away."""
+        self._tokens = []
+        self._left = 0
+        self._wake()
+
+    async def take(self) -> list[Token]:
+        """Wait for tokens; an empty list is the end."""
+        if not self._tokens and self._left:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        tokens, self._tokens = self._tokens, []
+        return tokens
+
+    def _wake(self) -> None:
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Runner:
+    """Drives an engine `scale` times as fast as life; `clock` gives real seconds."""
+
+    def __init__(
+        self, engine: Engine, scale: float = 1.0, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.engine = engine
+        self.scale = scale
+        self._clock = clock
+        self._real_origin = clock()
+        self._model_origin = 0.0
+        self._boxes: dict[Generation, Mailbox] = {}
+        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
+
+    def model_time(self, real: float) -> float:
+        """Seconds of the model at a reading of the clock."""
+        return self._model_origin + (real - self._real_origin) * self.scale
+
+    def real_seconds(self, model: float) -> float:
+        """Turn a span of the model into real seconds."""
+        return model / self.scale
+
+    def submit(self, requests: Sequence[Request], arrived: float) -> Mailbox:
+        """Start or queue the sequences of a call that arrived at a reading of the clock."""
+        self._advance()
+        box = Mailbox()
+        for request in requests:
+            generation = self.engine.submit(self.model_time(arrived), request)
+            self._boxes[generation] = box
+            box.expect(generation)
+        self._turn()
+        return box
+
+    def cancel(self, box: Mailbox) -> None:
+        """Free what a call still holds, in the queue or running, and close its mailbox."""
+        self._advance()
+        for generation in box.generations:
+            self.engine.cancel(self.model_time(self._clock()), generation)
+            self._boxes.pop(generation, None)
+        box.close()
+        self._turn()
+
+    def reconfigure(self, profile: Profile, slow: float, scale: float) -> None:
+        """Go on as another server, from this moment."""
+        self._advance()
+        real = self._clock()
+        self._model_origin, self._real_origin = self.model_time(real), real
+        self.scale = scale
+        self.engine.reconfigure(self._model_origin, profile, slow)
+        self._turn()
+
+    def _turn(self) -> None:
+        """Do what is due, then sleep until the next event."""
+        self._advance()
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        due = self.engine.next_due()
+        if due is None:
+            return
+        loop = asyncio.get_running_loop()
+        delay = self.real_seconds(due - self.model_time(self._clock()))
+        if delay <= _SLACK:
+            self._timer = loop.call_soon(self._turn)
+        else:
+            self._timer = loop.call_later(delay, self._turn)
+
+    def _advance(self) -> None:
+        now = self.model_time(self._clock() + _SLACK)
+        delivered = 0
+        while delivered < _TOKENS_A_TURN:
+            due = self.engine.next_due()
+            if due is None or due > now:
+                return
+            delivered += self._deliver(self.engine.step())
+
+    def _deliver(self, tokens: list[Token]) -> int:
+        for token in tokens:
+            self._boxes[token.generation].put(token)
+            if token.last:
+                del self._boxes[token.generation]
+        return len(tokens)

@@ -1,0 +1,150 @@
+"""What both APIs need of HTTP: bodies in, replies out, and knowing when the client has left."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from starlette.types import Receive, Scope, Send
+
+JSON = b"application/json"
+TEXT = b"text/plain; charset=utf-8"
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+class RefusedError(Exception):
+    """A request that is answered with an error status: a sentence for people, and headers."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.headers = dict(headers or {})
+
+
+class ClientGoneError(Exception):
+    """The client left before its request was whole; there is nobody to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def json_bytes(content: object) -> bytes:
+    """Encode as compact JSON."""
+    return _encode(content).encode()
+
+
+async def send_reply(send: Send, reply: Reply) -> None:
+    """Send an answer in one piece."""
+    headers = [
+        (b"content-type", reply.content_type),
+        (b"content-length", b"%d" % len(reply.body)),
+        *reply.headers,
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that lower-case name, None where there is none."""
+    return next((value for key, value in scope["headers"] if key == name), None)
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """Read the body, of a stated length or chunked.
+
+    Raises RefusedError: 411 where neither is so, 413 for more than `limit` bytes, stated or sent;
+    ClientGoneError if the client leaves before the end.
+    """
+    length = header(scope, b"content-length")
+    if length is None and header(scope, b"transfer-encoding") is None:
+        raise RefusedError(411, "a Content-Length, or chunked transfer coding, is required")
+    if length is not None and not length.isdigit():
+        raise RefusedError(400, "Content-Length must be a whole number")
+    if length is not None and int(length) > limit:
+        raise _too_large(scope, limit)
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > limit:
+            raise _too_large(scope, limit)
+    return bytes(body)
+
+
+def _too_large(scope: Scope, limit: int) -> RefusedError:
+    # who asked before sending (Expect: 100-continue) may never send: no next request can follow
+    headers = {} if header(scope, b"expect") is None else {"Connection": "close"}
+    return RefusedError(413, f"body over the limit of {limit} bytes", headers)
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(word)
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def parse_json(body: bytes) -> object:
+    """Read strict JSON in UTF-8; raises ValueError with a sentence saying what is wrong."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"body is not UTF-8 (byte {error.start})") from None
+    try:
+        content: object = _decoder.decode(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"body is not JSON: {error}") from None
+    except (ValueError, RecursionError):
+        # NaN and Infinity, whole numbers of thousands of digits, nesting beyond all measure
+        raise ValueError("body is not JSON: a value out of range") from None
+    return content
+
+
+async def until_gone(receive: Receive) -> None:
+    """Return when the client has left; to be called after the whole body was received."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def unless_gone(receive: Receive, work: Awaitable[object]) -> bool:
+    """Await `work`; False, and `work` cancelled, if the client leaves first."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(until_gone(receive))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        return task.done()
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+def closing(scope: Scope) -> bool:
+    """Whether the connection is known to be gone."""
+    transport = scope.get("lab.transport")
+    return transport is not None and transport.is_closing()
+
+
+def close(scope: Scope) -> None:
+    """Close the connection after what was already written; nothing else is sent on it."""
+    transport: asyncio.Transport = scope["lab.transport"]
+    transport.close()
+
+
+def set_header(message: MutableMapping[str, Any], name: bytes, value: bytes) -> None:
+    """Replace a header of a response's start."""
+    kept = [(key, old) for key, old in message["headers"] if key.lower() != name]
+    message["headers"] = [*kept, (name, value)]
