@@ -25,7 +25,10 @@ METHODS = {
     "random_two": "random two least_conn",
     "least_time": "least_time {measure}",
     "sticky": "sticky cookie {cookie}",
+    "prompt_prefix": "hash {key} consistent",
 }
+# the keys that the hash methods have where none is given
+KEYS = {"prompt_prefix": "$prompt_prefix"}
 # directives that nginx takes inside `upstream` and that change no pick
 SILENT = frozenset(
     {"resolver", "resolver_timeout"}
@@ -178,7 +181,7 @@ def from_options(
     key: str | None = None,
     *,
     measure: str = "header",
-    cookie: str = "lab",
+    cookie: str = "lab_route",
     zone: bool = True,
     next_upstream: NextUpstream | None = None,
 ) -> Upstream:
@@ -186,13 +189,14 @@ def from_options(
 
     Each server is the text of an nginx `server` line ("10.0.0.1:80 weight=3 down"). `method` is
     one of METHODS; sticky is round robin with `sticky cookie`. `key` is the hash methods'
-    ($request_uri where None), `measure` least_time's, `cookie` sticky's.
+    ($request_uri where None; $prompt_prefix, which a map must define, for prompt_prefix),
+    `measure` least_time's, `cookie` sticky's.
     """
     if method not in METHODS:
         hint = f"name one of {', '.join(METHODS)}, or read a config with --conf"
         raise UsageError(f'unknown method "{method}"', hint)
     texts = {
-        "{key}": "$request_uri" if key is None else key,
+        "{key}": KEYS.get(method, "$request_uri") if key is None else key,
         "{measure}": measure,
         "{cookie}": cookie,
     }
