@@ -547,7 +547,7 @@ _SCENARIO: Mapping[str, _Reader[Any]] = {
     "backends": _whole(1, _MOST_BACKENDS),
     "profile": _choice(*PROFILES),
     "fleet": _fleet,
-    "time_scale": _number(0.001, 1000),
+    "time_scale": _number(0.001, 10_000),
     "targets": _record(
         Targets,
         ttft_ms=_number(0.001, 1e9),
