@@ -34,6 +34,7 @@ SILENT = frozenset(
     {"resolver", "resolver_timeout"}
     | {"keepalive", "keepalive_requests", "keepalive_time", "keepalive_timeout"}
 )
+ONCE = frozenset({"keepalive", "least_time", "sticky"})
 STATUSES = frozenset(f"http_{code}" for code in (403, 404, 429, 500, 502, 503, 504))
 CONDITIONS = STATUSES | {
     "error",
@@ -271,16 +272,20 @@ def _upstream(block: Directive) -> Upstream:
     method = _Method("round_robin")
     sticky: Sticky | None = None
     zone = False
+    once: set[str] = set()
     for line in block.block or ():
         if line.block is not None:
             raise _refusal(f'directive "{line.name}" is not terminated by ";"', line)
+        if line.name in once:
+            raise _refusal(f'"{line.name}" directive is duplicate', line)
+        once |= {line.name} & ONCE
         if line.name == "server":
             servers.append(_server(line, method))
         elif line.name in BALANCERS:
             # nginx lets a later method replace whatever an earlier line set up, sticky included
             method, sticky = BALANCERS[line.name](line), None
         elif line.name == "sticky":
-            sticky = _sticky(line, sticky)
+            sticky = _sticky(line)
         elif line.name == "zone":
             zone = _zone(line)
         elif line.name not in SILENT:
@@ -484,10 +489,8 @@ BALANCERS: dict[str, Callable[[Directive], _Method]] = {
 }
 
 
-def _sticky(line: Directive, before: Sticky | None) -> Sticky:
+def _sticky(line: Directive) -> Sticky:
     """`sticky cookie NAME …`, `sticky route $variable …` or `sticky learn …`."""
-    if before is not None:
-        raise _refusal('"sticky" directive is duplicate', line)
     kind, *words = line.args or ("",)
     if kind not in STICKY or not words:
         hint = "sticky cookie NAME, sticky route $variable, or sticky learn …"
