@@ -1,0 +1,49 @@
+"""How far from its odds a draw may fall, and how many draws it takes to tell."""
+
+from collections.abc import Mapping
+from math import sqrt
+
+from scipy.stats import binom, norm
+
+ALARM = 1e-9  # a right nginx strays this far once in a thousand million runs
+SURE = 0.999  # and one that favours a server twofold is caught this often
+
+
+def improbable(counts: Mapping[str, int], chances: Mapping[str, float]) -> str | None:
+    """The first server whose count its chance cannot explain; None where all can be.
+
+    Each count is binomial; the alarm is shared among them.
+    """
+    total = sum(counts.values())
+    for name, chance in chances.items():
+        count = counts.get(name, 0)
+        low, high = binom.cdf(count, total, chance), binom.sf(count - 1, total, chance)
+        if 2 * min(low, high) < ALARM / len(chances):
+            return name
+    return None
+
+
+def band(chance: float, total: int, among: int) -> tuple[int, int]:
+    """The counts that a chance allows in `total` draws, at least and at most."""
+    tail = ALARM / among / 2
+    return int(binom.ppf(tail, total, chance)), int(binom.isf(tail, total, chance))
+
+
+def draws_to_tell(chances: Mapping[str, float]) -> int:
+    """How many draws show a server of twice its weight, rounded up to hundreds."""
+    alarm = norm.isf(ALARM / len(chances) / 2)
+    power = norm.isf(1 - SURE)
+    needed = 0.0
+    for chance in chances.values():
+        if not 0 < chance < 1:
+            continue
+        other = 2 * chance / (1 + chance)
+        spread = alarm * sqrt(chance * (1 - chance)) + power * sqrt(other * (1 - other))
+        needed = max(needed, (spread / (other - chance)) ** 2)
+    return -int(-needed // 100) * 100
+
+
+def far(observed: float, least: float, most: float, variance: float, among: int) -> bool:
+    """Whether a sum of draws lies outside its expected bounds by more than chance explains."""
+    limit = norm.isf(ALARM / among / 2) * sqrt(variance) + 1
+    return bool(observed < least - limit or observed > most + limit)
