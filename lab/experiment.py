@@ -342,7 +342,10 @@ def judge(folder: Path) -> Outcome:
     claim = upstream.read(folder / evidence.TEXTS["claim"])
     counts = _counts(found, log, hits)
     said = verdict.judge(claim, hits, sequential=found.sequential, addresses=_resolved(found))
-    return Outcome(folder, found.method, found.traffic, short(split(hits)), counts, said)
+    named = replace(
+        said, method=found.method, command=said.command.replace(said.method, found.method)
+    )
+    return Outcome(folder, found.method, found.traffic, short(split(hits)), counts, named)
 
 
 def _resolved(found: Evidence) -> Mapping[str, tuple[str, ...]]:

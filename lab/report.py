@@ -62,13 +62,16 @@ def _brief(bench: "Bench") -> str:
         f"ab -n {report.complete_requests} -c {report.concurrency_level} {bench.path}",
         f"  {report.requests_per_second:,.0f} requests/s, {report.time_per_request_ms:.3f} ms each,"
         f" {report.failed_requests} failed, {report.non_2xx_responses} not 2xx",
-        f"  50 % within {report.percentiles[50]:g} ms, 99 % within {report.percentiles[99]:g} ms"
-        if {50, 99} <= set(report.percentiles)
-        else "",
+        _percentiles(report.percentiles or {}),
         f"  {bench.split}",
         f"  note: {bench.note}" if bench.note else "",
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _percentiles(found: Mapping[int, int]) -> str:
+    shown = [f"{share} % within {found[share]:g} ms" for share in (50, 99) if share in found]
+    return f"  {', '.join(shown)}" if shown else ""
 
 
 def _explained(bench: "Bench") -> str:

@@ -1,0 +1,33 @@
+"""Hash and its consistent form: the key decides."""
+
+import pytest
+
+
+@pytest.mark.parametrize("method", ["hash", "hash_consistent"])
+@pytest.mark.parametrize("key", ["$request_uri", "$arg_user", "$http_x_session_id$remote_addr"])
+def test_every_key_goes_where_it_was_predicted(lab, method, key):
+    """Whatever the key is made of."""
+    lab.use(method, weights=(5, 1, 3), key=key)
+
+    found = lab.send(300)
+
+    assert found.holds, found
+
+
+def test_a_down_server_keeps_its_place_on_the_ring(lab):
+    """Its keys go to the owner of the next point; the others stay."""
+    lab.use("hash_consistent", server_params=["backend-2: down"])
+
+    found = lab.send(300)
+
+    assert "backend-2" not in found.split.counts
+    assert found.holds, found
+
+
+def test_the_prompt_decides_by_its_first_characters(lab):
+    """One system prompt, one server."""
+    lab.use("prompt_prefix")
+
+    found = lab.send(200)
+
+    assert found.holds, found

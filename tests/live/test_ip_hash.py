@@ -1,0 +1,22 @@
+"""ip_hash: the client's address decides."""
+
+from lab import experiment, traffic
+
+
+def test_many_addresses_go_where_they_were_predicted(lab):
+    """IPv4 by three octets, IPv6 whole."""
+    lab.use("ip_hash", weights=(1, 2, 3))
+
+    found = lab.send(400)
+
+    assert found.holds, found
+
+
+def test_one_ab_run_is_one_client(lab):
+    """All of its requests go to one server, and the lab says why."""
+    lab.use("ip_hash")
+
+    found = experiment.bench(lab.lab, traffic.Ab(200))
+
+    assert list(found.split.counts.values()) == [200]
+    assert "one address" in found.note

@@ -1,0 +1,32 @@
+"""least_time: the fastest and least busy server."""
+
+import pytest
+
+from lab import nginx
+
+
+@pytest.fixture(autouse=True)
+def recent(lab):
+    """Open source since 1.31.0."""
+    if nginx.version(lab.lab) < (1, 31, 0):
+        pytest.skip("least_time needs nginx 1.31.0")
+
+
+def test_one_at_a_time_each_pick_is_predicted_from_the_times_before(lab):
+    """Idle and faster than 20 ms, equal servers take turns."""
+    lab.use("least_time", measure="header")
+
+    found = lab.send(60, concurrency=1)
+
+    assert found.verdict.word != "FAIL", found
+    assert found.counts.agree
+
+
+@pytest.mark.parametrize("measure", ["header", "last_byte"])
+def test_many_at_a_time_no_pick_was_wrong(lab, measure):
+    """As far as the log's milliseconds can tell."""
+    lab.use("least_time", measure=measure)
+
+    found = lab.send(400)
+
+    assert found.verdict.word != "FAIL", found
