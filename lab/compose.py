@@ -224,7 +224,7 @@ def down(lab: Lab) -> None:
 def leftovers(lab: Lab) -> list[str]:
     """Whatever of this lab is still on the engine, by name."""
     client = engine()
-    found = [item.name for item in client.containers.list(all=True, filters=_mine(lab))]
+    found = [each.name for each in containers(lab)]
     found += [item.name for item in client.networks.list(filters=_mine(lab))]
     found += [item.name for item in client.volumes.list(filters=_mine(lab))]
     return [str(name) for name in found]
@@ -257,7 +257,9 @@ def engine() -> docker.DockerClient:
 
 def containers(lab: Lab) -> list[Container]:
     """This lab's containers, running or not, in natural order of their services."""
-    found = engine().containers.list(all=True, filters=_mine(lab))
+    # Images built by Compose carry its project label on to whatever else is run from them.
+    started = [f"com.docker.compose.project={lab.project}", "com.docker.compose.config-hash"]
+    found = engine().containers.list(all=True, filters={"label": started})
     return sorted(found, key=lambda each: natural(service(each)))
 
 
