@@ -140,14 +140,14 @@ def _reader(upstream: Upstream, conf: Variables) -> Callable[[bytes, float], Arr
             if name not in checks:
                 raise UsageError(f'unknown field "{name}"', f"any of {', '.join(FIELDS)}")
             checks[name](value)
-        t = _time(given, now)
+        t = _time(given, now) if "t" in given or "start" in given else now
         try:
             request = Request(
                 given.get("uri", "/"),
                 given.get("client_ip", "127.0.0.1"),
                 given.get("method", "GET"),
                 given.get("headers", NONE),
-                raw(given.get("body", "")),
+                raw(given["body"]) if "body" in given else b"",
             )
             hashed = raw(given["key"]) if "key" in given else key(request) if key else b""
             return Arrival(
@@ -230,10 +230,8 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 
 def _time(given: Mapping[str, Any], now: float) -> float:
-    """When nginx picks: `t`, else `start`, else the time of the line before."""
+    """When nginx picks: `t`, or `start`, which is another word for it."""
     times = [float(given[name]) for name in ("t", "start") if name in given]
-    if not times:
-        return now
     if times[0] != times[-1]:
         raise UsageError(f'"t" {given["t"]} and "start" {given["start"]} differ', "give one")
     if times[0] < now:

@@ -48,6 +48,11 @@ def test_a_map_looks_up_texts_then_regexes(header: str, expected: str) -> None:
     assert value("plain", header) == expected
 
 
+def test_regexes_are_tried_in_order_but_on_no_empty_value() -> None:
+    """The first regex that matches counts; "~^$" never does, as nginx skips empty values."""
+    assert [value("order", header) for header in ("ab", "b", "")] == ["first", "second", "none"]
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [
