@@ -5,7 +5,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -376,3 +376,77 @@ def complete(text: str, as_json: Json = False) -> None:
     answer = SyncClient(this_lab().front).completions(text)
     lines = [choice["text"] for choice in answer["completions"]]
     show(answer) if as_json else typer.echo("\n".join([*lines, f"({answer['server']})"]))
+
+
+@app.command()
+def stress(
+    chats: Annotated[int, typer.Option(help="Chats at once.")] = 100,
+    completions: Annotated[int, typer.Option(help="Completions at once.")] = 100,
+    streams: Annotated[int, typer.Option(help="Streamed chats at once.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """All calls at once through the front door; every one answered, and by whom."""
+    from lab.stress import stress as call_all
+
+    report = call_all(this_lab().front, chats, completions, streams)
+    show(report.as_dict()) if as_json else typer.echo(str(report))
+    if not report.complete:
+        raise typer.Exit(1)
+
+
+# --- prediction without Docker ------------------------------------------------------------
+
+
+@app.command()
+def predict(
+    method: Annotated[str, typer.Argument(help="A method; with --conf the config says it.")] = "",
+    servers: Annotated[
+        list[str],
+        typer.Option(help="Servers as nginx writes them: 'a:1 weight=3,b:1 down'; repeatable."),
+    ] = [],  # noqa: B006
+    conf: Annotated[Path | None, typer.Option(help="An nginx config to read.")] = None,
+    upstream: Annotated[str, typer.Option(help="Which upstream, if it has several.")] = "",
+    key: Key = "",
+    measure: Measure = "header",
+    zone: Zone = True,
+    requests: Annotated[
+        str, typer.Option(help="Requests, one JSON object a line; - is stdin.")
+    ] = "-",
+) -> None:
+    """Say which server nginx picks for each request: a JSON line in, a JSON line out.
+
+    A request is an object with any of uri, client_ip, method, headers, body, key, t, start,
+    duration and fail: {"uri": "/chat", "fail": {"a:1": "refused"}}.
+    """
+    from lab import predict as engine
+    from lab import upstream as reader
+    from lab import variables
+
+    if bool(conf) == bool(method):
+        raise UsageError(
+            "a method or a config, not both and not neither",
+            "lab predict hash --servers a:1,b:1 --requests FILE, or --conf nginx.conf",
+        )
+    if conf:
+        group = reader.read(conf, upstream or None)
+        scope = variables.read(conf, group.name)
+    else:
+        texts = [text.strip() for each in servers for text in each.split(",")]
+        group = reader.from_options(method, texts, key or None, measure=measure, zone=zone)
+        scope = variables.Variables(upstream=group.name)
+    with opened(requests) as lines:
+        engine.predict_lines(
+            group, lines, sys.stdout.buffer, scope, source="stdin" if requests == "-" else requests
+        )
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Any]:
+    """A file's bytes, or stdin's for "-"; UsageError where it cannot be read."""
+    try:
+        with nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb") as stream:
+            yield stream
+    except OSError as error:
+        raise UsageError(
+            f"{path}: {error.strerror}", "--requests with a file of JSON lines"
+        ) from None
