@@ -4,7 +4,8 @@ import copy
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -312,6 +313,21 @@ def address(container: Container) -> str:
     networks = container.attrs["NetworkSettings"]["Networks"]
     inside = [net for name, net in networks.items() if name.endswith("_inside")]
     return str(inside[0]["IPAddress"]) if inside else ""
+
+
+def wait_healthy(lab: Lab, names: Sequence[str], seconds: float = 60) -> None:
+    """Wait until these services run and none is unhealthy or still starting."""
+    deadline = time.monotonic() + seconds
+    while True:
+        states = {service(each): health(each) for each in containers(lab)}
+        bad = {name: states.get(name, "gone") for name in names}
+        bad = {name: state for name, state in bad.items() if state not in ("healthy", "running")}
+        if not bad:
+            return
+        if time.monotonic() > deadline:
+            said = ", ".join(f"{name} is {state}" for name, state in bad.items())
+            raise LabError(f"after {seconds:g} s {said}", "docker compose logs")
+        time.sleep(0.1)  # the interval of a poll with a deadline
 
 
 def execute(lab: Lab, name: str, words: list[str], timeout: float = 120) -> str:
