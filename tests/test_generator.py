@@ -352,18 +352,22 @@ def test_a_request_carries_its_client_and_its_id() -> None:
 def test_a_user_brings_back_the_own_cookie_and_no_other() -> None:
     """`sticky` sees many users: a cookie is given back by whom it was given to."""
     seen: list[str] = []
+    both = asyncio.Event()
 
     async def answer(request: web.Request) -> web.StreamResponse:
         seen.append(request.headers.get("Cookie", ""))
         response = web.json_response({"choices": []})
-        response.set_cookie("route", f"r{len(seen)}")
+        if len(seen) <= 2:
+            response.set_cookie("route", f"r{len(seen)}")
+        if len(seen) == 2:
+            both.set()
+        await both.wait()
         return response
 
-    two = scenario(arrivals="closed", users=2, requests=4, stream=False)
-    send(answer, two)
+    send(answer, scenario(arrivals="closed", users=2, requests=6, stream=False))
 
     assert seen[:2] == ["", ""]
-    assert sorted(seen[2:]) == ["route=r1", "route=r2"]
+    assert sorted(seen[2:]) == ["route=r1", "route=r1", "route=r2", "route=r2"]
 
 
 def test_progress_ends_with_everything_done() -> None:
