@@ -23,6 +23,7 @@ PROJECT = "nginx-llm-lab"
 MOST_BACKENDS = 32
 BACKEND_PORT = 8000
 UP_SECONDS = 180
+JOURNAL_SECONDS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +244,24 @@ def last_words(lab: Lab) -> Iterator[str]:
             continue
         tail = container.logs(tail=8).decode(errors="replace").strip()
         yield f"--- {service(container)} is {health(container)}:\n{tail}"
+
+
+def journals(lab: Lab, since: float, lines: int) -> bytes:
+    """The backends' own log lines since a moment, once they hold as many requests as nginx's.
+
+    The engine takes up what a container prints a moment after it was printed.
+    """
+    deadline = time.monotonic() + JOURNAL_SECONDS
+    while True:
+        text = b"".join(_journal(str(each.id), since) for each in backend_containers(lab))
+        if text.count(b"\n") >= lines or time.monotonic() > deadline:
+            return text
+        time.sleep(0.1)  # the interval of a poll with a deadline
+
+
+def _journal(container: str, since: float) -> bytes:
+    words = ["docker", "logs", "--since", f"{since - 1:.3f}", container]
+    return run(words).stdout.encode(errors="surrogateescape")
 
 
 # --- what runs ----------------------------------------------------------------------------

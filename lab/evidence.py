@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from lab.errors import UsageError
 
@@ -50,7 +51,8 @@ def read(folder: Path) -> Evidence:
     try:
         texts = {name: (folder / file).read_text() for name, file in TEXTS.items()}
         logs = {name: (folder / file).read_bytes() for name, file in LOGS.items()}
-        return Evidence(**json.loads((folder / "run.json").read_text()), **texts, **logs)
+        rest: dict[str, Any] = json.loads((folder / "run.json").read_text())
+        return Evidence(**{**rest, **texts, **logs})
     except OSError as error:
         raise UsageError(
             f"{error.filename}: {error.strerror}", "lab judge .lab/runs/<time>-<method>"

@@ -1,23 +1,19 @@
-"""Where acting and computing meet: switch, send, collect, judge, keep the evidence."""
+"""One method under traffic: send, collect what every side logged, judge, keep the evidence."""
 
 import io
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lab import ab, compose, evidence, logs, methods, nginx, plans, traffic, upstream, verdict
 from lab.compose import Lab
-from lab.errors import UsageError
 from lab.evidence import Evidence
-from lab.shell import run as shell_run
+from lab.experiment.stand import choose, saved, use
 from lab.split import Count, Split, count, split
 from lab.verdict import Verdict
-
-JOURNAL_SECONDS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,99 +78,6 @@ class Load:
     printed: list[str] = field(default_factory=list)
 
 
-# --- the lab ------------------------------------------------------------------------------
-
-
-def up(lab: Lab, backends: int = 3, profile: str = "instant", time_scale: float = 1.0) -> None:
-    """Bring the lab up, or change the number of its backends without losing a request."""
-    names = tuple(f"backend-{number}" for number in range(1, backends + 1))
-    settings = {"LAB_PROFILE": profile, "LAB_TIME_SCALE": f"{time_scale:g}"}
-    if not compose.containers(lab):
-        _save(lab, methods.Choice("round_robin", names))
-        compose.up(lab, backends, settings)
-        return
-    choice = _refit(_saved(lab), names)
-    if len(compose.backend_containers(lab)) > backends:
-        use(lab, choice)
-        compose.remove_surplus(lab, backends)
-    compose.up(lab, backends, settings)
-    use(lab, choice)  # recreated containers have new addresses
-
-
-def _refit(choice: methods.Choice, names: tuple[str, ...]) -> methods.Choice:
-    """The same choice for other backends: new ones weigh 1, those that are gone are forgotten."""
-    old = choice.weights or (1,) * len(choice.backends)
-    weights = dict(zip(choice.backends, old, strict=True))
-    fitted = tuple(weights.get(name, 1) for name in names)
-    parameters = {who: what for who, what in choice.parameters.items() if who in ("", *names)}
-    return replace(choice, backends=names, weights=fitted, parameters=parameters)
-
-
-def _save(lab: Lab, choice: methods.Choice) -> None:
-    """Write a choice where nginx and the next `lab up` read it."""
-    lab.active.mkdir(parents=True, exist_ok=True)
-    (lab.active / "upstream.conf").write_text(methods.render(choice))
-    (lab.active / "choice.json").write_text(json.dumps(asdict(choice), indent=1) + "\n")
-
-
-def _saved(lab: Lab) -> methods.Choice:
-    """The choice that serves; round robin where none is known."""
-    try:
-        found = json.loads((lab.active / "choice.json").read_text())
-        found["backends"], found["weights"] = tuple(found["backends"]), tuple(found["weights"])
-        return methods.Choice(**found)
-    except (OSError, ValueError, TypeError, KeyError):
-        return methods.Choice("round_robin", ())
-
-
-def status(lab: Lab) -> dict[str, Any]:
-    """What runs: containers with their state and address, doors, method."""
-    found = compose.containers(lab)
-    return {
-        "project": lab.project,
-        "front": lab.front,
-        "door": lab.door,
-        "method": _saved(lab).method if found else None,
-        "nginx": dotted(nginx.version(lab)) if found else None,
-        "containers": [
-            {
-                "service": compose.service(each),
-                "state": compose.health(each),
-                "address": compose.address(each),
-            }
-            for each in found
-        ],
-    }
-
-
-def use(lab: Lab, choice: methods.Choice) -> nginx.Switch:
-    """Make nginx balance as chosen; return when only new workers take requests."""
-    needs = methods.method(choice.method).needs
-    running = nginx.version(lab) if any(needs) else needs
-    if running < needs:
-        raise UsageError(
-            f"{choice.method} needs nginx {dotted(needs)} or newer; this is {dotted(running)}",
-            "NGINX=mainline make up",
-        )
-    switch = nginx.switch(lab, methods.render(choice))
-    _save(lab, choice)
-    return switch
-
-
-def dotted(numbers: tuple[int, ...]) -> str:
-    """A version as people write it."""
-    return ".".join(str(number) for number in numbers)
-
-
-def choose(lab: Lab, method: str, **options: object) -> methods.Choice:
-    """The choice of a method for the backends that run now."""
-    names = tuple(compose.service(each) for each in compose.backend_containers(lab))
-    return methods.Choice(method, names, **options)  # type: ignore[arg-type]  # Choice checks its own words
-
-
-# --- traffic ------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Bench:
     """One ApacheBench call: its report, the split it made, and how blind it was."""
@@ -195,7 +98,7 @@ def bench(lab: Lab, call: traffic.Ab) -> Bench:
     mark = nginx.log_size(lab)
     found = ab.parse(traffic.ab(lab, call))
     hits = logs.read(nginx.log_with(lab, mark, found.complete_requests).splitlines()).hits
-    method = _saved(lab).method
+    method = saved(lab).method
     note = (
         f"one ab run has one address and one key: {method} sends it to one server;"
         f" see lab run {method}"
@@ -297,7 +200,7 @@ def observe(lab: Lab, choice: methods.Choice, load: Load) -> Outcome:
         claim=methods.render(choice),
         configuration=nginx.configuration(lab),
         access=access,
-        journal=journals(lab, began, access.count(b"\n")),
+        journal=compose.journals(lab, began, access.count(b"\n")),
         ab="".join(load.printed),
     )
     folder = fresh_folder(choice.method)
@@ -311,24 +214,6 @@ def fresh_folder(name: str) -> Path:
     runs = compose.ROOT / ".lab/runs"
     candidates = (runs / f"{stamp}-{name}{f'-{n}' if n else ''}" for n in range(1000))
     return next(folder for folder in candidates if not folder.exists())
-
-
-def journals(lab: Lab, since: float, lines: int) -> bytes:
-    """The backends' own log lines since a moment, once they hold as many requests as nginx's.
-
-    The engine takes up what a container prints a moment after it was printed.
-    """
-    deadline = time.monotonic() + JOURNAL_SECONDS
-    while True:
-        text = b"".join(_journal(str(each.id), since) for each in compose.backend_containers(lab))
-        if text.count(b"\n") >= lines or time.monotonic() > deadline:
-            return text
-        time.sleep(0.1)  # the interval of a poll with a deadline
-
-
-def _journal(container: str, since: float) -> bytes:
-    words = ["docker", "logs", "--since", f"{since - 1:.3f}", container]
-    return shell_run(words).stdout.encode(errors="surrogateescape")
 
 
 # --- judging: computes only, from a run's folder ------------------------------------------
