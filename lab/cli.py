@@ -6,6 +6,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -360,10 +361,23 @@ def demo(
 
 
 @app.command()
-def chat(message: str, as_json: Json = False) -> None:
+def chat(
+    message: str,
+    stream: Annotated[bool, typer.Option(help="Token by token, from the OpenAI API.")] = False,
+    as_json: Json = False,
+) -> None:
     """One chat through the front door, as the article's client does it."""
     from lab.clients import SyncClient
 
+    if stream:
+        pieces = SyncClient(this_lab().front).chat_stream(message)
+        if as_json:
+            show([str(piece) for piece in pieces])
+            return
+        for piece in pieces:
+            typer.echo(piece, nl=False)
+        typer.echo()
+        return
     answer = SyncClient(this_lab().front).chat(message)
     show(answer) if as_json else typer.echo(f"{answer['response']}  ({answer['server']})")
 
@@ -450,3 +464,107 @@ def opened(path: str) -> Iterator[Any]:
         raise UsageError(
             f"{path}: {error.strerror}", "--requests with a file of JSON lines"
         ) from None
+
+
+# --- LLM workloads ------------------------------------------------------------------------
+
+
+@app.command()
+def scenarios(as_json: Json = False) -> None:
+    """The scenarios that come with the lab."""
+    from lab import report
+    from lab import scenario as known
+
+    found = [known.load(name) for name in known.names()]
+    if as_json:
+        show([{"name": each.name, "about": each.about} for each in found])
+    else:
+        typer.echo(report.scenarios(found))
+
+
+@app.command()
+def load(
+    scenario: Annotated[str, typer.Argument(help="A name from `lab scenarios`, or a YAML file.")],
+    method: Annotated[str, typer.Option(help="Balance by it; without, by what serves.")] = "",
+    weights: Weights = "",
+    key: Key = "",
+    measure: Measure = "",
+    duration: Annotated[float, typer.Option(help="Seconds, in place of the scenario's.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Send an LLM workload to the scenario's fleet; TTFT, ITL, goodput, fairness, agreement."""
+    from lab import experiment, report
+
+    lab = this_lab()
+    wanted = experiment.shortened(scenario, duration)
+    choice = experiment.blank(method, weights, key, measure) if method else None
+    with load_progress(wanted.name) as advance:
+        loaded = experiment.load(lab, wanted, choice, advance)
+    show(loaded.as_dict()) if as_json else typer.echo(report.loaded(loaded))
+    if not loaded.holds:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    scenario: Annotated[str, typer.Argument(help="A name from `lab scenarios`, or a YAML file.")],
+    methods: Annotated[
+        str, typer.Option(help="Methods, with commas between.")
+    ] = "round_robin,least_conn,least_time",
+    repeats: Annotated[int, typer.Option(help="How often each.")] = 3,
+    duration: Annotated[float, typer.Option(help="Seconds, in place of the scenario's.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """One scenario by several methods, by turns: median of each figure, lowest to highest."""
+    from lab import experiment, report
+
+    lab = this_lab()
+    wanted = experiment.shortened(scenario, duration)
+    choices = [experiment.blank(name.strip()) for name in methods.split(",")]
+    runs = []
+    for turn in range(repeats):
+        for choice in choices:
+            with load_progress(f"{choice.method} {turn + 1}/{repeats}") as advance:
+                runs.append(experiment.load(lab, wanted, choice, advance))
+    found = experiment.compare(runs)
+    show([asdict(each) for each in found]) if as_json else typer.echo(
+        report.compared(wanted.name, found)
+    )
+
+
+@contextmanager
+def load_progress(text: str) -> Iterator[Any]:
+    """A progress bar that the generator moves."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(
+        console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda seen: bar.update(task, completed=seen.done, total=seen.total)
+
+
+# --- faults -------------------------------------------------------------------------------
+
+
+@app.command()
+def fault(
+    service: Annotated[str, typer.Argument(help="backend-N, all (backends), or nginx.")],
+    kind: Annotated[str, typer.Argument(help="kill, stop, restart, pause, cut, slow, hang, …")],
+    value: Annotated[float | None, typer.Argument(help="slow: factor; error_rate: share.")] = None,
+) -> None:
+    """Break something; `lab heal` mends it."""
+    from lab import faults
+
+    faults.fault(this_lab(), service, kind, value)
+    typer.echo(f"{service}: {kind}{'' if value is None else f' {value:g}'}; mend it with: lab heal")
+
+
+@app.command()
+def heal(service: Annotated[str, typer.Argument(help="One service, or all.")] = "all") -> None:
+    """Mend whatever is broken; return when everything is healthy."""
+    from lab import faults
+
+    done = faults.heal(this_lab(), service)
+    typer.echo("\n".join(done) or "nothing was broken")

@@ -10,10 +10,17 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from lab.experiment import Bench, Outcome
+    from lab.experiment import Bench, Loaded, Outcome
+    from lab.experiment.load import Compared
     from lab.methods import Method
+    from lab.scenario import Scenario
 
-WIDTH = 110
+WIDTH = 130
+LOADED = (
+    *("backend", "requests", "failed", "tokens", "busy s"),
+    *("TTFT ms 50 95 99 %", "ITL ms 50 95 99 %", "E2E ms 50 95 99 %"),
+    *("cached", "good", "good/s"),
+)
 
 
 def text(table: Table) -> str:
@@ -28,7 +35,7 @@ def table(*columns: str) -> Table:
     """A table as the lab draws them all."""
     drawn = Table(box=None, pad_edge=False, header_style="", show_edge=False)
     for column in columns:
-        drawn.add_column(column, overflow="fold")
+        drawn.add_column(column, overflow="fold", no_wrap=column != columns[-1])
     return drawn
 
 
@@ -81,6 +88,68 @@ def _explained(bench: "Bench") -> str:
     for figure in ab.explain(bench.report):
         drawn.add_row(*(str(part) for part in figure))
     return f"{text(drawn)}\n\n{bench.split}"
+
+
+def scenarios(found: Iterable["Scenario"]) -> str:
+    """The scenarios that come with the lab."""
+    drawn = table("scenario", "what it is")
+    for each in found:
+        drawn.add_row(each.name, each.about)
+    return text(drawn)
+
+
+def loaded(run: "Loaded") -> str:
+    """A scenario's figures as a table and a picture, and whether the three sides agree."""
+    from lab import figures
+
+    drawn = table(*LOADED)
+    for row in figures.rows(run.figures)[1:]:
+        drawn.add_row(*_condensed(row))
+    picture = figures.picture(run.figures)
+    head_line = f"{run.scenario} by {run.method}"
+    ending = [*_events(run), *_agreement(run), str(run.folder)]
+    return "\n".join([head_line, "", text(drawn), "", picture, "", *ending])
+
+
+def _condensed(row: Sequence[str]) -> list[str]:
+    """Three percentiles in one cell, as LOADED names them."""
+    return [*row[:5], *(" ".join(row[at : at + 3]) for at in (5, 8, 11)), *row[14:]]
+
+
+def _events(run: "Loaded") -> list[str]:
+    return [
+        f"at {each.began:.1f} s: {each.event.do} {each.event.kind} {each.event.backend}"
+        f"{f', which failed: {each.error}' if each.error else ''}"
+        for each in run.timeline
+    ]
+
+
+def _agreement(run: "Loaded") -> list[str]:
+    told = run.figures
+    requests = told.overall.requests
+    late = told.lateness_ms.p99
+    lines = [] if late is None else [f"sent on time: 99 % within {late:.1f} ms of their moment"]
+    if not told.findings:
+        return [*lines, f"client, nginx and backends agree on all {requests:,} requests"]
+    found = ", ".join(f"{count} {kind}" for kind, count in told.findings.items())
+    shown = [f"  {each.id}: {each.kind}: {each.detail}" for each in run.findings[:5]]
+    return [*lines, f"of {requests:,} requests: {found}; {told.unexplained} unexplained", *shown]
+
+
+def compared(name: str, found: Sequence["Compared"]) -> str:
+    """Methods beside each other: the median of each figure and its spread."""
+    drawn = table(name, *(f"{each.method} x{each.repeats}" for each in found))
+    for figure in dict.fromkeys(figure for each in found for figure in each.values):
+        drawn.add_row(figure, *(_spread(each.values.get(figure)) for each in found))
+    return f"{text(drawn)}\n\nmedian (lowest to highest)"
+
+
+def _spread(values: tuple[float, float, float] | None) -> str:
+    if values is None:
+        return "-"
+    digits = 3 if values[2] <= 1 else 1
+    middle, low, high = (f"{value:,.{digits}f}" for value in values)
+    return f"{middle} ({low} to {high})"
 
 
 class DemoTable:

@@ -1,5 +1,6 @@
 """Where acting and computing meet."""
 
+from lab.experiment.load import Loaded, blank, compare, load, prepare, shortened
 from lab.experiment.stand import choose, dotted, refit, save, saved, status, up, use
 from lab.experiment.trial import (
     Bench,
@@ -21,16 +22,21 @@ from lab.experiment.trial import (
 __all__ = [
     "Bench",
     "Counts",
+    "Loaded",
     "Outcome",
     "bench",
+    "blank",
     "both_services",
     "choose",
+    "compare",
     "count_lab",
     "demo",
     "dotted",
     "fresh_folder",
     "judge",
+    "load",
     "observe_plan",
+    "prepare",
     "refit",
     "run",
     "run_ab",
@@ -38,6 +44,7 @@ __all__ = [
     "save",
     "saved",
     "short",
+    "shortened",
     "status",
     "up",
     "use",
