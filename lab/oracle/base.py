@@ -14,6 +14,7 @@ from typing import Protocol
 from lab.errors import LabError
 from lab.upstream import Server, Upstream
 
+LONG_AGO = -(10**9)  # what nginx's 0 is to its clock, whatever second an Arrival's clock starts at
 MISSES = 20  # nginx leaves a hash or a draw for round robin at the next miss
 
 
@@ -77,8 +78,8 @@ class Peer:
     effective: int = field(init=False)
     conns: int = 0
     fails: int = 0
-    accessed: int = 0
-    checked: int = 0
+    accessed: int = LONG_AGO
+    checked: int = LONG_AGO
 
     def __post_init__(self) -> None:
         server = self.server

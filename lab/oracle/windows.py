@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lab.logs import Hit
 from lab.oracle import replay
+from lab.oracle.base import LONG_AGO
 from lab.oracle.least_time import averaged, clustered
 from lab.upstream import Upstream
 
@@ -137,7 +138,7 @@ def halvings(seen: Windows, own: Array, fail_timeout: int) -> tuple[Array, Array
 
     nginx notes a pick of a server only when it noted none for more than fail_timeout seconds.
     """
-    checked, noted = 0, [0]
+    checked, noted = LONG_AGO, [LONG_AGO]
     for second in np.sort(seen.pick_from[own] // 1000).astype(int).tolist():
         checked = second if second - checked > fail_timeout else checked
         noted.append(checked)

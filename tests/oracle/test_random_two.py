@@ -1,0 +1,86 @@
+"""Two draws, the less loaded wins, the second on a tie."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.oracle import Arrival, predict
+from lab.upstream import Server, Upstream
+
+
+def upstream_of(*weights: int) -> Upstream:
+    """Servers a, b, c … of these weights under random two."""
+    return Upstream(tuple(Server(chr(97 + n), w) for n, w in enumerate(weights)), "random_two")
+
+
+def odds(upstream: Upstream, *arrivals: Arrival) -> dict[str, float]:
+    """The candidates of the last request, in percent."""
+    candidates = list(predict(upstream, arrivals or (Arrival(),)))[-1].candidates
+    rounded = {name: round(100 * (chance or 0), 1) for name, chance in candidates.items()}
+    return {name: chance for name, chance in rounded.items() if chance}
+
+
+def test_the_light_server_of_two_idle_ones_gets_the_most():
+    """Weights 3 and 1: the first draw is mostly the heavy one, and the second wins the tie.
+
+    Only a heavy server drawn 20 times more is left to round robin.
+    """
+    assert odds(upstream_of(3, 1)) == {
+        "a": pytest.approx(25, abs=0.3),
+        "b": pytest.approx(75, abs=0.3),
+    }
+
+
+def test_three_idle_servers_share_by_who_is_drawn_second():
+    """Weights 5, 3, 1 are 34.7, 45.8 and 19.4 %."""
+    assert odds(upstream_of(5, 3, 1)) == {"a": 34.7, "b": 45.8, "c": 19.4}
+
+
+def test_the_busiest_of_three_cannot_be_picked():
+    """The first request is open at a: b and c share the second."""
+    assert odds(upstream_of(1, 1, 1), Arrival(duration=9), Arrival()) == {"b": 50.0, "c": 50.0}
+
+
+def test_one_fit_server_alone_is_left_to_round_robin():
+    """There is no second draw that could end."""
+    upstream = Upstream((Server("a"), Server("b", down=True)), "random_two")
+
+    (pick,) = predict(upstream, [Arrival()])
+
+    assert pick.server == "a"
+    assert pick.candidates == {}
+
+
+def simulated(weights: list[int], load: list[int], up: set[int], rng: random.Random) -> int | None:
+    """Two draws as nginx makes them; None where round robin takes over."""
+    tries, first = 0, None
+    while True:
+        server = rng.choices(range(len(weights)), weights)[0]
+        if server in up and server != first:
+            if first is not None:
+                worse = load[server] * weights[first] > load[first] * weights[server]
+                return first if worse else server
+            first = server
+        tries += 1
+        if tries > 20:
+            return None
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=3, max_size=4), st.integers(0, 99))
+def test_many_draws_come_near_the_odds(weights: list[int], seed: int) -> None:
+    """A request is open at one server; 4,000 draws by hand stay within 5 standard deviations."""
+    upstream, rng = upstream_of(*weights), random.Random(seed)
+    first = next(predict(upstream, [Arrival(duration=9)])).server
+    load = [int(chr(97 + n) == first) for n in range(len(weights))]
+    picks = list(predict(upstream, [Arrival(duration=9), Arrival()]))
+
+    drawn = [simulated(weights, load, set(range(len(weights))), rng) for _ in range(4000)]
+    counts = Counter(chr(97 + n) for n in drawn if n is not None)
+    for name, chance in picks[1].candidates.items():
+        assert chance is not None
+        spread = 5 * (4000 * chance * (1 - chance)) ** 0.5
+        assert abs(counts[name] - 4000 * chance) <= spread + drawn.count(None) + 1

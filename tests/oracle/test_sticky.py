@@ -1,0 +1,132 @@
+"""Requests that are bound to a server."""
+
+from hashlib import md5
+from itertools import repeat
+
+import pytest
+
+from lab.oracle import Arrival, predict
+from lab.oracle.base import sid
+from lab.oracle.sticky import cookies
+from lab.upstream import Server, Sticky, Upstream
+
+COOKIE = Sticky("cookie", ("$cookie_srv",))
+LEARN = Sticky("learn", ("$cookie_id",), ("$upstream_cookie_id",))
+
+
+def upstream_of(method: str = "round_robin", sticky: Sticky = COOKIE, *last: Server) -> Upstream:
+    """Servers a, b and c with their names as routes, and more behind them."""
+    servers = tuple(Server(name, route=name) for name in "abc")
+    return Upstream((*servers, *last), method, sticky=sticky)
+
+
+def servers_of(upstream: Upstream, *arrivals: Arrival) -> str:
+    """Who answers, as a word."""
+    return "".join(str(pick.server) for pick in predict(upstream, arrivals))
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["round_robin", "least_conn", "ip_hash", "hash", "hash_consistent", "random", "least_time"],
+)
+def test_a_bound_request_goes_to_its_server(method: str):
+    """Under every method."""
+    assert servers_of(upstream_of(method), *repeat(Arrival(key=b"k", sticky="c"), 5)) == "ccccc"
+
+
+def test_an_unknown_id_takes_its_turn():
+    """As if it had none."""
+    assert servers_of(upstream_of(), *repeat(Arrival(sticky="z"), 4)) == "abca"
+
+
+def test_a_bound_request_counts_against_its_server():
+    """Two bound to a, and the next new clients go to b and c; debt ends at one round."""
+    bound = repeat(Arrival(sticky="a"), 2)
+
+    assert servers_of(upstream_of(), *bound, *repeat(Arrival(), 4)) == "aabcab"
+
+
+def test_debt_is_bounded_to_one_round():
+    """Nine bound requests leave new clients no worse off than two."""
+    few = servers_of(upstream_of(), *repeat(Arrival(sticky="a"), 2), *repeat(Arrival(), 9))
+    many = servers_of(upstream_of(), *repeat(Arrival(sticky="a"), 99), *repeat(Arrival(), 9))
+
+    assert few[2:] == many[99:]
+
+
+def test_other_methods_do_not_count_bound_requests():
+    """Under least_conn the turns go on as if nothing had been."""
+    bound = repeat(Arrival(sticky="a"), 2)
+
+    assert servers_of(upstream_of("least_conn"), *bound, *repeat(Arrival(), 3)) == "aaabc"
+
+
+def test_a_draining_server_keeps_its_own_clients():
+    """Nobody else is sent there."""
+    upstream = upstream_of("round_robin", COOKIE, Server("d", route="d", drain=True))
+
+    assert servers_of(upstream, Arrival(sticky="d"), *repeat(Arrival(), 4))[0] == "d"
+    assert "d" not in servers_of(upstream, *repeat(Arrival(), 8))
+
+
+def test_a_down_server_loses_its_clients():
+    """They take turns like anybody."""
+    upstream = upstream_of("round_robin", COOKIE, Server("d", route="d", down=True))
+
+    assert servers_of(upstream, Arrival(sticky="d")) == "a"
+
+
+def test_a_bound_request_that_fails_goes_elsewhere():
+    """Its server was tried already."""
+    (pick,) = predict(upstream_of(), [Arrival(sticky="b", fail={"b": "refused"})])
+
+    assert pick.attempts == ("b", "a")
+
+
+def test_the_id_is_the_md5_of_the_address():
+    """Of what $upstream_addr shows; a name without a port has port 80."""
+    expected = md5(b"10.0.0.1:80", usedforsecurity=False).hexdigest()
+
+    assert sid(Server("llm"), "10.0.0.1:80") == expected
+    assert sid(Server("10.0.0.1"), "10.0.0.1") == expected
+    assert sid(Server("10.0.0.1", route="r1"), "10.0.0.1:80") == "r1"
+
+
+def test_a_name_is_bound_by_the_address_it_resolves_to():
+    """The ids are those of the addresses given."""
+    upstream = Upstream((Server("a"), Server("b")), sticky=COOKIE)
+    wanted = md5(b"10.0.0.2:80", usedforsecurity=False).hexdigest()
+    addresses = {"a": ("10.0.0.1:80",), "b": ("10.0.0.2:80",)}
+
+    picks = predict(upstream, repeat(Arrival(sticky=wanted), 2), addresses)
+
+    assert [pick.server for pick in picks] == ["b", "b"]
+
+
+def test_a_session_is_learnt_from_an_answer():
+    """The first answer creates it; later requests with it follow."""
+    first = Arrival(learnt="s1")
+
+    assert servers_of(upstream_of(sticky=LEARN), first, *repeat(Arrival(sticky="s1"), 3)) == "aaaa"
+
+
+def test_a_session_moves_with_its_request():
+    """Its server refused, so the one that answered has it now."""
+    arrivals = [Arrival(learnt="s1"), Arrival(sticky="s1", fail={"a": "refused"})]
+
+    word = servers_of(upstream_of(sticky=LEARN), *arrivals, *repeat(Arrival(sticky="s1"), 2))
+
+    assert word[1:] == word[1] * 3
+    assert word[1] != "a"
+
+
+def test_a_session_unused_for_ten_minutes_is_forgotten():
+    """The request takes its turn."""
+    arrivals = [Arrival(learnt="s1"), Arrival(t=599, sticky="s1"), Arrival(t=1200, sticky="s1")]
+
+    assert servers_of(upstream_of("least_conn", LEARN), *arrivals) == "aab"
+
+
+def test_cookies_are_read_by_name():
+    """Spaces do not count, the first of a name does."""
+    assert cookies("a=1; srv=x=y;srv=z; flag") == {"a": "1", "srv": "x=y"}
