@@ -1,8 +1,9 @@
 """Break a lab and mend it: kill, pause, cut off, slow down, answer wrongly."""
 
-import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import docker.errors
@@ -11,7 +12,22 @@ from docker.models.containers import Container
 from lab import compose
 from lab.compose import Lab
 from lab.errors import LabError, UsageError
-from lab.shell import run
+from lab.shell import CommandError
+
+GRACE = 25  # seconds that a container has to finish what it does
+NGINX = "nginx"
+ALL = "all"
+HOLDERS = 8  # containers that may hold an address while a backend gets another
+
+# What a backend plays, with the value that it takes when none is given; None: it takes none.
+PLAYED: Mapping[str, float | None] = {
+    "slow": 4.0,
+    "error_rate": 1.0,
+    "drop": 1.0,
+    "hang": None,
+    "malformed_json": None,
+    "refuse_health": None,
+}
 
 CONTROL = """
 import sys, urllib.error, urllib.request
@@ -25,188 +41,318 @@ except urllib.error.HTTPError as error:
 """
 
 
-def tell(lab: Lab, backend: str, method: str, path: str, content: Any = None) -> dict[str, Any]:
-    """Speak to a backend's behaviour port, which only its own container can reach."""
-    body = "" if content is None else json.dumps(content)
-    said = compose.execute(lab, backend, ["python3", "-c", CONTROL, method, path, body])
-    found: dict[str, Any] = json.loads(said)
-    return found
+# --- break --------------------------------------------------------------------------------
 
 
-def _behave(name: str) -> Callable[[Lab, str, float | None], None]:
-    """A fault that the backend itself plays, on top of what it already plays."""
-    defaults: Mapping[str, Any] = {
-        "slow": 4.0,
-        "error_rate": 1.0,
-        "hang": True,
-        "malformed_json": True,
-        "refuse_health": True,
-    }
+def fault(lab: Lab, service: str, kind: str, value: float | None = None) -> None:
+    """Break a backend, nginx, or "all" backends at once; return when it is broken.
 
-    def act(lab: Lab, service: str, value: float | None) -> None:
-        behaviour = tell(lab, service, "GET", "/behaviour")
-        behaviour[name] = defaults[name] if value is None else value
-        tell(lab, service, "PUT", "/behaviour", behaviour)
-
-    return act
-
-
-def _drop(lab: Lab, service: str, value: float | None) -> None:
-    """Every answer is cut off, a stream after `value` tokens."""
-    behaviour = tell(lab, service, "GET", "/behaviour")
-    behaviour |= {"drop_rate": 1.0, "drop_after_tokens": int(1 if value is None else value)}
-    tell(lab, service, "PUT", "/behaviour", behaviour)
+    `value` is the factor of slow, the share of error_rate, the tokens before a drop. Raises
+    UsageError for a kind or value that there is not, LabError for a service that does not run
+    or is broken so already.
+    """
+    _check(service, kind, value)
+    if kind == "reload":
+        reload(lab)
+        return
+    targets = _targets(lab, service)
+    for target in targets:
+        _refuse_broken(target, kind)
+    _note(lab)
+    _each(lambda target: _break(lab, target, kind, value), targets)
 
 
-def _kill(lab: Lab, service: str, _value: float | None) -> None:
+def _check(service: str, kind: str, value: float | None) -> None:
+    """UsageError for a fault that this service cannot have."""
+    known = kinds(service)
+    if kind not in known:
+        raise UsageError(f'no fault "{kind}" for {service}', f"one of {', '.join(known)}")
+    if value is not None and PLAYED.get(kind) is None:
+        raise UsageError(f"{kind} takes no value, and was given {value:g}", f"{service} {kind}")
+
+
+def kinds(service: str) -> tuple[str, ...]:
+    """The faults that a service can have: a backend plays more of them than nginx."""
+    return (*ACTIONS, "reload") if service == NGINX else (*ACTIONS, *PLAYED)
+
+
+def _targets(lab: Lab, service: str) -> list[Container]:
+    """The containers that a word names: one service's, or every backend's for "all"."""
+    backends = compose.backend_containers(lab)
+    if service == ALL:
+        return backends
+    found = {compose.service(each): each for each in (*backends, compose.container(lab, NGINX))}
+    if service not in found:
+        raise UsageError(f'no backend "{service}"', f"one of {', '.join((*found, ALL))}")
+    return [found[service]]
+
+
+def _refuse_broken(target: Container, kind: str) -> None:
+    """LabError where a container is in no state to get this fault."""
+    name, state = compose.service(target), target.status
+    if state != "running":
+        raise LabError(f"{name} is {state} already: {kind} has nothing to break", "lab heal")
+    if kind in ACTIONS and not compose.address(target):
+        raise LabError(f"{name} is cut off already", "lab heal")
+
+
+def _each(act: Callable[[Container], Any], targets: Sequence[Container]) -> list[Any]:
+    """Do it to all at once; the first error is raised when all are done."""
+    with ThreadPoolExecutor(max(1, len(targets))) as pool:
+        return list(pool.map(act, targets))
+
+
+def _break(lab: Lab, target: Container, kind: str, value: float | None) -> None:
+    """Let one container have its fault."""
+    if kind in PLAYED:
+        _play(lab, compose.service(target), kind, value)
+        return
+    try:
+        ACTIONS[kind](lab, target)
+    except docker.errors.APIError as error:
+        said = f"{compose.service(target)}: no {kind}: {error.explanation}"
+        raise LabError(said, "lab heal") from None
+
+
+def _kill(_lab: Lab, target: Container) -> None:
     """End it with SIGKILL: nothing in it can say goodbye."""
-    compose.container(lab, service).kill()
+    target.kill()
+    target.wait()
 
 
-def _stop(lab: Lab, service: str, _value: float | None) -> None:
+def _stop(_lab: Lab, target: Container) -> None:
     """End it as an operator does; it finishes what it has."""
-    compose.container(lab, service).stop(timeout=25)
+    target.stop(timeout=GRACE)
 
 
-def _restart(lab: Lab, service: str, _value: float | None) -> None:
-    """End it and start it again, a backend under another address."""
-    container = compose.container(lab, service)
-    container.stop(timeout=25)
-    if service != "nginx":
-        before = compose.address(container)
-        _leave(container)
-        _join(lab, container, avoiding=before)
-    container.start()
+def _restart(lab: Lab, target: Container) -> None:
+    """End it and start it again, a backend at another address; nginx keeps the old one."""
+    before = compose.address(target)
+    target.stop(timeout=GRACE)
+    with _held(lab, target, before if compose.service(target) != NGINX else ""):
+        target.start()
+    compose.wait_healthy(lab, [compose.service(target)])
 
 
-def _pause(lab: Lab, service: str, _value: float | None) -> None:
-    """Freeze it: connections are taken, nothing answers."""
-    compose.container(lab, service).pause()
+def _pause(_lab: Lab, target: Container) -> None:
+    """Freeze it: the kernel takes connections, nothing answers."""
+    target.pause()
 
 
-def _cut(lab: Lab, service: str, _value: float | None) -> None:
+def _cut(lab: Lab, target: Container) -> None:
     """Pull its cable: it runs on, and nobody reaches it."""
-    _leave(compose.container(lab, service))
+    _inside(lab).disconnect(target, force=True)
 
 
-KINDS: Mapping[str, Callable[[Lab, str, float | None], None]] = {
+ACTIONS: Mapping[str, Callable[[Lab, Container], None]] = {
     "kill": _kill,
     "stop": _stop,
     "restart": _restart,
     "pause": _pause,
     "cut": _cut,
-    "slow": _behave("slow"),
-    "error_rate": _behave("error_rate"),
-    "hang": _behave("hang"),
-    "drop": _drop,
-    "malformed_json": _behave("malformed_json"),
-    "refuse_health": _behave("refuse_health"),
 }
-OF_NGINX = ("kill", "stop", "restart", "pause", "cut", "reload")
 
 
-def fault(lab: Lab, service: str, kind: str, value: float | None = None) -> None:
-    """Break a backend, nginx, or "all" backends; UsageError for a kind that there is not."""
-    if kind == "reload" and service == "nginx":
+# --- what a backend plays -----------------------------------------------------------------
+
+
+def tell(lab: Lab, backend: str, method: str, path: str, content: Any = None) -> dict[str, Any]:
+    """Speak to a backend's behaviour port, which only its own container can reach.
+
+    Raises UsageError with the backend's words where it refuses what it is told.
+    """
+    body = "" if content is None else json.dumps(content)
+    try:
+        said = compose.execute(lab, backend, ["python3", "-c", CONTROL, method, path, body])
+        found: dict[str, Any] = json.loads(said)
+    except CommandError as error:
+        raise _refusal(backend, error) from None
+    return found
+
+
+def _refusal(backend: str, error: CommandError) -> LabError:
+    """What the behaviour port said, or that it said nothing."""
+    try:
+        return UsageError(f"{backend}: {json.loads(error.stderr)['error']}", "lab fault --help")
+    except (ValueError, KeyError, TypeError):
+        last = (error.stderr.strip().splitlines() or ["no answer"])[-1]
+        return LabError(f"{backend}'s behaviour port does not answer: {last}", "lab heal")
+
+
+def _play(lab: Lab, backend: str, kind: str, value: float | None) -> None:
+    """Have a backend misbehave, on top of what it plays already."""
+    present = tell(lab, backend, "GET", "/behaviour")
+    wanted = {**present, **played(kind, value)}
+    if wanted == present:
+        raise LabError(f"{backend} has {kind} already", "lab heal")
+    tell(lab, backend, "PUT", "/behaviour", wanted)
+
+
+def played(kind: str, value: float | None = None) -> dict[str, Any]:
+    """What the behaviour port is told for a fault."""
+    given = PLAYED[kind] if value is None else value
+    if kind == "drop":
+        return {"drop_rate": 1.0, "drop_after_tokens": int(given or 0)}
+    return {kind: True if given is None else given}
+
+
+# --- mend ---------------------------------------------------------------------------------
+
+
+def heal(lab: Lab, service: str = ALL) -> list[str]:
+    """Mend one service, or everything; return what was done, `backend-2: started` for each.
+
+    Returns when what was mended is healthy. nginx is reloaded only where a backend has another
+    address than the one that nginx looked up: a reload would also end its bans.
+    """
+    backends = [each for each in _targets(lab, service) if compose.service(each) != NGINX]
+    done = [entry for found in _each(lambda each: _mend(lab, each), backends) for entry in found]
+    compose.wait_healthy(lab, [compose.service(each) for each in backends])
+    if service in (ALL, NGINX):
+        done += (of_nginx := _mend(lab, compose.container(lab, NGINX)))
+        compose.wait_healthy(lab, [NGINX])
+        if "nginx: started" in of_nginx:  # it has just looked up every name
+            _forget(lab)
+            return done
+    if _is_stale(lab, done):
         reload(lab)
-        return
-    if kind not in KINDS or (service == "nginx" and kind not in OF_NGINX):
-        known = OF_NGINX if service == "nginx" else KINDS
-        raise UsageError(f'no fault "{kind}" for {service}', f"one of {', '.join(known)}")
-    for name in services(lab, service):
-        try:
-            KINDS[kind](lab, name, value)
-        except docker.errors.APIError as error:
-            raise LabError(f"{name} cannot {kind}: {error.explanation}", "lab heal") from None
+        done.append("nginx: reloaded, for a backend has another address")
+        _forget(lab)
+    return done
 
 
-def services(lab: Lab, service: str) -> list[str]:
-    """The services that a word names: itself, or every backend for "all"."""
-    if service == "all":
-        return [compose.service(each) for each in compose.backend_containers(lab)]
-    compose.container(lab, service)
-    return [service]
+def _mend(lab: Lab, target: Container) -> list[str]:
+    """Undo whatever is wrong with one container."""
+    done = []
+    if target.status == "paused":
+        target.unpause()
+        done.append("runs on")
+    if not _has_cable(target):
+        _inside(lab).connect(target, aliases=[compose.service(target)])
+        done.append("has its network back")
+    if target.status in ("exited", "created", "dead"):
+        target.start()
+        done.append("started")
+    elif compose.service(target) != NGINX and _behaves_again(lab, compose.service(target)):
+        done.append("behaves")
+    return [f"{compose.service(target)}: {what}" for what in done]
+
+
+def _behaves_again(lab: Lab, backend: str) -> bool:
+    """Whether a backend had to be told to behave."""
+    return tell(lab, backend, "GET", "/behaviour") != tell(lab, backend, "DELETE", "/behaviour")
 
 
 def reload(lab: Lab) -> None:
-    """Have nginx read its configuration again; names are looked up anew."""
-    compose.execute(lab, "nginx", ["sh", "/etc/nginx/lab/reload.sh"], timeout=60)
+    """Have nginx read its configuration again; names are looked up anew.
 
-
-def heal(lab: Lab, service: str = "all") -> list[str]:
-    """Mend one service, or everything, and return what was mended, each with what was done.
-
-    Whatever runs again under another address is looked up anew by a reload of nginx.
+    Raises LabError with nginx's words, as when a backend that is down has no address.
     """
-    names = [*services(lab, "all"), "nginx"] if service == "all" else services(lab, service)
-    before = compose.addresses(lab)
-    done = [f"{name}: {what}" for name in names for what in _mend(lab, name)]
-    compose.wait_healthy(lab, names)
-    if "nginx" in {compose.service(each) for each in compose.containers(lab)} and (
-        compose.addresses(lab) != before or any(not entry.startswith("nginx") for entry in done)
-    ):
-        reload(lab)
-    return done
+    try:
+        compose.execute(lab, NGINX, ["sh", "/etc/nginx/lab/reload.sh"], timeout=60)
+    except CommandError as error:
+        last = error.stderr.strip().splitlines()[-1:] or ["no answer"]
+        raise LabError(f"nginx did not reload: {last[0]}", "lab heal") from None
 
 
-def _mend(lab: Lab, name: str) -> list[str]:
-    """Undo whatever is wrong with one container."""
-    container = compose.container(lab, name)
-    done = []
-    if container.status == "paused":
-        container.unpause()
-        done.append("runs on")
-    if not compose.address(container):
-        networks = container.attrs["NetworkSettings"]["Networks"]
-        if not any(each.endswith("_inside") for each in networks):
-            _join(lab, container)
-            done.append("has its network back")
-    if container.status in ("exited", "created"):
-        container.start()
-        done.append("started")
-    elif name != "nginx" and any(_misbehaves(tell(lab, name, "GET", "/behaviour"))):
-        tell(lab, name, "DELETE", "/behaviour")
-        done.append("behaves")
-    return done
+# --- the network, and what nginx knows of it ----------------------------------------------
 
 
-def _misbehaves(behaviour: Mapping[str, Any]) -> list[str]:
-    """What is out of the ordinary in a backend's behaviour."""
-    usual = {"slow": 1.0, "error_status": 500, "drop_after_tokens": 1, "seed": 0}
-    return [name for name, value in behaviour.items() if value != usual.get(name, value and None)]
-
-
-def _network(lab: Lab) -> Any:
+def _inside(lab: Lab) -> Any:
     """The network on which nginx reaches the backends."""
     return compose.engine().networks.get(f"{lab.project}_inside")
 
 
-def _leave(container: Container) -> None:
-    """Take a container off the inside network."""
-    names = container.attrs["NetworkSettings"]["Networks"]
-    inside = next((name for name in names if name.endswith("_inside")), None)
-    if inside is None:
-        raise LabError(f"{compose.service(container)} is cut off already", "lab heal")
-    run(["docker", "network", "disconnect", "-f", inside, str(container.id)])
+def _has_cable(target: Container) -> bool:
+    """Whether a container is on the inside network, or will be when it runs."""
+    return any(name.endswith("_inside") for name in target.attrs["NetworkSettings"]["Networks"])
 
 
-def _join(lab: Lab, container: Container, avoiding: str = "") -> None:
-    """Put a container on the inside network under its service's name, at a new address if asked."""
-    network = _network(lab)
-    name = compose.service(container)
-    if avoiding:
-        with contextlib.suppress(docker.errors.APIError, StopIteration):
-            network.connect(container, aliases=[name], ipv4_address=_unused(network, avoiding))
-            return
-    network.connect(container, aliases=[name])
+@contextmanager
+def _held(lab: Lab, target: Container, address: str) -> Iterator[None]:
+    """Hold an address that is free, so that nobody else gets it; "" holds nothing.
+
+    The engine gives a container the lowest address that is free: its old one, if nobody else
+    has taken it meanwhile. So somebody does.
+    """
+    holders: list[Container] = []
+    try:
+        while address and len(holders) < HOLDERS:
+            holder = _holder(lab, target)
+            holders.append(holder)
+            if compose.address(holder) == address:
+                break
+        yield
+    finally:
+        for holder in holders:
+            holder.remove(force=True)
 
 
-def _unused(network: Any, avoiding: str) -> str:
-    """An address of the network that nobody has, above those in use."""
-    from ipaddress import IPv4Address, IPv4Network
+def _holder(lab: Lab, target: Container) -> Container:
+    """A container that does nothing but have an address of the inside network."""
+    holder = compose.engine().containers.run(
+        target.attrs["Image"],
+        entrypoint="sleep",
+        command=["120"],
+        detach=True,
+        network=f"{lab.project}_inside",
+        read_only=True,
+        cap_drop=["ALL"],
+        mem_limit="32m",
+    )
+    holder.reload()
+    return holder
 
-    network.reload()
-    subnet = IPv4Network(network.attrs["IPAM"]["Config"][0]["Subnet"])
-    taken = {each["IPv4Address"].split("/")[0] for each in network.attrs["Containers"].values()}
-    highest = max(IPv4Address(address) for address in {*taken, avoiding})
-    return next(str(highest + n) for n in range(1, 200) if highest + n in subnet)
+
+def _note(lab: Lab) -> None:
+    """Write down which address each backend has while nginx still knows the same."""
+    generation = _workers(lab)
+    if generation and _noted(lab).get("workers") != generation:
+        lab.state.mkdir(parents=True, exist_ok=True)
+        noted = {"workers": generation, "addresses": _addresses(lab)}
+        (lab.state / "addresses.json").write_text(json.dumps(noted) + "\n")
+
+
+def _noted(lab: Lab) -> dict[str, Any]:
+    """What `_note` wrote; empty if it wrote nothing."""
+    try:
+        found: dict[str, Any] = json.loads((lab.state / "addresses.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _forget(lab: Lab) -> None:
+    (lab.state / "addresses.json").unlink(missing_ok=True)
+
+
+def _is_stale(lab: Lab, done: Sequence[str]) -> bool:
+    """Whether nginx may know a backend by an address that it no longer has.
+
+    Without a note for the workers that serve now, whatever was started or joined may have moved.
+    """
+    noted, workers = _noted(lab), _workers(lab)
+    if not workers:
+        return False
+    if noted.get("workers") != workers:
+        return any(not entry.endswith(("behaves", "runs on")) for entry in done)
+    known, now = noted["addresses"], _addresses(lab)
+    return any(now[name] != known.get(name, now[name]) for name in now)
+
+
+def _addresses(lab: Lab) -> dict[str, str]:
+    """The address of each backend that has one."""
+    found = {
+        compose.service(each): compose.address(each) for each in compose.backend_containers(lab)
+    }
+    return {name: address for name, address in found.items() if address}
+
+
+def _workers(lab: Lab) -> list[str]:
+    """The processes that serve: others after every reload, none where nginx does not run."""
+    nginx = compose.container(lab, NGINX)
+    if nginx.status != "running":
+        return []
+    top = nginx.top()
+    where = top["Titles"].index("PID")
+    return sorted(row[where] for row in top["Processes"] if row[-1].endswith("worker process"))
