@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backends.llm import profiles as engine_profiles
+from backends.llm.settings import Settings
 from lab.errors import UsageError
-from lab.scenario import Event, Lengths, Machine, load, machines, names, parse
+from lab.scenario import PROFILES, Event, Lengths, Machine, load, machines, names, parse
 
 
 def refusal(text: str) -> str:
@@ -31,6 +33,14 @@ def test_the_ten_promised_scenarios_are_there() -> None:
         "bursts heavy_tail long_prompts mixed_fleet multi_turn one_nat scale_out "
         "shared_prompts slow_replica uniform_chat"
     )
+
+
+def test_a_scenario_knows_the_profiles_and_the_model_of_the_backends() -> None:
+    """`lab` does not import the backends, so the two lists must be held together here."""
+    scenario = parse("{requests: 1, rate: 1}", "x.yaml")
+
+    assert sorted(PROFILES) == sorted(engine_profiles.PROFILES)
+    assert scenario.model == Settings("any").model
 
 
 def test_a_scenario_of_three_lines_is_enough() -> None:
