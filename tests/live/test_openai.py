@@ -1,0 +1,173 @@
+"""OpenAI's API through nginx: clients that know nothing of the lab work unchanged."""
+
+import json
+import sys
+from pathlib import Path
+
+import openai
+import pytest
+import requests
+
+from lab import compose, nginx
+from lab.shell import CommandError, run
+
+MODEL = "lab-llm"
+HELLO = [{"role": "user", "content": "Say something."}]
+LOCK = Path(__file__).with_name("llm_tool.lock")
+
+
+@pytest.fixture(scope="module")
+def client(lab):
+    """OpenAI's own SDK, told the front door's address and nothing else."""
+    lab.use("round_robin")
+    with openai.OpenAI(base_url=f"{lab.lab.front}/v1", api_key="none", max_retries=0) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def tool():
+    """An independent load tool, in a folder of its own below .lab, from its lock file."""
+    folder = compose.ROOT / ".lab/tools" / LOCK.stem
+    words = ["install", "-q", "--no-deps", "--require-hashes", "--upgrade"]
+    try:
+        run([sys.executable, "-m", "pip", *words, "--target", str(folder), "-r", str(LOCK)])
+    except CommandError as error:
+        pytest.skip(f"the load tool cannot be installed: {error.stderr.strip()[-200:]}")
+    return {"PYTHONPATH": str(folder)}
+
+
+def refused(call, **fields):
+    """The error that a call with these fields gets."""
+    with pytest.raises(openai.APIStatusError) as caught:
+        call(**{"model": MODEL, **fields})
+    return caught.value
+
+
+def test_the_sdk_lists_the_model(client):
+    """One model, under the name that calls use."""
+    assert [model.id for model in client.models.list()] == [MODEL]
+
+
+def test_the_sdk_gets_a_whole_chat(client):
+    """Text, the reason of its end, and usage that adds up."""
+    answer = client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=12)
+
+    choice, usage = answer.choices[0], answer.usage
+    assert choice.message.role == "assistant"
+    assert choice.message.content
+    assert choice.finish_reason in ("stop", "length")
+    assert 1 <= usage.completion_tokens <= 12
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+
+
+def test_the_sdk_streams_a_chat(client):
+    """A chunk a token, usage last; together they are the answer that comes whole."""
+    asked = {"model": MODEL, "messages": HELLO, "max_tokens": 12}
+    whole = client.chat.completions.create(**asked)
+
+    options = {"include_usage": True}
+    chunks = list(client.chat.completions.create(**asked, stream=True, stream_options=options))
+
+    pieces = [piece for chunk in chunks for c in chunk.choices if (piece := c.delta.content)]
+    assert "".join(pieces) == whole.choices[0].message.content
+    assert chunks[-1].choices == []
+    assert len(pieces) == chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+def test_the_sdk_gets_a_completion_whole_and_streamed(client):
+    """The older API, on a prompt instead of messages."""
+    asked = {"model": MODEL, "prompt": "Once upon a time", "max_tokens": 8}
+    whole = client.completions.create(**asked)
+
+    chunks = client.completions.create(**asked, stream=True)
+
+    pieces = [choice.text for chunk in chunks for choice in chunk.choices]
+    assert "".join(pieces) == whole.choices[0].text
+    assert whole.object == "text_completion"
+
+
+def test_the_same_prompt_is_found_in_the_cache(lab, client):
+    """A backend that has seen a prompt says how much of it it knew: all full blocks of 16."""
+    lab.use("prompt_prefix")
+    asked = {"model": MODEL, "messages": [{"role": "user", "content": "word " * 100}]}
+
+    first = client.chat.completions.create(**asked, max_tokens=1).usage
+    again = client.chat.completions.create(**asked, max_tokens=1).usage
+
+    assert first.prompt_tokens == again.prompt_tokens
+    assert again.prompt_tokens_details.cached_tokens == (again.prompt_tokens - 1) // 16 * 16
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "param", "code"),
+    [
+        (
+            {"model": "gpt-unknown", "messages": HELLO},
+            openai.NotFoundError,
+            "model",
+            "model_not_found",
+        ),
+        (
+            {"messages": HELLO, "max_tokens": "ten"},
+            openai.BadRequestError,
+            "max_tokens",
+            "invalid_type",
+        ),
+        ({"messages": "hello"}, openai.BadRequestError, "messages", "invalid_type"),
+        (
+            {"messages": [{"role": "user", "content": "word " * 40_000}]},
+            openai.BadRequestError,
+            "messages",
+            "context_length_exceeded",
+        ),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_sdk_understands_every_error(client, fields, kind, param, code, stream):
+    """Nginx hands on the backend's status and body; the SDK raises its own exception for it."""
+    error = refused(client.chat.completions.create, **fields, stream=stream)
+
+    assert type(error) is kind
+    assert (error.param, error.code) == (param, code)
+    assert error.type == "invalid_request_error"
+    assert error.response.headers["X-Upstream"]
+
+
+def test_a_body_that_is_no_json_is_an_error_of_openais_shape(lab):
+    """Nothing that reads OpenAI's errors is surprised."""
+    answer = requests.post(f"{lab.lab.front}/v1/chat/completions", data=b"{", timeout=10)
+
+    assert answer.status_code == 400
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_curl_streams_events_as_they_are(lab):
+    """`curl -N`: an event a line with an empty one after it, [DONE] at the end."""
+    asked = {"model": MODEL, "messages": HELLO, "stream": True, "max_tokens": 5, "ignore_eos": True}
+    url = "http://127.0.0.1:8080/v1/chat/completions"
+    said = compose.execute(lab.lab, "nginx", ["curl", "-sSN", url, "-d", json.dumps(asked)])
+
+    events = said.split("\n\n")
+
+    assert events.pop() == ""
+    assert all(event.startswith("data: ") and "\n" not in event for event in events)
+    assert events.pop() == "data: [DONE]"
+    deltas = [json.loads(event[6:])["choices"][0]["delta"] for event in events]
+    assert sum(bool(delta.get("content")) for delta in deltas) == 5
+
+
+@pytest.mark.parametrize("mode", ["streaming", "non_streaming"])
+def test_a_load_tool_from_elsewhere_works_unchanged(lab, tool, tmp_path, mode):
+    """infermark, which never heard of nginx: all its requests succeed, each seen by nginx."""
+    lab.use("round_robin")
+    mark, report = nginx.log_size(lab.lab), tmp_path / "report.json"
+    load = ["-n", "30", "-c", "1,10", "--max-tokens", "16", "--warmup", "0", "--mode", mode]
+    words = ["run", f"{lab.lab.front}/v1", "-m", MODEL, *load, "-o", str(report)]
+
+    run([sys.executable, "-m", "infermark.cli", *words], env=tool)
+
+    told = json.loads(report.read_text())["results"]
+    log = [json.loads(line) for line in nginx.log_with(lab.lab, mark, 60).splitlines()]
+    assert [(each["n_success"], each["n_error"]) for each in told] == [(30, 0), (30, 0)]
+    assert [line["status"] for line in log] == ["200"] * 60
+    assert all(each["tokens_per_second"] > 0 for each in told)
