@@ -27,7 +27,8 @@ WRONG = 0.02  # share of decided picks that may look wrong: workers' clocks now 
 BLURRED = 0.05  # the same at the log's own grain
 OUT_OF_TURN = 0.01  # share of moments at which a lagging clock may show a wrong sum
 PHASES = 2_000  # turns of round robin that are tried as a start that is not fresh
-CLOCK = 0.005  # seconds between a time in the log and the second that nginx saw
+CLOCK = 0.005  # seconds from the start of a request to its pick
+GRAIN = 0.002  # seconds by which the parts of a request may fall short of the whole, by rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,18 +221,26 @@ def futures(
     worlds: list[Balancer], arrival: Arrival, *, timed: bool
 ) -> Iterator[tuple[Balancer, Pick]]:
     """Every world after a request, with its pick, for each second that its clock may show."""
-    end = arrival.t + sum(arrival.took.values())
-    shifts = [
-        shift
-        for shift in (-CLOCK, CLOCK)
-        if int(arrival.t + shift) != int(arrival.t) or int(end + shift) != int(end)
-    ]
+    others = list(readings(arrival))
     for world in worlds:
-        if timed or any(peer.fails for peer in world.peers) or arrival.fail:
-            for shift in shifts:
-                other = copy.deepcopy(world)
-                yield other, served(other, replace(arrival, t=arrival.t + shift))
+        if timed or arrival.fail or any(peer.fails for peer in world.peers):
+            for other in others:
+                twin = copy.deepcopy(world)
+                yield twin, served(twin, other)
         yield world, served(world, arrival)
+
+
+def readings(arrival: Arrival) -> Iterator[Arrival]:
+    """The request as nginx's clock may have shown it, where that is another second than the log's.
+
+    A pick comes up to CLOCK after the logged start; an attempt may end GRAIN before it seems to.
+    """
+    end = arrival.t + sum(arrival.took.values())
+    if int(arrival.t + CLOCK) != int(arrival.t) or int(end + CLOCK) != int(end):
+        yield replace(arrival, t=arrival.t + CLOCK)
+    if int(end - GRAIN) != int(end) > int(arrival.t):
+        earlier = {name: max(0.0, took - GRAIN) for name, took in arrival.took.items()}
+        yield replace(arrival, took=earlier)
 
 
 def served(world: Balancer, arrival: Arrival) -> Pick:
