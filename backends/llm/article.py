@@ -69,7 +69,7 @@ def duration(scope: Scope) -> float:
 
 
 def _signature(name: str) -> dict[str, str]:
-    return {"server": name, "timestamp": datetime.now(UTC).isoformat()}
+    return {"server": name, "timestamp": datetime.now(UTC).isoformat(timespec="microseconds")}
 
 
 async def answer(name: str, scope: Scope, receive: Receive, limit: int) -> Reply:

@@ -98,17 +98,14 @@ class Switch:
 
     def __init__(self) -> None:
         self.behaviour = HEALTHY
+        self.healthy = True
         self._dice = random.Random(HEALTHY.seed)
         self._released = asyncio.Event()
-
-    @property
-    def healthy(self) -> bool:
-        """Whether nothing at all is wrong."""
-        return self.behaviour == HEALTHY
 
     def set(self, behaviour: Behaviour) -> None:
         """Behave so from the next request on; held requests go free unless it hangs again."""
         self.behaviour = behaviour
+        self.healthy = behaviour == HEALTHY
         self._dice = random.Random(behaviour.seed)
         if not behaviour.hang:
             self._released.set()
@@ -150,7 +147,7 @@ class Faults:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, badly."""
         behaviour = self._switch.behaviour
-        if behaviour == HEALTHY or self._spared(scope):
+        if self._switch.healthy or self._spared(scope):
             await self._app(scope, receive, send)
             return
         fails = self._switch.hits(behaviour.error_rate)

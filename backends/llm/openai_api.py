@@ -5,7 +5,7 @@ import json
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
@@ -214,8 +214,28 @@ class Shape:
         return {"index": index, **added, "logprobs": None, "finish_reason": reason}
 
 
+class Events:
+    """The events of one choice: all that does not depend on a token's text is made beforehand."""
+
+    def __init__(self, answer: Answer, shape: Shape, usage: Mapping[str, object]) -> None:
+        def event(said: Mapping[str, str], reason: str | None = None) -> bytes:
+            return shape.chunk([shape.part(answer.index, said, reason)], **usage)
+
+        mark = uuid.uuid4().hex
+        token = event({"content" if shape.chat else "text": mark})
+        self._before, _, self._after = token.partition(f'"{mark}"'.encode())
+        self._role = event({"role": "assistant", "content": ""}) if shape.chat else b""
+        self._pieces = answer.pieces
+        self.end = event({}, answer.finish_reason)
+
+    def token(self, number: int) -> bytes:
+        """The event of one token; a chat's first brings the role's before it."""
+        opening = b"" if number else self._role
+        return opening + self._before + json.dumps(self._pieces[number]).encode() + self._after
+
+
 class TokenStream(Response):
-    """An answer in server-sent events, each token its own event, sent when it is due.
+    """An answer in server-sent events, each token on its own, sent when it is due.
 
     The status line goes out with the first token: nginx's header time is the time to first token,
     and a request that is still queued can be tried elsewhere.
@@ -225,8 +245,9 @@ class TokenStream(Response):
         super().__init__()
         self._work = work
         self._shape = shape
-        self._usage: dict[str, object] = {"usage": None} if include_usage else {}
-        self._templates: dict[int, tuple[bytes, bytes]] = {}
+        self._include_usage = include_usage
+        usage = {"usage": None} if include_usage else {}
+        self._events = [Events(answer, shape, usage) for answer in work.answers]
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -236,43 +257,27 @@ class TokenStream(Response):
             await self._deliver(token, scope, send)
 
         if not await self._work.run(receive, deliver):
-            raise ClientGoneError
-        if self._usage:
-            await _event(send, self._shape.chunk([], usage=self._work.usage()))
-        await _event(send, b"data: [DONE]\n\n", more=False)
+            return
+        end = b"data: [DONE]\n\n"
+        if self._include_usage:
+            end = self._shape.chunk([], usage=self._work.usage()) + end
+        await send({"type": "http.response.body", "body": end})
 
     async def _deliver(self, token: Token, scope: Scope, send: Send) -> None:
-        answer = self._work.answers[token.generation.request.tag]
+        events = self._events[token.generation.request.tag]
         if not self._started:
             self._started = True
-            await send(
-                {"type": "http.response.start", "status": 200, "headers": list(_EVENT_STREAM)}
-            )
-        if self._shape.chat and token.number == 0:
-            await _event(send, self._chunk(answer, {"role": "assistant", "content": ""}))
-        before, after = self._template(answer)
-        piece = json.dumps(answer.pieces[token.number]).encode()
-        await _event(send, before + piece + after)
+            start = {"type": "http.response.start", "status": 200, "headers": _EVENT_STREAM}
+            await send(start)
+        await _event(send, events.token(token.number))
         if not closing(scope):
             self._work.figures.tokens_sent += 1
         if token.last:
-            await _event(send, self._chunk(answer, {}, answer.finish_reason))
-
-    def _chunk(self, answer: Answer, said: Mapping[str, str], reason: str | None = None) -> bytes:
-        return self._shape.chunk([self._shape.part(answer.index, said, reason)], **self._usage)
-
-    def _template(self, answer: Answer) -> tuple[bytes, bytes]:
-        """The bytes around a token's text: all that differs between the events of a choice."""
-        if answer.index not in self._templates:
-            name = "content" if self._shape.chat else "text"
-            mark = uuid.uuid4().hex
-            before, _, after = self._chunk(answer, {name: mark}).partition(f'"{mark}"'.encode())
-            self._templates[answer.index] = (before, after)
-        return self._templates[answer.index]
+            await _event(send, events.end)
 
 
-async def _event(send: Send, data: bytes, more: bool = True) -> None:
-    await send({"type": "http.response.body", "body": data, "more_body": more})
+async def _event(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +287,7 @@ class OpenAi:
     settings: Settings
     runner: Runner
     metrics: Metrics
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def routes(self) -> list[Route]:
         """The routes, for starlette."""
@@ -318,14 +324,17 @@ class OpenAi:
         record: Record = request.scope["lab.record"]
         record.llm = LlmFigures()
         body = await read_body(request.scope, request.receive, self.settings.body_limit)
-        call = parse(_content(body), self.settings.model, self.settings.max_output)
-        record.llm.stream = call.stream
-        exact = _exact_tokens(request.scope, self.settings.max_output)
-        answers = plan(call, self.settings, self.runner.engine.profile, exact)
-        work = Work(self.runner, self.metrics, record, answers)
-        shape = Shape(call.chat, self.settings.model)
-        if call.stream:
-            return TokenStream(work, shape, call.include_usage)
+        # one a turn of the event loop: others' arrivals are seen, and their time noted, in between
+        async with self._turn:
+            await asyncio.sleep(0)
+            call = parse(_content(body), self.settings.model, self.settings.max_output)
+            record.llm.stream = call.stream
+            exact = _exact_tokens(request.scope, self.settings.max_output)
+            answers = plan(call, self.settings, self.runner.engine.profile, exact)
+            work = Work(self.runner, self.metrics, record, answers)
+            shape = Shape(call.chat, self.settings.model)
+            if call.stream:
+                return TokenStream(work, shape, call.include_usage)
         if not await work.run(request.receive, _keep):
             raise ClientGoneError
         return _json(shape.whole(work))

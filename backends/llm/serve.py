@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -72,7 +73,8 @@ def _bind(variable: str, host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=_BACKLOG)
     except OSError as error:
-        raise SettingsError(f'{variable}="{port}": {error.strerror or error}') from None
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise SettingsError(f'{variable}="{port}": {reason}') from None
 
 
 def _server(app: ASGIApp, settings: Settings, protocol: type[asyncio.Protocol]) -> uvicorn.Server:

@@ -1,0 +1,62 @@
+"""The behaviour port."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.backends.serving import Running, http
+
+
+def test_a_behaviour_is_set_whole(lab: Running):
+    """What was set before and is not named again is gone."""
+    http.put(lab.panel + "/behaviour", json={"hang": True})
+    http.put(lab.panel + "/behaviour", json={"slow": 2})
+
+    told = http.get(lab.panel + "/behaviour").json()
+
+    assert (told["hang"], told["slow"]) == (False, 2.0)
+
+
+def test_a_profile_is_changed_while_it_runs(start: Callable[..., Running]):
+    """Name and speed, either or both."""
+    lab = start()
+    http.put(lab.panel + "/profile", json={"profile": "l40s-8b"})
+    told = http.put(lab.panel + "/profile", json={"time_scale": 2}).json()
+
+    assert (told["name"], told["time_scale"], told["max_running"]) == ("l40s-8b", 2.0, 64)
+    assert http.get(lab.panel + "/profile").json() == told
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("PUT", "/behaviour", b"{", 400),
+        ("PUT", "/behaviour", b"[]", 400),
+        ("PUT", "/behaviour", b'{"x": 1}', 400),
+        ("PUT", "/profile", b"{}", 400),
+        ("PUT", "/profile", b'{"profile": "h200"}', 400),
+        ("PUT", "/profile", b'{"profile": ["instant"]}', 400),
+        ("PUT", "/profile", b'{"time_scale": 0}', 400),
+        ("PUT", "/profile", b'{"time_scale": true}', 400),
+        ("PUT", "/behaviour", b" " * 100_000, 413),
+        ("POST", "/behaviour", b"{}", 405),
+        ("GET", "/other", None, 404),
+    ],
+)
+def test_bad_input_is_told_so_in_json_and_changes_nothing(
+    lab: Running, method: str, path: str, body: bytes | None, status: int
+):
+    """error, server, timestamp."""
+    before = http.get(lab.panel + "/profile").json()
+
+    answer = http.request(method, lab.panel + path, data=body)
+
+    assert answer.status_code == status
+    assert set(answer.json()) == {"error", "server", "timestamp"}
+    assert http.get(lab.panel + "/profile").json() == before
+
+
+def test_the_backends_own_port_has_no_behaviours(lab: Running):
+    """There it is a path like any other."""
+    assert http.put(lab.url + "/behaviour", json={"hang": True}).status_code == 405
+    assert http.get(lab.url + "/behaviour").text == "Response from: backend-1"

@@ -1,0 +1,267 @@
+"""OpenAI's API as its clients see it."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import openai
+import pytest
+import requests
+
+from backends.llm.profiles import Profile
+from tests.backends.serving import Running, http
+
+HELLO = [{"role": "user", "content": "hello there my friend"}]
+# a server whose one slot is soon taken: a token every 50 ms
+NARROW = {"profile": Profile("narrow", 0.02, 0, 0.05, 0, max_running=1)}
+
+
+def call(**fields: Any) -> dict[str, Any]:
+    """A chat's body."""
+    return {"model": "lab-llm", "messages": HELLO, **fields}
+
+
+def events(answer: requests.Response) -> list[Any]:
+    """The events of a stream, the last one as it is."""
+    parts = answer.content.decode().split("\n\n")
+    assert parts.pop() == ""
+    assert all(part.startswith("data: ") for part in parts)
+    return [json.loads(part[6:]) for part in parts[:-1]] + [parts[-1][6:]]
+
+
+def chat(lab: Running, **fields: Any) -> requests.Response:
+    """One chat completion."""
+    return http.post(lab.url + "/v1/chat/completions", json=call(**fields))
+
+
+def test_openais_own_client_works_unchanged(lab: Running):
+    """Models, a whole answer, a stream, an error."""
+    client = openai.OpenAI(base_url=lab.url + "/v1", api_key="none", max_retries=0)
+    messages: Any = HELLO
+    with client:
+        assert [model.id for model in client.models.list()] == ["lab-llm"]
+        whole = client.chat.completions.create(model="lab-llm", messages=messages, max_tokens=7)
+        stream = client.chat.completions.create(
+            model="lab-llm",
+            messages=messages,
+            max_tokens=7,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        chunks = list(stream)
+        with pytest.raises(openai.NotFoundError, match="does not exist"):
+            client.chat.completions.create(model="other", messages=messages)
+
+    content = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert content == whole.choices[0].message.content
+    assert whole.usage
+    assert whole.usage.completion_tokens == 7
+    assert chunks[-1].usage
+    assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
+
+
+def test_a_stream_is_one_event_a_token(lab: Running):
+    """The role, n tokens, the reason, the usage, the end."""
+    answer = chat(
+        lab, max_tokens=3, ignore_eos=True, stream=True, stream_options={"include_usage": True}
+    )
+
+    told = events(answer)
+
+    assert answer.headers["X-Accel-Buffering"] == "no"
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    deltas = [event["choices"][0]["delta"] for event in told[:5]]
+    assert [list(delta) for delta in deltas] == [
+        ["role", "content"],
+        ["content"],
+        ["content"],
+        ["content"],
+        [],
+    ]
+    assert [event["choices"][0]["finish_reason"] for event in told[:5]] == [None] * 4 + ["length"]
+    assert [event["usage"] for event in told[:5]] == [None] * 5
+    assert told[5]["choices"] == []
+    assert told[5]["usage"]["completion_tokens"] == 3
+    assert told[6] == "[DONE]"
+
+
+def test_every_event_is_a_chunk_of_its_own(lab: Running):
+    """However fast they come, none is merged with another; the role rides with the first."""
+    answer = http.post(
+        lab.url + "/v1/completions",
+        json={
+            "model": "lab-llm",
+            "prompt": "x",
+            "max_tokens": 50,
+            "ignore_eos": True,
+            "stream": True,
+        },
+        stream=True,
+    )
+
+    chunks = list(answer.raw.read_chunked())
+
+    assert [chunk.count(b"data: ") for chunk in chunks] == [1] * 52
+
+
+def test_without_usage_asked_for_no_event_has_it(lab: Running):
+    """As OpenAI does."""
+    assert all("usage" not in event for event in events(chat(lab, max_tokens=3, stream=True))[:-1])
+
+
+def test_the_same_call_gets_the_same_answer_from_every_backend(start: Callable[..., Running]):
+    """Seed and prompt decide; another seed decides otherwise."""
+    answers = [
+        chat(start(seed=seed), max_tokens=20, seed=extra).json()["choices"]
+        for seed, extra in ((1, 0), (1, 0), (2, 0), (1, 1))
+    ]
+
+    assert answers[0] == answers[1]
+    assert answers[0] != answers[2]
+    assert answers[0] != answers[3]
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens", "reason"),
+    [
+        ({"max_tokens": 5, "ignore_eos": True}, 5, "length"),
+        ({"max_completion_tokens": 1}, 1, "length"),
+        ({"max_tokens": 4000, "min_tokens": 3000}, 3000, "stop"),
+        ({"max_tokens": 4000, "ignore_eos": True}, 4000, "length"),
+    ],
+)
+def test_an_answer_is_as_long_as_asked(
+    lab: Running, fields: dict[str, Any], tokens: int, reason: str
+):
+    """max_tokens, its newer name, min_tokens, ignore_eos."""
+    answer = chat(lab, **fields).json()
+
+    assert answer["usage"]["completion_tokens"] == tokens
+    assert answer["choices"][0]["finish_reason"] == reason
+
+
+def test_a_header_sets_the_length_of_an_answer(lab: Running):
+    """For workloads with lengths of their own."""
+    headers = {"X-Lab-Output-Tokens": "321"}
+    answer = http.post(lab.url + "/v1/chat/completions", json=call(), headers=headers).json()
+
+    assert answer["usage"]["completion_tokens"] == 321
+    assert answer["choices"][0]["finish_reason"] == "stop"
+
+
+def test_a_stop_text_ends_an_answer(lab: Running):
+    """It is not part of what is shown."""
+    whole = chat(lab, max_tokens=30, ignore_eos=True).json()["choices"][0]["message"]["content"]
+    word = whole.split()[5]
+
+    choice = chat(lab, max_tokens=30, ignore_eos=True, stop=word).json()["choices"][0]
+
+    assert choice["message"]["content"] == whole[: whole.index(word)]
+    assert choice["finish_reason"] == "stop"
+
+
+def test_several_choices_differ_and_are_counted_together(lab: Running):
+    """The prompt once, the answers all."""
+    answer = chat(lab, n=3, max_tokens=10, ignore_eos=True).json()
+
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert len({choice["message"]["content"] for choice in answer["choices"]}) == 3
+    assert answer["usage"]["completion_tokens"] == 30
+    assert answer["usage"]["prompt_tokens"] == 6
+
+
+def test_a_conversation_finds_its_own_past_in_the_cache(lab: Running):
+    """The second turn's prompt opens with the first's, and its answer."""
+    question = {"role": "user", "content": " ".join(["word"] * 100)}
+    first = chat(lab, messages=[question], max_tokens=100, ignore_eos=True).json()
+    answer = first["choices"][0]["message"]
+
+    second = chat(lab, messages=[question, answer, HELLO[0]], max_tokens=1).json()
+
+    assert first["usage"]["prompt_tokens"] == 102
+    assert second["usage"]["prompt_tokens_details"]["cached_tokens"] == 192
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": [{"role": "user", "content": "word " * 64}]}, "messages"),
+        ({"messages": [{"role": "user", "content": "word " * 40}], "max_tokens": 30}, "messages"),
+    ],
+)
+def test_what_does_not_fit_the_context_is_refused(
+    start: Callable[..., Running], fields: dict[str, Any], param: str
+):
+    """Prompt and answer together."""
+    answer = chat(start(max_model_len=64), **fields)
+
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (
+        400,
+        "context_length_exceeded",
+        param,
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("POST", "/v1/chat/completions", b"{", 400, None),
+        ("POST", "/v1/chat/completions", b"\xff", 400, None),
+        ("POST", "/v1/chat/completions", b" " * 2_000_000, 413, None),
+        ("GET", "/v1/chat/completions", None, 405, None),
+        ("DELETE", "/v1/models", None, 405, None),
+        ("GET", "/v1/models/other", None, 404, "model_not_found"),
+        ("POST", "/v1/embeddings", b"{}", 404, "unknown_url"),
+    ],
+)
+def test_errors_have_openais_shape(
+    lab: Running, method: str, path: str, body: bytes | None, status: int, code: str | None
+):
+    """One object: message, type, param, code."""
+    answer = http.request(method, lab.url + path, data=body)
+
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert (error["type"], error["code"]) == ("invalid_request_error", code)
+
+
+def test_a_call_leaves_its_figures_in_the_journal(lab: Running):
+    """Tokens counted as the client's usage has them."""
+    chat(lab, max_tokens=5, ignore_eos=True, stream=True)
+    chat(lab, max_tokens=5, ignore_eos=True)
+
+    for line, stream in zip(lab.lines(2), (True, False), strict=True):
+        assert line["fate"] == "ok"
+        assert line["stream"] == stream
+        assert (line["prompt_tokens"], line["cached_tokens"]) == (6, 0)
+        assert (line["completion_tokens"], line["tokens_sent"]) == (5, 5)
+        assert 0 <= line["queued"] <= line["ttft"] <= line["duration"]
+
+
+def test_a_client_that_hangs_up_frees_its_slot(start: Callable[..., Running]):
+    """The one behind it in the queue of one slot is answered, long before the first would end."""
+    lab = start(**NARROW)
+    long = lab.begin("/v1/chat/completions", call(max_tokens=2000, ignore_eos=True, stream=True))
+    long.close()
+
+    assert chat(lab, max_tokens=1).ok
+    gone, answered = lab.lines(2)
+    assert (gone["status"], gone["fate"], answered["fate"]) == (200, "client_gone", "ok")
+    assert 1 <= gone["tokens_sent"] <= gone["completion_tokens"] < 2000
+    assert lab.service.lab.runner.engine.running == 0
+
+
+def test_a_client_that_hangs_up_in_the_queue_is_forgotten(start: Callable[..., Running]):
+    """It never had a slot, nor a token."""
+    lab = start(**NARROW)
+    first = lab.begin("/v1/chat/completions", call(max_tokens=2000, ignore_eos=True, stream=True))
+    with pytest.raises(requests.ReadTimeout):
+        http.post(lab.url + "/v1/chat/completions", json=call(max_tokens=1), timeout=0.1)
+
+    line = lab.lines(1)[0]
+    first.close()
+
+    assert (line["status"], line["fate"]) == (499, "client_gone")
+    assert (line["queued"], line["ttft"], line["completion_tokens"]) == (None, None, 0)

@@ -1,0 +1,42 @@
+"""The published description is true."""
+
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from tests.backends.serving import Running, http
+
+CHAT = {"model": "lab-llm", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+TEXT = {"model": "lab-llm", "prompt": "hi", "max_tokens": 2}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content"),
+    [
+        ("get", "/health", None),
+        ("get", "/v1/models", None),
+        ("post", "/chat", {"message": "x"}),
+        ("post", "/chat", {}),
+        ("post", "/v1/chat/completions", CHAT),
+        ("post", "/v1/chat/completions", {**CHAT, "n": 0}),
+        ("post", "/v1/chat/completions", {**CHAT, "stream_options": {}}),
+        ("post", "/v1/completions", TEXT),
+        ("post", "/v1/completions", {**TEXT, "model": "x"}),
+    ],
+)
+def test_calls_are_accepted_and_answered_as_described(
+    lab: Running, method: str, path: str, content: dict[str, Any] | None
+):
+    """A body is accepted exactly if its schema says so; every answer matches its own."""
+    document = http.get(lab.url + "/openapi.json").json()
+    operation = document["paths"][path][method]
+
+    answer = http.request(method, lab.url + path, json=content)
+
+    described = operation["responses"][str(answer.status_code)]["content"]["application/json"]
+    jsonschema_rs.validate({**document, **described["schema"]}, answer.json())
+    if content is not None:
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        valid = jsonschema_rs.is_valid(schema, content)
+        assert valid == answer.ok

@@ -1,0 +1,111 @@
+"""What arrives on a connection: bytes that no client library would send."""
+
+import json
+import socket
+
+import pytest
+
+from tests.backends.serving import Running
+
+CHAT = b'POST /chat HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n{"message":"a"}'
+SLOW = b"GET / HTTP/1.1\r\nHost: a\r\nX-Lab-Duration: 0.01\r\n\r\n"
+LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+def exchanged(lab: Running, sent: bytes) -> bytes:
+    """Everything that comes back until the backend closes the connection."""
+    with socket.create_connection(("127.0.0.1", lab.port), timeout=10) as connection:
+        connection.sendall(sent)
+        pieces = []
+        while piece := connection.recv(65536):
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+        b"POST /chat HTTP/1.1\r\nHost: a\r\nContent-Length: many\r\n\r\n",
+        b"POST /chat HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"POST /chat HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"POST /chat HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nZ\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET http:// HTTP/1.1\r\nHost: a\r\n\r\n",
+    ],
+)
+def test_what_cannot_be_parsed_is_answered_in_json(lab: Running, sent: bytes):
+    """400 with the article's error, then the connection closes."""
+    head, _, body = exchanged(lab, sent).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"x-backend: backend-1" in head
+    assert set(json.loads(body)) == {"error", "server", "timestamp"}
+    assert exchanged(lab, LAST).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_request_head_without_end_is_refused(lab: Running):
+    """Before it fills the memory."""
+    endless = b"GET / HTTP/1.1\r\n" + b"X-More: and more\r\n" * 1_000_000
+
+    address = ("127.0.0.1", lab.port)
+    with (
+        socket.create_connection(address, timeout=10) as connection,
+        pytest.raises(ConnectionError),
+    ):
+        connection.sendall(endless)
+
+    assert exchanged(lab, LAST).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_post_without_length_is_refused(lab: Running):
+    """411: a body of unknown length may follow."""
+    sent = b"POST /chat HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+    assert exchanged(lab, sent).startswith(b"HTTP/1.1 411 ")
+
+
+def test_pipelined_requests_are_answered_in_order(lab: Running):
+    """The short way waits for a long one before it."""
+    answers = exchanged(lab, CHAT + SLOW + CHAT + LAST)
+
+    kinds = [b"Processed" in part for part in answers.split(b"HTTP/1.1 200 OK")[1:]]
+    assert kinds == [True, False, True, False]
+    assert [line["path"] for line in lab.lines(4)] == ["/chat", "/", "/chat", "/last"]
+
+
+def test_nonsense_behind_a_request_does_not_answer_in_its_place(lab: Running):
+    """No answer at all is better than one that looks like another request's."""
+    assert b"400" not in exchanged(lab, SLOW + b"nonsense\r\n\r\n")
+
+
+@pytest.mark.parametrize("size", [b"100", b"2000000"])
+def test_expect_continue_is_answered_only_where_the_body_is_wanted(lab: Running, size: bytes):
+    """A body over the limit is refused before it is sent."""
+    head = b"POST /completions HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
+    with socket.create_connection(("127.0.0.1", lab.port), timeout=10) as connection:
+        connection.sendall(head + b"Content-Length: " + size + b"\r\n\r\n")
+        answer = connection.recv(65536)
+
+    assert answer.startswith(b"HTTP/1.1 100 " if size == b"100" else b"HTTP/1.1 413 ")
+
+
+def test_http_1_0_closes_after_its_answer(lab: Running):
+    """As the article's nginx asks of its backends."""
+    answer = exchanged(lab, b"GET / HTTP/1.0\r\n\r\n")
+
+    assert answer.endswith(b"Response from: backend-1")
+
+
+@pytest.mark.parametrize("more", [b"", b"X-Lab-Duration: 0\r\n"])
+def test_a_client_that_leaves_inside_its_body_is_journalled(lab: Running, more: bytes):
+    """499, as nginx says it."""
+    with socket.create_connection(("127.0.0.1", lab.port)) as connection:
+        connection.sendall(
+            b"POST /chat HTTP/1.1\r\nX-Request-ID: r1\r\n" + more + b"Content-Length: 99\r\n\r\n{"
+        )
+
+    line = lab.lines(1)[0]
+
+    assert (line["id"], line["status"], line["fate"]) == ("r1", 499, "client_gone")

@@ -1,0 +1,69 @@
+"""The engine in real time."""
+
+import asyncio
+
+from backends.llm.engine import Engine, Request
+from backends.llm.profiles import Profile
+from backends.llm.runner import Runner
+
+STEADY = Profile("steady", 1.0, 0, 0.5, 0, max_running=1)
+
+
+class Clock:
+    """A clock that stands still until it is told otherwise."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        """Its reading."""
+        return self.now
+
+
+async def _scaled() -> tuple[float, list[float]]:
+    clock = Clock()
+    runner = Runner(Engine(STEADY), 2.0, clock)
+    box = runner.submit([Request(1, 3)], clock.now)
+    clock.now += 1.0
+    runner.reconfigure(STEADY, 1.0, 4.0)
+    tokens = await box.take()
+    return runner.model_time(clock.now + 1.0), [token.at for token in tokens]
+
+
+def test_time_runs_as_fast_as_the_scale_says():
+    """Two model seconds in a real one, then four; no jump in between."""
+    later, due = asyncio.run(_scaled())
+
+    assert later == 6.0
+    assert due == [1.0, 1.5, 2.0]
+
+
+async def _whole(choices: int) -> list[tuple[int, int]]:
+    runner = Runner(Engine(Profile("instant")))
+    box = runner.submit([Request(1, 3000, tag=tag) for tag in range(choices)], 0.0)
+    seen = []
+    while tokens := await box.take():
+        seen += [(token.generation.request.tag, token.number) for token in tokens]
+    return seen
+
+
+def test_a_mailbox_ends_after_every_generation_of_its_call():
+    """Thousands of tokens that are all due at once, too."""
+    seen = asyncio.run(_whole(2))
+
+    assert len(seen) == 6000
+    assert [number for tag, number in seen if tag == 1] == list(range(3000))
+
+
+async def _cancelled() -> tuple[list[object], int, int]:
+    clock = Clock()
+    runner = Runner(Engine(STEADY), 1.0, clock)
+    first, _second = (runner.submit([Request(1, 3)], clock.now) for _ in range(2))
+    waiting = asyncio.create_task(first.take())
+    await asyncio.sleep(0)
+    runner.cancel(first)
+    return list(await waiting), runner.engine.running, runner.engine.waiting
+
+
+def test_cancelling_wakes_the_waiter_and_lets_the_next_in():
+    """It takes nothing, and its slot is not its own any more."""
+    assert asyncio.run(_cancelled()) == ([], 1, 0)

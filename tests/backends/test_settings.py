@@ -1,0 +1,46 @@
+"""The environment."""
+
+import pytest
+
+from backends.llm.profiles import PROFILES
+from backends.llm.settings import Settings, SettingsError, from_environment
+
+
+def test_an_empty_variable_counts_as_absent():
+    """Compose passes unset variables as empty ones."""
+    found = from_environment({"BACKEND_NAME": "b", "PORT": "", "PROFILE": " "})
+
+    assert found == Settings("b")
+
+
+def test_settings_are_read_from_the_environment():
+    """All of them, in their own units."""
+    found = from_environment(
+        {"BACKEND_NAME": "b", "PORT": "81", "PROFILE": "l40s-8b", "TIME_SCALE": "2", "SEED": "7"}
+    )
+
+    assert found == Settings("b", port=81, profile=PROFILES["l40s-8b"], time_scale=2.0, seed=7)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("BACKEND_NAME", "a b"),
+        ("BACKEND_NAME", "a\r\nX: y"),
+        ("PORT", "http"),
+        ("PORT", "65536"),
+        ("PROFILE", "h200"),
+        ("TIME_SCALE", "0"),
+        ("TIME_SCALE", "nan"),
+        ("TIME_SCALE", "fast"),
+        ("BODY_LIMIT", "-1"),
+        ("SEED", "1e3"),
+        ("MAX_RUNNING", "0"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_variable(variable: str, value: str):
+    """What, which one, what is allowed."""
+    with pytest.raises(SettingsError) as caught:
+        from_environment({"BACKEND_NAME": "b", variable: value})
+
+    assert str(caught.value).startswith(f'{variable}="{value}": ')
