@@ -36,7 +36,7 @@ def tool():
     return {"PYTHONPATH": str(folder)}
 
 
-def refused(call, **fields):
+def refused(call, **fields) -> openai.APIStatusError:
     """The error that a call with these fields gets."""
     with pytest.raises(openai.APIStatusError) as caught:
         call(**{"model": MODEL, **fields})
