@@ -28,6 +28,7 @@ from .wire import (
     closing,
     header,
     json_bytes,
+    pause,
     send_reply,
     unless_gone,
 )
@@ -164,7 +165,7 @@ def _article(lab: Backend) -> ASGIApp:
             raise ApiError(404, message, code="unknown_url")
         seconds = article.duration(scope) * lab.switch.behaviour.slow
         reply = await article.answer(lab.settings.name, scope, receive, lab.settings.body_limit)
-        if seconds and not await unless_gone(receive, asyncio.sleep(seconds)):
+        if seconds and not await unless_gone(receive, pause(seconds)):
             raise ClientGoneError
         await send_reply(send, reply)
 

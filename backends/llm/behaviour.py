@@ -14,6 +14,7 @@ from .wire import (
     Reply,
     close,
     header,
+    pause,
     read_body,
     send_reply,
     set_header,
@@ -155,7 +156,7 @@ class Faults:
         if behaviour.hang:
             receive = await _hold(scope, receive, self._limit, self._switch.released())
         if behaviour.slow > 1.0 and self._brief(scope):
-            extra = asyncio.sleep((behaviour.slow - 1.0) * _INSTANT)
+            extra = pause((behaviour.slow - 1.0) * _INSTANT)
             receive = await _hold(scope, receive, self._limit, extra)
         if drops:
             send = _Dropper(scope, send, behaviour.drop_after_tokens)

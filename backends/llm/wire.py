@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -112,6 +113,13 @@ def parse_json(body: bytes) -> object:
         # NaN and Infinity, whole numbers of thousands of digits, nesting beyond all measure
         raise ValueError("body is not JSON: a value out of range") from None
     return content
+
+
+async def pause(seconds: float) -> None:
+    """Sleep at least so long: the event loop's own timers may be a millisecond early."""
+    end = time.perf_counter() + seconds
+    while (left := end - time.perf_counter()) > 0:
+        await asyncio.sleep(left)
 
 
 async def until_gone(receive: Receive) -> None:
