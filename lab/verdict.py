@@ -223,7 +223,7 @@ def futures(
     """Every world after a request, with its pick, for each second that its clock may show."""
     others = list(readings(arrival))
     for world in worlds:
-        if timed or arrival.fail or any(peer.fails for peer in world.peers):
+        if timed or arrival.faults or any(peer.fails for peer in world.peers):
             for other in others:
                 twin = copy.deepcopy(world)
                 yield twin, served(twin, other)
@@ -235,12 +235,12 @@ def readings(arrival: Arrival) -> Iterator[Arrival]:
 
     A pick comes up to CLOCK after the logged start; an attempt may end GRAIN before it seems to.
     """
-    end = arrival.t + sum(arrival.took.values())
+    end = arrival.t + sum(took for kind, took in arrival.faults if kind)
     if int(arrival.t + CLOCK) != int(arrival.t) or int(end + CLOCK) != int(end):
         yield replace(arrival, t=arrival.t + CLOCK)
     if int(end - GRAIN) != int(end) > int(arrival.t):
-        earlier = {name: max(0.0, took - GRAIN) for name, took in arrival.took.items()}
-        yield replace(arrival, took=earlier)
+        earlier = tuple((kind, max(0.0, took - GRAIN)) for kind, took in arrival.faults)
+        yield replace(arrival, faults=earlier)
 
 
 def served(world: Balancer, arrival: Arrival) -> Pick:
@@ -292,7 +292,7 @@ def shortened(upstream: Upstream) -> dict[str, str]:
     names = [server.name for server in upstream.servers]
     hosts = {name: name.rpartition(":")[0] or name for name in names}
     ports = {name.rpartition(":")[2] for name in names}
-    same = len(ports) == 1 and len(set(hosts.values())) == len(set(names))
+    same = len(ports) == 1 < len(names) and len(set(hosts.values())) == len(set(names))
     return hosts if same else {name: name for name in names}
 
 
@@ -399,7 +399,7 @@ def keyed(case: Case) -> Verdict:
     turned = upstream.method != "ip_hash" and not all(arrival.key for arrival in arrivals)
     if turned and not any(arrival.key for arrival in arrivals):
         return counted(case)
-    plain = (replace(arrival, fail={}, took={}) for arrival in arrivals)
+    plain = (replace(arrival, faults=()) for arrival in arrivals)
     picks = predict(upstream, plain, case.addresses)
     outages, excused = failures(case), 0
     for number, (arrival, pick) in enumerate(zip(arrivals, picks, strict=True)):
@@ -439,7 +439,7 @@ def preference(case: Case, arrival: Arrival) -> tuple[str, ...]:
     failing = {server.name: "refused" for server in case.upstream.servers}
     rules = replace(case.upstream.next_upstream, conditions=frozenset({"error"}), tries=0)
     claim = replace(case.upstream, next_upstream=replace(rules, timeout=0.0))
-    (pick,) = predict(claim, [replace(arrival, fail=failing, took={})], case.addresses)
+    (pick,) = predict(claim, [replace(arrival, fail=failing, faults=())], case.addresses)
     return pick.attempts
 
 

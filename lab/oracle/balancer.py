@@ -37,7 +37,7 @@ class Balancer:
 
     def quick(self, arrival: Arrival) -> Pick | None:
         """The pick for a request that nothing can disturb, without the bookkeeping."""
-        if self.sessions or arrival.fail or arrival.duration is not None:
+        if self.sessions or arrival.fail or arrival.faults or arrival.duration is not None:
             return None
         if not self.calm and not self._is_calm():
             return None
@@ -90,11 +90,11 @@ class Balancer:
         chosen(peer, request)
         if self.timed:
             self.timed.begun(request, peer)
-        fail = request.arrival.fail.get(peer.name, "")
+        fail, seconds = request.arrival.fate(len(request.attempts) - 1, peer.name)
         if not fail or retry.passed_on(retry.checked(fail, peer.name), request, self.rules):
-            self._answer(request, peer, fail)
+            self._answer(request, peer, seconds if fail else request.arrival.duration or 0.0)
             return False
-        took = milliseconds(request.arrival.took.get(peer.name, 0.0))
+        took = milliseconds(seconds)
         if not took:
             return self._failed(request, peer, fail, 0)
         self._later(took, lambda: self._resume(request, peer, fail, took))
@@ -115,12 +115,11 @@ class Balancer:
         self._close(request, peer.name)
         return False
 
-    def _answer(self, request: Request, peer: Peer, fail: str) -> None:
+    def _answer(self, request: Request, peer: Peer, lasts: float) -> None:
         """Pass a server's answer on; it holds the server for as long as it lasts."""
-        arrival = request.arrival
-        lasts = arrival.took.get(peer.name, 0.0) if fail else arrival.duration or 0.0
-        response = milliseconds(lasts)
-        header = response if arrival.header is None else min(milliseconds(arrival.header), response)
+        response, header = milliseconds(lasts), milliseconds(lasts)
+        if request.arrival.header is not None:
+            header = min(header, milliseconds(request.arrival.header))
         self._close(request, peer.name)
         if self.timed or (self.sessions and self.sessions.at_header):
             self._later(header, lambda: self._header(request, peer, header))

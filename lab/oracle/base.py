@@ -29,6 +29,8 @@ class Arrival:
     and the like. `took` is how long such a failed attempt lasts, in seconds, by server.
     `header` is the time to the response header in seconds (None: as long as `duration`), for
     least_time; `learnt` the value of the first non-empty `create` variable of `sticky learn`.
+    `faults` says how the first attempts end, and after how many seconds, whichever servers they
+    go to; it comes before `fail`.
     """
 
     key: bytes = b""
@@ -41,6 +43,13 @@ class Arrival:
     took: Mapping[str, float] = field(default_factory=dict)
     header: float | None = None
     learnt: str = ""
+    faults: tuple[tuple[str, float], ...] = ()
+
+    def fate(self, attempt: int, server: str) -> tuple[str, float]:
+        """How an attempt, counted from 0, fails at a server, and after how many seconds."""
+        if attempt < len(self.faults):
+            return self.faults[attempt]
+        return self.fail.get(server, ""), self.took.get(server, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

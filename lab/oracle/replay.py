@@ -106,21 +106,17 @@ def argument(uri: str, name: str) -> str:
 def arrival(upstream: Upstream, hit: Hit, *, lasting: bool) -> Arrival:
     """The request behind a hit, with the faults that it met; `lasting` also says how long."""
     tried = seen(upstream, hit).attempts
-    faults = {name: fault(upstream, hit, index) for index, name in enumerate(tried)}
-    fail = {name: kind for name, kind in faults.items() if kind}
-    took = {
-        name: at(hit.upstream_response_time, index) or 0.0
-        for index, name in enumerate(tried)
-        if name in fail
-    }
+    faults = tuple(
+        (fault(upstream, hit, index), at(hit.upstream_response_time, index) or 0.0)
+        for index in range(len(tried))
+    )
     arrived = Arrival(
         key_of(upstream, hit) if upstream.key else b"",
         hit.remote_addr or "127.0.0.1",
         sticky_of(upstream, hit) if upstream.sticky else "",
         hit.request_method,
         start(hit),
-        fail=fail,
-        took=took,
+        faults=faults if any(kind for kind, _ in faults) else (),
     )
     if not lasting:
         return arrived

@@ -22,7 +22,7 @@ def get(request: Request) -> Peer | None:
     if request.group.single:
         peer = request.group.peers[0]
         full = peer.max_conns and peer.conns >= peer.max_conns
-        return None if peer.out or full else peer
+        return None if full or (peer.out and not bound(request)) else peer
     wanted = bound(request)
     if wanted and wanted.current <= wanted.weight - request.group.total_weight:
         return wanted

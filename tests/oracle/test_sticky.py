@@ -130,3 +130,12 @@ def test_a_session_unused_for_ten_minutes_is_forgotten():
 def test_cookies_are_read_by_name():
     """Spaces do not count, the first of a name does."""
     assert cookies("a=1; srv=x=y;srv=z; flag") == {"a": "1", "srv": "x=y"}
+
+
+def test_a_lone_draining_server_serves_only_its_own_clients():
+    """Everybody else finds nobody."""
+    upstream = Upstream((Server("a", route="a", drain=True),), sticky=COOKIE)
+
+    picks = predict(upstream, [Arrival(sticky="a"), Arrival()])
+
+    assert [pick.server for pick in picks] == ["a", None]
