@@ -1,0 +1,241 @@
+"""Streams through nginx: token by token, nothing merged, nothing lost, no slot held for nobody."""
+
+import json
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import requests
+
+from lab import compose, faults, figures, generator, join, logs, nginx, workload
+from lab.pytest_plugin import LiveLab
+from lab.scenario import Lengths, Scenario
+
+ALL = ("backend-1", "backend-2", "backend-3")
+CHAT = "/v1/chat/completions"
+ONLY_FIRST = ("backend-2: down", "backend-3: down")
+WATCHER = """
+import re, sys, time, urllib.request
+name, times = sys.argv[1], int(sys.argv[2])
+pattern = re.compile("^vllm:" + name + "{[^}]*} ([0-9.]+)", re.M)
+def value():
+    with urllib.request.urlopen("http://127.0.0.1:8000/metrics", timeout=5) as answer:
+        return float(pattern.search(answer.read().decode())[1])
+usual = value()
+print("watching", flush=True)
+for _ in range(times):
+    while value() <= usual: time.sleep(0.002)
+    print("held", flush=True)
+    while value() > usual: time.sleep(0.002)
+    print(time.time(), flush=True)
+"""
+
+
+@pytest.fixture
+def timed(lab):
+    """Give backends a profile (backend-1, if none is named); afterwards they are instant again."""
+    changed = set()
+
+    def equip(profile: str, time_scale: float = 1.0, names: tuple[str, ...] = ALL[:1]) -> None:
+        for name in names:
+            changed.add(name)
+            asked = {"profile": profile, "time_scale": time_scale}
+            faults.tell(lab.lab, name, "PUT", "/profile", asked)
+
+    yield equip
+    equip("instant", names=tuple(changed))
+
+
+def body(tokens: int) -> dict[str, object]:
+    """A chat that is answered with exactly so many tokens."""
+    return {
+        "model": "lab-llm",
+        "messages": [{"role": "user", "content": "Say something."}],
+        "max_tokens": tokens,
+        "ignore_eos": True,
+        "stream": True,
+    }
+
+
+def tokens_in(data: bytes) -> int:
+    """How many tokens the events of some bytes bring."""
+    events = [line[6:] for line in data.split(b"\n") if line.startswith(b"data: {")]
+    choices = [choice for event in events for choice in json.loads(event)["choices"]]
+    return sum(bool(choice["delta"].get("content")) for choice in choices)
+
+
+def joined(lab: LiveLab, scenario: Scenario) -> join.Joined:
+    """Send a scenario by the method that serves; what client, nginx and backends saw of it."""
+    mark, began = nginx.log_size(lab.lab), time.time()
+    records = generator.run(workload.plan(scenario), lab.lab.door, limit=60)
+    log = logs.read(nginx.log_with(lab.lab, mark, len(records)).splitlines(keepends=True))
+    journal = compose.journals(lab.lab, began, len(records))
+    known = {record.id for record in records}
+    entries = [each for each in join.journal(journal.splitlines()).entries if each.id in known]
+    return join.join(records, (*log.hits, *log.unproxied), entries)
+
+
+@contextmanager
+def watched(lab: LiveLab, metric: str, times: int) -> Iterator[Callable[[], str]]:
+    """Watch a backend's metric from inside its container: lines of when it was held and free."""
+    container = compose.container_id(lab.lab, "backend-1")
+    words = ["docker", "exec", container, "python3", "-c", WATCHER, metric, str(times)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watcher:
+        assert watcher.stdout is not None
+        lines = map(str.strip, watcher.stdout)
+        try:
+            assert next(lines) == "watching"
+            yield lambda: next(lines)
+        finally:
+            watcher.kill()
+
+
+def long_stream(lab: LiveLab) -> requests.Response:
+    """A stream that has begun and that nobody will wait for."""
+    return requests.post(f"{lab.lab.door}{CHAT}", json=body(4000), stream=True, timeout=30)
+
+
+def test_every_token_comes_in_a_chunk_of_its_own(lab, timed):
+    """What a backend flushes, nginx hands on at once: no chunk has two tokens, none is missing."""
+    lab.use("round_robin", server_params=ONLY_FIRST)
+    timed("slow-8b")
+
+    with requests.post(f"{lab.lab.front}{CHAT}", json=body(20), stream=True, timeout=30) as answer:
+        chunks = [tokens_in(chunk) for chunk in answer.raw.read_chunked()]
+
+    assert [tokens for tokens in chunks if tokens] == [1] * 20
+
+
+def test_tokens_come_one_by_one(lab, timed):
+    """The client reads each at another moment, spread over the time that they took to make."""
+    lab.use("round_robin", server_params=ONLY_FIRST)
+    timed("slow-8b")
+    scenario = Scenario(
+        "few", requests=6, arrivals="constant", rate=50.0, output=Lengths(tokens=20)
+    )
+
+    records = generator.run(workload.plan(scenario), lab.lab.door, limit=60)
+
+    assert [len(set(record.token_times)) for record in records] == [20] * 6
+    assert all(
+        record.token_times[-1] - record.token_times[0] > 0.9 * 19 * 0.06 for record in records
+    )
+
+
+def test_the_first_token_is_as_early_as_without_nginx(lab, timed):
+    """Curl in nginx's container, by turns direct and through nginx: medians within 5 ms."""
+    lab.use("round_robin", server_params=ONLY_FIRST)
+    timed("h100-8b")
+    turns = 12
+    urls = [f"http://backend-1:8000{CHAT}", f"http://127.0.0.1:8080{CHAT}"] * turns
+    outputs = [word for _ in urls for word in ("-o", "/dev/null")]
+    options = ["-sSN", "-w", r"%{time_starttransfer}\n", "-d", json.dumps(body(2))]
+
+    said = compose.execute(lab.lab, "nginx", ["curl", *options, *outputs, *urls])
+
+    times = [float(line) * 1e3 for line in said.split()]
+    direct, through = statistics.median(times[::2]), statistics.median(times[1::2])
+    assert len(times) == 2 * turns
+    assert abs(through - direct) < 5, f"direct {direct:.2f} ms, through nginx {through:.2f} ms"
+
+
+def test_no_chunk_is_lost_among_many_streams(lab, timed):
+    """300 streams of mixed lengths: whatever token a backend sent, its own client received."""
+    lab.use("least_conn")
+    timed("h100-8b", 10, ALL)
+    lengths = Lengths("lognormal", median=40, sigma=1.0, max=400)
+    scenario = Scenario("many", requests=300, arrivals="poisson", rate=100.0, output=lengths)
+
+    found = joined(lab, scenario)
+
+    assert found.findings == ()
+    sent = [entry.tokens_sent for row in found.rows for entry in row.entries]
+    records = [row.record for row in found.rows if row.record]
+    assert len(sent) == 300
+    assert [record.tokens for record in records] == sent
+    assert [record.max_tokens for record in records] == sent
+
+
+def test_a_client_that_hangs_up_frees_its_slot(lab, timed):
+    """From the client's leaving to the backend's free slot: 100 ms at most (the median of five)."""
+    lab.use("round_robin", server_params=ONLY_FIRST)
+    timed("slow-8b")
+    delays = []
+
+    with watched(lab, "num_requests_running", 5) as told:
+        for _ in range(5):
+            answer = long_stream(lab)
+            assert told() == "held"
+            left = time.time()
+            answer.close()
+            delays.append(float(told()) - left)
+
+    assert statistics.median(delays) < 0.1, delays
+
+
+def test_a_client_that_hangs_up_in_the_queue_leaves_it(lab, timed):
+    """cpu-small runs four at a time; the fifth waits, leaves, and is waited for no more."""
+    lab.use("round_robin", server_params=ONLY_FIRST)
+    timed("cpu-small")
+    running = [long_stream(lab) for _ in range(4)]
+    delays = []
+
+    with watched(lab, "num_requests_waiting", 3) as told:
+        for _ in range(3):
+            with pytest.raises(requests.ReadTimeout):  # queued: no token, so no header either
+                requests.post(f"{lab.lab.door}{CHAT}", json=body(9), stream=True, timeout=(5, 0.5))
+            left = time.time()
+            assert told() == "held"
+            delays.append(float(told()) - left)
+    for answer in running:
+        answer.close()
+
+    assert statistics.median(delays) < 0.1, delays
+
+
+def test_tokens_sent_to_nobody_are_counted_as_such(lab, timed):
+    """A client that left: nginx says 499, the backend client_gone, and both stop."""
+    lab.use("round_robin", server_params=ONLY_FIRST)
+    timed("slow-8b")
+    mark, began = nginx.log_size(lab.lab), time.time()
+
+    with requests.post(
+        f"{lab.lab.door}{CHAT}",
+        json=body(4000),
+        headers={"X-Request-ID": "leaves-early"},
+        stream=True,
+        timeout=30,
+    ) as answer:
+        next(answer.iter_lines())
+
+    line = json.loads(nginx.log_with(lab.lab, mark, 1).splitlines()[0])
+    entries = join.journal(compose.journals(lab.lab, began, 1).splitlines()).entries
+    [entry] = [each for each in entries if each.id == "leaves-early"]
+    assert line["request_id"] == "leaves-early"
+    assert entry.fate == "client_gone"
+    assert 0 < (entry.completion_tokens or 0) < 100
+
+
+def test_a_truncated_stream_is_seen_and_counted(lab):
+    """One of three backends drops after five tokens: its ten are truncated, the others whole."""
+    lab.use("round_robin")
+    output = Lengths(tokens=20)
+    scenario = Scenario("cut", requests=30, arrivals="constant", rate=50.0, output=output)
+
+    faults.tell(lab.lab, "backend-1", "PUT", "/behaviour", {"drop_after_tokens": 5})
+    try:
+        found = joined(lab, scenario)
+    finally:
+        faults.tell(lab.lab, "backend-1", "DELETE", "/behaviour")
+
+    told = figures.figures(found)
+    records = [row.record for row in found.rows if row.record]
+    cut = [record for record in records if record.truncated]
+    assert told.overall.errors == {"truncated": 10}
+    assert {record.backend for record in cut} == {"backend-1"}
+    assert {record.tokens for record in cut} == {5}
+    assert {record.tokens for record in records} == {5, 20}
+    assert found.unexplained == ()
