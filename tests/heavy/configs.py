@@ -1,0 +1,144 @@
+"""Random upstreams for real nginx, each from its seed, and what was seen of them."""
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab import compose, faults, logs, nginx, plans, traffic, upstream, verdict
+from lab.compose import Lab
+from lab.request import Request
+
+EXACT = ("round_robin", "ip_hash", "hash", "hash_consistent", "least_conn", "sticky")
+KEYS = ("$request_uri", "$remote_addr", "$arg_user", "$http_x_session$request_method")
+DIRECTIVES = {
+    "round_robin": "",
+    "ip_hash": "ip_hash;",
+    "hash": "hash {key};",
+    "hash_consistent": "hash {key} consistent;",
+    "least_conn": "least_conn;",
+    "sticky": "sticky cookie lab_route path=/;",
+    "random": "random;",
+    "random_two": "random two least_conn;",
+    "least_time": "least_time header;",
+}
+BEHAVIOURS: tuple[Mapping[str, object], ...] = (
+    {"error_rate": 1.0, "error_status": 500},
+    {"error_rate": 1.0, "error_status": 503},
+    {"drop_rate": 1.0, "drop_after_tokens": 0},
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One random upstream.conf; `ill` is the backend that misbehaves, and how."""
+
+    seed: int
+    method: str
+    key: str
+    text: str
+    ill: str = ""
+    behaviour: Mapping[str, object] | None = None
+
+
+def config(seed: int, methods: tuple[str, ...] = EXACT, failing: bool = False) -> Config:
+    """The upstream of a seed: method, key, 1 to 5 servers, weights, down, backup, failures."""
+    rng = random.Random(seed)
+    method, key = rng.choice(methods), rng.choice(KEYS)
+    names = [f"backend-{number}" for number in rng.sample(range(1, 6), rng.choice((1, 2, 3, 5, 5)))]
+    if failing and len(names) == 1:
+        names.append("backend-1" if names[0] != "backend-1" else "backend-2")
+    ports = ["8000"] * len(names)
+    ill, behaviour = "", None
+    if failing and rng.random() < 0.5:
+        ports[rng.randrange(len(ports))] = "9"  # nothing listens there: refused
+    elif failing:
+        ill, behaviour = rng.choice(names), rng.choice(BEHAVIOURS)
+    lines = [
+        f"server {name}:{port}{_parameters(rng, failing)};"
+        for name, port in zip(names, ports, strict=True)
+    ]
+    lines = _out_of_line(lines, method, rng)
+    retried = rng.choice(("error timeout", "error timeout http_500 http_503", "error"))
+    text = f"""upstream llm {{
+    zone llm 256k;
+    {DIRECTIVES[method].format(key=key)}
+    {chr(10).join(lines)}
+    keepalive 8;
+}}
+proxy_http_version 1.1;
+proxy_next_upstream {retried};
+map "" $hash_key {{ default {key if method.startswith("hash") else '""'}; }}
+"""
+    return Config(seed, method, key if method.startswith("hash") else "", text, ill, behaviour)
+
+
+def _parameters(rng: random.Random, failing: bool) -> str:
+    """Random weight and rules of failure."""
+    words = [f" weight={weight}"] if (weight := rng.choice((1, 1, 2, 3, 5, 7))) > 1 else []
+    if failing:
+        words.append(f" max_fails={rng.randrange(4)} fail_timeout={rng.randrange(1, 4)}")
+    return "".join(words)
+
+
+def _out_of_line(lines: list[str], method: str, rng: random.Random) -> list[str]:
+    """Perhaps one server down, perhaps one a backup where the method takes one."""
+    found = list(lines)
+    if len(found) > 1 and rng.random() < 0.3:
+        place = rng.randrange(len(found))
+        found[place] = found[place].replace(";", " down;")
+    if len(found) > 2 and method in ("round_robin", "least_conn") and rng.random() < 0.3:
+        found[-1] = found[-1].replace(" down;", ";").replace(";", " backup;")
+    return found
+
+
+def requests(found: Config, count: int) -> plans.Plan:
+    """Sequential requests of many clients and keys; a few last, so that seconds pass."""
+    rng = random.Random(-found.seed - 1)
+    plan = plans.plan(found.method, found.key, count, found.seed, concurrency=1)
+    slow = set(rng.sample(range(count), 3)) if "fail_timeout" in found.text else set()
+    lasting = tuple(
+        _lasting(request) if number in slow else request
+        for number, request in enumerate(plan.requests)
+    )
+    return plans.Plan(lasting, 1, plan.sessions)
+
+
+def _lasting(request: Request) -> Request:
+    headers = {**request.headers, "X-Lab-Duration": "0.7"}
+    return Request(request.uri, request.client_ip, request.method, headers, request.body)
+
+
+def observe(lab: Lab, found: Config, plan: plans.Plan, folder: Path) -> verdict.Verdict:
+    """Serve a config by real nginx, send the plan, and judge what its log says."""
+    nginx.switch(lab, found.text)
+    if found.ill:
+        faults.tell(lab, found.ill, "PUT", "/behaviour", found.behaviour)
+    try:
+        mark = nginx.log_size(lab)
+        sent = traffic.send(lab.door, plan.requests, plan.concurrency, plan.sessions)
+        log = nginx.log_with(lab, mark, len(sent))
+    finally:
+        if found.ill:
+            faults.tell(lab, found.ill, "DELETE", "/behaviour")
+    return judged(lab, found.text, log, plan.concurrency == 1, folder)
+
+
+def judged(lab: Lab, claim: str, log: bytes, sequential: bool, folder: Path) -> verdict.Verdict:
+    """What a log is worth against a claim."""
+    file = folder / "upstream.conf"
+    file.write_text(claim)
+    group = upstream.read(file)
+    ips = {name.split(":")[0]: ip.split(":")[0] for ip, name in compose.addresses(lab).items()}
+    behind = {server.name: server.name.split(":") for server in group.servers}
+    addresses = {name: f"{ips[host]}:{port}" for name, (host, port) in behind.items()}
+    names = {address: name for name, address in addresses.items()}
+    hits = tuple(logs.named(logs.read(log.splitlines(keepends=True)).hits, names))
+    resolved = {name: (address,) for name, address in addresses.items()}
+    return verdict.judge(group, hits, sequential=sequential, addresses=resolved)
+
+
+def weights_changed(text: str) -> str:
+    """The same upstream with the first server's weight changed behind the lab's back."""
+    return re.sub(r"server (\S+)[^;]*;", r"server \1 weight=4;", text, count=1)

@@ -1,0 +1,19 @@
+"""Long proofs share a lab of five backends."""
+
+import os
+
+import pytest
+
+from lab import compose, experiment
+from lab.pytest_plugin import LiveLab, free_port
+
+
+@pytest.fixture(scope="session")
+def five():
+    """Five backends behind nginx, under a project name of their own."""
+    here = compose.Lab(f"lab-heavy-{os.getpid()}", free_port(), free_port())
+    experiment.up(here, 5)
+    try:
+        yield LiveLab(here)
+    finally:
+        compose.down(here)
