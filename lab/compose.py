@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,7 @@ def _journal(container: str, since: float) -> bytes:
 # --- what runs ----------------------------------------------------------------------------
 
 
+@cache
 def engine() -> docker.DockerClient:
     """The engine's client; LabError where none answers."""
     try:
@@ -277,10 +279,14 @@ def engine() -> docker.DockerClient:
 
 def containers(lab: Lab) -> list[Container]:
     """This lab's containers, running or not, in natural order of their services."""
+    return sorted(_started(lab), key=lambda each: natural(service(each)))
+
+
+def _started(lab: Lab, *labels: str) -> list[Container]:
+    """The containers of this lab that Compose started, those with further labels only."""
     # Images built by Compose carry its project label on to whatever else is run from them.
-    started = [f"com.docker.compose.project={lab.project}", "com.docker.compose.config-hash"]
-    found = engine().containers.list(all=True, filters={"label": started})
-    return sorted(found, key=lambda each: natural(service(each)))
+    mine = [f"com.docker.compose.project={lab.project}", "com.docker.compose.config-hash"]
+    return engine().containers.list(all=True, filters={"label": [*mine, *labels]})
 
 
 def natural(name: str) -> tuple[str | int, ...]:
@@ -302,12 +308,12 @@ def health(container: Container) -> str:
 
 
 def container(lab: Lab, name: str) -> Container:
-    """The running container of service `name`."""
-    found = {service(each): each for each in containers(lab)}
-    if name not in found:
-        known = ", ".join(found) or "nothing of this lab runs"
+    """The container of service `name`, running or not."""
+    found = _started(lab, f"com.docker.compose.service={name}")
+    if not found:
+        known = ", ".join(service(each) for each in containers(lab)) or "nothing of this lab runs"
         raise LabError(f'no "{name}" in lab "{lab.project}" ({known})', "lab up")
-    return found[name]
+    return found[0]
 
 
 def backend_containers(lab: Lab) -> list[Container]:
