@@ -1,9 +1,10 @@
 """How far from its odds a draw may fall, and how many draws it takes to tell."""
 
 from collections.abc import Mapping
-from math import sqrt
+from math import ceil, sqrt
+from statistics import NormalDist
 
-from scipy.stats import binom, norm
+from scipy.special import bdtr, bdtrc, bdtrik
 
 ALARM = 1e-9  # a right nginx strays this far once in a thousand million runs
 SURE = 0.999  # and one that favours a server twofold is caught this often
@@ -17,7 +18,8 @@ def improbable(counts: Mapping[str, int], chances: Mapping[str, float]) -> str |
     total = sum(counts.values())
     for name, chance in chances.items():
         count = counts.get(name, 0)
-        low, high = binom.cdf(count, total, chance), binom.sf(count - 1, total, chance)
+        low = bdtr(count, total, chance)
+        high = bdtrc(count - 1, total, chance) if count else 1.0
         if 2 * min(low, high) < ALARM / len(chances):
             return name
     return None
@@ -26,13 +28,26 @@ def improbable(counts: Mapping[str, int], chances: Mapping[str, float]) -> str |
 def band(chance: float, total: int, among: int) -> tuple[int, int]:
     """The counts that a chance allows in `total` draws, at least and at most."""
     tail = ALARM / among / 2
-    return int(binom.ppf(tail, total, chance)), int(binom.isf(tail, total, chance))
+    return _quantile(tail, total, chance), total - _quantile(tail, total, 1 - chance)
+
+
+def _quantile(share: float, total: int, chance: float) -> int:
+    """The least count that `share` of all binomial draws does not exceed."""
+    if chance >= 1:
+        return total
+    count = max(int(ceil(bdtrik(share, total, chance))), 0)
+    return count - 1 if count and bdtr(count - 1, total, chance) >= share else count
+
+
+def _beyond(share: float) -> float:
+    """How many standard deviations only `share` of a normal distribution lies above."""
+    return -NormalDist().inv_cdf(share)
 
 
 def draws_to_tell(chances: Mapping[str, float]) -> int:
     """How many draws show a server of twice its weight, rounded up to hundreds."""
-    alarm = norm.isf(ALARM / len(chances) / 2)
-    power = norm.isf(1 - SURE)
+    alarm = _beyond(ALARM / len(chances) / 2)
+    power = _beyond(1 - SURE)
     needed = 0.0
     for chance in chances.values():
         if not 0 < chance < 1:
@@ -45,5 +60,5 @@ def draws_to_tell(chances: Mapping[str, float]) -> int:
 
 def far(observed: float, least: float, most: float, variance: float, among: int) -> bool:
     """Whether a sum of draws lies outside its expected bounds by more than chance explains."""
-    limit = norm.isf(ALARM / among / 2) * sqrt(variance) + 1
+    limit = _beyond(ALARM / among / 2) * sqrt(variance) + 1
     return bool(observed < least - limit or observed > most + limit)
