@@ -21,7 +21,7 @@ from lab.verdict import Verdict
 
 RATE = 300.0  # requests a second
 ANSWER_SECONDS = 60.0
-IDLE = 0.2  # seconds after which a connection is not used again: below keepalive_min_timeout
+IDLE = 0.05  # seconds after which a connection is not used again: well below keepalive_min_timeout
 FAIL_TIMEOUT = 1  # seconds: a ban that outlasts the next fault would leave nobody to answer
 QUIET = 1.0  # seconds of traffic without a fault, by which a recovery is judged
 SLACK = 32 << 20  # bytes that a container may hold more of after a soak and count as flat
