@@ -22,6 +22,7 @@ from .protocol import Protocol
 from .settings import Settings, SettingsError
 
 _BACKLOG = 2048
+_OWN = "127.0.0.1"  # who may break a backend is in its container: no client, nor nginx
 
 
 class _Server(uvicorn.Server):
@@ -59,11 +60,8 @@ def service(settings: Settings, write: Callable[[str], object]) -> Service:
     """Bind both ports and make the servers; raises SettingsError for a port that is taken."""
     lab = backend(settings, write)
     sockets = [
-        _bind(variable, settings.host, port)
-        for variable, port in (
-            ("PORT", settings.port),
-            ("BEHAVIOUR_PORT", settings.behaviour_port),
-        )
+        _bind("PORT", settings.host, settings.port),
+        _bind("BEHAVIOUR_PORT", _OWN, settings.behaviour_port),
     ]
     main = _server(App(lab), settings, Protocol)
     return Service(lab, main, _server(control(lab), settings, HttpToolsProtocol), *sockets)
