@@ -31,6 +31,7 @@ from .wire import (
     pause,
     send_reply,
     unless_gone,
+    until_gone,
 )
 
 _OPERATIONS = frozenset({"/health", "/metrics", "/openapi.json"})
@@ -81,6 +82,9 @@ class App:
         noted = _Noted(scope, send, record, self.lab.settings.name)
         try:
             await self._inner(scope, receive, noted)
+            if closing(scope) and not noted.complete:
+                # the server must see the connection gone, or it misses the rest of the answer
+                await until_gone(receive)
         except ClientGoneError:
             record.fate = record.fate or "client_gone"
         except BaseException:

@@ -19,7 +19,6 @@ from .wire import (
     send_reply,
     set_header,
     unless_gone,
-    until_gone,
 )
 
 if TYPE_CHECKING:
@@ -166,9 +165,6 @@ class Faults:
             await send_reply(send, self._error(scope, behaviour.error_status))
         else:
             await self._app(scope, receive, send)
-        if scope["lab.record"].fate == "dropped":
-            # the server must see the connection gone, or it makes up an answer
-            await until_gone(receive)
 
 
 async def _hold(scope: Scope, receive: Receive, limit: int, until: Awaitable[object]) -> Receive:

@@ -8,6 +8,7 @@ from .text import tokens
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 MAX_CHOICES = 8
+MAX_PROMPTS = 8
 _INT64 = 2**63 - 1
 
 
@@ -135,8 +136,6 @@ def _call(
     max_output: int,
 ) -> Call:
     choices = _integer(body, "n", 1)
-    if choices * len(prompts) > MAX_CHOICES * MAX_CHOICES:
-        raise ApiError(400, "Too many prompts for one call.", "prompt", "invalid_value")
     given = [_limit(body, name, max_output) for name in limits]
     max_tokens = next((limit for limit in given if limit is not None), None)
     return Call(
@@ -225,13 +224,17 @@ def _stops(value: object) -> tuple[str, ...]:
         return (value,)
     if not isinstance(value, list):
         raise _wrong_type("stop", "string or an array of strings", value)
-    if len(value) > 4:
+    _check_length(value, "stop", 4)
+    return tuple(_string(each, f"stop[{index}]") for index, each in enumerate(value))
+
+
+def _check_length(value: list[object], where: str, most: int) -> None:
+    if len(value) > most:
         message = (
-            "Invalid 'stop': array too long. Expected an array with maximum length 4, "
+            f"Invalid '{where}': array too long. Expected an array with maximum length {most}, "
             f"but got an array with length {len(value)} instead."
         )
-        raise ApiError(400, message, "stop", "array_above_max_length")
-    return tuple(_string(each, f"stop[{index}]") for index, each in enumerate(value))
+        raise ApiError(400, message, where, "array_above_max_length")
 
 
 def _messages(value: object) -> tuple[str, ...]:
@@ -284,8 +287,10 @@ def _prompts(value: object) -> tuple[tuple[str, ...], ...]:
         return (_prompt(value),)
     items = _filled(value, "prompt")
     if all(isinstance(item, str) for item in items):
+        _check_length(items, "prompt", MAX_PROMPTS)
         return tuple(_prompt(str(item)) for item in items)
     if all(isinstance(item, list) for item in items):
+        _check_length(items, "prompt", MAX_PROMPTS)
         return tuple(
             _ids(_filled(item, f"prompt[{index}]"), f"prompt[{index}]")
             for index, item in enumerate(items)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from .openai_call import CHAT_FIELDS, MAX_CHOICES, ROLES, TEXT_FIELDS, Field
+from .openai_call import CHAT_FIELDS, MAX_PROMPTS, ROLES, TEXT_FIELDS, Field
 from .settings import Settings
 
 Json = dict[str, object]
@@ -57,7 +57,9 @@ def _article() -> Json:
         "required": ["message"],
     }
     chat = _post("application/json", message, {"application/json": "Chat"}, "Problem")
-    complete = _post("text/plain", _STRING, {"application/json": "Completions"}, "Problem")
+    completions = {"application/json": "Completions"}
+    # no text is a text too
+    complete = _post("text/plain", _STRING, completions, "Problem", required=False)
     return {
         "/": {"get": greeting},
         "/chat": {"get": greeting, "post": chat},
@@ -83,7 +85,7 @@ def _openai(settings: Settings) -> Json:
 
 
 def _completion(body: Json, schema: str) -> Json:
-    answers = {"application/json": schema, "text/event-stream": "Text"}
+    answers = {"application/json": schema, "text/event-stream": "Event"}
     return _post("application/json", body, answers, "ApiError")
 
 
@@ -113,7 +115,7 @@ def _chat_body(settings: Settings) -> Json:
 
 def _text_body(settings: Settings) -> Json:
     ids: Json = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
-    most = MAX_CHOICES
+    most = MAX_PROMPTS
     prompts: Json = {"type": "array", "items": _STRING, "minItems": 1, "maxItems": most}
     tokens: Json = {"type": "array", "items": ids, "minItems": 1, "maxItems": most}
     prompt = {"anyOf": [_STRING, prompts, ids, tokens]}
@@ -188,13 +190,15 @@ def _get(description: str, media: str, schema: str, *errors: int) -> Json:
     return {"responses": {"200": _response(description, {media: schema}), **failures}}
 
 
-def _post(media: str, body: Json, answers: Mapping[str, str], error: str) -> Json:
+def _post(
+    media: str, body: Json, answers: Mapping[str, str], error: str, required: bool = True
+) -> Json:
     failures = {
         str(status): _response(text, {"application/json": error})
         for status, text in _ERRORS.items()
     }
     return {
-        "requestBody": {"required": True, "content": {media: {"schema": body}}},
+        "requestBody": {"required": required, "content": {media: {"schema": body}}},
         "responses": {"200": _response("the answer", answers), **failures},
     }
 
@@ -266,6 +270,7 @@ def _schemas() -> Json:
     return {
         "Any": {},
         "Text": _STRING,
+        "Event": {"type": "object", "properties": {"data": _STRING}, "required": ["data"]},
         "Health": _closed({"status": {"enum": ["ok", "refused"]}}),
         "Problem": _closed({"error": _STRING, **signature}),
         "Chat": _closed({"original": _STRING, "response": _STRING, **signature}),

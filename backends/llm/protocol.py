@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol with a short cut for the article's API, and its errors in JSON."""
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +24,10 @@ _HEAD_LIMIT = 65_536
 _POSTS = {path.encode(): action for path, action in article.ACTIONS.items()}
 # with one of these a request is no longer a simple one
 _MARKS = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"connection", b"x-lab-duration"})
+# a request line that fails to parse for its method alone
+_OTHER_METHOD = re.compile(
+    rb"\b(?!(?:GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS) )[A-Z]+ /\S* HTTP/1\.1\r\n"
+)
 _ELSEWHERE = (b"/v1/", b"/health", b"/metrics", b"/openapi.json")
 
 
@@ -44,6 +49,7 @@ class Protocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._lab = cast("App", self.app).lab
         self._name = self._lab.settings.name.encode()
+        self._piece = b""
         self._in_head = False
         self._head_bytes = 0
         self._last_answer = False
@@ -54,6 +60,7 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came in; refuse a request head that does not end."""
+        self._piece = data
         super().data_received(data)
         self._head_bytes = self._head_bytes + len(data) if self._in_head else 0
         if self._head_bytes > _HEAD_LIMIT:
@@ -78,7 +85,10 @@ class Protocol(HttpToolsProtocol):
         """Answer what cannot be parsed, unless another answer is due on this connection first."""
         due = self._open_cycles()
         if not any(cycle.response_started or not cycle.more_body for cycle in due):
-            reply = article.refuse(self._lab.settings.name, RefusedError(400, msg))
+            error = RefusedError(400, msg)
+            if _OTHER_METHOD.search(self._piece):
+                error = RefusedError(405, "unknown method", {"Allow": "GET, HEAD, POST"})
+            reply = article.refuse(self._lab.settings.name, error)
             self._write(reply, b"connection: close\r\n")
             if not due:
                 self._end(self._new_record("", ""), reply.status, len(reply.body), "ok")
@@ -152,6 +162,7 @@ class Protocol(HttpToolsProtocol):
 
     def _write(self, reply: Reply, more: bytes = b"") -> None:
         head = b"%bcontent-type: %b\r\ncontent-length: %d\r\nx-backend: %b\r\n%b\r\n"
+        more += b"".join(b"%b: %b\r\n" % pair for pair in reply.headers)
         filled = head % (
             STATUS_LINE[reply.status],
             reply.content_type,

@@ -58,6 +58,17 @@ def test_the_third_of_two_slots_waits_for_the_first_to_end():
     assert third.started == pytest.approx(2.24)
 
 
+def test_nothing_starts_before_it_arrives():
+    """A caller that is late with `step` frees a slot at a time before the newest request came."""
+    engine = Engine(changed(SIMPLE, max_running=1))
+    engine.submit(0.0, Request(100, 1))
+    late = engine.submit(5.0, Request(100, 1))
+
+    engine.step()
+
+    assert late.started == 5.0
+
+
 def test_a_cancelled_generation_gives_its_slot_to_the_next():
     """Whatever it was doing: here its prefill."""
     engine = Engine(SIMPLE)

@@ -111,3 +111,12 @@ def test_a_wrong_call_is_told_what_is_wrong_and_where(
 
     assert (caught.value.status, caught.value.param) == (status, param)
     assert code is None or caught.value.code == code
+
+
+@pytest.mark.parametrize("prompt", [["a"] * 9, [[1]] * 9, [1, "a"], [[]], {}])
+def test_a_prompt_of_no_known_form_is_refused(prompt: object):
+    """Nor more than eight at once."""
+    with pytest.raises(ApiError) as caught:
+        parse_text({"model": "m", "prompt": prompt}, "m", 100)
+
+    assert str(caught.value.param).startswith("prompt")

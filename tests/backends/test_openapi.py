@@ -20,6 +20,8 @@ TEXT = {"model": "lab-llm", "prompt": "hi", "max_tokens": 2}
         ("post", "/chat", {}),
         ("post", "/v1/chat/completions", CHAT),
         ("post", "/v1/chat/completions", {**CHAT, "n": 0}),
+        ("post", "/v1/chat/completions", {**CHAT, "max_tokens": 99_999}),
+        ("post", "/v1/completions", {**TEXT, "prompt": ["x"] * 9}),
         ("post", "/v1/chat/completions", {**CHAT, "stream_options": {}}),
         ("post", "/v1/completions", TEXT),
         ("post", "/v1/completions", {**TEXT, "model": "x"}),

@@ -45,6 +45,14 @@ def test_what_cannot_be_parsed_is_answered_in_json(lab: Running, sent: bytes):
     assert exchanged(lab, LAST).startswith(b"HTTP/1.1 200 ")
 
 
+def test_a_method_that_the_parser_does_not_know_is_not_allowed(lab: Running):
+    """405 like any other, with what is allowed."""
+    answer = exchanged(lab, b"SHOUT /chat HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nAllow: GET, HEAD, POST\r\n" in answer
+
+
 def test_a_request_head_without_end_is_refused(lab: Running):
     """Before it fills the memory."""
     endless = b"GET / HTTP/1.1\r\n" + b"X-More: and more\r\n" * 1_000_000
