@@ -35,7 +35,7 @@ def _quantile(share: float, total: int, chance: float) -> int:
     """The least count that `share` of all binomial draws does not exceed."""
     if chance >= 1:
         return total
-    count = max(int(ceil(bdtrik(share, total, chance))), 0)
+    count: int = max(ceil(bdtrik(share, total, chance)), 0)
     return count - 1 if count and bdtr(count - 1, total, chance) >= share else count
 
 
