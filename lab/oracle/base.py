@@ -283,11 +283,10 @@ def offer(request: Request, candidates: Mapping[str, float | None]) -> None:
 
 
 def to_backups(request: Request) -> bool:
-    """Send a request on to the backup group, everything untried; false where there is none."""
+    """Send a request on to the backup group; false where there is none."""
     if request.group.backup is None:
         return False
     request.group = request.group.backup
-    request.tried.clear()
     return True
 
 

@@ -34,12 +34,12 @@ def get(request: Request) -> Peer | None:
 
 def peek(request: Request) -> Peer | None:
     """The server that get would return, without taking the turn."""
-    group, tried = request.group, set(request.tried)
+    group = request.group
     turns = [(peer, peer.current, peer.effective) for peer in group.everyone]
     peer = get(request)
     for it, current, effective in turns:
         it.current, it.effective = current, effective
-    request.group, request.tried = group, tried
+    request.group = group
     return peer
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lab.oracle import Arrival, predict
 from lab.oracle.base import Group, group_of
-from lab.oracle.hash_consistent import HashConsistent, points_of
+from lab.oracle.hash_consistent import HashConsistent, points_of, ring_of
 from lab.upstream import Server, Upstream
 
 
@@ -73,6 +73,16 @@ def test_copies_of_a_server_share_their_points():
     method = HashConsistent(group(Server("10.0.0.1:80", 1), Server("10.0.0.1:80", 3)))
 
     assert len(method.points) == 480
+
+
+@pytest.mark.parametrize("ports", [(217, 230), (230, 217)])
+def test_the_server_declared_first_keeps_a_point_that_two_have(ports: tuple[int, int]) -> None:
+    """10.0.0.217:80 and 10.0.0.230:80 both have the point 4,218,070,947."""
+    first, second = (Server(f"10.0.0.{host}:80") for host in ports)
+    ring = ring_of(group(first, second).peers)
+
+    assert ring[4_218_070_947] == first.name
+    assert len(ring) == 319
 
 
 def test_addresses_of_one_name_take_turns_on_its_points():

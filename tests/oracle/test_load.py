@@ -43,7 +43,7 @@ def test_weights_count():
 
 
 def test_what_happens_within_the_clocks_doubt_is_not_decided():
-    """The first ended 1 ms before the second came: with two clocks nobody knows, with one it did."""
+    """The first ended 1 ms before the second came: by two clocks nobody knows."""
     hits = [hit("a", 0, 100), hit("a", 101, 200)]
 
     assert load.least_conn(upstream_of("least_conn"), hits, 2).decided == 1
