@@ -48,6 +48,15 @@ def test_a_large_fleet_is_asked_for_its_health_less_often():
     assert services["backend-32"]["healthcheck"]["interval"] == "32s"
 
 
+def test_a_backend_is_the_same_in_a_fleet_of_any_size():
+    """Else Compose would recreate those that run, and whatever they answer would be lost."""
+    small, large = (compose.override(BASE, number)["services"] for number in (5, 9))
+
+    assert [small.get(f"backend-{n}") for n in range(1, 6)] == [
+        large.get(f"backend-{n}") for n in range(1, 6)
+    ]
+
+
 def test_a_port_in_use_is_named_with_a_way_out():
     """The error says which port, and how to take others."""
     with socket.socket() as taken:
