@@ -155,19 +155,19 @@ def _spread(values: tuple[float, float, float] | None) -> str:
 class DemoTable:
     """A table whose rows are printed as they come."""
 
-    columns = (14, 16, 62)
+    columns = (15, 29, 7, 60)
 
     def __init__(self) -> None:
         self._begun = False
 
     def row(self, outcome: "Outcome") -> str:
         """The outcome's line; the header before the first."""
-        cells = (outcome.method, outcome.traffic.split(",")[0], outcome.verdict)
-        line = self._line([str(cell) for cell in cells])
+        said = outcome.verdict
+        line = self._line([outcome.method, outcome.traffic, said.word, said.numbers])
         if self._begun:
             return line
         self._begun = True
-        return self._line(["method", "traffic", "verdict"]) + "\n" + line
+        return self._line(["method", "traffic", "verdict", "split, and why"]) + "\n" + line
 
     def _line(self, cells: Sequence[str]) -> str:
         padded = [cell.ljust(width) for cell, width in zip(cells, self.columns, strict=True)]

@@ -48,9 +48,11 @@ class Verdict:
     command: str = ""
 
     def __str__(self) -> str:
-        return f"{self.word:<6} {self.method:<11}  {self._rest()}"
+        return f"{self.word:<6} {self.method:<11}  {self.numbers}"
 
-    def _rest(self) -> str:
+    @property
+    def numbers(self) -> str:
+        """The split and why, or why it cannot be told."""
         if self.word == "PASS":
             return f"{self.split_text}  ({self.why})"
         if self.word == "FAIL":

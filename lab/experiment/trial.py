@@ -173,7 +173,7 @@ def observe_plan(
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Outcome:
     """Send planned requests to an nginx that has just been switched, and judge."""
-    name = f"{len(plan.requests)} requests, {plan.concurrency} at a time"
+    name = f"{len(plan.requests)} of its own, {plan.concurrency} at a time"
 
     def send() -> int:
         answers = traffic.send(
