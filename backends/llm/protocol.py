@@ -24,10 +24,9 @@ _HEAD_LIMIT = 65_536
 _POSTS = {path.encode(): action for path, action in article.ACTIONS.items()}
 # with one of these a request is no longer a simple one
 _MARKS = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"connection", b"x-lab-duration"})
-# a request line that fails to parse for its method alone
-_OTHER_METHOD = re.compile(
-    rb"\b(?!(?:GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS) )[A-Z]+ /\S* HTTP/1\.1\r\n"
-)
+# a request line in its form; if parsing failed all the same, the method may be why
+_REQUEST_LINE = re.compile(rb"([A-Z]+) /\S* HTTP/1\.1\r\n")
+_METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"TRACE"})
 _ELSEWHERE = (b"/v1/", b"/health", b"/metrics", b"/openapi.json")
 
 
@@ -86,7 +85,8 @@ class Protocol(HttpToolsProtocol):
         due = self._open_cycles()
         if not any(cycle.response_started or not cycle.more_body for cycle in due):
             error = RefusedError(400, msg)
-            if _OTHER_METHOD.search(self._piece):
+            line = _REQUEST_LINE.search(self._piece)
+            if line and line[1] not in _METHODS:
                 error = RefusedError(405, "unknown method", {"Allow": "GET, HEAD, POST"})
             reply = article.refuse(self._lab.settings.name, error)
             self._write(reply, b"connection: close\r\n")
