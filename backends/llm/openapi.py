@@ -1,6 +1,6 @@
 """The published description of every route: OpenAPI 3.1, made from the tables that check calls."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from .openai_call import CHAT_FIELDS, MAX_PROMPTS, ROLES, TEXT_FIELDS, Field
 from .settings import Settings
@@ -43,7 +43,7 @@ def describe(settings: Settings) -> Json:
 
 def _operations() -> Json:
     return {
-        "/health": {"get": _get("healthy", "application/json", "Health", 503)},
+        "/health": {"get": _get("healthy", "application/json", "Health")},
         "/metrics": {"get": _get("Prometheus text", "text/plain", "Text")},
         "/openapi.json": {"get": _get("this document", "application/json", "Any")},
     }
@@ -61,7 +61,7 @@ def _article() -> Json:
     # no text is a text too
     complete = _post("text/plain", _STRING, completions, "Problem", required=False)
     return {
-        "/": {"get": greeting},
+        "/": {"get": greeting, "post": {"responses": _failures("Problem", (400, 404, 500, 503))}},
         "/chat": {"get": greeting, "post": chat},
         "/completions": {"get": greeting, "post": complete},
     }
@@ -181,26 +181,25 @@ def _limit(settings: Settings) -> Json:
 
 def _get(description: str, media: str, schema: str, *errors: int) -> Json:
     kind = "ApiError" if schema.startswith("Model") else "Problem"
-    ours = {503: "Health"} if schema == "Health" else {}
-    statuses = sorted({400, 405, 500, 503, *errors})
-    failures = {
-        str(status): _response(_ERRORS[status], {"application/json": ours.get(status, kind)})
-        for status in statuses
-    }
+    failures = _failures(kind, (400, 405, 500, 503, *errors))
+    if schema == "Health":
+        failures["503"] = _response("told to refuse", {"application/json": "Health"})
     return {"responses": {"200": _response(description, {media: schema}), **failures}}
 
 
 def _post(
     media: str, body: Json, answers: Mapping[str, str], error: str, required: bool = True
 ) -> Json:
-    failures = {
-        str(status): _response(text, {"application/json": error})
-        for status, text in _ERRORS.items()
-    }
+    failures = _failures(error, _ERRORS)
     return {
         "requestBody": {"required": required, "content": {media: {"schema": body}}},
         "responses": {"200": _response("the answer", answers), **failures},
     }
+
+
+def _failures(schema: str, statuses: Iterable[int]) -> Json:
+    content = {"application/json": schema}
+    return {str(status): _response(_ERRORS[status], content) for status in statuses}
 
 
 def _response(description: str, contents: Mapping[str, str]) -> Json:
