@@ -8,6 +8,8 @@ from starlette.types import Receive, Scope
 from .wire import TEXT, RefusedError, Reply, header, json_bytes, parse_json, read_body
 
 MAX_DURATION = 600.0
+# on every path: a POST to an unknown one is answered too, with 404
+ALLOWED = "GET, HEAD, POST"
 
 
 def greet(name: str) -> Reply:
@@ -82,5 +84,4 @@ async def answer(name: str, scope: Scope, receive: Receive, limit: int) -> Reply
         return action(name, await read_body(scope, receive, limit))
     if method == "POST":
         raise RefusedError(404, f"no such path: POST {path}")
-    allowed = "GET, HEAD, POST" if action else "GET, HEAD"
-    raise RefusedError(405, f"method {method} is not allowed here", {"Allow": allowed})
+    raise RefusedError(405, f"method {method} is not allowed here", {"Allow": ALLOWED})

@@ -87,7 +87,7 @@ class Protocol(HttpToolsProtocol):
             error = RefusedError(400, msg)
             line = _REQUEST_LINE.search(self._piece)
             if line and line[1] not in _METHODS:
-                error = RefusedError(405, "unknown method", {"Allow": "GET, HEAD, POST"})
+                error = RefusedError(405, "unknown method", {"Allow": article.ALLOWED})
             reply = article.refuse(self._lab.settings.name, error)
             self._write(reply, b"connection: close\r\n")
             if not due:

@@ -117,14 +117,12 @@ def test_a_chunked_body_has_the_same_limit(lab: Running, size: int, status: int)
     assert answer.status_code == status
 
 
-@pytest.mark.parametrize(
-    ("path", "allowed"), [("/chat", "GET, HEAD, POST"), ("/other", "GET, HEAD")]
-)
-def test_other_methods_are_refused_with_what_is_allowed(lab: Running, path: str, allowed: str):
+@pytest.mark.parametrize("path", ["/chat", "/other"])
+def test_other_methods_are_refused_with_what_is_allowed(lab: Running, path: str):
     """405 with Allow."""
     answer = http.delete(lab.url + path)
 
-    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD, POST")
     assert signed(answer) == {"error": "method DELETE is not allowed here"}
 
 
