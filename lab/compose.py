@@ -203,12 +203,17 @@ def _nginx_stands(lab: Lab) -> bool:
 
 
 def remove_surplus(lab: Lab, backends: int) -> None:
-    """Stop and remove the backends beyond that number; each finishes what it has."""
+    """Stop and remove the backends beyond that number; each finishes what it has.
+
+    Their journals stay with the lab: a run under way still needs what they answered.
+    """
     wanted = {f"backend-{number}" for number in range(1, backends + 1)}
     surplus = [each for each in containers(lab) if service(each).startswith("backend-")]
     for each in surplus:
         if service(each) not in wanted:
             each.stop(timeout=25)
+            with _bequeathed(lab).open("ab") as file:
+                file.writelines(each.logs(stderr=False, stream=True))
             each.remove(v=True)
 
 
@@ -234,6 +239,7 @@ def down(lab: Lab) -> None:
         timeout=240,
     )
     (lab.state / "override.yaml").unlink(missing_ok=True)
+    _bequeathed(lab).unlink(missing_ok=True)
     if remains := leftovers(lab):
         raise LabError(f'still there after "down": {", ".join(remains)}', "docker system prune")
 
@@ -268,10 +274,29 @@ def journals(lab: Lab, since: float, lines: int) -> bytes:
     """
     deadline = time.monotonic() + JOURNAL_SECONDS
     while True:
-        text = b"".join(_journal(str(each.id), since) for each in backend_containers(lab))
+        present = (_journal(str(each.id), since) for each in backend_containers(lab))
+        text = b"".join([*gone(lab, since), *present])
         if text.count(b"\n") >= lines or time.monotonic() > deadline:
             return text
         time.sleep(0.1)  # the interval of a poll with a deadline
+
+
+def gone(lab: Lab, since: float) -> Iterator[bytes]:
+    """The journal lines, since a moment, of backends that were removed."""
+    file = _bequeathed(lab)
+    if not file.exists():
+        return
+    with file.open("rb") as lines:
+        for line in lines:
+            ended = re.match(rb'\{"t":([0-9.]+),', line)
+            if ended and float(ended[1]) >= since:
+                yield line
+
+
+def _bequeathed(lab: Lab) -> Path:
+    """Where the journals of removed backends are kept until the lab is taken down."""
+    lab.state.mkdir(parents=True, exist_ok=True)
+    return lab.state / "removed.jsonl"
 
 
 def _journal(container: str, since: float) -> bytes:
