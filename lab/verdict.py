@@ -69,6 +69,7 @@ class Case:
     sequential: bool
     addresses: Mapping[str, tuple[str, ...]]
     fresh: bool
+    clock: float = WIDE
 
     @property
     def label(self) -> str:
@@ -89,6 +90,7 @@ def judge(
     sequential: bool,
     addresses: Mapping[str, tuple[str, ...]] | None = None,
     fresh: bool = True,
+    clock: float = WIDE,
 ) -> Verdict:
     """Say whether the hits, their addresses already mapped to server names, are what nginx must do.
 
@@ -96,7 +98,7 @@ def judge(
     server's name resolves to; `fresh` that nginx was reloaded just before. The oracle is given
     requests, times and faults, never who answered.
     """
-    case = Case(upstream, tuple(hits), sequential, addresses or {}, fresh)
+    case = Case(upstream, tuple(hits), sequential, addresses or {}, fresh, max(clock, WIDE))
     if not hits:
         return case.says("UNSURE", "no hits", f"lab run {case.label}")
     if strangers := replay.unknown(upstream, hits):
@@ -151,6 +153,7 @@ def by_worker(case: Case) -> Verdict:
             sequential=case.sequential,
             addresses=case.addresses,
             fresh=case.fresh,
+            clock=case.clock,
         )
         for pid in pids
     ]
@@ -340,7 +343,7 @@ def out_of_turn(case: Case, expected: Sequence[str | None]) -> float:
     names = list(dict.fromkeys(server.name for server in case.upstream.servers))
     if len(names) < len(case.upstream.servers):
         return 0.0
-    seen = windows(case.upstream, case.hits).widened(WIDE)
+    seen = windows(case.upstream, case.hits).widened(case.clock)
     before = np.searchsorted(np.sort(seen.pick_to), seen.pick_from, "left")
     until = np.searchsorted(np.sort(seen.pick_from), seen.pick_from, "right")
     off = np.zeros(len(case.hits), dtype=bool)
@@ -555,12 +558,12 @@ def by_load(case: Case) -> Verdict:
     if reason := unclear(case):
         return case.says("UNSURE", reason, f"lab run {case.label} -c 1")
     if case.upstream.method == "random_two":
-        wide = load.random_two(case.upstream, answered, WIDE)
+        wide = load.random_two(case.upstream, answered, case.clock)
         exact = load.random_two(case.upstream, answered, EXACT)
         tallies = load.draws_tally(wide), load.draws_tally(exact)
         return weighed(case, answered, *tallies, unlikely(case, wide, exact))
     count = BY_LOAD[case.upstream.method]
-    wide_tally = count(case.upstream, answered, WIDE)
+    wide_tally = count(case.upstream, answered, case.clock)
     return weighed(case, answered, wide_tally, count(case.upstream, answered, EXACT))
 
 
@@ -586,11 +589,15 @@ def weighed(
         name = hits[number].request_id
         where = f"request {number + 1:,}" + (f" (id {name})" if name else "")
         why = f"{wide.wrong:,} of {wide.decided:,} picks were wrong for the load, first {where}"
-        return case.says("FAIL", f"{why}, even if the clock is {WIDE:g} ms off", decided=share)
+        return case.says(
+            "FAIL", f"{why}, even if the clock is {case.clock:g} ms off", decided=share
+        )
     if unlikely:
         return case.says("FAIL", unlikely, decided=share)
     if exact.wrong > max(2, BLURRED * exact.decided):
-        why = f"{exact.wrong:,} of {exact.decided:,} picks look wrong by less than {WIDE:g} ms"
+        why = (
+            f"{exact.wrong:,} of {exact.decided:,} picks look wrong by less than {case.clock:g} ms"
+        )
         return case.says("UNSURE", f"{why}; fewer at once would settle it", slower(case), share)
     needed = DECIDED_DRAWS if case.upstream.method == "random_two" else DECIDED
     if share < needed:

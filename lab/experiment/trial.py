@@ -1,6 +1,7 @@
 """One method under traffic: send, collect what every side logged, judge, keep the evidence."""
 
 import io
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -226,7 +227,13 @@ def judge(folder: Path) -> Outcome:
     hits = tuple(logs.named(log.hits, found.addresses))
     claim = upstream.read(folder / evidence.TEXTS["claim"])
     counts = _counts(found, log, hits)
-    said = verdict.judge(claim, hits, sequential=found.sequential, addresses=_resolved(found))
+    said = verdict.judge(
+        claim,
+        hits,
+        sequential=found.sequential,
+        addresses=_resolved(found),
+        clock=math.ceil(evidence.clock_doubt(log.hits, found.journal)),
+    )
     named = replace(
         said, method=found.method, command=said.command.replace(said.method, found.method)
     )

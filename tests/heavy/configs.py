@@ -2,11 +2,12 @@
 
 import random
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import compose, faults, logs, nginx, plans, traffic, upstream, verdict
+from lab import compose, evidence, faults, logs, nginx, plans, traffic, upstream, verdict
 from lab.compose import Lab
 from lab.request import Request
 
@@ -116,16 +117,25 @@ def observe(lab: Lab, found: Config, plan: plans.Plan, folder: Path) -> verdict.
     if found.ill:
         faults.tell(lab, found.ill, "PUT", "/behaviour", found.behaviour)
     try:
-        mark = nginx.log_size(lab)
+        mark, began = nginx.log_size(lab), time.time()
         sent = traffic.send(lab.door, plan.requests, plan.concurrency, plan.sessions)
         log = nginx.log_with(lab, mark, len(sent))
     finally:
         if found.ill:
             faults.tell(lab, found.ill, "DELETE", "/behaviour")
-    return judged(lab, found.text, log, plan.concurrency == 1, folder)
+    clock = doubt(lab, log, began) if plan.concurrency > 1 else 0.0
+    return judged(lab, found.text, log, plan.concurrency == 1, folder, clock)
 
 
-def judged(lab: Lab, claim: str, log: bytes, sequential: bool, folder: Path) -> verdict.Verdict:
+def doubt(lab: Lab, log: bytes, began: float) -> float:
+    """How far nginx's clock was behind, by what the backends noted."""
+    hits = logs.read(log.splitlines(keepends=True)).hits
+    return evidence.clock_doubt(hits, compose.journals(lab, began, len(hits)))
+
+
+def judged(
+    lab: Lab, claim: str, log: bytes, sequential: bool, folder: Path, clock: float = 0.0
+) -> verdict.Verdict:
     """What a log is worth against a claim."""
     file = folder / "upstream.conf"
     file.write_text(claim)
@@ -136,7 +146,7 @@ def judged(lab: Lab, claim: str, log: bytes, sequential: bool, folder: Path) -> 
     names = {address: name for name, address in addresses.items()}
     hits = tuple(logs.named(logs.read(log.splitlines(keepends=True)).hits, names))
     resolved = {name: (address,) for name, address in addresses.items()}
-    return verdict.judge(group, hits, sequential=sequential, addresses=resolved)
+    return verdict.judge(group, hits, sequential=sequential, addresses=resolved, clock=clock)
 
 
 def weights_changed(text: str) -> str:

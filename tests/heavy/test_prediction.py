@@ -1,6 +1,7 @@
 """Random configurations through real nginx, request by request against the prediction."""
 
 import itertools
+import time
 
 import pytest
 
@@ -99,10 +100,11 @@ map "" $hash_key {{ default ""; }}
         nginx.switch(five.lab, WRONG[wrong](claim))
         count = 1000 if method.startswith("random") else 400
         plan = plans.plan(method, "", count, seed, concurrency=12)
-        mark = nginx.log_size(five.lab)
+        mark, began = nginx.log_size(five.lab), time.time()
         traffic.send(five.lab.door, plan.requests, plan.concurrency)
         log = nginx.log_with(five.lab, mark, count)
-        words.append(configs.judged(five.lab, claim, log, False, tmp_path).word)
+        clock = configs.doubt(five.lab, log, began)
+        words.append(configs.judged(five.lab, claim, log, False, tmp_path, clock).word)
 
     assert words == ["FAIL"] * 20
 
