@@ -126,20 +126,24 @@ def test_tokens_come_one_by_one(lab, timed):
 
 
 def test_the_first_token_is_as_early_as_without_nginx(lab, timed):
-    """Curl in nginx's container, by turns direct and through nginx: medians within 5 ms."""
+    """Curl in nginx's container, by turns direct and through nginx: 5 ms later at most.
+
+    The median of 20 pairs, each within a tenth of a second: whatever else the machine does
+    befalls both of a pair alike.
+    """
     lab.use("round_robin", server_params=ONLY_FIRST)
     timed("h100-8b")
-    turns = 12
-    urls = [f"http://backend-1:8000{CHAT}", f"http://127.0.0.1:8080{CHAT}"] * turns
+    urls = [f"http://backend-1:8000{CHAT}", f"http://127.0.0.1:8080{CHAT}"] * 20
     outputs = [word for _ in urls for word in ("-o", "/dev/null")]
     options = ["-sSN", "-w", r"%{time_starttransfer}\n", "-d", json.dumps(body(2))]
 
     said = compose.execute(lab.lab, "nginx", ["curl", *options, *outputs, *urls])
 
     times = [float(line) * 1e3 for line in said.split()]
-    direct, through = statistics.median(times[::2]), statistics.median(times[1::2])
-    assert len(times) == 2 * turns
-    assert abs(through - direct) < 5, f"direct {direct:.2f} ms, through nginx {through:.2f} ms"
+    later = [through - direct for direct, through in zip(times[::2], times[1::2], strict=True)]
+    assert len(later) == 20
+    assert min(times) > 25  # the model's own time to the first token: 33 ms
+    assert statistics.median(later) < 5, times
 
 
 def test_no_chunk_is_lost_among_many_streams(lab, timed):
