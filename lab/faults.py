@@ -340,6 +340,14 @@ def _is_stale(lab: Lab, done: Sequence[str]) -> bool:
     return any(now[name] != known.get(name, now[name]) for name in now)
 
 
+def known(lab: Lab) -> dict[str, str]:
+    """Every address that nginx may log, with the `server` text behind it, also of what is down."""
+    port = compose.BACKEND_PORT
+    noted: dict[str, str] = _noted(lab).get("addresses", {})
+    down = {f"{address}:{port}": f"{name}:{port}" for name, address in noted.items()}
+    return {**down, **compose.addresses(lab)}
+
+
 def _addresses(lab: Lab) -> dict[str, str]:
     """The address of each backend that has one."""
     found = {
