@@ -1,0 +1,180 @@
+"""Stand in for backends: answer on every address, and say which one was asked.
+
+Runs inside a container, from this text alone: the standard library, nothing of the lab.
+"""
+
+import asyncio
+import functools
+import json
+import re
+import socket
+import ssl
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
+LASTS = re.compile(
+    rb"[?&]lab_lasts=([0-9.]{1,9})|\r\nx-lab-duration: *([0-9.]{1,9})", re.IGNORECASE
+)
+LONGEST = 5.0  # seconds that a request may ask an answer to last
+
+
+async def answer(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Serve one connection: each answer names its stand-in, when it was asked and when it spoke."""
+    try:
+        while await _exchange(reader, writer, name):
+            pass
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, ValueError):
+        pass  # whoever asked has gone, or did not speak HTTP
+    finally:
+        writer.close()
+
+
+async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str) -> bool:
+    """One request and its answer; whether the connection stays open."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    received = time.time()
+    await _body(head.lower(), reader)
+    await asyncio.sleep(lasts(head))
+    stays = b" HTTP/1.1\r\n" in head and b"connection: close" not in head.lower()
+    text = f"Response from: {name}\n".encode()
+    lines = [
+        "HTTP/1.1 200 OK",
+        "Content-Type: text/plain",
+        f"Content-Length: {len(text)}",
+        f"Connection: {'keep-alive' if stays else 'close'}",
+        "Cache-Control: no-store",
+        f"X-Lab-Server: {name}",
+        f"X-Lab-Received: {received:.6f}",
+        f"X-Lab-Answered: {time.time():.6f}",
+    ]
+    bodiless = head.startswith(b"HEAD ")
+    writer.write("\r\n".join([*lines, "", ""]).encode() + (b"" if bodiless else text))
+    await writer.drain()
+    return stays
+
+
+def lasts(head: bytes) -> float:
+    """How many seconds a request asks its answer to last."""
+    found = LASTS.search(head)
+    if found is None:
+        return 0.0
+    try:
+        return min(float(found[1] or found[2]), LONGEST)
+    except ValueError:
+        return 0.0
+
+
+async def _body(head: bytes, reader: asyncio.StreamReader) -> None:
+    """Read a request's body to its end and forget it."""
+    if re.search(rb"\r\ntransfer-encoding:[^\r]*chunked", head):
+        while size := int((await reader.readline()).split(b";")[0], 16):
+            await reader.readexactly(size + 2)
+        await reader.readuntil(b"\r\n")
+        return
+    if found := re.search(rb"\r\ncontent-length: *(\d+)", head):
+        await reader.readexactly(int(found[1]))
+
+
+def listener(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    """A bound socket, whether or not the address is there yet."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, kind)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(*FREEBIND[family], 1)
+    if family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    bound.bind((host, port))
+    bound.setblocking(False)
+    return bound
+
+
+class Names(asyncio.DatagramProtocol):
+    """A name server that knows the stand-ins alone."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self.names = {name.lower(): address for name, address in names.items()}
+        self.transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way back."""
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        """Answer one question."""
+        if self.transport and (said := reply(data, self.names)):
+            self.transport.sendto(said, addr)
+
+
+def reply(question: bytes, names: Mapping[str, str]) -> bytes:
+    """The answer to a DNS question (RFC 1035): an address, none of that family, or no such name."""
+    labels, at = [], 12
+    while at < len(question) and (length := question[at]):
+        labels.append(question[at + 1 : at + 1 + length].decode("ascii", "replace"))
+        at += length + 1
+    asked = question[12 : at + 5]
+    if len(asked) < 5:
+        return b""
+    address = names.get(".".join(labels).lower())
+    kind = int.from_bytes(asked[-4:-2], "big")
+    family = {1: socket.AF_INET, 28: socket.AF_INET6}.get(kind)
+    fits = address is not None and family == (socket.AF_INET6 if ":" in address else socket.AF_INET)
+    data = socket.inet_pton(family, address) if fits and family and address else b""
+    code = 3 if address is None else 0
+    head = question[:2] + bytes([0x81, 0x80 | code]) + bytes([0, 1, 0, bool(data), 0, 0, 0, 0])
+    record = b"\xc0\x0c" + asked[-4:] + (60).to_bytes(4, "big")
+    return head + asked + (record + len(data).to_bytes(2, "big") + data if data else b"")
+
+
+def secured(pem: str) -> ssl.SSLContext:
+    """TLS with the certificate and key of one text."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(pem)
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
+
+
+async def main(
+    doors: Sequence[Any], names: Mapping[str, str], dns: Sequence[Any], pem: str
+) -> None:
+    """Listen on every door [host, port, tls] and name server [host, port], say so, and serve."""
+    context = secured(pem) if pem else None
+    servers = []
+    for host, port, tls in doors:
+        name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        servers.append(
+            await asyncio.start_server(
+                functools.partial(answer, name),
+                sock=listener(host, port, socket.SOCK_STREAM),
+                ssl=context if tls else None,
+                backlog=4096,
+            )
+        )
+    for host, port in dns:
+        await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: Names(names), sock=listener(host, port, socket.SOCK_DGRAM)
+        )
+    print("ready", flush=True)  # noqa: T201 - what whoever started the container waits for
+    await asyncio.Event().wait()
+
+
+def run(plan: Mapping[str, Any]) -> None:
+    """Serve as the plan says, for its number of seconds: nothing outlives whoever forgot it."""
+    serving = main(plan["doors"], plan["names"], plan["dns"], plan["pem"])
+    try:
+        asyncio.run(asyncio.wait_for(serving, plan["seconds"]))
+    except TimeoutError:
+        pass
+    except OSError as error:
+        sys.exit(f"cannot listen: {error}")
+
+
+if __name__ == "__main__":
+    run(json.loads(sys.argv[1] if len(sys.argv) > 1 else Path("/dev/stdin").read_text()))
