@@ -50,13 +50,17 @@ class Backend:
 
 
 def backend(settings: Settings, write: Callable[[str], object]) -> Backend:
-    """Make a backend whose journal goes to `write`."""
+    """Make a backend whose journal goes to `write`, one write for the lines of a moment."""
+
+    def soon(flush: Callable[[], None]) -> object:
+        return asyncio.get_running_loop().call_later(settings.journal_pause, flush)
+
     return Backend(
         settings,
         Runner(Engine(settings.profile), settings.time_scale),
         Switch(),
         Metrics(settings.model),
-        Journal(settings.name, write, lambda flush: asyncio.get_running_loop().call_soon(flush)),
+        Journal(settings.name, write, soon),
     )
 
 

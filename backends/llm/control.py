@@ -19,11 +19,12 @@ _LIMIT = 64 * 1024
 
 
 def control(lab: Backend) -> ASGIApp:
-    """The application of the behaviour port: /behaviour and /profile."""
+    """The application of the behaviour port: /behaviour, /profile and /cache."""
     panel = _Panel(lab)
     routes = [
         Route("/behaviour", panel.behaviour, methods=["GET", "PUT", "DELETE"]),
         Route("/profile", panel.profile, methods=["GET", "PUT"]),
+        Route("/cache", panel.cache, methods=["GET", "DELETE"]),
     ]
     return Starlette(
         routes=routes,
@@ -49,6 +50,12 @@ class _Panel:
             profile = _profile(content, runner.engine.profile)
             runner.reconfigure(profile, runner.engine.slow, _scale(content, runner.scale))
         return JSONResponse({**asdict(runner.engine.profile), "time_scale": runner.scale})
+
+    async def cache(self, request: Request) -> Response:
+        cache = self._lab.runner.engine.cache
+        if request.method == "DELETE":
+            cache.clear()
+        return JSONResponse({"blocks": len(cache), "size": cache.size})
 
     def _behave(self, behaviour: Behaviour) -> None:
         self._lab.switch.set(behaviour)

@@ -76,6 +76,10 @@ class PrefixCache:
             self._blocks.move_to_end(block)
         self.resize(self.size)
 
+    def clear(self) -> None:
+        """Forget everything, as a server that has just started."""
+        self._blocks.clear()
+
     def resize(self, size: int) -> None:
         """Hold at most `size` blocks from now on."""
         self.size = size

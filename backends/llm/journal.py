@@ -74,9 +74,9 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 class Journal:
-    """Lines on their way out: all of one turn of the event loop in one write.
+    """Lines on their way out: all of one moment in one write.
 
-    `write` takes the text; `soon` runs a function when the turn ends, as `loop.call_soon` does.
+    `write` takes the text; `soon` runs a function in a moment, as `loop.call_later` does.
     """
 
     def __init__(

@@ -31,6 +31,7 @@ class Settings:
     grace: int = 20
     model: str = "lab-llm"
     max_model_len: int = 32_768
+    journal_pause: float = 0.005
 
     @property
     def max_output(self) -> int:
@@ -54,6 +55,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         grace=given.integer("GRACE", 20, 0, 3_600),
         model=given.name("MODEL", "lab-llm"),
         max_model_len=given.integer("MAX_MODEL_LEN", 32_768, 64, 1 << 20),
+        journal_pause=given.decimal("JOURNAL_PAUSE", 0.005, 0.0, 1.0),
     )
 
 

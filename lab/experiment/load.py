@@ -82,13 +82,14 @@ def prepare(lab: Lab, scenario: "Scenario") -> None:
 
 
 def equip(lab: Lab, scenario: "Scenario") -> None:
-    """Give every running backend the timing that the scenario gives it."""
+    """Give every running backend its timing by the scenario, and an empty prefix cache."""
     running = {compose.service(each) for each in compose.backend_containers(lab)}
     for name, machine in scenarios.machines(scenario).items():
         if name in running:
             asked = {"profile": machine.profile, "time_scale": scenario.time_scale}
             faults.tell(lab, name, "PUT", "/profile", asked)
             faults.tell(lab, name, "PUT", "/behaviour", {"slow": machine.slow})
+            faults.tell(lab, name, "DELETE", "/cache")
 
 
 def load(

@@ -11,7 +11,8 @@ from tests.backends.serving import Running, serve
 
 def settings(**given: Any) -> Settings:
     """Settings for a backend on loopback ports of its own."""
-    return Settings("backend-1", **{"host": "127.0.0.1", "port": 0, "behaviour_port": 0, **given})
+    usual = {"host": "127.0.0.1", "port": 0, "behaviour_port": 0, "journal_pause": 0.0}
+    return Settings("backend-1", **{**usual, **given})
 
 
 @pytest.fixture

@@ -60,3 +60,15 @@ def test_the_backends_own_port_has_no_behaviours(lab: Running):
     """There it is a path like any other."""
     assert http.put(lab.url + "/behaviour", json={"hang": True}).status_code == 405
     assert http.get(lab.url + "/behaviour").text == "Response from: backend-1"
+
+
+def test_the_prefix_cache_is_emptied_on_request(lab: Running):
+    """So that two loads can start alike."""
+    asked = {"model": "lab-llm", "prompt": "word " * 64, "max_tokens": 4}
+    http.post(lab.url + "/v1/completions", json=asked)
+    held = http.get(lab.panel + "/cache").json()["blocks"]
+
+    emptied = http.delete(lab.panel + "/cache").json()
+
+    assert held > 0
+    assert emptied["blocks"] == 0
