@@ -5,7 +5,7 @@ PYTHON ?= python3
 LAB := .venv/bin/lab
 METHODS := $(basename $(notdir $(wildcard nginx/methods/*.conf)))
 METHOD ?= round_robin
-.PHONY: help python setup demo up down status test test-heavy check use ab split run logs $(METHODS)
+.PHONY: help python setup demo up down status test test-heavy soak check use ab split run logs $(METHODS)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'; echo "  make METHOD       balance by one of: $(METHODS)"
@@ -45,6 +45,9 @@ test: setup ## quick tests, then tests against live containers; JUnit in .lab/ju
 
 test-heavy: setup ## the long proofs: many random configurations, many runs
 	@.venv/bin/pytest tests/heavy --junitxml .lab/junit/heavy.xml -q
+
+soak: setup ## random faults under traffic, all accounted for: make soak ARGS="--seconds 600"
+	@$(LAB) up && $(LAB) soak $(ARGS)
 
 check: python ## ruff, mypy, import-linter, hadolint, gixy, codespell
 	@.ci/check

@@ -466,6 +466,31 @@ def opened(path: str) -> Iterator[Any]:
         ) from None
 
 
+# --- somebody's own configuration ---------------------------------------------------------
+
+
+@app.command()
+def verify(
+    conf: Annotated[Path, typer.Argument(help="An nginx.conf; its includes are followed.")],
+    seed: Annotated[int, typer.Option(help="The same seed sends the same requests.")] = 1,
+    as_json: Json = False,
+    junit: Annotated[Path | None, typer.Option(help="Write the verdicts as JUnit XML.")] = None,
+) -> None:
+    """Serve your own nginx.conf, a stand-in behind every server line, and judge each upstream.
+
+    What cannot be honoured (certificates, resolvers, missing includes …) is listed.
+    """
+    from lab import report
+    from lab.verify import verify as judge_conf
+
+    found = judge_conf(conf, seed=seed, on_progress=lambda text: typer.echo(text, err=True))
+    if junit:
+        report.write_junit(found.cases(), junit)
+    show(found.as_dict()) if as_json else typer.echo(str(found))
+    if not found.holds:
+        raise typer.Exit(1)
+
+
 # --- LLM workloads ------------------------------------------------------------------------
 
 
@@ -568,3 +593,25 @@ def heal(service: Annotated[str, typer.Argument(help="One service, or all.")] = 
 
     done = faults.heal(this_lab(), service)
     typer.echo("\n".join(done) or "nothing was broken")
+
+
+@app.command()
+def soak(
+    seconds: Annotated[float, typer.Option(help="How long.")] = 600.0,
+    seed: Annotated[int | None, typer.Option(help="Do again what a printed seed did.")] = None,
+    next_upstream: NextUpstream = "",
+    as_json: Json = False,
+) -> None:
+    """Random faults, switches and reloads under traffic; every request accounted for."""
+    from lab.soak import soak as run_soak
+
+    found = run_soak(
+        this_lab(),
+        seconds,
+        seed,
+        lambda text: typer.echo(text, err=True),
+        next_upstream=next_upstream,
+    )
+    show(found.as_dict()) if as_json else typer.echo(str(found))
+    if not found.holds:
+        raise typer.Exit(1)

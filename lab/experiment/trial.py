@@ -55,6 +55,11 @@ class Outcome:
     def __str__(self) -> str:
         return f"{self.verdict}\n       {self.counts}\n       {self.folder}"
 
+    def case(self) -> dict[str, str]:
+        """Give the verdict as a case of a JUnit suite; counts that differ are a failure."""
+        word = self.verdict.word if self.counts.agree else "FAIL"
+        return {"name": f"{self.method}: {self.traffic}", "word": word, "text": str(self)}
+
     def as_dict(self) -> dict[str, Any]:
         """Give everything as plain values, for JSON."""
         return {

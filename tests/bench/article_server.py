@@ -6,20 +6,23 @@ from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 
+PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 8001
+
+
 class Chat(BaseHTTPRequestHandler):
     """POST /chat, answered in capitals and printed, as the article does it."""
 
     def do_POST(self) -> None:
         """Answer one message."""
         data = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        print(f"--- {self.path} request @{self.server.server_port} ---")
+        print(f"--- {self.path} request @{PORT} ---")
         print(f"[Client] {self.client_address[0]}:{self.client_address[1]}")
         print(f"[data] {data}")
         message = json.loads(data)["message"]
         answer = {
             "original": message,
             "response": f"Processed by chat API: {message.upper()}",
-            "server": self.server.server_port,
+            "server": PORT,
             "timestamp": datetime.now().isoformat(),
         }
         self.send_response(200)
@@ -29,4 +32,4 @@ class Chat(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    HTTPServer(("0.0.0.0", int(sys.argv[1])), Chat).serve_forever()
+    HTTPServer(("0.0.0.0", PORT), Chat).serve_forever()

@@ -46,7 +46,7 @@ def rate(lab: compose.Lab, base: str, requests: int) -> float:
     call = traffic.Ab(requests, 50, path="/chat", body=BODY)
     report = ab.parse(traffic.ab(lab, call, base))
     assert report.failed_requests == report.non_2xx_responses == 0, report
-    return report.requests_per_second
+    return float(report.requests_per_second or 0)
 
 
 def main() -> None:
