@@ -1,6 +1,7 @@
 """Long proofs share a lab of five backends."""
 
 import os
+import sys
 
 import pytest
 
@@ -17,3 +18,14 @@ def five():
         yield LiveLab(here)
     finally:
         compose.down(here)
+
+
+@pytest.fixture
+def say(capsys):
+    """Print a line that people see whether the test passes or not: the figures of a proof."""
+
+    def line(text: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"{text}\n")
+
+    return line

@@ -3,61 +3,128 @@
 import json
 import os
 import re
-import statistics
 import time
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 
 from lab import compose, faults, generator, join, nginx, workload
+from lab.compose import Lab
 from lab.pytest_plugin import free_port
 from lab.scenario import Lengths, Scenario
 from lab.shell import run
+from lab.workload import Record
 
-CHAT = "/v1/chat/completions"
-MEMORY_LIMIT = 150  # MiB of a backend with 1,000 open streams
-
-
-def events(answer: requests.Response) -> list[bytes]:
-    """The payloads of a stream, in order."""
-    lines = (line for line in answer.iter_lines() if line.startswith(b"data: "))
-    return [line.removeprefix(b"data: ") for line in lines]
+THOUSAND = 1000
+TOKENS = 30
+MEMORY_LIMIT = 160  # MiB
 
 
-@pytest.mark.parametrize(
-    ("tokens", "scale"),
-    [
-        pytest.param(1100, 1.0, id="a token every 60 ms"),
-        pytest.param(1, 0.0019, id="silent until its only token"),
-    ],
-)
-def test_a_generation_longer_than_a_minute_survives(five, tokens, scale):
-    """66 seconds of tokens, or of silence before the first: nothing between gives up."""
-    five.use("round_robin", server_params=["backend-2: down", "backend-3: down"])
-    for name in ("backend-1", "backend-4", "backend-5"):
-        asked = {"profile": "slow-8b", "time_scale": scale}
-        faults.tell(five.lab, name, "PUT", "/profile", asked)
+def stream(lab: Lab, prompt_words: int, tokens: int) -> tuple[float, int, bytes]:
+    """Ask for a stream: its seconds, its tokens, and how it ended."""
     body = {
         "model": "lab-llm",
-        "messages": [{"role": "user", "content": "Take your time."}],
+        "messages": [{"role": "user", "content": "word " * prompt_words}],
         "max_tokens": tokens,
         "ignore_eos": True,
         "stream": True,
     }
+    url = f"{lab.front}/v1/chat/completions"
     began = time.monotonic()
+    with requests.post(url, json=body, stream=True, timeout=120) as answer:
+        lines = [line[6:] for line in answer.iter_lines() if line.startswith(b"data: ")]
+    deltas = [choice["delta"] for line in lines[:-1] for choice in json.loads(line)["choices"]]
+    came = sum(bool(delta.get("content")) for delta in deltas)
+    return time.monotonic() - began, came, lines[-1]
+
+
+def test_a_generation_longer_than_a_minute_survives(five, say):
+    """More than 60 s of tokens, and of silence before the only one: nothing between gives up."""
+    five.use("round_robin", server_params=[f"backend-{n}: down" for n in (2, 3, 4, 5)])
+    half = {"profile": "slow-8b", "time_scale": 0.5}
+    faults.tell(five.lab, "backend-1", "PUT", "/profile", half)
 
     try:
-        with requests.post(
-            f"{five.lab.front}{CHAT}", json=body, stream=True, timeout=120
-        ) as answer:
-            found = events(answer)
+        with ThreadPoolExecutor(2) as pool:
+            silent = pool.submit(stream, five.lab, 28_000, 1)
+            talking = pool.submit(stream, five.lab, 10, 550)
+        found = [silent.result(), talking.result()]
     finally:
-        for name in ("backend-1", "backend-4", "backend-5"):
-            well = {"profile": "instant", "time_scale": 1}
-            faults.tell(five.lab, name, "PUT", "/profile", well)
+        well = {"profile": "instant", "time_scale": 1}
+        faults.tell(five.lab, "backend-1", "PUT", "/profile", well)
 
-    assert time.monotonic() - began > 60
-    assert found[-1] == b"[DONE]"
-    deltas = [choice["delta"] for event in found[:-1] for choice in json.loads(event)["choices"]]
-    assert sum(bool(delta.get("content")) for delta in deltas) == tokens
+    say(f" a silent and a talking stream survived {found[0][0]:.1f} s and {found[1][0]:.1f} s")
+    assert [(tokens, end) for _, tokens, end in found] == [(1, b"[DONE]"), (550, b"[DONE]")]
+    assert min(seconds for seconds, _, _ in found) > 60
+
+
+@pytest.fixture
+def alone(five):
+    """A backend by itself that runs a thousand sequences at once: its container and address."""
+    image = compose.container(five.lab, "backend-1").attrs["Config"]["Image"]
+    told = {"BACKEND_NAME": "backend-1", "PROFILE": "slow-8b", "MAX_RUNNING": str(THOUSAND)}
+    port, name = free_port(), f"lab-heavy-{os.getpid()}-alone"
+    options = ["--read-only", "--cap-drop", "ALL", "--memory", "512m", "--pids-limit", "64"]
+    settings = [word for key, value in told.items() for word in ("-e", f"{key}={value}")]
+    publish = ["-p", f"127.0.0.1:{port}:8000"]
+    run(["docker", "run", "-d", "--name", name, *options, *settings, *publish, str(image)])
+    try:
+        url = f"http://127.0.0.1:{port}"
+        nginx.wait_for(lambda: answers(f"{url}/health"), 30, "the backend's health")
+        yield name, url
+    finally:
+        run(["docker", "rm", "-f", name])
+
+
+def answers(url: str) -> bool:
+    """Whether a GET succeeds."""
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+def peak_mib(container: str) -> float:
+    """The most memory that the first process of a container ever had resident."""
+    status = run(["docker", "exec", container, "cat", "/proc/1/status"]).stdout
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found
+    return int(found[1]) / 1024
+
+
+def most_open(records: list[Record]) -> int:
+    """How many requests were open at once, at most."""
+    moments = [(record.sent or 0.0, 1) for record in records]
+    moments += [(record.end or 0.0, -1) for record in records]
+    held = most = 0
+    for _, change in sorted(moments):
+        held += change
+        most = max(most, held)
+    return most
+
+
+def test_a_backend_under_a_thousand_streams_stays_correct(alone, say):
+    """Each gets all of its tokens, the journal says so too, and the memory is bounded."""
+    name, url = alone
+    idle = peak_mib(name)
+    scenario = Scenario(
+        "thousand",
+        requests=THOUSAND,
+        arrivals="constant",
+        rate=200.0,
+        prompt=Lengths(tokens=64),
+        output=Lengths(tokens=TOKENS),
+    )
+
+    records = generator.run(workload.plan(scenario), url, limit=120)
+
+    peak, most = peak_mib(name), most_open(records)
+    journal = run(["docker", "logs", name]).stdout.encode().splitlines()
+    found = join.join(records, None, join.journal(journal).entries)
+    say(f" {most:,} streams at once: {peak:.0f} MiB at most, {idle:.0f} MiB idle")
+    assert most == THOUSAND
+    assert {record.error for record in records} == {""}
+    assert [record.tokens for record in records] == [TOKENS] * THOUSAND
+    assert found.findings == ()
+    assert peak < MEMORY_LIMIT
