@@ -32,7 +32,7 @@ ab: ## ApacheBench through nginx: make ab ARGS="-n 1000 -c 10"
 	@$(LAB) ab $(ARGS)
 
 split: ## which backend answered how often: make split [FILE=access.log]
-	@$(LAB) split $(FILE) $(ARGS)
+	@$(LAB) split $(or $(FILE),</dev/null) $(ARGS)
 
 run: ## use, traffic, split, verdict: make run METHOD=hash
 	@$(LAB) run $(METHOD) $(ARGS)
