@@ -112,8 +112,13 @@ def progress(text: str, total: int | None = None) -> Iterator[Any]:
 @app.command()
 def up(
     backends: Annotated[int, typer.Option(help="How many, 1 to 32.")] = 3,
-    profile: Annotated[str, typer.Option(help="What the backends behave like.")] = "instant",
-    time_scale: Annotated[float, typer.Option(help="2 runs them twice as fast as life.")] = 1.0,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="instant (the article's server), h100-8b, l40s-8b, slow-8b, cpu-small."),
+    ] = None,
+    time_scale: Annotated[
+        float | None, typer.Option(help="2 runs them twice as fast as life.")
+    ] = None,
 ) -> None:
     """Bring the lab up; return when everything in it is healthy."""
     from lab import experiment
@@ -263,7 +268,12 @@ def ab(
 
 @app.command()
 def split(
-    file: Annotated[str, typer.Argument(help="A log; - or nothing: stdin, or the lab's own.")] = "",
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="A log, or - for stdin; without: what is piped in, else the lab's own log."
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Count which server answered how often: the lab's log, the article's, any `to: ADDRESS`."""

@@ -202,6 +202,15 @@ def _nginx_stands(lab: Lab) -> bool:
     return same and tag.endswith(f":{environment(lab)['LAB_NGINX']}")
 
 
+def settings(lab: Lab) -> dict[str, str]:
+    """PROFILE and TIME_SCALE of the running backends; the usual ones if none run."""
+    usual = {"PROFILE": "instant", "TIME_SCALE": "1"}
+    found = [each for each in containers(lab) if service(each) == "backend-1"]
+    given = found[0].attrs["Config"]["Env"] if found else []
+    running = dict(text.partition("=")[::2] for text in given)
+    return {name: running.get(name, value) for name, value in usual.items()}
+
+
 def remove_surplus(lab: Lab, backends: int) -> None:
     """Stop and remove the backends beyond that number; each finishes what it has.
 

@@ -4,17 +4,22 @@ import json
 from dataclasses import asdict, replace
 from typing import Any
 
-from lab import compose, methods, nginx
+from lab import compose, methods, nginx, scenario
 from lab.compose import Lab
 from lab.errors import UsageError
 
 
-def up(lab: Lab, backends: int = 3, profile: str = "instant", time_scale: float = 1.0) -> None:
-    """Bring the lab up, or change the number of its backends without losing a request."""
+def up(
+    lab: Lab, backends: int = 3, profile: str | None = None, time_scale: float | None = None
+) -> None:
+    """Bring the lab up, or change the number of its backends without losing a request.
+
+    A lab that runs keeps the profile and time scale that are not given.
+    """
     names = tuple(f"backend-{number}" for number in range(1, backends + 1))
-    settings = {"LAB_PROFILE": profile, "LAB_TIME_SCALE": f"{time_scale:g}"}
+    settings = _settings(lab, profile, time_scale)
     if not compose.containers(lab):
-        save(lab, methods.Choice("round_robin", names))
+        save(lab, methods.Choice("round_robin", names), 0)
         compose.up(lab, backends, settings)
         return
     choice = refit(saved(lab), names)
@@ -23,6 +28,17 @@ def up(lab: Lab, backends: int = 3, profile: str = "instant", time_scale: float 
         compose.remove_surplus(lab, backends)
     compose.up(lab, backends, settings)
     use(lab, choice)  # recreated containers have new addresses
+
+
+def _settings(lab: Lab, profile: str | None, time_scale: float | None) -> dict[str, str]:
+    """The variables of compose.yaml: what is given, else what runs, else the usual."""
+    if profile is not None and profile not in scenario.PROFILES:
+        raise UsageError(f'no profile "{profile}"', f"one of {', '.join(scenario.PROFILES)}")
+    if time_scale is not None and not 0.001 <= time_scale <= 10_000:
+        raise UsageError(f"--time-scale {time_scale:g}", "a number from 0.001 to 10000")
+    running = compose.settings(lab)
+    scale = running["TIME_SCALE"] if time_scale is None else f"{time_scale:g}"
+    return {"LAB_PROFILE": profile or running["PROFILE"], "LAB_TIME_SCALE": scale}
 
 
 def refit(choice: methods.Choice, names: tuple[str, ...]) -> methods.Choice:
@@ -34,11 +50,12 @@ def refit(choice: methods.Choice, names: tuple[str, ...]) -> methods.Choice:
     return replace(choice, backends=names, weights=fitted, parameters=parameters)
 
 
-def save(lab: Lab, choice: methods.Choice) -> None:
-    """Write a choice where nginx and the next `lab up` read it."""
+def save(lab: Lab, choice: methods.Choice, mark: int) -> None:
+    """Write a choice where nginx and the next `lab up` read it, and where its log begins."""
     lab.active.mkdir(parents=True, exist_ok=True)
     (lab.active / "upstream.conf").write_text(methods.render(choice))
     (lab.active / "choice.json").write_text(json.dumps(asdict(choice), indent=1) + "\n")
+    (lab.active / "log_mark").write_text(f"{mark}\n")
 
 
 def saved(lab: Lab) -> methods.Choice:
@@ -49,6 +66,14 @@ def saved(lab: Lab) -> methods.Choice:
         return methods.Choice(**found)
     except (OSError, ValueError, TypeError, KeyError):
         return methods.Choice("round_robin", ())
+
+
+def log_mark(lab: Lab) -> int:
+    """Where in nginx's log the method that serves began, in bytes."""
+    try:
+        return int((lab.active / "log_mark").read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def status(lab: Lab) -> dict[str, Any]:
@@ -81,7 +106,7 @@ def use(lab: Lab, choice: methods.Choice) -> nginx.Switch:
             "NGINX=mainline make up",
         )
     switch = nginx.switch(lab, methods.render(choice))
-    save(lab, choice)
+    save(lab, choice, nginx.log_size(lab))
     return switch
 
 

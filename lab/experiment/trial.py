@@ -12,7 +12,7 @@ from typing import Any
 from lab import ab, compose, evidence, logs, methods, nginx, plans, traffic, upstream, verdict
 from lab.compose import Lab
 from lab.evidence import Evidence
-from lab.experiment.stand import choose, saved, use
+from lab.experiment.stand import choose, log_mark, saved, use
 from lab.split import Count, Split, count, split
 from lab.verdict import Verdict
 
@@ -125,9 +125,9 @@ def both_services(call: traffic.Ab) -> list[traffic.Ab]:
 
 
 def count_lab(lab: Lab) -> Count:
-    """Count the lab's own log, by backend."""
+    """Count the lab's own log since the last switch of method, by backend."""
     names = {address: name.rsplit(":", 1)[0] for address, name in compose.addresses(lab).items()}
-    return count(io.BytesIO(nginx.log_since(lab, 0))).named(names)
+    return count(io.BytesIO(nginx.log_since(lab, log_mark(lab)))).named(names)
 
 
 def run(
