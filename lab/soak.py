@@ -200,7 +200,7 @@ def soak(
     began = time.time()
     try:
         run.switch("round_robin", ())
-        with _traffic(lab.door, seed, rate) as run.calls:
+        with traffic(lab.door, seed, rate) as run.calls:
             for step in steps(seed, run.backends) if planned is None else planned:
                 if time.time() - began > seconds:
                     break
@@ -301,7 +301,7 @@ class _Run:
 
 
 def _answers(door: str) -> bool:
-    """Whether nginx itself answers at a door: the engine's port forwarding is no part of a fault."""
+    """Whether nginx itself answers at a door: the engine's port forwarding is in no fault."""
     try:
         with urllib.request.urlopen(f"{door}/nginx_status", timeout=5) as response:  # noqa: S310 - a lab's own http address
             return bool(response.status == 200)
@@ -331,8 +331,11 @@ def _held(container: Container) -> int:
 
 
 @contextmanager
-def _traffic(base_url: str, seed: int, rate: float) -> Iterator[list[Call]]:
-    """Send GETs, POSTs and streams, `rate` a second, until the block ends; a Call for each."""
+def traffic(base_url: str, seed: int, rate: float = RATE) -> Iterator[list[Call]]:
+    """Send GETs, POSTs and streams, `rate` a second, until the block ends; a Call for each.
+
+    The calls are whole when the block has ended: by then every request has its answer.
+    """
     calls: list[Call] = []
     over = threading.Event()
     work = _drive(base_url, random.Random(seed), rate, over, calls)
