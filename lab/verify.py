@@ -20,17 +20,25 @@ from lab.verification.setting import Setting
 from lab.verification.stage import Stage
 from lab.verification.survey import Survey, survey
 
+STATELESS = (*verdict.HASHES, "random")  # a worker needs no memory for these
+
+ENOUGH = 4  # one in so many requests has to reach the upstream
+
+Record = Mapping[str, Any]  # what the caller tells of one call
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One upstream, where it stands, and what nginx did with it."""
+    """One upstream, where it stands, what nginx did with it, and with requests besides."""
 
     upstream: str
     where: str
     verdict: Verdict
+    besides: str = ""
 
     def __str__(self) -> str:
-        return f"{self.verdict}\n       upstream {self.upstream}, {self.where}"
+        besides = f"; besides: {self.besides}" if self.besides else ""
+        return f"{self.verdict}\n       upstream {self.upstream}, {self.where}{besides}"
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything as plain values, for JSON."""
@@ -43,6 +51,7 @@ class Judged:
             "split": said.split_text,
             "hits": said.hits,
             "why": said.why,
+            "besides": self.besides,
         }
 
 
@@ -144,6 +153,7 @@ def setting(config: lab.config.Config, conf: Path, found: Survey) -> Setting:
         own=found.own,
         dns=found.dns,
         pem=pem,
+        ipv6=found.ipv6,
         own_files=lambda path: files.own_file(path, conf),
     )
 
@@ -175,30 +185,30 @@ def judge_all(trial: Trial, on_progress: Callable[[str], None]) -> Iterator[Judg
     """
     found = trial.survey
     led_to = [it for it in found.upstreams if it.name.lower() in found.routes]
-    said: dict[str, Verdict] = {}
+    said: dict[str, Judged] = {}
     for upstream in sorted(led_to, key=lambda it: not it.zone):
         on_progress(f"upstream {upstream.name}: {label(upstream)}")
         try:
             said[upstream.name] = judge_one(trial, upstream)
-        except UsageError as error:  # a variable that no request could be made for
-            said[upstream.name] = unsure(upstream, error.message)
-    yield from (Judged(it.name, where(it, found), said[it.name]) for it in led_to)
+        except UsageError as error:  # a variable whose value no request decides
+            said[upstream.name] = unsure(trial, upstream, error.message)
+    yield from (said[upstream.name] for upstream in led_to)
 
 
-def judge_one(trial: Trial, upstream: Upstream) -> Verdict:
+def judge_one(trial: Trial, upstream: Upstream) -> Judged:
     """Find a way that is open, send the method's traffic along it, judge what came back."""
     places = trial.survey.places[upstream.name]
-    if homeless := [place for place in places if place.door is None]:
-        return unsure(upstream, f"server {homeless[0].server}: {homeless[0].reason}")
-    servers = {str(place.door): place.server for place in places}
-    if len(servers) < len({server.name for server in upstream.servers}):
-        return unsure(upstream, "two of its servers are one address: nobody can tell them apart")
+    if homeless := [place for place in places if not place.doors]:
+        return unsure(trial, upstream, f"server {homeless[0].server}: {homeless[0].reason}")
+    servers = {str(door): place.server for place in places for door in place.doors}
+    if len(set(servers.values())) < len({server.name for server in upstream.servers}):
+        return unsure(trial, upstream, "two servers are one address: nobody can tell them apart")
     conf = variables.read(trial.config, upstream.name)
     routes = trial.survey.routes[upstream.name.lower()]
     ways = tuple(way for route in routes for way in reach.ways(route, conf))
     if not ways:
         tried = ", ".join(f'location "{route.location}" ({route.where})' for route in routes)
-        return unsure(upstream, f"no request could be made for {tried}")
+        return unsure(trial, upstream, f"no request could be made for {tried}")
     await_doors(trial, upstream, ways)
     return Attempt(trial, upstream, conf, servers).judge(ways)
 
@@ -220,45 +230,66 @@ class Attempt:
     conf: Variables
     servers: Mapping[str, str]
 
-    def judge(self, ways: Sequence[Way]) -> Verdict:
-        """The verdict; traffic that told too little by load is tried again with less at once."""
+    def judge(self, ways: Sequence[Way]) -> Judged:
+        """The verdict; what load did not show, or showed wrong, is tried again with less of it."""
         probes, records = self.probe(ways)
         way, call = probes[-1]
         if not self.reached(call, records):
-            return unsure(self.upstream, f"no request reached it: {refusals(records)}")
-        asked, fresh = [call for _, call in probes], True
+            why = f"no request reached it: {self.refusals(records)}"
+            return unsure(self.trial, self.upstream, why)
+        said: Judged | None = None
+        made, fresh = [call for _, call in probes], True
         for at_once in calls.at_once(self.upstream):
             sent = calls.traffic(self.upstream, way, self.conf, self.trial.seed, at_once)
             records += self.trial.stage.call(calls.plan(way, sent))
-            said = self.weigh(way, [*asked, *sent.calls], records, at_once == 1, fresh)
-            if said.word != "UNSURE":
-                break
-            asked, records, fresh = [], [], False
-        return said
+            judged = self.weigh(way, (*made, *sent.calls), records, at_once == 1, fresh)
+            if judged.verdict.word == "PASS":
+                return judged
+            said = judged if said is None or judged.verdict.word == "FAIL" else said
+            made, records, fresh = [], [], False
+        return said or judged
 
     def weigh(
         self,
         way: Way,
         sent: Sequence[Call],
-        records: Sequence[Mapping[str, Any]],
+        records: Sequence[Record],
         sequential: bool,
         fresh: bool,
-    ) -> Verdict:
-        """Judge what came back."""
-        addresses = {name: (door,) for door, name in self.servers.items()}
+    ) -> Judged:
+        """Judge what came back; what did not come from the upstream is told besides."""
         hits = tuple(calls.hits(self.upstream, way, self.conf, sent, records, self.servers))
         said = verdict.judge(
-            self.upstream, hits, sequential=sequential, addresses=addresses, fresh=fresh
+            self.upstream,
+            hits,
+            sequential=sequential,
+            addresses=self.addresses(records),
+            fresh=fresh,
         )
-        refused = [record for record in records if record.get("server") not in self.servers]
-        if said.word == "UNSURE" and refused:
-            return replace(said, why=f"{said.why}; {refusals(refused)}", command="")
-        return replace(said, command="")
+        counted = {hit.request_id for hit in hits}
+        besides = self.refusals([it for it in records if it["id"] not in counted])
+        place = where(self.upstream, self.trial.survey)
+        if said.word == "PASS" and len(hits) * ENOUGH < len(sent):
+            why = f"{len(hits):,} of {len(sent):,} requests reached it"
+            said = replace(said, word="UNSURE", why=why)
+        # the command that would settle it is one of the lab's own nginx
+        return Judged(self.upstream.name, place, replace(said, command=""), besides)
 
-    def probe(self, ways: Sequence[Way]) -> tuple[list[tuple[Way, Call]], list[Mapping[str, Any]]]:
+    def addresses(self, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
+        """What each server's name means to nginx: the addresses that it asked, else the first."""
+        asked = {record.get("server") for record in records}
+        found: dict[str, list[str]] = {}
+        for door, name in self.servers.items():
+            found.setdefault(name, []).append(door)
+        return {
+            name: tuple(door for door in doors if door in asked) or (doors[0],)
+            for name, doors in found.items()
+        }
+
+    def probe(self, ways: Sequence[Way]) -> tuple[list[tuple[Way, Call]], list[Record]]:
         """Try the ways in turn, up to the first that leads to a server of the upstream."""
         tried: list[tuple[Way, Call]] = []
-        records: list[Mapping[str, Any]] = []
+        records: list[Record] = []
         for number, way in enumerate(ways, 1):
             call = Call(f"probe-{number}", way.request)
             tried.append((way, call))
@@ -267,27 +298,29 @@ class Attempt:
                 break
         return tried, records
 
-    def reached(self, call: Call, records: Sequence[Mapping[str, Any]]) -> bool:
+    def reached(self, call: Call, records: Sequence[Record]) -> bool:
         """Whether a server of the upstream answered a call."""
         return any(it["id"] == call.id and it.get("server") in self.servers for it in records)
 
+    def refusals(self, records: Sequence[Record]) -> str:
+        """What came back instead of an answer of the upstream's, as a person would write it."""
+        counts = Counter(map(self.refusal, records))
+        return ", ".join(f"{said}: {number:,}" for said, number in counts.items())
 
-def refusals(records: Sequence[Mapping[str, Any]]) -> str:
-    """What came back instead of an answer of the upstream's, as a person would write it."""
-    return ", ".join(f"{said}: {n}" for said, n in Counter(map(refusal, records)).items())
+    def refusal(self, record: Record) -> str:
+        """What one request got instead."""
+        if record.get("server") in self.servers:
+            return "answered from a cache"
+        if record.get("server"):
+            return f"answered by {record['server']}"
+        to = f" to {record['location']}" if record.get("location") else ""
+        return str(record.get("error") or f"answered by nginx with {record['status']}{to}")
 
 
-def refusal(record: Mapping[str, Any]) -> str:
-    """What one request got instead."""
-    if record.get("server"):
-        return f"answered by {record['server']}"
-    to = f" to {record['location']}" if record.get("location") else ""
-    return str(record.get("error") or f"answered by nginx with {record['status']}{to}")
-
-
-def unsure(upstream: Upstream, why: str) -> Verdict:
+def unsure(trial: Trial, upstream: Upstream, why: str) -> Judged:
     """A verdict without evidence."""
-    return Verdict("UNSURE", label(upstream), "", why)
+    said = Verdict("UNSURE", label(upstream), "", why)
+    return Judged(upstream.name, where(upstream, trial.survey), said)
 
 
 def label(upstream: Upstream) -> str:
@@ -306,7 +339,7 @@ def hints(upstream: Upstream, found: Survey) -> Iterator[str]:
     """What a user should know of an upstream beside its verdict."""
     if upstream.name.lower() not in found.routes or len(upstream.servers) < 2:
         return
-    if not upstream.zone and found.workers != "1" and upstream.method not in verdict.HASHES:
+    if not upstream.zone and found.workers != "1" and upstream.method not in STATELESS:
         yield (
             f"upstream {upstream.name} has no zone, so each worker counts for itself: one was"
             f" judged alone. To share: zone {upstream.name} 64k;"

@@ -49,7 +49,9 @@ def at_once(upstream: Upstream) -> tuple[int, ...]:
     if not by_load(upstream):
         return (1,)
     most = min(max(AT_ONCE, 2 * len(upstream.servers)), MOST_AT_ONCE)
-    return (most, max(2, most // 2))
+    room = [server.max_conns for server in upstream.servers if not server.backup]
+    most = min(most, sum(room)) if all(room) else most
+    return (most, max(2, most // 2)) if most > 1 else (1,)
 
 
 def traffic(upstream: Upstream, way: Way, conf: Variables, seed: int, at_once: int) -> Traffic:
@@ -60,7 +62,7 @@ def traffic(upstream: Upstream, way: Way, conf: Variables, seed: int, at_once: i
     calls = tuple(
         Call(
             f"{upstream.name}-{number}",
-            lasting(vary(number, rng), rng) if loaded else vary(number, rng),
+            lasting(vary(number, rng), upstream, rng) if loaded else vary(number, rng),
             f"visitor-{rng.randrange(VISITORS)}" if upstream.sticky else "",
         )
         for number in range(1, how_many(upstream) + 1)
@@ -175,9 +177,14 @@ def routed(request: Request, upstream: Upstream, rng: random.Random) -> Request:
     return reach.given(request, lookup, rng.choice(known)) or request
 
 
-def lasting(request: Request, rng: random.Random) -> Request:
-    """The request with an answer that takes 5 ms to 0.4 s, most of them short."""
+def lasting(request: Request, upstream: Upstream, rng: random.Random) -> Request:
+    """The request with an answer that takes 5 ms to 0.4 s, most of them short.
+
+    For least_time each stand-in has a pace of its own, in the middle between the multiples of
+    20 ms to which nginx rounds: no clock but nginx's can tell what else it measured.
+    """
     seconds = f"{min(0.4, 0.005 + rng.expovariate(1 / 0.06)):.3f}"
+    seconds = "own" if upstream.method == "least_time" else seconds
     asked = reach.given(request, "arg_lab_lasts", seconds) or request
     # a proxy_pass that drops the query may keep headers, and the other way round
     return reach.headed(asked, "X-Lab-Duration", seconds)
@@ -231,12 +238,22 @@ def hits(
     calls = {call.id: call for call in sent}
     key = compile_text(upstream.key, replace(conf, route=way.route)) if upstream.key else None
     limited = any(server.max_conns for server in upstream.servers)
-    for record in records:
+    for record in uncached(records):
         server = servers.get(record.get("server", ""))
         if server is None and limited and record["status"] == 502:
             server = upstream.name  # every server was full: nginx names the upstream itself
         if server is not None and "done" in record:
             yield hit(calls[record["id"]].request, record, server, key, way.entry)
+
+
+def uncached(records: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The records without the answers that nginx gave a second time, from its cache."""
+    seen: set[tuple[str, float]] = set()
+    for record in records:
+        answer = record.get("server", ""), record.get("received", 0.0)
+        if not answer[0] or answer not in seen:
+            yield record
+        seen.add(answer)
 
 
 def hit(

@@ -301,14 +301,47 @@ def headed(request: Request, name: str, value: str) -> Request:
 
 def conditioned(request: Request, condition: Directive) -> Request | None:
     """The request changed so that an `if` around the `proxy_pass` holds, as far as can be told."""
-    text = " ".join(condition.args).strip("() ")
-    found = re.fullmatch(r"\$(\w+)(?:\s*(!?=|!?~\*?)\s*(.+))?", text)
-    if found is None:
+    found = test_of(condition)
+    if found is None or found[1].startswith("!"):
         return request
-    name, sign, value = found[1].lower(), found[2] or "", (found[3] or "1").strip("\"'")
-    if sign.startswith("!"):
-        return request
+    name, sign, value = found
     return given(request, name, sample(value, ignore_case="*" in sign) if "~" in sign else value)
+
+
+def test_of(condition: Directive) -> tuple[str, str, str] | None:
+    """The variable, the sign and the value of an `if`: a lone variable is to be "1"."""
+    text = " ".join(condition.args).removeprefix("(").removesuffix(")").strip()
+    found = re.fullmatch(r"\$(\w+)(?:\s*(!?=|!?~\*?)\s*(.*))?", text)
+    if found is None:
+        return None
+    value = "1" if found[2] is None else found[3].strip("\"'")
+    return found[1].lower(), found[2] or "", value
+
+
+def spared(request: Request, condition: Directive, conf: Variables) -> Request:
+    """The request changed so that an `if` that refuses does not hold, as far as can be told.
+
+    This is how keys are asked for: by the header itself, or by a map of it.
+    """
+    found = test_of(condition)
+    for base, text in asked_otherwise(*found, conf) if found else ():
+        if (changed := given(request, base, text)) is not None:
+            return changed
+    return request
+
+
+def asked_otherwise(name: str, sign: str, value: str, conf: Variables) -> Iterator[tuple[str, str]]:
+    """Base variables, with values, for which a test does not hold."""
+    block = conf.definitions.get(name)
+    if sign.startswith("!"):
+        wanted = [sample(value, ignore_case="*" in sign) if "~" in sign else value]
+    elif block is not None:
+        results = [line.args[-1] for line in block.block or () if line.args]
+        wanted = [it for it in results if it != value] if sign else ["0", ""]
+    else:
+        wanted = ["lab"] if (sign, value) == ("=", "") else []
+    for each in wanted:
+        yield from asked(name, each, conf)
 
 
 def allowed(request: Request, limit: Directive) -> Request:
@@ -384,7 +417,7 @@ def ways(route: Route, conf: Variables) -> tuple[Way, ...]:
         Way(route, door, request)
         for host, path in product(hosts(route), dict.fromkeys(paths(route)))
         for plain in _methods(Request(path, "127.0.0.1", headers=_headers(host, door, route)))
-        if (ready := _conditions(plain, route)) is not None
+        if (ready := _conditions(plain, route, conf)) is not None
         for request in islice(persuaded(ready, route, conf), 2)
     )
     return tuple(islice(_distinct(made), MOST_WAYS))
@@ -418,10 +451,14 @@ def needs_login(route: Route) -> bool:
     return any(line.args != ("off",) for line in effective(route.scopes, "auth_basic"))
 
 
-def _conditions(request: Request, route: Route) -> Request | None:
-    """The request changed for every `if` and `limit_except` around the `proxy_pass`."""
+def _conditions(request: Request, route: Route, conf: Variables) -> Request | None:
+    """The request changed for every `if` and `limit_except` that decides on the way."""
     changed: Request | None = request
     for scope in route.scopes:
+        tests = scope.all("if") if scope.name in ("server", "location") else ()
+        for test in tests:
+            if changed is not None and test.all("return"):
+                changed = spared(changed, test, conf)
         if changed is not None and scope.name == "if":
             changed = conditioned(changed, scope)
         elif changed is not None and scope.name == "limit_except":

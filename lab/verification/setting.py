@@ -23,7 +23,8 @@ class Setting:
 
     `own` are addresses of nginx's machine beyond loopback; `dns` where it asks for names; `pem`
     a certificate with its key, empty where no TLS is spoken; `own_files` gives the content of a
-    file that nginx asks for and `files` lacks, None where there is none.
+    file that nginx asks for and `files` lacks, None where there is none; `ipv6` says that IPv6 is
+    spoken.
     """
 
     conf: str
@@ -33,4 +34,5 @@ class Setting:
     own: tuple[str, ...] = ()
     dns: tuple[tuple[str, int], ...] = ()
     pem: str = ""
+    ipv6: bool = False
     own_files: Callable[[str], bytes | None] = lambda _: None

@@ -28,6 +28,7 @@ from lab.verification import cable, caller, standin
 from lab.verification.setting import Door, Setting
 
 LABEL = "nginx-llm-lab.verify"
+PACES = 0.03, 0.07, 0.11, 0.15  # seconds that stand-ins take where asked to be themselves
 LIFE = 300  # seconds after which everything on a stage ends by itself
 START_SECONDS = 15
 MENDS = 60  # how many things nginx may find missing
@@ -133,7 +134,10 @@ class Stage:
     def _standins(self, doors: Sequence[Door], dns: Sequence[tuple[str, int]]) -> Container:
         """A container without any network, with a stand-in at every door; once they listen."""
         plan = {
-            "doors": [[door.host, door.port, door.tls] for door in doors],
+            "doors": [
+                [door.host, door.port, door.tls, PACES[number % len(PACES)]]
+                for number, door in enumerate(doors)
+            ],
             "names": dict(self.setting.names),
             "dns": list(dns),
             "pem": self.setting.pem,
@@ -155,8 +159,7 @@ class Stage:
 
     def _sysctls(self) -> dict[str, str]:
         """IPv6 where the config needs it: Docker switches it off where there is no network."""
-        texts = [door.host for door in self.setting.doors] + list(self.setting.own)
-        if not any(":" in text for text in texts):
+        if not self.setting.ipv6:
             return {}
         return {f"net.ipv6.conf.{which}.disable_ipv6": "0" for which in ("all", "default")}
 
@@ -205,7 +208,9 @@ class Stage:
 
     def _tell_names(self) -> None:
         """Write the hosts file that nginx's machine has."""
-        lines = ["127.0.0.1 localhost", *(f"{at} {name}" for name, at in self.names.items())]
+        lines = ["127.0.0.1 localhost"]
+        lines += ["::1 localhost"] if self.setting.ipv6 else []
+        lines += [f"{at} {name}" for name, at in self.names.items() if name != "localhost"]
         text = "\n".join([*lines, ""]).encode()
         words = ["docker", "exec", "-i", "-u", "0", str(self.nginx.id), "sh", "-c"]
         run([*words, "cat > /etc/hosts"], stdin=text)

@@ -18,15 +18,17 @@ from typing import Any
 
 FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 LASTS = re.compile(
-    rb"[?&]lab_lasts=([0-9.]{1,9})|\r\nx-lab-duration: *([0-9.]{1,9})", re.IGNORECASE
+    rb"[?&]lab_lasts=([0-9.]{1,9}|own)|\r\nx-lab-duration: *([0-9.]{1,9}|own)", re.IGNORECASE
 )
 LONGEST = 5.0  # seconds that a request may ask an answer to last
 
 
-async def answer(name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def answer(
+    name: str, pace: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     """Serve one connection: each answer names its stand-in, when it was asked and when it spoke."""
     try:
-        while await _exchange(reader, writer, name):
+        while await _exchange(reader, writer, name, pace):
             pass
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, ValueError):
         pass  # whoever asked has gone, or did not speak HTTP
@@ -34,12 +36,14 @@ async def answer(name: str, reader: asyncio.StreamReader, writer: asyncio.Stream
         writer.close()
 
 
-async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str) -> bool:
+async def _exchange(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str, pace: float
+) -> bool:
     """One request and its answer; whether the connection stays open."""
     head = await reader.readuntil(b"\r\n\r\n")
     received = time.time()
     await _body(head.lower(), reader)
-    await asyncio.sleep(lasts(head))
+    await asyncio.sleep(lasts(head, pace))
     stays = b" HTTP/1.1\r\n" in head and b"connection: close" not in head.lower()
     text = f"Response from: {name}\n".encode()
     lines = [
@@ -58,13 +62,14 @@ async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     return stays
 
 
-def lasts(head: bytes) -> float:
-    """How many seconds a request asks its answer to last."""
+def lasts(head: bytes, pace: float) -> float:
+    """How many seconds a request asks its answer to last; "own" is the stand-in's pace."""
     found = LASTS.search(head)
     if found is None:
         return 0.0
     try:
-        return min(float(found[1] or found[2]), LONGEST)
+        asked = found[1] or found[2]
+        return pace if asked == b"own" else min(float(asked), LONGEST)
     except ValueError:
         return 0.0
 
@@ -144,14 +149,14 @@ def secured(pem: str) -> ssl.SSLContext:
 async def main(
     doors: Sequence[Any], names: Mapping[str, str], dns: Sequence[Any], pem: str
 ) -> None:
-    """Listen on every door [host, port, tls] and name server [host, port], say so, and serve."""
+    """Listen on doors [host, port, tls, pace] and name servers [host, port], say so, and serve."""
     context = secured(pem) if pem else None
     servers = []
-    for host, port, tls in doors:
+    for host, port, tls, pace in doors:
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         servers.append(
             await asyncio.start_server(
-                functools.partial(answer, name),
+                functools.partial(answer, name, pace),
                 sock=listener(host, port, socket.SOCK_STREAM),
                 ssl=context if tls else None,
                 backlog=4096,

@@ -23,10 +23,10 @@ DNS_PORT = 53
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The stand-in of one `server` line, or why it has none."""
+    """The stand-ins of one `server` line, one an address; or why it has none."""
 
     server: str
-    door: Door | None
+    doors: tuple[Door, ...]
     reason: str = ""
 
 
@@ -52,9 +52,15 @@ class Survey:
     unmet: tuple[str, ...]
 
     @property
+    def ipv6(self) -> bool:
+        """Whether IPv6 is spoken anywhere."""
+        texts = [door.host for door in self.doors] + [it.address for it in self.listens]
+        return any(":" in text for text in (*texts, *self.own) if not text.startswith("unix:"))
+
+    @property
     def doors(self) -> tuple[Door, ...]:
         """Every stand-in once: an address that is named twice is one."""
-        found = [place.door for places in self.places.values() for place in places if place.door]
+        found = [it for places in self.places.values() for place in places for it in place.doors]
         once: dict[tuple[str, int], Door] = {}
         for door in found:
             once.setdefault((door.host, door.port), door)
@@ -215,20 +221,28 @@ def place(
     listens: Iterable[Listen],
     own: Sequence[str],
 ) -> Place:
-    """Where the stand-in of a `server` line listens."""
+    """Where the stand-ins of a `server` line listen."""
     tls = any(route.scheme == "https" for route in ways)
     # a group without a block takes its port from the scheme
     implicit = tls and any(route.upstream == server.name for route in ways)
     host, port = split_address(server.name, 443 if implicit else 80)
     if not host:
-        return Place(server.name, None, "a unix socket has no stand-in")
+        return Place(server.name, (), "a unix socket has no stand-in")
+    doors = []
+    for address in addresses(host, names):
+        near = address.is_loopback or str(address) in own
+        if near and (taken := listening(str(address), port, listens)):
+            return Place(server.name, (), f"nginx itself listens there ({taken})")
+        doors.append(Door(str(address), port, tls, near))
+    return Place(server.name, tuple(doors))
+
+
+def addresses(host: str, names: Mapping[str, str]) -> tuple[IPv4Address | IPv6Address, ...]:
+    """What a server's host may mean to nginx; its C library decides whether localhost is both."""
+    if host.lower() == "localhost":
+        return tuple(map(ip_address, LOOPBACKS.values()))
     address = literal(host) or ip_address(names[host.lower()])
-    if address.is_unspecified:
-        address = ip_address(LOOPBACKS[address.version])
-    near = address.is_loopback or str(address) in own
-    if near and (taken := listening(str(address), port, listens)):
-        return Place(server.name, None, f"nginx itself listens there ({taken})")
-    return Place(server.name, Door(str(address), port, tls, near))
+    return (ip_address(LOOPBACKS[address.version]) if address.is_unspecified else address,)
 
 
 def listening(address: str, port: int, listens: Iterable[Listen]) -> str:
