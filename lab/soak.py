@@ -23,6 +23,7 @@ from lab.compose import Lab
 from lab.verdict import Verdict
 
 RATE = 300.0  # requests a second
+OPEN = 400  # requests at once: the engine's port forwarding takes six descriptors for each
 ANSWER_SECONDS = 60.0
 IDLE = 0.05  # seconds after which a connection is not used again: well below keepalive_min_timeout
 FAIL_TIMEOUT = 1  # seconds: a ban that outlasts the next fault would leave nobody to answer
@@ -351,8 +352,9 @@ def traffic(base_url: str, seed: int, rate: float = RATE) -> Iterator[list[Call]
 async def _drive(
     base_url: str, dice: random.Random, rate: float, over: threading.Event, calls: list[Call]
 ) -> None:
-    """Open loop: a late answer delays no other request."""
+    """Open loop: a late answer delays no other request, until OPEN of them are late."""
     run = secrets.token_hex(8)
+    room = asyncio.Semaphore(OPEN)
     limit = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
     # a reload closes connections that were idle for longer than keepalive_min_timeout
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE)
@@ -364,7 +366,10 @@ async def _drive(
                 if over.is_set():
                     break
                 ask = _ask(dice, f"{run}{number:08x}")
-                group.create_task(_call(session, ask, calls))
+                await room.acquire()
+                group.create_task(_call(session, ask, calls)).add_done_callback(
+                    lambda _: room.release()
+                )
                 if (early := began + number / rate - time.monotonic()) > 0:
                     await asyncio.sleep(early)
 

@@ -9,7 +9,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lab import ab, compose, evidence, logs, methods, nginx, plans, traffic, upstream, verdict
+from lab import (
+    ab,
+    compose,
+    evidence,
+    faults,
+    logs,
+    methods,
+    nginx,
+    plans,
+    traffic,
+    upstream,
+    verdict,
+)
 from lab.compose import Lab
 from lab.evidence import Evidence
 from lab.experiment.stand import choose, log_mark, saved, use
@@ -202,7 +214,7 @@ def observe(lab: Lab, choice: methods.Choice, load: Load) -> Outcome:
         traffic=load.name,
         sequential=load.sequential,
         sent=sent,
-        addresses=compose.addresses(lab),
+        addresses=faults.known(lab),
         claim=methods.render(choice),
         configuration=nginx.configuration(lab),
         access=access,
