@@ -75,13 +75,14 @@ def agree(found: Mapping[str, tuple[float, float]]) -> bool:
 
 @pytest.mark.parametrize("streams", [1, 8, 64])
 def test_a_backend_is_as_fast_as_its_model(door, streams):
-    """First token and time between tokens at so many streams at once, in one of three tries.
+    """First token and time between tokens at so many streams at once, in one of five tries.
 
     Whatever else a machine does can only delay an answer; it makes no wrong model right.
     """
     tries = []
-    for seed in range(3):
-        tries.append(figures(door, streams, seed))
+    for turn in range(5):
+        # prompts of its own for every try: none is in the backend's prefix cache
+        tries.append(figures(door, streams, seed=10 * streams + turn))
         if agree(tries[-1]):
             break
 
