@@ -61,7 +61,7 @@ def test_a_stalled_backend_delays_no_other_request(fleet, say, most_late):
     """backend-1 is frozen for a second: nobody's sending is later than without it."""
     events = (
         Event(at=5, do="fault", backend="backend-1", kind="pause"),
-        Event(at=6, do="heal", backend="backend-1"),
+        Event(at=6.2, do="heal", backend="backend-1"),
     )
     scenario = streams("stalled", 3_000, *events)
 
