@@ -5,7 +5,6 @@ import sys
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-
 PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 8001
 
 
