@@ -305,6 +305,7 @@ def run(
         int, typer.Option("-c", help="How many at a time; 0: as the method needs.")
     ] = 0,
     by_ab: Annotated[bool, typer.Option("--ab", help="With ab, whatever the method.")] = False,
+    ab_keeps: Annotated[bool, typer.Option("-k", help="ab keeps its connections open.")] = False,
     seed: Annotated[int, typer.Option(help="The same seed sends the same requests.")] = 1,
     weights: Weights = "",
     key: Key = "",
@@ -317,14 +318,15 @@ def run(
     junit: Annotated[Path | None, typer.Option(help="Write the verdict as JUnit XML.")] = None,
 ) -> None:
     """Switch, send the traffic that the method needs, count, predict, judge: one verdict."""
-    from lab import experiment, report
+    from lab import experiment, report, traffic
 
     lab = this_lab()
     choice = chosen(
         lab, method, weights, key, measure, server_params, next_upstream, zone, keepalive
     )
     with progress(f"{requests} requests by {method}", requests) as advance:
-        outcome = experiment.run(lab, choice, requests, concurrency, by_ab, seed, advance)
+        call = traffic.Ab(requests, concurrency or min(10, requests), ab_keeps)
+        outcome = experiment.run(lab, choice, call, by_ab, seed, concurrency, advance)
     conclude([outcome], as_json, junit, report)
 
 

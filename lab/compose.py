@@ -309,7 +309,7 @@ def _bequeathed(lab: Lab) -> Path:
 
 
 def _journal(container: str, since: float) -> bytes:
-    words = ["docker", "logs", "--since", f"{since - 1:.3f}", container]
+    words = ["docker", "logs", "--since", f"{since:.3f}", container]
     return run(words).stdout.encode(errors="surrogateescape")
 
 

@@ -145,18 +145,17 @@ def count_lab(lab: Lab) -> Count:
 def run(
     lab: Lab,
     choice: methods.Choice,
-    requests: int,
-    concurrency: int,
+    call: traffic.Ab,
     by_ab: bool,
     seed: int,
+    concurrency: int,
     on_progress: Callable[[int], None],
 ) -> Outcome:
-    """One verdict, by ab or by the traffic that the method needs."""
+    """One verdict, by ab or by the traffic that the method needs (concurrency 0: as it needs)."""
     if by_ab or not plans.ab_is_blind(choice.method):
-        at_once = min(concurrency or 10, requests)
-        return run_ab(lab, choice, traffic.Ab(requests, at_once))
+        return run_ab(lab, choice, call)
     key = choice.key or methods.method(choice.method).key
-    plan = plans.plan(choice.method, key, requests, seed, concurrency)
+    plan = plans.plan(choice.method, key, call.requests, seed, concurrency)
     return run_plan(lab, choice, plan, on_progress)
 
 
