@@ -160,7 +160,9 @@ def paths(route: Route) -> Iterator[str]:
     if location is None:
         yield "/"
         return
-    for path in _paths(location, route.scopes[1]):
+    outer = [words(it).removeprefix("^~") for it in route.scopes if it.name == "location"][:-1]
+    made = tuple(_paths(location, route.scopes[1]))
+    for path in (*made, *(f"{start}lab{path.lstrip('/')}" for start in outer for path in made)):
         if not path.startswith("/"):
             continue
         try:

@@ -1,0 +1,138 @@
+"""lab verify with real nginx: configs as people write them, and what is left behind."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import verify
+from lab.compose import engine
+from lab.errors import LabError
+from lab.verification.stage import LABEL
+from lab.verification.survey import Survey, survey
+from lab.verify import Verification
+
+CONFIGS = Path(__file__).resolve().parents[1] / "data/verify"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Any:
+    """Whatever becomes of a verification, no container of it stays."""
+    before = {it.id for it in engine().containers.list(all=True, filters={"label": LABEL})}
+    yield
+    after = {it.id for it in engine().containers.list(all=True, filters={"label": LABEL})}
+    assert after <= before
+
+
+def verified(tmp_path: Path, upstream: str, server: str = "listen 8080;") -> Verification:
+    """The verification of a small config."""
+    conf = tmp_path / "nginx.conf"
+    conf.write_text(
+        "worker_processes 2;\nevents {}\nhttp {\n"
+        f"upstream u {{ {upstream} }}\n"
+        f"server {{ {server} location / {{ proxy_pass http://u; }} }}\n}}\n"
+    )
+    return verify.verify(conf)
+
+
+def words(found: Verification) -> dict[str, str]:
+    """The word on each upstream."""
+    return {judged.upstream: judged.verdict.word for judged in found.upstreams}
+
+
+def test_the_article_s_complete_config_passes() -> None:
+    """least_conn on two loopback ports, no zone, folders that only its author has."""
+    found = verify.verify(CONFIGS / "article.conf")
+
+    assert words(found) == {"backend": "PASS"}, str(found)
+    assert found.upstreams[0].verdict.method == "least_conn"
+    assert len(found.not_honoured) == 3
+    assert "has no zone" in found.notes[0]
+
+
+@pytest.mark.parametrize("name", ["vllm-compose.conf", "vllm-fleet.conf"])
+def test_what_people_put_in_front_of_vllm_passes(name: str) -> None:
+    """A snippet with names and nginx's own port; a fleet behind TLS, by literal addresses."""
+    found = verify.verify(CONFIGS / name)
+
+    assert found.holds, str(found)
+
+
+def test_several_upstreams_are_judged_each_by_its_method() -> None:
+    """By path, header, session and method; ports below 1024, IPv6, passwords, a second module."""
+    found = verify.verify(CONFIGS / "models.conf")
+
+    assert [(it.upstream, it.verdict.method) for it in found.upstreams] == [
+        ("chat", "least_conn"),
+        ("embed", "round_robin"),
+        ("sessions", "hash_consistent"),
+        ("by_client", "ip_hash"),
+        ("small", "random_two"),
+        ("large", "round_robin"),
+    ]
+    assert found.holds, str(found)
+    assert any("of stream" in line for line in found.not_honoured)
+
+
+def test_backends_may_have_the_port_that_nginx_listens_on(tmp_path: Path) -> None:
+    """As containers do: every name has an address of its own, away from nginx's."""
+    found = verified(tmp_path, "zone u 64k; server a:8080; server b:8080 weight=3;")
+
+    assert found.upstreams[0].verdict.split_text == "a: 15, b: 46"
+    assert found.holds
+
+
+def test_names_that_nginx_resolves_as_it_runs_are_told_to_it(tmp_path: Path) -> None:
+    """`resolve` asks the config's resolver, in whose place the lab's own answers."""
+    found = verified(
+        tmp_path,
+        "zone u 64k; resolver kube-dns.kube-system valid=5s;"
+        " server vllm-1:8000 resolve; server vllm-2:8000 resolve;",
+    )
+
+    assert found.holds, str(found)
+
+
+def test_a_nginx_that_does_otherwise_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claim is changed behind nginx's back: two to one, where it serves one to one."""
+
+    def wrong(config: Any) -> Survey:
+        found = survey(config)
+        (upstream,) = found.upstreams
+        first, *rest = upstream.servers
+        claim = replace(upstream, servers=(replace(first, weight=2), *rest))
+        return replace(found, upstreams=(claim,))
+
+    monkeypatch.setattr(verify, "survey", wrong)
+
+    assert words(verified(tmp_path, "zone u 64k; server a:1; server b:1;")) == {"u": "FAIL"}
+
+
+def test_a_config_that_nginx_refuses_is_told_in_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With file and line, as the user named the file."""
+    monkeypatch.chdir(tmp_path)
+    Path("nginx.conf").write_text("events {}\nhttp {\n    servr { }\n}\n")
+
+    with pytest.raises(LabError) as refused:
+        verify.verify(Path("nginx.conf"))
+
+    assert 'unknown directive "servr" in nginx.conf:3' in refused.value.message
+
+
+def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C between any two steps takes the stage down."""
+
+    def interrupt(_: str) -> None:
+        if interrupted:
+            raise KeyboardInterrupt
+        interrupted.append(True)
+
+    interrupted: list[bool] = []
+    conf = tmp_path / "nginx.conf"
+    conf.write_text("upstream u { server a; } server { location / { proxy_pass http://u; } }")
+
+    with pytest.raises(KeyboardInterrupt):
+        verify.verify(conf, on_progress=interrupt)
