@@ -301,7 +301,7 @@ class _Run:
 
 
 def _judge(claim: upstream.Upstream, seen: Sequence[logs.Hit]) -> Verdict:
-    """Judge quiet traffic; by load only that all serve again, for who was busy before is unknown."""
+    """Judge quiet traffic; by load only that all serve: who was busy before it is not known."""
     if claim.method not in verdict.BY_LOAD:
         return verdict.judge(claim, seen, sequential=False, fresh=False)
     serving = {hit.upstream_addr[-1] for hit in seen}
