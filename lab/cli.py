@@ -589,7 +589,9 @@ def load_progress(text: str) -> Iterator[Any]:
 def fault(
     service: Annotated[str, typer.Argument(help="backend-N, all (backends), or nginx.")],
     kind: Annotated[str, typer.Argument(help="kill, stop, restart, pause, cut, slow, hang, …")],
-    value: Annotated[float | None, typer.Argument(help="slow: factor; error_rate: share.")] = None,
+    value: Annotated[
+        float | None, typer.Option(help="The factor of slow, the share of error_rate, …")
+    ] = None,
 ) -> None:
     """Break something; `lab heal` mends it."""
     from lab import faults
@@ -627,3 +629,11 @@ def soak(
     show(found.as_dict()) if as_json else typer.echo(str(found))
     if not found.holds:
         raise typer.Exit(1)
+
+
+@app.command()
+def sbom() -> None:
+    """The packages of each running image, as CycloneDX JSON."""
+    from lab.sbom import sbom as listed
+
+    show(listed(this_lab()))
