@@ -29,10 +29,12 @@ def plan(method: str, key: str, count: int, seed: int, concurrency: int = 0) -> 
     """`count` requests that make `method` show itself; the same for the same seed.
 
     Methods that look at a request get many addresses, keys, prompts or sessions, one after the
-    other; methods that look at the load get answers of mixed duration, many at a time.
+    other; methods that look at the load get answers of mixed duration, many at a time (one at a
+    time there is no load, and nothing to wait for).
     """
     rng = random.Random(seed)
-    make = _maker(method, key, rng)
+    alone = concurrency == 1 and method in BY_LOAD
+    make = _maker("round_robin" if alone else method, key, rng)
     requests = tuple(make(number) for number in range(count))
     sessions = tuple(_visitor(number, rng) for number in range(count)) if method == "sticky" else ()
     return Plan(requests, concurrency or (20 if method in BY_LOAD else 1), sessions)
