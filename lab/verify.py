@@ -291,7 +291,7 @@ class Attempt:
         tried: list[tuple[Way, Call]] = []
         records: list[Record] = []
         for number, way in enumerate(ways, 1):
-            call = Call(f"probe-{number}", way.request)
+            call = calls.probe(self.upstream, way, number)
             tried.append((way, call))
             records += self.trial.stage.call(calls.plan(way, Traffic((call,), 1)))
             if self.reached(call, records):

@@ -9,7 +9,6 @@ from typing import Any
 from lab.logs import Hit
 from lab.oracle.base import group_of
 from lab.oracle.odds import draws_to_tell
-from lab.plans import BY_LOAD
 from lab.request import Evaluator, Request
 from lab.routes import VARIABLE, everything
 from lab.upstream import Upstream
@@ -17,10 +16,11 @@ from lab.variables import Variables, compile_text
 from lab.verification import reach
 from lab.verification.reach import Entry, Way
 
+BY_LOAD = ("least_conn", "random_two")
 AT_ONCE = 6  # or twice as many as servers, up to
 MOST_AT_ONCE = 24
 SECONDS = 6.0  # of traffic for one upstream
-FEWEST, BY_KEY, MOST = 20, 300, 6_000
+FEWEST, BY_TIME, BY_KEY, MOST = 20, 40, 300, 6_000
 VISITORS = 40
 KEYS = 400  # as many different values a key takes
 ADDRESSES = {"remote_addr", "binary_remote_addr", "proxy_add_x_forwarded_for"}
@@ -57,7 +57,7 @@ def at_once(upstream: Upstream) -> tuple[int, ...]:
 def traffic(upstream: Upstream, way: Way, conf: Variables, seed: int, at_once: int) -> Traffic:
     """The calls that an upstream's method needs, along one way; the same for the same seed."""
     rng = random.Random(f"{seed} {upstream.name} {at_once}")
-    loaded = at_once > 1
+    loaded = takes_time(upstream)
     vary = variation(upstream, way, conf)
     calls = tuple(
         Call(
@@ -72,8 +72,28 @@ def traffic(upstream: Upstream, way: Way, conf: Variables, seed: int, at_once: i
 
 def by_load(upstream: Upstream) -> bool:
     """Whether only requests that overlap show the method."""
-    several = len([server for server in upstream.servers if not server.backup]) > 1
-    return upstream.method in BY_LOAD and several and upstream.sticky is None
+    return upstream.method in BY_LOAD and several(upstream) and upstream.sticky is None
+
+
+def takes_time(upstream: Upstream) -> bool:
+    """Whether answers have to take time to show the method."""
+    return by_load(upstream) or (upstream.method == "least_time" and several(upstream))
+
+
+def several(upstream: Upstream) -> bool:
+    """Whether there is anything to choose from."""
+    return len([server for server in upstream.servers if not server.backup]) > 1
+
+
+def probe(upstream: Upstream, way: Way, number: int) -> Call:
+    """The call that finds out whether a way is open.
+
+    It lasts as the others do: the first time that least_time sees counts for long.
+    """
+    request = way.request
+    if takes_time(upstream):
+        request = lasting(request, upstream, random.Random(number))
+    return Call(f"probe-{number}", request)
 
 
 def how_many(upstream: Upstream) -> int:
@@ -81,6 +101,8 @@ def how_many(upstream: Upstream) -> int:
     group = group_of(upstream, {})
     if len(group.peers) < 2:
         return FEWEST
+    if upstream.method == "least_time":
+        return BY_TIME
     if upstream.method == "random":
         total = sum(peer.weight for peer in group.live) or 1
         chances = {str(n): peer.weight / total for n, peer in enumerate(group.live)}
@@ -180,8 +202,8 @@ def routed(request: Request, upstream: Upstream, rng: random.Random) -> Request:
 def lasting(request: Request, upstream: Upstream, rng: random.Random) -> Request:
     """The request with an answer that takes 5 ms to 0.4 s, most of them short.
 
-    For least_time each stand-in has a pace of its own, in the middle between the multiples of
-    20 ms to which nginx rounds: no clock but nginx's can tell what else it measured.
+    For least_time each stand-in has a pace of its own, one request after the other: no clock but
+    nginx's can tell the times that it remembers so well that overlapping picks could be judged.
     """
     seconds = f"{min(0.4, 0.005 + rng.expovariate(1 / 0.06)):.3f}"
     seconds = "own" if upstream.method == "least_time" else seconds

@@ -133,6 +133,7 @@ def test_ip_hash_gets_clients_of_many_addresses(tmp_path: Path) -> None:
         ("least_conn; server a max_conns=1; server b max_conns=2;", (3, 2)),
         ("least_conn; server a;", (1,)),
         ("least_conn; sticky cookie s; server a; server b;", (1,)),
+        ("least_time header; server a; server b;", (1,)),
         ("random two; server a; server b;", (6, 3)),
         ("random; server a; server b;", (1,)),
     ],
@@ -144,6 +145,25 @@ def test_only_methods_that_look_at_the_load_get_requests_that_overlap(
     claim, _, _ = ready(tmp_path, block)
 
     assert calls.at_once(claim) == at_once
+
+
+@pytest.mark.parametrize(
+    ("block", "asked"),
+    [
+        ("server a; server b;", ""),
+        ("least_conn; server a;", ""),
+        ("least_conn; server a; server b;", "lab_lasts=0."),
+        ("least_time header; server a; server b;", "lab_lasts=own"),
+    ],
+)
+def test_answers_take_time_where_that_decides(tmp_path: Path, block: str, asked: str) -> None:
+    """The probe's too: the first time that least_time sees counts for long."""
+    claim, way, _ = ready(tmp_path, block)
+    sent = made(tmp_path, block).calls
+
+    for call in (calls.probe(claim, way, 1), *sent):
+        assert asked in call.request.uri
+        assert ("X-Lab-Duration" in call.request.headers) == bool(asked)
 
 
 def test_sticky_visitors_come_back(tmp_path: Path) -> None:
