@@ -93,6 +93,8 @@ class Stage:
     # --- bring up -------------------------------------------------------------------------
 
     def _raise(self) -> None:
+        for image in self.images.values():
+            present(self.engine, image)
         near = [door for door in self.setting.doors if door.near]
         far = [door for door in self.setting.doors if not door.near]
         self.near = self._standins(near, self.setting.dns)
@@ -128,8 +130,6 @@ class Stage:
                 pids_limit=256,
                 **more,
             )
-        except docker.errors.ImageNotFound:
-            raise LabError(f'no image "{image}"', "make setup") from None
         except docker.errors.APIError as error:
             raise LabError(f"the engine refused a container: {error.explanation}") from None
 
@@ -400,6 +400,14 @@ def near_end(number: int, other: str) -> str:
     if ":" in other:
         return f"fd00:6c61:62::{number:x}"
     return f"198.19.{number >> 8}.{number & 255}"
+
+
+def present(engine: docker.DockerClient, image: str) -> None:
+    """LabError where the engine has no such image: the lab's own are in no registry."""
+    try:
+        engine.images.get(image)
+    except docker.errors.ImageNotFound:
+        raise LabError(f'no image "{image}"', "make setup, then lab up") from None
 
 
 def logs(container: Container) -> bytes:
