@@ -213,7 +213,7 @@ def sample(text: str, *, ignore_case: bool = False) -> str:
 
 def _parsed(text: str) -> Any:
     """Python's own reading of a regex, which it keeps in a private module."""
-    from re import _parser  # type: ignore[attr-defined]  # there is no public one
+    from re import _parser
 
     return _parser.parse(text)
 
