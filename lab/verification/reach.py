@@ -5,6 +5,7 @@ import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from itertools import islice, product
 from typing import Any
 
@@ -213,9 +214,7 @@ def sample(text: str, *, ignore_case: bool = False) -> str:
 
 def _parsed(text: str) -> Any:
     """Python's own reading of a regex, which it keeps in a private module."""
-    from re import _parser
-
-    return _parser.parse(text)
+    return import_module("re._parser").parse(text)
 
 
 def _sampled(parsed: Iterable[Any], groups: dict[int, str]) -> str:
