@@ -1,0 +1,83 @@
+"""The command: what it prints, and how it leaves."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LAB = str(Path(sys.executable).with_name("lab"))
+LINE = b'127.0.0.1:5 / - - [02/Mar/2025:21:10:11 +0800] "GET / HTTP/1.0" 200 18 "-" "ab" "-" to: '
+
+
+def lab(*words, stdin=b""):
+    """Run the command as a user does."""
+    return subprocess.run([LAB, *words], input=stdin, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("use", "fair"),
+        ("predict",),
+        ("predict", "fair", "--servers", "a:1"),
+        ("predict", "hash", "--servers", "a:1 weight=0"),
+        ("predict", "--conf", "/nowhere/nginx.conf"),
+        ("judge", "/nowhere"),
+        ("split", "/nowhere"),
+        ("load", "nowhere"),
+        ("verify", "/nowhere/nginx.conf"),
+        ("nonsense",),
+        ("--port", "x", "up"),
+        ("up", "--backends", "33"),
+    ],
+)
+def test_wrong_usage_is_two_lines_and_exit_code_2(words):
+    """No traceback for what a user can mend."""
+    done = lab(*words)
+
+    assert done.returncode == 2, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+def test_a_log_piped_in_is_counted():
+    """The article's lines, one of them broken."""
+    log = (
+        LINE + b"127.0.0.1:8001\n" + LINE + b"127.0.0.1:8002\nbroken\n" + LINE + b"127.0.0.1:8001\n"
+    )
+
+    done = lab("split", "--json", stdin=log)
+
+    found = json.loads(done.stdout)
+    assert found["split"] == {"127.0.0.1:8001": 2, "127.0.0.1:8002": 1}
+    assert found["malformed_lines"] == [3]
+    assert done.returncode == 0
+
+
+def test_a_malformed_request_is_named_by_its_number():
+    """What was predicted before it is there."""
+    done = lab("predict", "round_robin", "--servers", "a:1,b:1", stdin=b"{}\nnot json\n")
+
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["server"] == "a:1"
+    assert b"stdin:2" in done.stderr
+
+
+def test_every_verb_explains_itself():
+    """--help of each."""
+    listed = lab("--help").stdout.decode()
+    verbs = ["up", "down", "status", "methods", "use", "ab", "split", "run", "judge", "predict"]
+    verbs += ["verify", "chat", "complete", "stress", "load", "compare", "fault", "heal", "soak"]
+
+    assert [verb for verb in verbs if f" {verb} " not in listed] == []
+    assert lab("run", "--help").returncode == 0
+
+
+def test_methods_as_json_name_their_directives():
+    """For programs."""
+    found = {each["name"]: each for each in json.loads(lab("methods", "--json").stdout)}
+
+    assert found["least_conn"]["directive"] == "least_conn;"
+    assert found["sticky"]["needs_nginx"] == "1.29.6"

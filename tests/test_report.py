@@ -1,0 +1,34 @@
+"""Results as people and CI read them."""
+
+from xml.etree import ElementTree as ET
+
+from lab import report
+
+
+def test_junit_tells_failures_from_what_cannot_be_told(tmp_path):
+    """FAIL is a failure, UNSURE an error, PASS neither."""
+    cases = [
+        {"name": word, "word": word, "text": f"{word} why"} for word in ("PASS", "FAIL", "UNSURE")
+    ]
+    file = tmp_path / "deep/junit.xml"
+
+    report.write_junit(cases, file)
+
+    suite = ET.parse(file).getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("3", "1", "1")
+    assert [[child.tag for child in case] for case in suite] == [[], ["failure"], ["error"]]
+
+
+def test_a_lab_that_is_down_is_one_line():
+    """No empty table."""
+    found = {"project": "p", "containers": []}
+
+    assert report.status(found) == 'lab "p" is not up'
+
+
+def test_a_table_has_no_trailing_blanks():
+    """It can be pasted."""
+    drawn = report.table("a", "b")
+    drawn.add_row("1", "2")
+
+    assert report.text(drawn).splitlines() == ["a  b", "1  2"]
