@@ -7,6 +7,9 @@ import pytest
 
 from lab import compose, experiment
 from lab.pytest_plugin import LiveLab, free_port
+from tests.live.conftest import inside, no_alarms, pytest_runtest_makereport
+
+__all__ = ["five", "inside", "no_alarms", "pytest_runtest_makereport", "say"]
 
 
 @pytest.fixture(scope="session")
