@@ -426,12 +426,14 @@ def stress(
 @app.command()
 def predict(
     method: Annotated[str, typer.Argument(help="A method; with --conf the config says it.")] = "",
+    more: Annotated[list[str], typer.Argument(help="Further servers.")] = [],  # noqa: B006
     servers: Annotated[
         list[str],
         typer.Option(help="Servers as nginx writes them: 'a:1 weight=3,b:1 down'; repeatable."),
     ] = [],  # noqa: B006
     conf: Annotated[Path | None, typer.Option(help="An nginx config to read.")] = None,
     upstream: Annotated[str, typer.Option(help="Which upstream, if it has several.")] = "",
+    weights: Annotated[str, typer.Option(help="One weight a server: 3,2,1.")] = "",
     key: Key = "",
     measure: Measure = "header",
     zone: Zone = True,
@@ -444,6 +446,7 @@ def predict(
     A request is an object with any of uri, client_ip, method, headers, body, key, t, start,
     duration and fail: {"uri": "/chat", "fail": {"a:1": "refused"}}.
     """
+    from lab import methods as known
     from lab import predict as engine
     from lab import upstream as reader
     from lab import variables
@@ -457,7 +460,8 @@ def predict(
         group = reader.read(conf, upstream or None)
         scope = variables.read(conf, group.name)
     else:
-        texts = [text.strip() for each in servers for text in each.split(",")]
+        texts = [text.strip() for each in (*servers, *more) for text in each.split(",")]
+        texts = known.weighted(texts, known.parse_weights(weights))
         group = reader.from_options(method, texts, key or None, measure=measure, zone=zone)
         scope = variables.Variables(upstream=group.name)
     with opened(requests) as lines:

@@ -177,6 +177,16 @@ def parse_weights(text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in words)
 
 
+def weighted(servers: Sequence[str], weights: Sequence[int]) -> list[str]:
+    """Server texts with a weight each; none where there are no weights."""
+    if weights and len(weights) != len(servers):
+        raise UsageError(
+            f"{len(weights)} weights for {len(servers)} servers",
+            f"--weights with {len(servers)} numbers",
+        )
+    return [f"{text} weight={n}" for text, n in zip(servers, weights, strict=False)] or [*servers]
+
+
 def parse_parameters(texts: Sequence[str]) -> dict[str, str]:
     """Server parameters: "max_fails=3" for every server, "backend-2: down" for one."""
     found: dict[str, str] = {}

@@ -56,6 +56,22 @@ def test_a_log_piped_in_is_counted():
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--servers", "a:1 weight=2,b:1"),
+        ("--servers", "a:1 weight=2", "--servers", "b:1"),
+        ("--servers", "a:1", "b:1", "--weights", "2,1"),
+    ],
+)
+def test_servers_can_be_named_in_several_ways(words):
+    """With commas, one by one, or in a row."""
+    done = lab("predict", "round_robin", *words, "--requests", "-", stdin=b"{}\n{}\n{}\n")
+
+    picks = [json.loads(line)["server"] for line in done.stdout.splitlines()]
+    assert picks == ["a:1", "b:1", "a:1"]
+
+
 def test_a_malformed_request_is_named_by_its_number():
     """What was predicted before it is there."""
     done = lab("predict", "round_robin", "--servers", "a:1,b:1", stdin=b"{}\nnot json\n")
