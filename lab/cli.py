@@ -463,7 +463,12 @@ def predict(
         texts = [text.strip() for each in (*servers, *more) for text in each.split(",")]
         texts = known.weighted(texts, known.parse_weights(weights))
         group = reader.from_options(method, texts, key or None, measure=measure, zone=zone)
-        scope = variables.Variables(upstream=group.name)
+        maps = known.FOLDER / f"{method}.conf"
+        scope = (
+            variables.read(maps, group.name)
+            if known.method(method).http
+            else variables.Variables(upstream=group.name)
+        )
     with opened(requests) as lines:
         engine.predict_lines(
             group, lines, sys.stdout.buffer, scope, source="stdin" if requests == "-" else requests

@@ -72,6 +72,19 @@ def test_servers_can_be_named_in_several_ways(words):
     assert picks == ["a:1", "b:1", "a:1"]
 
 
+def test_a_prompt_is_predicted_by_its_start():
+    """The map in the method's own file says what is hashed."""
+    body = json.dumps({"message": "x" * 300})
+    lines = [json.dumps({"method": "POST", "uri": uri, "body": body}) for uri in ("/a", "/b", "/c")]
+
+    done = lab(
+        "predict", "prompt_prefix", "--servers", "a:1,b:1,c:1", stdin="\n".join(lines).encode()
+    )
+
+    assert len({json.loads(line)["server"] for line in done.stdout.splitlines()}) == 1
+    assert len(done.stdout.splitlines()) == 3
+
+
 def test_a_malformed_request_is_named_by_its_number():
     """What was predicted before it is there."""
     done = lab("predict", "round_robin", "--servers", "a:1,b:1", stdin=b"{}\nnot json\n")
