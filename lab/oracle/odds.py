@@ -1,7 +1,7 @@
 """How far from its odds a draw may fall, and how many draws it takes to tell."""
 
 from collections.abc import Mapping
-from math import ceil, sqrt
+from math import ceil, isnan, sqrt
 from statistics import NormalDist
 
 from scipy.special import bdtr, bdtrc, bdtrik
@@ -35,7 +35,8 @@ def _quantile(share: float, total: int, chance: float) -> int:
     """The least count that `share` of all binomial draws does not exceed."""
     if chance >= 1:
         return total
-    count: int = max(ceil(bdtrik(share, total, chance)), 0)
+    found = bdtrik(share, total, chance)  # not a number where even 0 is more than the share
+    count: int = 0 if isnan(found) else max(ceil(found), 0)
     return count - 1 if count and bdtr(count - 1, total, chance) >= share else count
 
 

@@ -151,4 +151,4 @@ def judged(
 
 def weights_changed(text: str) -> str:
     """The same upstream with the first server's weight changed behind the lab's back."""
-    return re.sub(r"server (\S+)[^;]*;", r"server \1 weight=4;", text, count=1)
+    return re.sub(r"server ([^;\s]+)[^;]*;", r"server \1 weight=4;", text, count=1)

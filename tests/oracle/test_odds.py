@@ -39,3 +39,9 @@ def test_a_sum_between_its_bounds_is_never_far():
     assert not far(15, 10, 20, 4, 1)
     assert not far(25, 10, 20, 4, 1)
     assert far(40, 10, 20, 4, 1)
+
+
+def test_a_server_that_may_get_nothing_has_a_band_from_nothing():
+    """Even no hit at all is likelier than the alarm: the band begins at 0."""
+    assert band(0.001, 200, 5)[0] == 0
+    assert band(0.999, 200, 5)[1] == 200
