@@ -574,7 +574,6 @@ def undrawn(case: Case) -> float:
     """
     group = group_of(case.upstream, case.addresses)
     chances = odds_of(group, group.live)
-    total = sum(peer.server.weight for peer in group.peers)
     live = sum(peer.server.weight for peer in group.live)
     return sum(
         chance * (1 - (live - peer.server.weight) / group.total_weight) ** 19
