@@ -119,6 +119,8 @@ def judge_one(case: Case) -> Verdict:
     """Judge a log against servers in one order, all workers together."""
     upstream = case.upstream
     peers = group_of(upstream, case.addresses)
+    if upstream.method in DRAWS and len(peers.live) == 1 and not peers.backup:
+        return only(case, peers.live[0].name)
     draws = upstream.method in DRAWS and len(peers.peers) > 1
     if draws and not upstream.sticky and (case.sequential or upstream.method == "random"):
         return drawn(case)
@@ -131,6 +133,16 @@ def judge_one(case: Case) -> Verdict:
     if upstream.method in HASHES:
         return keyed(case)
     return by_load(case)
+
+
+def only(case: Case, name: str) -> Verdict:
+    """Judge a draw among one: whatever is drawn, there is nobody else."""
+    counts = observed(case)
+    if set(counts) - {name, None}:
+        return case.says("FAIL", f"expected all of them at {shortened(case.upstream)[name]}")
+    if counts[None]:
+        return case.says("UNSURE", f"{counts[None]:,} hits found no live upstreams")
+    return case.says("PASS", f"exact over {len(case.hits):,} hits")
 
 
 # --- one worker after another --------------------------------------------------------------

@@ -503,3 +503,16 @@ def test_least_conn_without_a_zone_is_judged_worker_by_worker():
 def test_a_verdict_is_a_value():
     """Two of the same are equal."""
     assert Verdict("PASS", "random", "a: 1", "why") == Verdict("PASS", "random", "a: 1", "why")
+
+
+@pytest.mark.parametrize("method", ["random", "random_two"])
+@pytest.mark.parametrize("sequential", [True, False])
+def test_a_draw_among_one_live_server_is_exact(method, sequential):
+    """The other one is down: 20 draws bring no second server, and turns give the only one."""
+    servers = (Server("a", weight=2), Server("b", weight=7, down=True))
+    upstream = Upstream(servers, method)
+    at_a = [Hit(("a",), 200, msec=n / 10, upstream_status=(200,)) for n in range(50)]
+    at_b = [Hit(("b",), 200, msec=n / 10, upstream_status=(200,)) for n in range(50)]
+
+    assert judge(upstream, at_a, sequential=sequential).word == "PASS"
+    assert judge(upstream, at_b, sequential=sequential).word == "FAIL"
