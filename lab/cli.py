@@ -238,7 +238,7 @@ def ab(
     content_type: Annotated[
         str, typer.Option("--type", "-T", help="Its type.")
     ] = "application/json",
-    header: Annotated[list[str], typer.Option("-H", help="A header; repeatable.")] = [],  # noqa: B006
+    header: Annotated[list[str], typer.Option("-H", help="A header; repeatable.")] = [],  # noqa: B006 - typer copies it
     both: Annotated[bool, typer.Option(help="POST /chat, then POST /completions.")] = False,
     explain: Annotated[bool, typer.Option(help="Say what each figure means.")] = False,
     as_json: Json = False,
@@ -310,7 +310,7 @@ def run(
     weights: Weights = "",
     key: Key = "",
     measure: Measure = "",
-    server_params: Parameters = [],  # noqa: B006
+    server_params: Parameters = [],  # noqa: B006 - typer copies it
     next_upstream: NextUpstream = "",
     zone: Zone = True,
     keepalive: Keepalive = True,
@@ -426,11 +426,11 @@ def stress(
 @app.command()
 def predict(
     method: Annotated[str, typer.Argument(help="A method; with --conf the config says it.")] = "",
-    more: Annotated[list[str], typer.Argument(help="Further servers.")] = [],  # noqa: B006
+    more: Annotated[list[str], typer.Argument(help="Further servers.")] = [],  # noqa: B006 - typer copies it
     servers: Annotated[
         list[str],
         typer.Option(help="Servers as nginx writes them: 'a:1 weight=3,b:1 down'; repeatable."),
-    ] = [],  # noqa: B006
+    ] = [],  # noqa: B006 - typer copies it
     conf: Annotated[Path | None, typer.Option(help="An nginx config to read.")] = None,
     upstream: Annotated[str, typer.Option(help="Which upstream, if it has several.")] = "",
     weights: Annotated[str, typer.Option(help="One weight a server: 3,2,1.")] = "",

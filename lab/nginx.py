@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from lab import compose
 from lab.compose import Lab
 from lab.errors import LabError
 from lab.shell import CommandError
+from lab.shell import wait_for as wait_for  # for whoever waits for nginx
 
 FOLDER = "/etc/nginx/lab"
 EVIDENCE = "/var/log/nginx/lab/access.jsonl"
@@ -128,12 +128,3 @@ def log_with(lab: Lab, mark: int, lines: int) -> bytes:
             )
         time.sleep(0.05)  # the interval of a poll with a deadline
     return log
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll `condition`; LabError naming `what` when it does not hold in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise LabError(f"waited {seconds:g} s for {what}", "lab status")
-        time.sleep(0.05)  # the interval of a poll with a deadline

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lab import apt
 from lab.errors import LabError
-from lab.shell import CommandError, run, works
+from lab.shell import CommandError, run, wait_for, works
 
 ROOT = Path(__file__).resolve().parents[1]
 STATE = ROOT / ".lab"
@@ -155,7 +155,7 @@ def start_engine() -> None:
         run([*apt.as_root(), "systemctl", "start", "docker"])
     else:
         start_dockerd()
-    wait_until(lambda: engine_version() is not None, 60, f"dockerd to answer; see {dockerd_log()}")
+    wait_for(lambda: engine_version() is not None, 60, f"dockerd to answer; see {dockerd_log()}")
 
 
 def start_dockerd() -> None:
@@ -180,15 +180,6 @@ def drop_stale(pid_file: Path) -> None:
 def dockerd_log() -> Path:
     """Where a dockerd that set-up started writes."""
     return STATE / "dockerd.log"
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll `condition`; LabError naming `what` when it does not hold in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise LabError(f"waited {seconds:g} s for {what}")
-        time.sleep(0.1)  # the interval of a poll with a deadline
 
 
 # --- compose ------------------------------------------------------------------------------

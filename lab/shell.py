@@ -2,7 +2,8 @@
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lab.errors import LabError
@@ -66,3 +67,12 @@ def works(command: Sequence[str], timeout: float = 60) -> bool:
         return run(command, check=False, timeout=timeout).returncode == 0
     except CommandError:
         return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Poll `condition`; LabError naming `what` when it does not hold in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise LabError(f"waited {seconds:g} s for {what}", "lab status")
+        time.sleep(0.05)  # the interval of a poll with a deadline
