@@ -6,7 +6,7 @@ LAB := .venv/bin/lab
 METHODS := $(basename $(notdir $(wildcard nginx/methods/*.conf)))
 METHOD ?= round_robin
 DEBIAN := $(foreach word,lab $(METHODS),$(wildcard tests/live/test_$(word).py))
-.PHONY: help python setup demo up down status test test-heavy test-debian test-soak soak check use ab split run logs $(METHODS)
+.PHONY: help python setup demo up down status test test-heavy test-debian soak check use ab split run logs $(METHODS)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'; echo "  make METHOD       balance by one of: $(METHODS)"
@@ -42,16 +42,13 @@ logs: ## the article's log, as nginx writes it
 	@docker compose -p $${LAB_PROJECT:-nginx-llm-lab} logs --no-log-prefix $(ARGS) nginx
 
 test: setup ## quick tests, then tests against live containers; JUnit in .lab/junit
-	@.venv/bin/pytest tests --ignore tests/live --ignore tests/heavy --ignore tests/soak --junitxml .lab/junit/quick.xml -q && .venv/bin/pytest tests/live --junitxml .lab/junit/live.xml -q
+	@.venv/bin/pytest tests --ignore tests/live --ignore tests/heavy --junitxml .lab/junit/quick.xml -q && .venv/bin/pytest tests/live --junitxml .lab/junit/live.xml -q
 
-test-heavy: setup ## the long proofs, and the methods on Debian's nginx
+test-heavy: setup ## the long proofs, and the methods on Debian's nginx (LAB_SOAK=10: 200,000 requests)
 	@.venv/bin/pytest tests/heavy --junitxml .lab/junit/heavy.xml -q && $(MAKE) --no-print-directory test-debian
 
 test-debian: ## every method on Debian's nginx 1.26; what needs a newer one skips, saying so
 	@NGINX=debian $(PYTHON) -m lab.setup && NGINX=debian .venv/bin/pytest $(DEBIAN) --junitxml .lab/junit/debian.xml -q
-
-test-soak: setup ## faults by the dozen under traffic, every request accounted for (LAB_SOAK=10: 200,000)
-	@.venv/bin/pytest tests/soak --junitxml .lab/junit/soak.xml -q
 
 soak: setup ## random faults under traffic, all accounted for: make soak ARGS="--seconds 600"
 	@$(LAB) up && $(LAB) soak $(ARGS)

@@ -3,12 +3,13 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import TypeAlias
 
 from lab.join import Entry
-from lab.logs import Hit, Unproxied, named
+from lab.logs import Hit, Unproxied
+from lab.oracle.replay import at
 from lab.workload import Record
 
 ONCE, RETRIED, FAILED, TWICE = "answered once", "answered after a retry", "failed", "executed twice"
@@ -161,21 +162,53 @@ def of_record(record: Record) -> Call:
     return Call(record.id, "POST", sent, end, record.status or 0, error, record.stream)
 
 
-def named_by_era(
-    hits: Iterable[Hit | Unproxied], eras: Sequence[tuple[float, Mapping[str, str]]]
-) -> Iterator[Hit | Unproxied]:
-    """Yield the hits with each address replaced by the server that nginx knew by it then.
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """From when on a backend had an address, in seconds since the epoch, until another had it."""
 
-    `eras` are the moments at which nginx looked its servers up, in order, with what it found.
+    address: str
+    backend: str
+    since: float
+
+
+def named_by_tenure(
+    hits: Iterable[Hit | Unproxied], tenures: Iterable[Tenure]
+) -> Iterator[Hit | Unproxied]:
+    """Yield the hits with each address replaced by the backend that had it at that moment.
+
+    nginx may have meant another one: it keeps the address that a name had when it looked it up.
     """
-    starts = [start for start, _ in eras]
+    owners: dict[str, list[tuple[float, str]]] = {}
+    for tenure in sorted(tenures, key=lambda each: each.since):
+        owners.setdefault(tenure.address, []).append((tenure.since, tenure.backend))
     for hit in hits:
-        if isinstance(hit, Unproxied) or not eras:
+        if isinstance(hit, Unproxied):
             yield hit
             continue
-        era = max(0, bisect_right(starts, hit.msec - hit.request_time) - 1)
-        known = {**eras[min(era + 1, len(eras) - 1)][1], **eras[era][1]}
-        yield from named([hit], known)
+        tried = zip(hit.upstream_addr, _moments(hit), strict=True)
+        names = tuple(_owner(owners.get(address, ()), at) or address for address, at in tried)
+        yield replace(hit, upstream_addr=names)
+
+
+def _moments(hit: Hit) -> Iterator[float]:
+    """When each attempt was connected; if it never was, when it was begun."""
+    now = hit.msec - hit.request_time
+    for index in range(len(hit.upstream_addr)):
+        yield now + (at(hit.upstream_connect_time, index) or 0.0)
+        now += at(hit.upstream_response_time, index) or 0.0
+
+
+def _owner(tenures: Sequence[tuple[float, str]], moment: float) -> str:
+    """Who had an address at a moment; before the first tenure its owner, "" if nobody ever."""
+    last = bisect_right(tenures, moment, key=lambda tenure: tenure[0]) - 1
+    return tenures[max(last, 0)][1] if tenures else ""
+
+
+def losable(calls: Iterable[Call], faults: Iterable[Fault]) -> int:
+    """How many calls succeeded while a killed service may have taken their log lines with it."""
+    fatal = [fault for fault in faults if fault.kind in FATAL]
+    good = (call for call in calls if not call.failed)
+    return sum(any(f.meets(f.target, call.sent, call.end) for f in fatal) for call in good)
 
 
 def account(

@@ -1,6 +1,8 @@
 """One lab on the engine: bring it up healthy, take it down with nothing left, say what runs."""
 
 import copy
+import hashlib
+import json
 import os
 import re
 import socket
@@ -153,8 +155,15 @@ def environment(lab: Lab, extra: Mapping[str, str] | None = None) -> dict[str, s
         "LAB_DOOR_PORT": str(lab.door_port),
         "LAB_ACTIVE": str(lab.active),
         "LAB_NGINX": os.environ.get("NGINX", "mainline"),
+        "LAB_DEFINITION": definition("nginx"),
         **(extra or {}),
     }
+
+
+def definition(name: str) -> str:
+    """A digest of what compose.yaml says of a service, to tell whether it was edited since."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    return hashlib.sha256(json.dumps(services[name]).encode()).hexdigest()[:16]
 
 
 # --- up, down -----------------------------------------------------------------------------
@@ -192,9 +201,11 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
 
 
 def _nginx_stands(lab: Lab) -> bool:
-    """Whether nginx serves as asked for: healthy, on these ports, from today's image."""
+    """Whether nginx serves as asked for: healthy, as defined, on these ports, today's image."""
     found = [each for each in containers(lab) if service(each) == "nginx"]
     if not found or health(found[0]) != "healthy" or running(lab) != lab:
+        return False
+    if found[0].labels.get("nginx-llm-lab.definition") != definition("nginx"):
         return False
     tag = str(found[0].attrs["Config"]["Image"])
     images = engine().images.list(filters={"reference": tag})

@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
+from itertools import takewhile
 from typing import Any
 
 import docker.errors
@@ -17,6 +19,7 @@ from lab.shell import CommandError
 GRACE = 25  # seconds that a container has to finish what it does
 NGINX = "nginx"
 ALL = "all"
+ENDED = ("exited", "created", "dead")  # the engine's words for what does not run
 HOLDERS = 8  # containers that may hold an address while a backend gets another
 
 # What a backend plays, with the value that it takes when none is given; None: it takes none.
@@ -129,7 +132,8 @@ def _restart(lab: Lab, target: Container) -> None:
     """End it and start it again, a backend at another address; nginx keeps the old one."""
     before = compose.address(target)
     target.stop(timeout=GRACE)
-    with _held(lab, target, before if compose.service(target) != NGINX else ""):
+    held = _free_below(lab, before) + 1 if compose.service(target) != NGINX else 0
+    with _held(lab, target, held):
         target.start()
     compose.wait_healthy(lab, [compose.service(target)])
 
@@ -206,7 +210,17 @@ def heal(lab: Lab, service: str = ALL) -> list[str]:
     address than the one that nginx looked up: a reload would also end its bans.
     """
     backends = [each for each in _targets(lab, service) if compose.service(each) != NGINX]
-    done = [entry for found in _each(lambda each: _mend(lab, each), backends) for entry in found]
+    homes = _homes(lab)
+    home_of = {each: homes.get(compose.service(each), "") for each in backends}
+    apart = [each for each in backends if each.status in ENDED or not _has_cable(each)]
+    apart.sort(key=lambda each: ip_address(home_of[each] or "255.255.255.255"))
+    found = [
+        # one after the other: the engine gives the lowest address that is free
+        *(_mend(lab, each, home_of[each]) for each in apart),
+        *_each(lambda each: _mend(lab, each), [each for each in backends if each not in apart]),
+    ]
+    entries = (entry for entries in found for entry in entries)
+    done = sorted(entries, key=lambda entry: compose.natural(entry.partition(":")[0]))
     compose.wait_healthy(lab, [compose.service(each) for each in backends])
     if service in (ALL, NGINX):
         done += (of_nginx := _mend(lab, compose.container(lab, NGINX)))
@@ -221,21 +235,29 @@ def heal(lab: Lab, service: str = ALL) -> list[str]:
     return done
 
 
-def _mend(lab: Lab, target: Container) -> list[str]:
-    """Undo whatever is wrong with one container."""
-    done = []
+def _homes(lab: Lab) -> dict[str, str]:
+    """The address by which nginx knows each backend, as far as that was noted."""
+    noted = _noted(lab)
+    known: dict[str, str] = noted.get("addresses", {})
+    return known if noted.get("workers") == _workers(lab) else {}
+
+
+def _mend(lab: Lab, target: Container, home: str = "") -> list[str]:
+    """Undo whatever is wrong with one container; what was off the network comes back `home`."""
+    name, done = compose.service(target), []
     if target.status == "paused":
         target.unpause()
         done.append("runs on")
-    if not _has_cable(target):
-        _inside(lab).connect(target, aliases=[compose.service(target)])
-        done.append("has its network back")
-    if target.status in ("exited", "created", "dead"):
-        target.start()
-        done.append("started")
-    elif compose.service(target) != NGINX and _behaves_again(lab, compose.service(target)):
+    with _held(lab, target, _free_below(lab, home)):
+        if not _has_cable(target):
+            _inside(lab).connect(target, aliases=[name])
+            done.append("has its network back")
+        if ended := target.status in ENDED:
+            target.start()
+            done.append("started")
+    if not ended and name != NGINX and _behaves_again(lab, name):
         done.append("behaves")
-    return [f"{compose.service(target)}: {what}" for what in done]
+    return [f"{name}: {what}" for what in done]
 
 
 def _behaves_again(lab: Lab, backend: str) -> bool:
@@ -268,29 +290,35 @@ def _has_cable(target: Container) -> bool:
     return any(name.endswith("_inside") for name in target.attrs["NetworkSettings"]["Networks"])
 
 
-@contextmanager
-def _held(lab: Lab, target: Container, address: str) -> Iterator[None]:
-    """Hold an address that is free, so that nobody else gets it; "" holds nothing.
+def _free_below(lab: Lab, address: str) -> int:
+    """How many addresses of the inside network below this one are free; 0 where none is given."""
+    if not address:
+        return 0
+    network: Mapping[str, Any] = _inside(lab).attrs
+    (pool,) = network["IPAM"]["Config"]
+    joined = {each["IPv4Address"].partition("/")[0] for each in network["Containers"].values()}
+    below = takewhile(lambda host: host < ip_address(address), ip_network(pool["Subnet"]).hosts())
+    return sum(str(host) not in (pool["Gateway"], *joined) for host in below)
 
-    The engine gives a container the lowest address that is free: its old one, if nobody else
-    has taken it meanwhile. So somebody does.
+
+@contextmanager
+def _held(lab: Lab, target: Container, number: int) -> Iterator[None]:
+    """Hold so many free addresses, so that nobody else gets them: the lowest, as the engine does.
+
+    More than HOLDERS are not held: the container then comes back at another address.
     """
     holders: list[Container] = []
     try:
-        while address and len(holders) < HOLDERS:
-            holder = _holder(lab, target)
-            holders.append(holder)
-            if compose.address(holder) == address:
-                break
+        if number <= HOLDERS:
+            _each(lambda each: holders.append(_holder(lab, each)), [target] * number)
         yield
     finally:
-        for holder in holders:
-            holder.remove(force=True)
+        _each(lambda holder: holder.remove(force=True), holders)
 
 
 def _holder(lab: Lab, target: Container) -> Container:
-    """A container that does nothing but have an address of the inside network."""
-    holder = compose.engine().containers.run(
+    """A container of a target's image that does nothing but have an address inside."""
+    return compose.engine().containers.run(
         target.attrs["Image"],
         entrypoint="sleep",
         command=["120"],
@@ -300,8 +328,6 @@ def _holder(lab: Lab, target: Container) -> Container:
         cap_drop=["ALL"],
         mem_limit="32m",
     )
-    holder.reload()
-    return holder
 
 
 def _note(lab: Lab) -> None:

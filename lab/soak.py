@@ -7,10 +7,12 @@ import secrets
 import threading
 import time
 import urllib.request
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import count
 from typing import Any
 
@@ -18,15 +20,18 @@ import aiohttp
 from docker.models.containers import Container
 
 from lab import compose, experiment, faults, join, logs, nginx, upstream, verdict
-from lab.accounting import Call, Fault, Ledger, Rules, account, named_by_era
+from lab.accounting import Call, Fault, Ledger, Rules, Tenure, account, losable, named_by_tenure
 from lab.compose import Lab
+from lab.oracle import replay
 from lab.verdict import Verdict
 
 RATE = 300.0  # requests a second
 OPEN = 400  # requests at once: the engine's port forwarding takes six descriptors for each
 ANSWER_SECONDS = 60.0
 FAIL_TIMEOUT = 1  # seconds: a ban that outlasts the next fault would leave nobody to answer
-QUIET = 1.0  # seconds of traffic without a fault, by which a recovery is judged
+QUIET = 450  # requests without a fault, by which a recovery is judged; draws take more
+LASTS = 0.3  # seconds that the longest requests last: see `_ask`
+STILL = 0.5  # seconds for which a log that is whole stays as it is
 SLACK = 32 << 20  # bytes that a container may hold more of after a soak and count as flat
 
 SWITCHES: tuple[tuple[str, tuple[int, ...]], ...] = (
@@ -124,8 +129,8 @@ class Report:
 
     @property
     def astray(self) -> tuple[Recovery, ...]:
-        """The faults after which the split did not return to the prediction."""
-        return tuple(each for each in self.recoveries if each.verdict.word == "FAIL")
+        """The faults after which the split was not seen to return to the prediction."""
+        return tuple(each for each in self.recoveries if each.verdict.word != "PASS")
 
     @property
     def growing(self) -> tuple[str, ...]:
@@ -195,7 +200,7 @@ def soak(
     """
     seed = secrets.randbelow(1 << 32) if seed is None else seed
     on_progress(f"seed {seed}")
-    run = _Run(lab, next_upstream)
+    run = _Run(lab, next_upstream, rate)
     before = memory(lab)
     began = time.time()
     try:
@@ -214,7 +219,7 @@ def soak(
 class _Run:
     """A soak under way: what was done, when, and what nginx knew."""
 
-    def __init__(self, lab: Lab, next_upstream: str) -> None:
+    def __init__(self, lab: Lab, next_upstream: str, rate: float) -> None:
         self.lab = lab
         self.calls: list[Call] = []
         self.backends = [compose.service(each) for each in compose.backend_containers(lab)]
@@ -222,9 +227,10 @@ class _Run:
         self._mark = nginx.log_size(lab)
         self._began = time.time()
         self._claim = upstream.read(lab.active / "upstream.conf")
-        self._eras: list[tuple[float, dict[str, str]]] = []
+        self._tenures = list(_tenures(lab, self._began, self._began))
         self._timeline: list[Fault] = []
         self._done: list[Step] = []
+        self._rate = rate
         self._quiet: list[tuple[Step, upstream.Upstream, float, float]] = []
 
     def do(self, step: Step) -> None:
@@ -233,7 +239,6 @@ class _Run:
             self.switch(step.target, step.weights)
         elif step.do == "reload":
             faults.reload(self.lab)
-            self._era()
         else:
             self._fault(step)
         nginx.wait_for(lambda: _answers(self.lab.door), 10, f"{self.lab.door} to answer")
@@ -250,36 +255,33 @@ class _Run:
         )
         experiment.use(self.lab, choice)
         self._claim = upstream.read(self.lab.active / "upstream.conf")
-        self._era()
 
     def _fault(self, step: Step) -> None:
         start = time.time()
         faults.fault(self.lab, step.target, step.do, VALUES.get(step.do))
         _pass(step.seconds)
+        mending = time.time()
         faults.heal(self.lab)
         mended = time.time()
         self._timeline.append(Fault(step.target, step.do, start, mended))
-        self._era()
+        self._tenures += _tenures(self.lab, start, mending)
         _pass(FAIL_TIMEOUT + 1)
         quiet = time.time()
-        _pass(QUIET)
+        _pass(verdict.hits_to_tell(self._claim, QUIET) / self._rate)
         self._quiet.append((step, self._claim, quiet, time.time()))
-
-    def _era(self) -> None:
-        names = {
-            address: name.rsplit(":", 1)[0] for address, name in compose.addresses(self.lab).items()
-        }
-        self._eras.append((time.time(), names))
+        _pass(LASTS)  # what began in quiet ends in quiet
 
     def report(self, seed: int, began: float, before: Mapping[str, int]) -> Report:
         """Collect what every side logged, and account for it."""
         seconds = time.time() - began
         answered = sum(not call.failed for call in self.calls)
-        log = logs.read(nginx.log_with(self.lab, self._mark, answered).splitlines())
-        lines = compose.journals(self.lab, self._began, answered).splitlines()
+        sure = answered - losable(self.calls, self._timeline)
+        nginx.log_with(self.lab, self._mark, sure)
+        log = logs.read(_whole(lambda: nginx.log_since(self.lab, self._mark)).splitlines())
+        lines = _whole(lambda: compose.journals(self.lab, self._began, sure)).splitlines()
         ours = {call.id for call in self.calls}
         entries = [entry for entry in join.journal(lines).entries if entry.id in ours]
-        hits = list(named_by_era([*log.hits, *log.unproxied], self._eras))
+        hits = list(named_by_tenure([*log.hits, *log.unproxied], self._tenures))
         rules = Rules(self.backends, FAIL_TIMEOUT, "non_idempotent" in self._next_upstream)
         return Report(
             seed,
@@ -294,20 +296,34 @@ class _Run:
     def _recoveries(self, hits: Sequence[logs.Hit]) -> Iterator[Recovery]:
         """Judge the quiet traffic after each fault."""
         ported = {name: f"{name}:{compose.BACKEND_PORT}" for name in self.backends}
+        by_time = sorted(logs.named(hits, ported), key=replay.start)
+        begun = [replay.start(hit) for hit in by_time]
         for step, claim, start, end in self._quiet:
-            calm = [h for h in hits if start <= h.msec - h.request_time and h.msec <= end]
-            seen = list(logs.named(calm, ported))
-            yield Recovery(step, _judge(claim, seen))
+            from_, to = bisect_left(begun, start - ANSWER_SECONDS), bisect_left(begun, end)
+            near = [hit for hit in by_time[from_:to] if hit.msec >= start - 1]
+            said = verdict.judge(claim, near, sequential=False, fresh=False, since=start)
+            yield Recovery(step, said)
 
 
-def _judge(claim: upstream.Upstream, seen: Sequence[logs.Hit]) -> Verdict:
-    """Judge quiet traffic; by load only that all serve: who was busy before it is not known."""
-    if claim.method not in verdict.BY_LOAD:
-        return verdict.judge(claim, seen, sequential=False, fresh=False)
-    serving = {hit.upstream_addr[-1] for hit in seen}
-    idle = [server.name for server in claim.servers if server.name not in serving]
-    why = f"no hit of {', '.join(idle)}" if idle else "every server serves"
-    return Verdict("FAIL" if idle else "PASS", claim.method, str(len(seen)), why, len(seen))
+def _tenures(lab: Lab, began: float, joined: float) -> Iterator[Tenure]:
+    """Which backend has which address, and since when.
+
+    That is since its start, if that was after `began`; it may else have joined the network anew.
+    """
+    for each in compose.backend_containers(lab):
+        started = datetime.fromisoformat(each.attrs["State"]["StartedAt"]).timestamp()
+        address = f"{compose.address(each)}:{compose.BACKEND_PORT}"
+        yield Tenure(address, compose.service(each), started if started >= began else joined)
+
+
+def _whole(read: Callable[[], bytes]) -> bytes:
+    """A log that nobody adds to any more: how long it gets is not known where a kill took lines."""
+    text = read()
+    while True:
+        _pass(STILL)
+        if len(again := read()) == len(text):
+            return again
+        text = again
 
 
 def _answers(door: str) -> bool:

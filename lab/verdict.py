@@ -1,6 +1,7 @@
 """Compare what nginx did with what it must do: PASS, FAIL or UNSURE, and why."""
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ WRONG = 0.02  # share of decided picks that may look wrong: workers' clocks now 
 BLURRED = 0.05  # the same at the log's own grain
 OUT_OF_TURN = 0.01  # share of moments at which a lagging clock may show a wrong sum
 PHASES = 2_000  # turns of round robin that are tried as a start that is not fresh
+TURNS = 2  # picks by which a server can be off its share, whatever came before: see `in_turn`
+POWER = 2  # standard deviations of a draw that the doubt must lie within to tell turns from draws
 CLOCK = 0.005  # seconds from the start of a request to its pick
 GRAIN = 0.002  # seconds by which the parts of a request may fall short of the whole, by rounding
 
@@ -62,7 +65,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One log against one claim."""
+    """One log against one claim; `earlier` hits are load on the servers, and not judged."""
 
     upstream: Upstream
     hits: Sequence[Hit]
@@ -70,6 +73,8 @@ class Case:
     addresses: Mapping[str, tuple[str, ...]]
     fresh: bool
     clock: float = WIDE
+    since: float = -math.inf
+    earlier: Sequence[Hit] = ()
 
     @property
     def label(self) -> str:
@@ -91,14 +96,19 @@ def judge(
     addresses: Mapping[str, tuple[str, ...]] | None = None,
     fresh: bool = True,
     clock: float = WIDE,
+    since: float = -math.inf,
 ) -> Verdict:
     """Say whether the hits, their addresses already mapped to server names, are what nginx must do.
 
     `sequential` says that no request began before the last one ended; `addresses` what each
-    server's name resolves to; `fresh` that nginx was reloaded just before. The oracle is given
-    requests, times and faults, never who answered.
+    server's name resolves to; `fresh` that nginx was reloaded just before. `since` is a moment
+    from which on requests are judged, in a log that holds all there were before and after it.
+    The oracle is given requests, times and faults, never who answered.
     """
-    case = Case(upstream, tuple(hits), sequential, addresses or {}, fresh, max(clock, WIDE))
+    case = case_of(
+        Case(upstream, (), sequential, addresses or {}, fresh, max(clock, WIDE), since), hits
+    )
+    hits = case.hits
     if not hits:
         return case.says("UNSURE", "no hits", f"lab run {case.label}")
     if strangers := replay.unknown(upstream, hits):
@@ -113,6 +123,14 @@ def judge(
             return said
         first = first or said
     return first or case.says("UNSURE", "no order of the servers to judge by")
+
+
+def case_of(case: Case, hits: Sequence[Hit]) -> Case:
+    """The case with its hits: those to judge, and those that were open when it begins."""
+    near = CLOCK + case.clock / 1000
+    judged = (hit for hit in hits if replay.start(hit) >= case.since)
+    earlier = (hit for hit in hits if replay.start(hit) < case.since <= hit.msec + near)
+    return replace(case, hits=tuple(judged), earlier=tuple(earlier))
 
 
 def judge_one(case: Case) -> Verdict:
@@ -161,11 +179,12 @@ def by_worker(case: Case) -> Verdict:
     said = [
         judge(
             zoned,
-            [hit for hit in case.hits if hit.pid == pid],
+            [hit for hit in (*case.earlier, *case.hits) if hit.pid == pid],
             sequential=case.sequential,
             addresses=case.addresses,
             fresh=case.fresh,
             clock=case.clock,
+            since=case.since,
         )
         for pid in pids
     ]
@@ -387,8 +406,12 @@ def in_phase(case: Case) -> Verdict:
     """Compare with the turns from any point of their cycle, for a start that was not fresh."""
     total = sum(server.weight for server in case.upstream.servers)
     cycle = list(turns(case, min(total, PHASES))) if not disturbed(case) else []
+    said = in_turn(case) if cycle and not case.sequential else None
+    whole = case.since > -math.inf  # else hits may be missing that would mend what looks wrong
+    if said and (said.word == "PASS" or whole):
+        return said
     seen = [replay.seen(case.upstream, hit).server for hit in case.hits]
-    for phase in range(len(cycle)):
+    for phase in range(0 if said else len(cycle)):
         fits = (cycle[(phase + number) % len(cycle)] for number in range(len(seen)))
         right = Counter(fits) == Counter(seen) if not case.sequential else same(fits, seen)
         if right and len(cycle) == total:
@@ -399,6 +422,50 @@ def in_phase(case: Case) -> Verdict:
         "a reload before the run would settle it",
         f"lab run {case.label}",
     )
+
+
+def in_turn(case: Case) -> Verdict | None:
+    """Compare each server's picks with its share at every moment, from wherever the turns stood.
+
+    Of N picks a server of weight w gets (N w + c(0) - c(N)) / W, where c is its current weight
+    and W the sum of weights: every pick adds w to each c and takes W from the chosen one's. As c
+    stays between -W and W, also after failures, that is its share but for TURNS; with several
+    addresses, for TURNS each. None where the hits are too few to tell turns from draws.
+    """
+    shares = shares_of(case)
+    hits = [hit for hit in (*case.earlier, *case.hits) if hit.upstream_addr[-1] in shares]
+    seen = windows(case.upstream, hits).widened(case.clock)
+    kept = seen.pick_to >= case.since * 1000
+    first, last, server = seen.pick_from[kept], seen.pick_to[kept], seen.server[kept]
+    before = np.searchsorted(np.sort(last), first, "left")
+    until = np.searchsorted(np.sort(first), first, "right")
+    doubt = TURNS + float(np.median(until - before))
+    spreads = [share * (1 - share) for share in shares.values() if 0 < share < 1]
+    needed = (POWER * doubt) ** 2 / min(spreads, default=1)
+    off = np.zeros(len(first), dtype=bool)
+    numbers = {server.name: number for number, server in enumerate(case.upstream.servers)}
+    for name, share in shares.items():
+        own = server == numbers[name]
+        surely = np.searchsorted(np.sort(last[own]), first, "left")
+        maybe = np.searchsorted(np.sort(first[own]), first, "right")
+        allowed = TURNS * len(case.addresses.get(name, (name,)))
+        off |= (surely > until * share + allowed) | (maybe < before * share - allowed)
+    if (wrong := float(off.mean())) > OUT_OF_TURN:
+        why = f"at {wrong:.0%} of picks a server was more than {TURNS} turns off its share"
+        return case.says("FAIL", why)
+    if len(first) < needed:
+        return None
+    return case.says("PASS", f"in turn at each of {len(first):,} hits, from wherever turns stood")
+
+
+def shares_of(case: Case) -> dict[str, float]:
+    """The share of picks that turns give to each server of the config while none fails."""
+    live = [peer.server for peer in group_of(case.upstream, case.addresses).live]
+    total = sum(server.weight for server in live)
+    shares = dict.fromkeys((server.name for server in case.upstream.servers), 0.0)
+    for server in live:
+        shares[server.name] += server.weight / total
+    return shares
 
 
 def same(expected: Iterator[str | None], seen: Sequence[str | None]) -> bool:
@@ -515,6 +582,13 @@ def chances(case: Case) -> dict[str, float]:
     return {name: chance / sum(summed.values()) for name, chance in summed.items()}
 
 
+def hits_to_tell(upstream: Upstream, usual: int) -> int:
+    """How many hits it takes to judge a log: draws need more than the usual."""
+    if upstream.method not in DRAWS or len(upstream.servers) < 2:
+        return usual
+    return max(usual, odds.draws_to_tell(chances(Case(upstream, (), False, {}, False))))
+
+
 def drawn(case: Case) -> Verdict:
     """Compare counts, and counts of pairs in a row, with independent draws."""
     if disturbed(case):
@@ -566,17 +640,19 @@ def banded(case: Case, expected: Mapping[str, float], total: int) -> str:
 
 def by_load(case: Case) -> Verdict:
     """Compare each pick with the load that the log shows around it."""
-    answered = [hit for hit in case.hits if replay.seen(case.upstream, hit).server is not None]
+    hits = (*case.earlier, *case.hits)
+    answered = [hit for hit in hits if replay.seen(case.upstream, hit).server is not None]
     if reason := unclear(case):
         return case.says("UNSURE", reason, f"lab run {case.label} -c 1")
     if case.upstream.method == "random_two":
-        wide = load.random_two(case.upstream, answered, case.clock)
-        exact = load.random_two(case.upstream, answered, EXACT)
+        wide = load.random_two(case.upstream, answered, case.clock, case.since)
+        exact = load.random_two(case.upstream, answered, EXACT, case.since)
         tallies = load.draws_tally(wide), load.draws_tally(exact)
         return weighed(case, answered, *tallies, unlikely(case, wide, exact), undrawn(case))
     count = BY_LOAD[case.upstream.method]
-    wide_tally = count(case.upstream, answered, case.clock)
-    return weighed(case, answered, wide_tally, count(case.upstream, answered, EXACT))
+    wide_tally = count(case.upstream, answered, case.clock, case.since)
+    exact_tally = count(case.upstream, answered, EXACT, case.since)
+    return weighed(case, answered, wide_tally, exact_tally)
 
 
 def undrawn(case: Case) -> float:
@@ -622,7 +698,9 @@ def weighed(
     if wide.wrong > max(2, WRONG * wide.decided) + excused:
         number = wide.first or 0
         name = hits[number].request_id
-        where = f"request {number + 1:,}" + (f" (id {name})" if name else "")
+        where = f"request {number + 1 - (len(hits) - wide.picks):,}" + (
+            f" (id {name})" if name else ""
+        )
         why = f"{wide.wrong:,} of {wide.decided:,} picks were wrong for the load, first {where}"
         return case.says(
             "FAIL", f"{why}, even if the clock is {case.clock:g} ms off", decided=share

@@ -11,8 +11,10 @@ from lab.accounting import (
     Call,
     Fault,
     Rules,
+    Tenure,
     account,
-    named_by_era,
+    losable,
+    named_by_tenure,
     of_record,
 )
 from lab.join import Entry
@@ -235,19 +237,38 @@ def test_a_ledger_reads_as_a_person_would_write_it() -> None:
     ]
 
 
-def test_an_address_is_named_as_nginx_knew_it_then() -> None:
-    """backend-2 moved at second 50; old requests keep the old name, new ones get the new."""
-    eras = [(0.0, {"x:1": A, "y:1": B}), (50.0, {"x:1": A, "z:1": B, "y:1": C})]
+def test_an_address_is_named_by_who_had_it_then() -> None:
+    """At second 50 backend-3 gets the address of backend-2, which comes back elsewhere."""
+    tenures = [
+        *(Tenure("x:1", A, 0.0), Tenure("y:1", B, 0.0)),
+        *(Tenure("y:1", C, 50.0), Tenure("z:1", B, 50.5)),
+    ]
     hits: list[Hit | Unproxied] = [
         Hit(("y:1",), msec=40.0),
         Hit(("y:1", "z:1"), msec=60.0),
+        # begun on backend-2, which dies; the next attempt is connected when backend-3 is there
+        Hit(
+            ("y:1", "y:1"),
+            msec=52.0,
+            request_time=4.0,
+            upstream_connect_time=(0.0, 1.5),
+            upstream_response_time=(1.0, 3.0),
+        ),
         Unproxied(400),
     ]
 
-    named = list(named_by_era(hits, eras))
+    named = list(named_by_tenure(hits, tenures))
 
-    assert [h.upstream_addr for h in named if isinstance(h, Hit)] == [(B,), (C, B)]
-    assert list(named_by_era(hits, [])) == hits
+    assert [h.upstream_addr for h in named if isinstance(h, Hit)] == [(B,), (C, B), (B, C)]
+    assert list(named_by_tenure(hits, [])) == hits
+
+
+def test_a_kill_may_take_the_lines_of_whatever_ran_meanwhile() -> None:
+    """Whoever waits for a log waits for the others only."""
+    calls = [Call(str(n), "GET", float(n), n + 0.5, status=200) for n in (100, 110, 120)]
+
+    assert losable(calls, [broken("kill", start=109, end=111), broken("cut", "nginx")]) == 1
+    assert losable(calls, []) == 0
 
 
 def test_a_record_of_the_workload_is_a_call() -> None:

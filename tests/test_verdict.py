@@ -10,9 +10,13 @@ from ipaddress import IPv4Address
 from zlib import crc32
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lab.logs import Hit
+from lab.oracle import Arrival, predict
 from lab.upstream import NextUpstream, Server, Sticky, Upstream
+from lab.verdict import TURNS as TURNS_OFF
 from lab.verdict import Verdict, judge
 
 SLOW = (1.0, 2.0, 3.0)
@@ -261,6 +265,98 @@ def test_a_start_that_was_not_fresh_may_be_anywhere_in_the_cycle():
 
     assert judge(claim("round_robin"), late, sequential=True, fresh=False).word == "PASS"
     assert judge(claim("round_robin"), none, sequential=True, fresh=False).word == "UNSURE"
+
+
+# --- the rest of a log whose beginning is not judged ---------------------------------------
+
+
+def since(hits: Sequence[Hit], share: float = 0.5) -> float:
+    """A moment in a log."""
+    return hits[int(share * len(hits))].msec
+
+
+def words_since(upstream: Upstream, nginx: Nginx, runs: int = 20, users: int = 8) -> set[str]:
+    """The verdicts on the second half of that many runs."""
+    logs = (serve(nginx, users, 1500, seed) for seed in range(runs))
+    return {
+        judge(upstream, hits, sequential=False, fresh=False, since=since(hits)).word
+        for hits in logs
+    }
+
+
+@pytest.mark.parametrize("weights", [(1, 1, 1), (3, 2, 1), (5, 1, 1, 7)])
+def test_turns_are_seen_wherever_they_stand(weights: tuple[int, ...]):
+    """Each server has its share at every moment; other weights and draws have not."""
+    upstream = claim("round_robin", *weights)
+    other = (*weights[:-1], weights[-1] + 2)
+
+    assert words_since(upstream, Nginx(round_robin, weights)) == {"PASS"}
+    assert words_since(upstream, Nginx(round_robin, other)) == {"FAIL"}
+    assert words_since(upstream, Nginx(drawn, weights)) == {"FAIL"}
+
+
+def test_a_server_that_has_not_come_back_is_seen():
+    """By turns and by load: the hits since then have none of its own."""
+    for method, pick in (("round_robin", round_robin), ("least_conn", least_conn)):
+        hits = serve(Nginx(pick, (1, 1, 1, 1)), 8, 1500, 1)
+        lost = [it for it in hits if it.msec < since(hits) or it.upstream_addr != ("backend-2",)]
+
+        said = judge(
+            claim(method, 1, 1, 1, 1), lost, sequential=False, fresh=False, since=since(hits)
+        )
+
+        assert said.word == "FAIL", said
+
+
+def test_load_from_before_counts_and_is_not_judged():
+    """Requests that began earlier hold their servers; wrong picks among them do not matter."""
+    right, wrong = Nginx(least_conn), Nginx(drawn)
+    early = serve(wrong, 8, 1500, 3)
+    gap = early[-1].msec + 1 - serve(right, 8, 1500, 3)[0].msec
+    late = [replace(it, msec=it.msec + gap) for it in serve(right, 8, 1500, 3)]
+
+    assert words_since(claim("least_conn"), right) == {"PASS"}
+    assert words_since(claim("least_conn"), wrong) == {"FAIL"}
+    both = [*early, *late]
+    start = late[0].msec - late[0].request_time
+    assert judge(claim("least_conn"), both, sequential=False, since=start).word == "PASS"
+    assert judge(claim("least_conn"), both, sequential=False).word == "FAIL"
+
+
+def test_few_hits_do_not_tell_turns_from_draws():
+    """What draws could bring as well is not called turns."""
+    hits = serve(Nginx(round_robin, (3, 2, 1)), 8, 60, 1)[3:]
+
+    assert judge(claim("round_robin", 3, 2, 1), hits, sequential=False, fresh=False).word != "FAIL"
+
+
+@given(
+    weights=st.lists(st.integers(1, 12), min_size=1, max_size=6),
+    broken=st.lists(st.sets(st.integers(0, 5)), max_size=60),
+)
+def test_turns_keep_to_their_shares_after_any_failures(
+    weights: list[int], broken: list[set[int]]
+) -> None:
+    """The bound by which turns are judged: failures and bans, then N picks without, for every N."""
+    upstream = claim("round_robin", *weights)
+    upstream = replace(
+        upstream, servers=tuple(replace(server, fail_timeout=1) for server in upstream.servers)
+    )
+    failing = [{f"backend-{n + 1}": "refused" for n in lost} for lost in broken]
+    hard = [Arrival(t=n / 5, fail=fail) for n, fail in enumerate(failing)]
+    calm = [Arrival(t=len(hard) / 5 + 9) for _ in range(3 * sum(weights) + 20)]
+    picks = list(predict(upstream, [*hard, *calm]))[len(hard) :]
+    picks = picks[max(weights) * len(weights) :]
+
+    for number, server in enumerate(upstream.servers):
+        share = weights[number] / sum(weights)
+        count = 0
+        for n, pick in enumerate(picks, 1):
+            count += pick.server == server.name
+            assert abs(count - n * share) <= TURNS_OFF
+
+
+# --- by key --------------------------------------------------------------------------------
 
 
 def test_hashed_keys_are_compared_one_by_one():

@@ -1,5 +1,6 @@
 """Whether picks by load were right, as far as the log's clock can tell."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,29 +42,38 @@ class Tally:
 class Ground:
     """What the picks of a log are judged on: their windows and the servers that were fit.
 
-    `undisturbed` are picks far from any failure; `possible` and `certain` say per pick and
-    server whether nginx may have, or must have, counted it among its choices.
+    `judged` are the picks of requests that began in time; `undisturbed` those of them that are
+    far from any failure; `possible` and `certain` say per pick and server whether nginx may have,
+    or must have, counted it among its choices.
     """
 
     seen: Windows
     load: tuple[Array, Array]
+    judged: Array
     undisturbed: Array
     possible: Array
     certain: Array
 
 
-def ground(upstream: Upstream, hits: Sequence[Hit], slack: float) -> Ground:
-    """The ground for hits that a server answered, judged with a clock that is `slack` ms off."""
+def ground(
+    upstream: Upstream, hits: Sequence[Hit], slack: float, since: float = -math.inf
+) -> Ground:
+    """The ground for hits that a server answered, judged with a clock that is `slack` ms off.
+
+    Those that began before `since`, in seconds, are load and nothing else.
+    """
     seen = windows(upstream, hits).widened(slack)
     load = open_requests(seen, len(upstream.servers))
     full = np.array([server.max_conns or np.inf for server in upstream.servers])
     fit = np.array(
         [not (server.down or server.drain or server.backup) for server in upstream.servers]
     )
+    judged = np.array([replay.start(hit) >= since for hit in hits])
     return Ground(
         seen,
         load,
-        undisturbed(upstream, hits, seen),
+        judged,
+        judged & undisturbed(upstream, hits, seen),
         fit & (load[0] < full),
         fit & (load[1] < full),
     )
@@ -109,19 +119,26 @@ def tally(on: Ground, right: Array, wrong: Array) -> Tally:
     right = right & on.undisturbed & ~wrong
     first = np.flatnonzero(wrong)
     return Tally(
-        len(wrong), int(right.sum()), int(wrong.sum()), int(first[0]) if len(first) else None
+        int(on.judged.sum()),
+        int(right.sum()),
+        int(wrong.sum()),
+        int(first[0]) if len(first) else None,
     )
 
 
-def least_conn(upstream: Upstream, hits: Sequence[Hit], slack: float) -> Tally:
+def least_conn(
+    upstream: Upstream, hits: Sequence[Hit], slack: float, since: float = -math.inf
+) -> Tally:
     """Count the picks of a server with the fewest open requests per weight."""
-    on = ground(upstream, hits, slack)
+    on = ground(upstream, hits, slack, since)
     return least_of(upstream, on, on.load)
 
 
-def least_time(upstream: Upstream, hits: Sequence[Hit], slack: float) -> Tally:
+def least_time(
+    upstream: Upstream, hits: Sequence[Hit], slack: float, since: float = -math.inf
+) -> Tally:
     """Count the picks of a server with the least estimated time per weight."""
-    on = ground(upstream, hits, slack)
+    on = ground(upstream, hits, slack, since)
     return least_of(upstream, on, estimates(upstream, on.seen, on.load))
 
 
@@ -138,9 +155,11 @@ class Draws:
     best: Array
 
 
-def random_two(upstream: Upstream, hits: Sequence[Hit], slack: float) -> Draws:
+def random_two(
+    upstream: Upstream, hits: Sequence[Hit], slack: float, since: float = -math.inf
+) -> Draws:
     """The odds of two draws at each pick, as far as the load is known."""
-    on = ground(upstream, hits, slack)
+    on = ground(upstream, hits, slack, since)
     group: Group = group_of(upstream, {})
     number = {peer: index for index, peer in enumerate(group.peers)}
     weights = [server.weight for server in upstream.servers]
