@@ -597,12 +597,22 @@ def load_progress(text: str) -> Iterator[Any]:
 @app.command()
 def fault(
     service: Annotated[str, typer.Argument(help="backend-N, all (backends), or nginx.")],
-    kind: Annotated[str, typer.Argument(help="kill, stop, restart, pause, cut, slow, hang, …")],
+    kind: Annotated[str, typer.Argument(help="What to do to it, one of those above.")],
     value: Annotated[
-        float | None, typer.Option(help="The factor of slow, the share of error_rate, …")
+        float | None,
+        typer.Option(
+            help="The factor of slow (4), the share of error_rate (1), the tokens of a drop (1)."
+        ),
     ] = None,
 ) -> None:
-    """Break something; `lab heal` mends it."""
+    """Break something; `lab heal` mends it.
+
+    Anything can be hit by kill (SIGKILL), stop (SIGTERM), restart (a backend: at another address),
+    pause (frozen) and cut (off the network); nginx also by reload.
+
+    A backend plays slow, error_rate, hang, drop (inside an answer), malformed_json and
+    refuse_health. docs/faults.md says what each does to a GET, a POST and a stream.
+    """
     from lab import faults
 
     faults.fault(this_lab(), service, kind, value)

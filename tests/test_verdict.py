@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from lab.logs import Hit
 from lab.oracle import Arrival, predict
 from lab.upstream import NextUpstream, Server, Sticky, Upstream
-from lab.verdict import TURNS as TURNS_OFF
 from lab.verdict import Verdict, judge
+from lab.verdict.turns import TURNS as OFF
 
 SLOW = (1.0, 2.0, 3.0)
 NEVER = 10**6  # seconds
@@ -353,7 +353,7 @@ def test_turns_keep_to_their_shares_after_any_failures(
         count = 0
         for n, pick in enumerate(picks, 1):
             count += pick.server == server.name
-            assert abs(count - n * share) <= TURNS_OFF
+            assert abs(count - n * share) <= OFF
 
 
 # --- by key --------------------------------------------------------------------------------

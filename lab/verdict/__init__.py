@@ -1,0 +1,114 @@
+"""Compare what nginx did with what it must do: PASS, FAIL or UNSURE, and why."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from lab.logs import Hit
+from lab.oracle import replay
+from lab.oracle.base import group_of
+from lab.oracle.load import WIDE
+from lab.upstream import Upstream
+from lab.verdict.case import CLOCK, DRAWS, HASHES, Case, Verdict
+from lab.verdict.draws import drawn, hits_to_tell, only
+from lab.verdict.exact import one_by_one
+from lab.verdict.keys import bound_ones, keyed
+from lab.verdict.loads import by_load
+from lab.verdict.turns import counted
+
+__all__ = ["HASHES", "Verdict", "hits_to_tell", "judge"]
+
+
+def judge(
+    upstream: Upstream,
+    hits: Sequence[Hit],
+    *,
+    sequential: bool,
+    addresses: Mapping[str, tuple[str, ...]] | None = None,
+    fresh: bool = True,
+    clock: float = WIDE,
+    since: float = -math.inf,
+) -> Verdict:
+    """Say whether the hits, their addresses already mapped to server names, are what nginx must do.
+
+    `sequential` says that no request began before the last one ended; `addresses` what each
+    server's name resolves to; `fresh` that nginx was reloaded just before. `since` is a moment
+    from which on requests are judged, in a log that holds all there were before and after it.
+    The oracle is given requests, times and faults, never who answered.
+    """
+    case = case_of(
+        Case(upstream, (), sequential, addresses or {}, fresh, max(clock, WIDE), since), hits
+    )
+    hits = case.hits
+    if not hits:
+        return case.says("UNSURE", "no hits", f"lab run {case.label}")
+    if strangers := replay.unknown(upstream, hits):
+        name, number = next(iter(strangers.items()))
+        return case.says("FAIL", f'hit {number:,} went to "{name}", which is no server of it')
+    if own_state(case):
+        return by_worker(case)
+    first: Verdict | None = None
+    for claim in replay.orders(upstream):
+        said = judge_one(replace(case, upstream=claim))
+        if said.word == "PASS":
+            return said
+        first = first or said
+    return first or case.says("UNSURE", "no order of the servers to judge by")
+
+
+def case_of(case: Case, hits: Sequence[Hit]) -> Case:
+    """The case with its hits: those to judge, and those that were open when it begins."""
+    near = CLOCK + case.clock / 1000
+    judged = (hit for hit in hits if replay.start(hit) >= case.since)
+    earlier = (hit for hit in hits if replay.start(hit) < case.since <= hit.msec + near)
+    return replace(case, hits=tuple(judged), earlier=tuple(earlier))
+
+
+def judge_one(case: Case) -> Verdict:
+    """Judge a log against servers in one order, all workers together."""
+    upstream = case.upstream
+    peers = group_of(upstream, case.addresses)
+    if upstream.method in DRAWS and len(peers.live) == 1 and not peers.backup:
+        return only(case, peers.live[0].name)
+    draws = upstream.method in DRAWS and len(peers.peers) > 1
+    if draws and not upstream.sticky and (case.sequential or upstream.method == "random"):
+        return drawn(case)
+    if case.sequential and not draws:
+        return one_by_one(case)
+    if upstream.sticky:
+        return bound_ones(case)
+    if len(peers.peers) < 2 or upstream.method == "round_robin":
+        return counted(case)
+    if upstream.method in HASHES:
+        return keyed(case)
+    return by_load(case)
+
+
+def own_state(case: Case) -> bool:
+    """Whether every worker picks for itself and the log knows of several."""
+    stateless = case.upstream.method in (*HASHES, "random") and not case.upstream.sticky
+    return not case.upstream.zone and not stateless and len({hit.pid for hit in case.hits}) > 1
+
+
+def by_worker(case: Case) -> Verdict:
+    """Judge each worker's hits for themselves: without a zone each has its own turns and loads."""
+    zoned = replace(case.upstream, zone=True)
+    pids = sorted({hit.pid for hit in case.hits})
+    said = [
+        judge(
+            zoned,
+            [hit for hit in (*case.earlier, *case.hits) if hit.pid == pid],
+            sequential=case.sequential,
+            addresses=case.addresses,
+            fresh=case.fresh,
+            clock=case.clock,
+            since=case.since,
+        )
+        for pid in pids
+    ]
+    for word in ("FAIL", "UNSURE"):
+        for pid, verdict in zip(pids, said, strict=True):
+            if verdict.word == word:
+                why = f"worker {pid}, which has no zone to share: {verdict.why}"
+                return case.says(word, why, verdict.command, verdict.decided)
+    return case.says("PASS", f"{said[0].why}, and so on for each of {len(pids)} workers, no zone")

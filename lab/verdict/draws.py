@@ -1,0 +1,90 @@
+"""Judge draws by their odds."""
+
+from collections import Counter
+from collections.abc import Mapping
+from itertools import pairwise
+
+from lab.oracle import odds, replay
+from lab.oracle.base import group_of
+from lab.oracle.random import odds_of
+from lab.oracle.random_two import pair_odds
+from lab.upstream import Upstream
+from lab.verdict.case import DRAWS, Case, Verdict, disturbed, observed, shortened
+
+
+def hits_to_tell(upstream: Upstream, usual: int) -> int:
+    """How many hits it takes to judge a log: draws need more than the usual."""
+    if upstream.method not in DRAWS or len(upstream.servers) < 2:
+        return usual
+    return max(usual, odds.draws_to_tell(chances(Case(upstream, (), False, {}, False))))
+
+
+def only(case: Case, name: str) -> Verdict:
+    """Judge a draw among one: whatever is drawn, there is nobody else."""
+    counts = observed(case)
+    if set(counts) - {name, None}:
+        return case.says("FAIL", f"expected all of them at {shortened(case.upstream)[name]}")
+    if counts[None]:
+        return case.says("UNSURE", f"{counts[None]:,} hits found no live upstreams")
+    return case.says("PASS", f"exact over {len(case.hits):,} hits")
+
+
+def drawn(case: Case) -> Verdict:
+    """Compare counts, and counts of pairs in a row, with independent draws."""
+    if disturbed(case):
+        return case.says(
+            "UNSURE",
+            "servers failed or were full, and what is drawn again leaves no trace; "
+            "a run without failures would settle it",
+            f"lab run {case.label}",
+        )
+    hits = sorted(case.hits, key=replay.start)
+    names = [str(replay.seen(case.upstream, hit).server) for hit in hits]
+    expected = chances(case)
+    if stray := set(names) - set(expected):
+        return case.says("FAIL", f'"{min(stray)}" takes no draws: it is down or a backup')
+    total, needed = len(names), odds.draws_to_tell(expected)
+    if len(expected) > 1 and odds.improbable(Counter(names), expected):
+        return case.says("FAIL", f"expected {banded(case, expected, total)}")
+    pairs = {f"{a} {b}": expected[a] * expected[b] for a in expected for b in expected}
+    in_a_row = Counter(f"{a} {b}" for a, b in list(pairwise(names))[::2])
+    if len(expected) > 1 and (pair := odds.improbable(in_a_row, pairs)):
+        seen, due = in_a_row[pair], pairs[pair] * sum(in_a_row.values())
+        return case.says(
+            "FAIL", f"not drawn: {pair.replace(' ', ' then ')} {seen} times, expected {due:.0f}"
+        )
+    if total < needed:
+        return case.says(
+            "UNSURE",
+            f"{total:,} hits; {needed:,} would settle it",
+            f"lab run {case.label} -n {needed}",
+        )
+    return case.says("PASS", f"within {banded(case, expected, total)} over {total:,} hits")
+
+
+def chances(case: Case) -> dict[str, float]:
+    """The probability of each server on an idle upstream."""
+    group = group_of(case.upstream, case.addresses)
+    if case.upstream.method == "random":
+        by_peer = odds_of(group, group.live)
+    else:
+        by_peer = dict.fromkeys(group.live, 0.0)
+        for (_, second), chance in pair_odds(group, group.live).items():
+            by_peer[second] += chance
+    summed: dict[str, float] = {}
+    for peer, chance in by_peer.items():
+        summed[peer.name] = summed.get(peer.name, 0.0) + chance
+    return {name: chance / sum(summed.values()) for name, chance in summed.items()}
+
+
+def banded(case: Case, expected: Mapping[str, float], total: int) -> str:
+    """What chance allows each server: "b: 333 ± 90", or "333 ± 90 each" where all are alike."""
+    names = shortened(case.upstream)
+    bands = {name: odds.band(chance, total, len(expected)) for name, chance in expected.items()}
+    texts = {
+        name: f"{chance * total:.0f} ± {max(bands[name][1] - chance * total, 0):.0f}"
+        for name, chance in expected.items()
+    }
+    if len(set(texts.values())) == 1 and len(texts) > 1:
+        return f"{next(iter(texts.values()))} each"
+    return ", ".join(f"{names[name]}: {text}" for name, text in texts.items())

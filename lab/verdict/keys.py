@@ -1,0 +1,99 @@
+"""Judge by key: requests that overlap change nothing of where a key leads."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from lab.logs import Hit
+from lab.oracle import Arrival, predict, replay
+from lab.oracle.base import group_of
+from lab.verdict.case import Case, Verdict, difference
+from lab.verdict.exact import unseen
+from lab.verdict.turns import counted
+
+
+def keyed(case: Case) -> Verdict:
+    """Compare each request with its key's server; requests that overlap change nothing of that."""
+    upstream = case.upstream
+    arrivals = [replay.arrival(upstream, hit, lasting=False) for hit in case.hits]
+    turned = upstream.method != "ip_hash" and not all(arrival.key for arrival in arrivals)
+    if turned and not any(arrival.key for arrival in arrivals):
+        return counted(case)
+    plain = (replace(arrival, faults=()) for arrival in arrivals)
+    picks = predict(upstream, plain, case.addresses)
+    outages, excused = failures(case), 0
+    for number, (arrival, pick) in enumerate(zip(arrivals, picks, strict=True)):
+        seen = replay.seen(upstream, case.hits[number])
+        if (upstream.method != "ip_hash" and not arrival.key) or seen == (
+            pick.server,
+            pick.attempts,
+        ):
+            continue
+        if not excusable(case, number, arrival, outages):
+            return case.says("FAIL", difference(case, number, pick))
+        excused += 1
+    rest = f", {excused:,} of them around servers that failed or were full" if excused else ""
+    return case.says("PASS", f"exact over {len(case.hits):,} hits{rest}")
+
+
+def excusable(
+    case: Case, number: int, arrival: Arrival, outages: Sequence[tuple[str, float, float]]
+) -> bool:
+    """Whether the servers that a key comes to before those seen may all have been out."""
+    seen = replay.seen(case.upstream, case.hits[number])
+    every = {server.name for server in case.upstream.servers}
+    suspects = {server.name for server in case.upstream.servers if server.max_conns}
+    suspects |= failing_around(outages, case.hits[number])
+    if not suspects:
+        return False
+    chain = preference(case, arrival)
+    for name in seen.attempts:
+        if name not in chain or not set(chain[: chain.index(name)]) <= suspects:
+            return False
+        suspects.add(name)
+    return seen.server is not None or every <= suspects
+
+
+def preference(case: Case, arrival: Arrival) -> tuple[str, ...]:
+    """The servers in the order in which a key comes to them."""
+    failing = {server.name: "refused" for server in case.upstream.servers}
+    rules = replace(case.upstream.next_upstream, conditions=frozenset({"error"}), tries=0)
+    claim = replace(case.upstream, next_upstream=replace(rules, timeout=0.0))
+    (pick,) = predict(claim, [replace(arrival, fail=failing, faults=())], case.addresses)
+    return pick.attempts
+
+
+def failures(case: Case) -> list[tuple[str, float, float]]:
+    """Which server failed, and from when until when it may be banned for that, in seconds."""
+    bans = {server.name: server.fail_timeout + 2 for server in case.upstream.servers}
+    return [
+        (name, replay.start(hit) - 1, hit.msec + bans[name])
+        for hit in case.hits
+        for index, name in enumerate(replay.seen(case.upstream, hit).attempts)
+        if replay.fault(case.upstream, hit, index)
+    ]
+
+
+def failing_around(outages: Sequence[tuple[str, float, float]], hit: Hit) -> set[str]:
+    """The servers that may have been banned while a request was served."""
+    begun = replay.start(hit)
+    return {name for name, first, last in outages if first <= hit.msec and begun <= last}
+
+
+def bound_ones(case: Case) -> Verdict:
+    """Compare the requests that sticky binds; the others are not told in which order they came."""
+    if reason := unseen(case):
+        return case.says("UNSURE", reason)
+    peers = group_of(case.upstream, case.addresses).by_sid
+    bound, outages = 0, failures(case)
+    for number, hit in enumerate(case.hits):
+        peer = peers.get(replay.sticky_of(case.upstream, hit))
+        if peer is None or (peer.out and not peer.server.drain):
+            continue
+        bound += 1
+        seen = replay.seen(case.upstream, hit)
+        held = peer.max_conns or peer.name in failing_around(outages, hit)
+        if seen.attempts[:1] != (peer.name,) and not held:
+            return case.says("FAIL", difference(case, number, peer.alone))
+    if not bound:
+        return case.says("UNSURE", "no request was bound to a server", f"lab run {case.label} -c 1")
+    return case.says("PASS", f"all {bound:,} bound requests of {len(case.hits):,} hits exact")

@@ -1,0 +1,146 @@
+"""Judge picks by the load that the log shows around them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lab.logs import Hit
+from lab.oracle import load, odds, replay
+from lab.oracle.base import group_of
+from lab.oracle.load import EXACT, Draws, Tally
+from lab.oracle.random import odds_of
+from lab.verdict.case import Case, Verdict, shortened
+
+BY_LOAD = {"least_conn": load.least_conn, "least_time": load.least_time}
+DECIDED = 0.25  # share of picks that the log must decide for a PASS by load
+DECIDED_DRAWS = 0.1  # the same for two draws, which few loads decide
+WRONG = 0.02  # share of decided picks that may look wrong: workers' clocks now and then lag
+BLURRED = 0.05  # the same at the log's own grain
+
+
+def by_load(case: Case) -> Verdict:
+    """Compare each pick with the load that the log shows around it."""
+    hits = (*case.earlier, *case.hits)
+    answered = [hit for hit in hits if replay.seen(case.upstream, hit).server is not None]
+    if reason := unclear(case):
+        return case.says("UNSURE", reason, f"lab run {case.label} -c 1")
+    if case.upstream.method == "random_two":
+        wide = load.random_two(case.upstream, answered, case.clock, case.since)
+        exact = load.random_two(case.upstream, answered, EXACT, case.since)
+        tallies = load.draws_tally(wide), load.draws_tally(exact)
+        return weighed(case, answered, *tallies, unlikely(case, wide, exact), undrawn(case))
+    count = BY_LOAD[case.upstream.method]
+    wide_tally = count(case.upstream, answered, case.clock, case.since)
+    exact_tally = count(case.upstream, answered, EXACT, case.since)
+    return weighed(case, answered, wide_tally, exact_tally)
+
+
+def undrawn(case: Case) -> float:
+    """The most likely chance that 20 draws bring no second server, and turns decide.
+
+    Draws of the first server again, or of one that is down, are all that then came.
+    """
+    group = group_of(case.upstream, case.addresses)
+    chances = odds_of(group, group.live)
+    live = sum(peer.server.weight for peer in group.live)
+    return sum(
+        chance * (1 - (live - peer.server.weight) / group.total_weight) ** 19
+        for peer, chance in chances.items()
+    )
+
+
+def unclear(case: Case) -> str:
+    """Why loads cannot be told apart; empty where they can."""
+    names = [server.name for server in case.upstream.servers]
+    if len(set(names)) < len(names) or any(len(it) > 1 for it in case.addresses.values()):
+        return "servers of one name are one in the log, so their loads cannot be told apart"
+    if "inflight" in case.upstream.measure:
+        return "the age of running requests that nginx saw is not in the log"
+    if not case.fresh and case.upstream.method == "least_time":
+        return "nginx had served before, and the times that it remembers are not in the log"
+    return ""
+
+
+def weighed(
+    case: Case,
+    hits: Sequence[Hit],
+    wide: Tally,
+    exact: Tally,
+    unlikely: str = "",
+    by_turns: float = 0.0,
+) -> Verdict:
+    """The verdict on picks by load: wrong only beyond the clock's doubt, right only if decided.
+
+    `by_turns` is the chance that a pick is made without regard to the load.
+    """
+    share = exact.decided / max(exact.picks, 1)
+    excused = odds.band(by_turns, wide.picks, 1)[1] if by_turns > 0 else 0
+    if wide.wrong > max(2, WRONG * wide.decided) + excused:
+        number = wide.first or 0
+        name = hits[number].request_id
+        where = f"request {number + 1 - (len(hits) - wide.picks):,}" + (
+            f" (id {name})" if name else ""
+        )
+        why = f"{wide.wrong:,} of {wide.decided:,} picks were wrong for the load, first {where}"
+        return case.says(
+            "FAIL", f"{why}, even if the clock is {case.clock:g} ms off", decided=share
+        )
+    if unlikely:
+        return case.says("FAIL", unlikely, decided=share)
+    if exact.wrong > max(2, BLURRED * exact.decided) + excused:
+        why = (
+            f"{exact.wrong:,} of {exact.decided:,} picks look wrong by less than {case.clock:g} ms"
+        )
+        return case.says("UNSURE", f"{why}; fewer at once would settle it", slower(case), share)
+    needed = DECIDED_DRAWS if case.upstream.method == "random_two" else DECIDED
+    if share < needed:
+        why = f"{share:.0%} of {exact.picks:,} picks could be decided, {needed:.0%} are needed"
+        return case.says("UNSURE", f"{why}; fewer at once would settle it", slower(case), share)
+    why = f"{exact.right:,} of {exact.picks:,} picks decided, all but {exact.wrong:,} right"
+    why = why if exact.wrong else why.replace(", all but 0 right", ", all right")
+    return case.says("PASS", why, decided=share)
+
+
+def slower(case: Case) -> str:
+    """The run that tells more: half as many requests at once."""
+    begun = sorted(replay.start(hit) for hit in case.hits)
+    span = max(case.hits[-1].msec - begun[0], 0.001)
+    at_once = sum(hit.request_time for hit in case.hits) / span
+    return f"lab run {case.label} -c {max(2, round(at_once / 2))}"
+
+
+def unlikely(case: Case, wide: Draws, exact: Draws) -> str:
+    """What two draws per pick cannot explain; empty where they can."""
+    return miscounted(case, wide) or too_keen(exact)
+
+
+def miscounted(case: Case, drawn: Draws) -> str:
+    """A server whose count is out of the bounds that two draws give under this load."""
+    calm = drawn.on.undisturbed
+    low, high = drawn.low[calm], drawn.high[calm]
+    middle = (low + high) / 2
+    for number, server in enumerate(case.upstream.servers):
+        count = int((drawn.on.seen.server[calm] == number).sum())
+        least, most = low[:, number].sum(), high[:, number].sum()
+        variance = float((middle[:, number] * (1 - middle[:, number])).sum())
+        if odds.far(count, least, most, variance, len(case.upstream.servers) + 1):
+            name = shortened(case.upstream)[server.name]
+            return f"{name}: {count}, two draws under this load give {least:.0f} to {most:.0f}"
+    return ""
+
+
+def too_keen(drawn: Draws) -> str:
+    """Whether the least loaded won more often than it can have been drawn.
+
+    A clock that is out of step makes it seem to win less often, never more.
+    """
+    calm = drawn.on.undisturbed
+    wins_all = drawn.low[calm] >= drawn.best - 1e-12
+    sure = np.flatnonzero(wins_all.any(axis=1))
+    best = wins_all[sure].argmax(axis=1)
+    chance = drawn.best[best]
+    wins = int((drawn.on.seen.server[calm][sure] == best).sum())
+    expected, variance = float(chance.sum()), float((chance * (1 - chance)).sum())
+    if odds.far(wins, 0, expected, variance, len(drawn.best) + 1):
+        return f"the least loaded won {wins} of {len(sure)} known picks, expected {expected:.0f}"
+    return ""

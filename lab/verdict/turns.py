@@ -1,0 +1,145 @@
+"""Judge turns taken while requests overlap: exact in number, at every moment."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from lab.oracle import Arrival, predict, replay
+from lab.oracle.base import group_of
+from lab.oracle.windows import windows
+from lab.verdict.case import Case, Verdict, disturbed, observed, written
+
+OUT_OF_TURN = 0.01  # share of moments at which a lagging clock may show a wrong sum
+PHASES = 2_000  # turns of round robin that are tried as a start that is not fresh
+TURNS = 2  # picks by which a server can be off its share, whatever came before: see `in_turn`
+POWER = 2  # standard deviations of a draw that the doubt must lie within to tell turns from draws
+
+
+def counted(case: Case) -> Verdict:
+    """Compare how often each server came up: turns are exact even when requests overlap."""
+    if disturbed(case):
+        return in_log_order(case)
+    if not case.fresh:
+        return in_phase(case)
+    expected = list(turns(case, len(case.hits)))
+    if Counter(expected) != observed(case):
+        return case.says("FAIL", f"expected {written(case.upstream, Counter(expected))}")
+    if len(set(expected)) > 1 and (share := out_of_turn(case, expected)) > OUT_OF_TURN:
+        return case.says(
+            "FAIL",
+            f"the sum is right, but {share:.0%} of picks came out of turn: "
+            "workers that do not share a zone take turns of their own",
+        )
+    return case.says("PASS", f"exact over {len(case.hits):,} hits")
+
+
+def turns(case: Case, number: int) -> Iterator[str | None]:
+    """The first servers of an undisturbed upstream, in order."""
+    arrivals = (Arrival() for _ in range(number))
+    return (pick.server for pick in predict(case.upstream, arrivals, case.addresses))
+
+
+def out_of_turn(case: Case, expected: Sequence[str | None]) -> float:
+    """The share of moments at which a server had come up too often or too rarely for its turn."""
+    names = list(dict.fromkeys(server.name for server in case.upstream.servers))
+    if len(names) < len(case.upstream.servers):
+        return 0.0
+    seen = windows(case.upstream, case.hits).widened(case.clock)
+    before = np.searchsorted(np.sort(seen.pick_to), seen.pick_from, "left")
+    until = np.searchsorted(np.sort(seen.pick_from), seen.pick_from, "right")
+    off = np.zeros(len(case.hits), dtype=bool)
+    for number, name in enumerate(names):
+        due = np.concatenate([[0], np.cumsum([server == name for server in expected])])
+        own = seen.server == number
+        surely = np.searchsorted(np.sort(seen.pick_to[own]), seen.pick_from, "left")
+        maybe = np.searchsorted(np.sort(seen.pick_from[own]), seen.pick_from, "right")
+        off |= (surely > due[until]) | (maybe < due[before])
+    return float(off.mean())
+
+
+def in_log_order(case: Case) -> Verdict:
+    """Replay an upstream with failures under concurrency: right if it fits, else undecided."""
+    hits = sorted(case.hits, key=replay.start)
+    arrivals = [replay.arrival(case.upstream, hit, lasting=True) for hit in hits]
+    expected = Counter(pick.server for pick in predict(case.upstream, arrivals, case.addresses))
+    if expected == observed(case):
+        return case.says("PASS", f"exact over {len(hits):,} hits, failures replayed as logged")
+    return case.says(
+        "UNSURE",
+        "servers failed or were full while requests overlapped, so their order within "
+        "a millisecond decides; one at a time would settle it",
+        f"lab run {case.label} -c 1",
+    )
+
+
+def in_phase(case: Case) -> Verdict:
+    """Compare with the turns from any point of their cycle, for a start that was not fresh."""
+    total = sum(server.weight for server in case.upstream.servers)
+    cycle = list(turns(case, min(total, PHASES))) if not disturbed(case) else []
+    said = in_turn(case) if cycle and not case.sequential else None
+    whole = case.since > -math.inf  # else hits may be missing that would mend what looks wrong
+    if said and (said.word == "PASS" or whole):
+        return said
+    seen = [replay.seen(case.upstream, hit).server for hit in case.hits]
+    for phase in range(0 if said else len(cycle)):
+        fits = (cycle[(phase + number) % len(cycle)] for number in range(len(seen)))
+        right = Counter(fits) == Counter(seen) if not case.sequential else same(fits, seen)
+        if right and len(cycle) == total:
+            return case.says("PASS", f"exact over {len(seen):,} hits from turn {phase + 1}")
+    return case.says(
+        "UNSURE",
+        "nginx had served before, and its turns fit no point of an undisturbed cycle; "
+        "a reload before the run would settle it",
+        f"lab run {case.label}",
+    )
+
+
+def in_turn(case: Case) -> Verdict | None:
+    """Compare each server's picks with its share at every moment, from wherever the turns stood.
+
+    Of N picks a server of weight w gets (N w + c(0) - c(N)) / W, where c is its current weight
+    and W the sum of weights: every pick adds w to each c and takes W from the chosen one's. As c
+    stays between -W and W, also after failures, that is its share but for TURNS; with several
+    addresses, for TURNS each. None where the hits are too few to tell turns from draws.
+    """
+    shares = shares_of(case)
+    hits = [hit for hit in (*case.earlier, *case.hits) if hit.upstream_addr[-1] in shares]
+    seen = windows(case.upstream, hits).widened(case.clock)
+    kept = seen.pick_to >= case.since * 1000
+    first, last, server = seen.pick_from[kept], seen.pick_to[kept], seen.server[kept]
+    before = np.searchsorted(np.sort(last), first, "left")
+    until = np.searchsorted(np.sort(first), first, "right")
+    doubt = TURNS + float(np.median(until - before))
+    spreads = [share * (1 - share) for share in shares.values() if 0 < share < 1]
+    needed = (POWER * doubt) ** 2 / min(spreads, default=1)
+    off = np.zeros(len(first), dtype=bool)
+    numbers = {server.name: number for number, server in enumerate(case.upstream.servers)}
+    for name, share in shares.items():
+        own = server == numbers[name]
+        surely = np.searchsorted(np.sort(last[own]), first, "left")
+        maybe = np.searchsorted(np.sort(first[own]), first, "right")
+        allowed = TURNS * len(case.addresses.get(name, (name,)))
+        off |= (surely > until * share + allowed) | (maybe < before * share - allowed)
+    if (wrong := float(off.mean())) > OUT_OF_TURN:
+        why = f"at {wrong:.0%} of picks a server was more than {TURNS} turns off its share"
+        return case.says("FAIL", why)
+    if len(first) < needed:
+        return None
+    return case.says("PASS", f"in turn at each of {len(first):,} hits, from wherever turns stood")
+
+
+def shares_of(case: Case) -> dict[str, float]:
+    """The share of picks that turns give to each server of the config while none fails."""
+    live = [peer.server for peer in group_of(case.upstream, case.addresses).live]
+    total = sum(server.weight for server in live)
+    shares = dict.fromkeys((server.name for server in case.upstream.servers), 0.0)
+    for server in live:
+        shares[server.name] += server.weight / total
+    return shares
+
+
+def same(expected: Iterator[str | None], seen: Sequence[str | None]) -> bool:
+    """Whether two sequences are equal, as lazily as can be."""
+    return all(one == other for one, other in zip(expected, seen, strict=True))
