@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from lab.join import Entry
+from lab.join import Entry, Finding
 from lab.logs import Hit, Unproxied
 from lab.oracle.replay import at
 from lab.workload import Record
@@ -36,6 +36,7 @@ LOOKS: Mapping[str, frozenset[str]] = {
     "drop": frozenset({BROKEN}),
     "error_rate": frozenset({ERROR}),
     "malformed_json": frozenset({MALFORMED}),
+    "removal": frozenset(),  # scaled away: it fails nothing, and is there for nobody
 }
 FATAL = frozenset({"kill"})  # takes log lines that are not written yet with it
 REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})  # nginx: idempotent
@@ -144,6 +145,16 @@ class Ledger:
         told = (f"{f.sort} {f.kind}: {f.reason}" for f in self.fates if f.kind in (FAILED, TWICE))
         return dict(Counter(told).most_common())
 
+    def as_dict(self) -> dict[str, Any]:
+        """Give the fates as plain values, for JSON; one by one only those that are unexplained."""
+        return {
+            "holds": self.holds,
+            "requests": len(self.fates),
+            "fates": self.counts(),
+            "reasons": self.reasons(),
+            "unexplained": [str(fate) for fate in self.unexplained],
+        }
+
     def __str__(self) -> str:
         head = f"{'PASS' if self.holds else 'FAIL'}  {len(self.fates):,} requests"
         rows = [
@@ -209,6 +220,21 @@ def losable(calls: Iterable[Call], faults: Iterable[Fault]) -> int:
     fatal = [fault for fault in faults if fault.kind in FATAL]
     good = (call for call in calls if not call.failed)
     return sum(any(f.meets(f.target, call.sent, call.end) for f in fatal) for call in good)
+
+
+def excused(
+    findings: Iterable[Finding], calls: Iterable[Call], faults: Sequence[Fault]
+) -> Iterator[Finding]:
+    """Yield the findings of a join; what a kill may have taken is the reason where none is told."""
+    fatal = [fault for fault in faults if fault.kind in FATAL]
+    by_id = {call.id: call for call in calls}
+    for finding in findings:
+        call = by_id.get(finding.id)
+        if finding.reason or call is None:
+            yield finding
+            continue
+        met = [str(f) for f in fatal if f.meets(f.target, call.sent, call.end)]
+        yield replace(finding, reason=met[0]) if met else finding
 
 
 def account(

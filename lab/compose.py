@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -397,6 +398,11 @@ def address(container: Container) -> str:
     networks = container.attrs["NetworkSettings"]["Networks"]
     inside = [net for name, net in networks.items() if name.endswith("_inside")]
     return str(inside[0]["IPAddress"]) if inside else ""
+
+
+def started(container: Container) -> float:
+    """When a container was last started, in seconds since the epoch."""
+    return datetime.fromisoformat(container.attrs["State"]["StartedAt"]).timestamp()
 
 
 def wait_healthy(lab: Lab, names: Sequence[str], seconds: float = 60) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lab.experiment import Bench, Loaded, Outcome
     from lab.experiment.load import Compared
     from lab.methods import Method
-    from lab.scenario import Scenario
+    from lab.scenario import Event, Scenario
 
 WIDTH = 130
 LOADED = (
@@ -107,7 +107,8 @@ def loaded(run: "Loaded") -> str:
         drawn.add_row(*_condensed(row))
     picture = figures.picture(run.figures)
     head_line = f"{run.scenario} by {run.method}"
-    ending = [*_events(run), *_agreement(run), str(run.folder)]
+    fates = [str(run.ledger)] if run.ledger else []
+    ending = [*_events(run), *_agreement(run), *fates, str(run.folder)]
     return "\n".join([head_line, "", text(drawn), "", picture, "", *ending])
 
 
@@ -118,10 +119,26 @@ def _condensed(row: Sequence[str]) -> list[str]:
 
 def _events(run: "Loaded") -> list[str]:
     return [
-        f"at {each.began:.1f} s: {each.event.do} {each.event.kind} {each.event.backend}"
+        f"at {each.began:.1f} s: {_event(each.event)}"
         f"{f', which failed: {each.error}' if each.error else ''}"
         for each in run.timeline
     ]
+
+
+def _event(event: "Event") -> str:
+    """What a timeline did, as a command would say it."""
+    match event.do:
+        case "fault":
+            value = "" if event.value is None else f" {event.value:g}"
+            return f"fault {event.backend} {event.kind}{value}"
+        case "heal":
+            return f"heal {event.backend}"
+        case "scale":
+            return f"scale to {event.backends} backends"
+        case "use":
+            weights = ",".join(map(str, event.weights))
+            return " ".join(filter(None, ("use", event.method, weights)))
+    return event.do
 
 
 def _agreement(run: "Loaded") -> list[str]:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import count
 from typing import Any
 
@@ -20,8 +19,9 @@ import aiohttp
 from docker.models.containers import Container
 
 from lab import compose, experiment, faults, join, logs, nginx, upstream, verdict
-from lab.accounting import Call, Fault, Ledger, Rules, Tenure, account, losable, named_by_tenure
+from lab.accounting import Call, Fault, Ledger, Rules, account, losable, named_by_tenure
 from lab.compose import Lab
+from lab.experiment.accounts import journal_of, log_of, tenures
 from lab.oracle import replay
 from lab.verdict import Verdict
 
@@ -29,9 +29,8 @@ RATE = 300.0  # requests a second
 OPEN = 400  # requests at once: the engine's port forwarding takes six descriptors for each
 ANSWER_SECONDS = 60.0
 FAIL_TIMEOUT = 1  # seconds: a ban that outlasts the next fault would leave nobody to answer
-QUIET = 450  # requests without a fault, by which a recovery is judged; draws take more
+QUIET = 700  # requests without a fault, by which a recovery is judged; draws take more
 LASTS = 0.3  # seconds that the longest requests last: see `_ask`
-STILL = 0.5  # seconds for which a log that is whole stays as it is
 SLACK = 32 << 20  # bytes that a container may hold more of after a soak and count as flat
 
 SWITCHES: tuple[tuple[str, tuple[int, ...]], ...] = (
@@ -147,14 +146,11 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Give everything as plain values, for JSON."""
         return {
+            **self.ledger.as_dict(),
             "holds": self.holds,
             "seed": self.seed,
             "seconds": round(self.seconds, 1),
             "steps": [str(step) for step in self.steps],
-            "requests": len(self.ledger.fates),
-            "fates": self.ledger.counts(),
-            "reasons": self.ledger.reasons(),
-            "unexplained": [str(fate) for fate in self.ledger.unexplained],
             "recoveries": len(self.recoveries),
             "astray": [f"{each.step}: {each.verdict}" for each in self.astray],
             "memory": {name: [was, self.after.get(name, 0)] for name, was in self.before.items()},
@@ -227,7 +223,7 @@ class _Run:
         self._mark = nginx.log_size(lab)
         self._began = time.time()
         self._claim = upstream.read(lab.active / "upstream.conf")
-        self._tenures = list(_tenures(lab, self._began, self._began))
+        self._tenures = list(tenures(lab, self._began, self._began))
         self._timeline: list[Fault] = []
         self._done: list[Step] = []
         self._rate = rate
@@ -264,10 +260,10 @@ class _Run:
         faults.heal(self.lab)
         mended = time.time()
         self._timeline.append(Fault(step.target, step.do, start, mended))
-        self._tenures += _tenures(self.lab, start, mending)
+        self._tenures += tenures(self.lab, start, mending)
         _pass(FAIL_TIMEOUT + 1)
         quiet = time.time()
-        _pass(verdict.hits_to_tell(self._claim, QUIET) / self._rate)
+        _pass(1.05 * verdict.hits_to_tell(self._claim, QUIET) / self._rate)  # some come late
         self._quiet.append((step, self._claim, quiet, time.time()))
         _pass(LASTS)  # what began in quiet ends in quiet
 
@@ -276,9 +272,8 @@ class _Run:
         seconds = time.time() - began
         answered = sum(not call.failed for call in self.calls)
         sure = answered - losable(self.calls, self._timeline)
-        nginx.log_with(self.lab, self._mark, sure)
-        log = logs.read(_whole(lambda: nginx.log_since(self.lab, self._mark)).splitlines())
-        lines = _whole(lambda: compose.journals(self.lab, self._began, sure)).splitlines()
+        log = logs.read(log_of(self.lab, self._mark, sure).splitlines())
+        lines = journal_of(self.lab, self._began, sure).splitlines()
         ours = {call.id for call in self.calls}
         entries = [entry for entry in join.journal(lines).entries if entry.id in ours]
         hits = list(named_by_tenure([*log.hits, *log.unproxied], self._tenures))
@@ -303,27 +298,6 @@ class _Run:
             near = [hit for hit in by_time[from_:to] if hit.msec >= start - 1]
             said = verdict.judge(claim, near, sequential=False, fresh=False, since=start)
             yield Recovery(step, said)
-
-
-def _tenures(lab: Lab, began: float, joined: float) -> Iterator[Tenure]:
-    """Which backend has which address, and since when.
-
-    That is since its start, if that was after `began`; it may else have joined the network anew.
-    """
-    for each in compose.backend_containers(lab):
-        started = datetime.fromisoformat(each.attrs["State"]["StartedAt"]).timestamp()
-        address = f"{compose.address(each)}:{compose.BACKEND_PORT}"
-        yield Tenure(address, compose.service(each), started if started >= began else joined)
-
-
-def _whole(read: Callable[[], bytes]) -> bytes:
-    """A log that nobody adds to any more: how long it gets is not known where a kill took lines."""
-    text = read()
-    while True:
-        _pass(STILL)
-        if len(again := read()) == len(text):
-            return again
-        text = again
 
 
 def _answers(door: str) -> bool:

@@ -13,11 +13,12 @@ from lab.accounting import (
     Rules,
     Tenure,
     account,
+    excused,
     losable,
     named_by_tenure,
     of_record,
 )
-from lab.join import Entry
+from lab.join import Entry, Finding
 from lab.logs import Hit, Unproxied
 from lab.workload import Record
 
@@ -269,6 +270,34 @@ def test_a_kill_may_take_the_lines_of_whatever_ran_meanwhile() -> None:
 
     assert losable(calls, [broken("kill", start=109, end=111), broken("cut", "nginx")]) == 1
     assert losable(calls, []) == 0
+
+
+def test_a_finding_is_excused_by_the_kill_that_its_request_met() -> None:
+    """Neither by another fault nor at another time; a reason that is told stays."""
+    calls = [Call("1", "GET", 100.0, 101.0, 200), Call("2", "GET", 300.0, 301.0, 200)]
+    findings = [
+        Finding("not at nginx", "1", "no line"),
+        Finding("not at nginx", "2", "no line"),
+        Finding("tokens lost", "1", "3 tokens", reason="truncated"),
+        Finding("nginx only", "9", "nobody sent it"),
+    ]
+
+    found = excused(findings, calls, [broken("kill", "nginx"), broken("pause", start=299, end=302)])
+
+    assert [one.reason for one in found] == ["kill of nginx", "", "truncated", ""]
+
+
+def test_a_server_taken_away_is_out_and_fails_nothing() -> None:
+    """With the two that are left killed nobody is there; a failure on it stays a riddle."""
+    gone = Fault(C, "removal", 50.0)
+    hits = [hit((A, 502), (B, 502), ("llm", 502), unsent=(A, B, "llm"))]
+
+    said = fate(call(status=502), hits, [], broken("kill"), broken("kill", B), gone)
+    riddle = fate(call(status=502), [hit((C, 502))], [entry(C, 502, "failed")], gone)
+
+    assert said[0] == "failed"
+    assert "removal of backend-3" in said[1]
+    assert riddle[0] == "unexplained"
 
 
 def test_a_record_of_the_workload_is_a_call() -> None:

@@ -3,9 +3,12 @@
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from lab.scenario import parse
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^\$ (printf .*\| lab predict .*)\n((?:.*\n)*?)```", re.MULTILINE)
@@ -34,3 +37,16 @@ def test_every_prediction_shown_is_what_the_command_prints(page, command, shown)
     printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
     assert printed == shown, page
+
+
+def test_the_scenario_shown_is_one_that_is_read():
+    """Every key of a scenario is in it, but those that have no use beside the others."""
+    page = (ROOT / "docs/llm.md").read_text()
+    shown = re.search(r"```\n(# mine\.yaml\n.*?)```", page, re.DOTALL)[1]
+
+    scenario = parse(shown, "mine.yaml")
+
+    assert scenario.name == "mine"
+    assert {event.do for event in scenario.timeline} == {"fault", "heal", "scale", "use", "reload"}
+    left_out = {each.name for each in fields(scenario) if f"{each.name}:" not in shown}
+    assert left_out == {"name", "api", "model"}

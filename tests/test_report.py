@@ -32,3 +32,24 @@ def test_a_table_has_no_trailing_blanks():
     drawn.add_row("1", "2")
 
     assert report.text(drawn).splitlines() == ["a  b", "1  2"]
+
+
+def test_an_event_reads_as_a_command_would_say_it():
+    """Without the fields that it does not use."""
+    events = [
+        Event(1, "fault", "backend-1", "slow", 4.0),
+        Event(2, "fault", "nginx", "kill"),
+        Event(3, "heal"),
+        Event(4, "scale", backends=5),
+        Event(5, "use", method="least_conn", weights=(3, 2, 1)),
+        Event(6, "reload"),
+    ]
+
+    assert [report._event(event) for event in events] == [
+        "fault backend-1 slow 4",
+        "fault nginx kill",
+        "heal all",
+        "scale to 5 backends",
+        "use least_conn 3,2,1",
+        "reload",
+    ]

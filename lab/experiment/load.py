@@ -10,10 +10,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import compose, faults, figures, generator, join, logs, methods, nginx, workload
+from lab import compose, faults, figures, generator, join, logs, methods, nginx, upstream, workload
 from lab import scenario as scenarios
+from lab.accounting import (
+    Call,
+    Fault,
+    Ledger,
+    account,
+    excused,
+    losable,
+    named_by_tenure,
+    of_record,
+)
 from lab.compose import Lab
 from lab.errors import LabError
+from lab.experiment.accounts import Done, Story, broken, journal_of, log_of, rules_of, tenures
 from lab.experiment.stand import choose, saved, up, use
 from lab.experiment.trial import fresh_folder
 
@@ -26,30 +37,24 @@ LAST_ANSWER = 120.0  # seconds that a run may go on after its last request was d
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """One event of the timeline as it happened: seconds after the start, and what it came to."""
-
-    event: "Event"
-    began: float
-    ended: float
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Loaded:
-    """A scenario's run: its folder, its method, its figures, its findings, its timeline."""
+    """A scenario's run: its folder, its method, its figures, its findings, its timeline.
+
+    `ledger` has every request's fate, where the scenario has a timeline.
+    """
 
     folder: Path
     scenario: str
     method: str
     figures: figures.Figures
     findings: tuple[join.Finding, ...]
-    timeline: tuple[Done, ...]
+    timeline: tuple[Done, ...] = ()
+    ledger: Ledger | None = None
 
     @property
     def holds(self) -> bool:
-        """Whether client, nginx and backends agree on every request and every token."""
-        return self.figures.unexplained == 0
+        """Whether client, nginx and backends agree on every request, and each fate is explained."""
+        return self.figures.unexplained == 0 and (self.ledger is None or self.ledger.holds)
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything as plain values, for JSON."""
@@ -60,6 +65,7 @@ class Loaded:
             "figures": figures.as_dict(self.figures),
             "findings": [asdict(one) for one in self.findings[:100]],
             "timeline": [asdict(one) for one in self.timeline],
+            "ledger": self.ledger.as_dict() if self.ledger else None,
         }
 
 
@@ -103,17 +109,30 @@ def load(
     chosen = _fitted(lab, choice or saved(lab))
     use(lab, chosen)
     mark, began = nginx.log_size(lab), time.time()
+    story = Story(began, list(tenures(lab, began, began)))
     limit = None if scenario.duration is None else scenario.duration + LAST_ANSWER
-    with timeline(lab, scenario) as done:
+    with timeline(lab, scenario, story):
         plan = workload.plan(scenario)
         records = generator.run(plan, lab.door, on_progress, limit=limit)
-    reached = [record for record in records if record.status is not None]
-    access = nginx.log_with(lab, mark, len(reached))
-    journal = compose.journals(lab, began, len(reached))
+    faults_met = broken(story, scenario.backends)
+    access, journal = _logs(lab, mark, began, records, faults_met)
     folder = fresh_folder(f"{scenario.name}-{chosen.method}")
     _keep(folder, scenario, records, access, journal)
+    lines, entries = _read(records, access, journal)
     names = tuple(compose.service(each) for each in compose.backend_containers(lab))
-    return _told(folder, scenario, chosen.method, records, access, journal, tuple(done), names)
+    calls = _calls(records)
+    joined = join.join(records, lines, entries)
+    joined = replace(joined, findings=tuple(excused(joined.findings, calls, faults_met)))
+    told = figures.figures(joined, scenario.targets, chosen.method, names)
+    ledger = None
+    if scenario.timeline:
+        hits = named_by_tenure(lines, story.tenures)
+        claim = upstream.read(lab.active / "upstream.conf")
+        ledger = account(calls, hits, entries, faults_met, rules_of(claim, story))
+    done = tuple(story.done)
+    loaded = Loaded(folder, scenario.name, chosen.method, told, joined.findings, done, ledger)
+    (folder / "figures.json").write_text(json.dumps(loaded.as_dict(), indent=1, default=str))
+    return loaded
 
 
 def _fitted(lab: Lab, choice: methods.Choice) -> methods.Choice:
@@ -140,38 +159,47 @@ def _keep(
     (folder / "scenario.json").write_text(json.dumps(asdict(scenario), indent=1, default=str))
 
 
-def _told(
-    folder: Path,
-    scenario: "Scenario",
-    method: str,
+def _calls(records: Sequence[workload.Record]) -> list[Call]:
+    """The calls behind the records; what was held back for too many open requests is none."""
+    return [of_record(record) for record in records if record.error != "unsent"]
+
+
+def _logs(
+    lab: Lab,
+    mark: int,
+    began: float,
     records: Sequence[workload.Record],
-    access: bytes,
-    journal: bytes,
-    done: tuple[Done, ...],
-    names: Sequence[str],
-) -> Loaded:
+    faults_met: Sequence[Fault],
+) -> tuple[bytes, bytes]:
+    """nginx's and the backends' logs of a run, whole but for the lines that a kill took."""
+    reached = sum(record.status is not None for record in records)
+    if not (lost := losable(_calls(records), faults_met)):
+        return nginx.log_with(lab, mark, reached), compose.journals(lab, began, reached)
+    sure = reached - lost
+    return log_of(lab, mark, sure), journal_of(lab, began, sure)
+
+
+def _read(
+    records: Sequence[workload.Record], access: bytes, journal: bytes
+) -> tuple[list[join.Line], list[join.Entry]]:
+    """The lines of both logs that are about the run's own requests."""
     known = {record.id for record in records}
     log = logs.read(access.splitlines(keepends=True))
-    asked: tuple[logs.Hit | logs.Unproxied, ...] = (*log.hits, *log.unproxied)
+    asked: tuple[join.Line, ...] = (*log.hits, *log.unproxied)
     lines = [line for line in asked if line.request_id in known]
     entries = [each for each in join.journal(journal.splitlines()).entries if each.id in known]
-    joined = join.join(records, lines, entries)
-    told = figures.figures(joined, scenario.targets, method, names)
-    loaded = Loaded(folder, scenario.name, method, told, joined.findings, done)
-    (folder / "figures.json").write_text(json.dumps(loaded.as_dict(), indent=1, default=str))
-    return loaded
+    return lines, entries
 
 
 # --- the timeline -------------------------------------------------------------------------
 
 
 @contextmanager
-def timeline(lab: Lab, scenario: "Scenario") -> "Iterator[list[Done]]":
+def timeline(lab: Lab, scenario: "Scenario", story: Story) -> "Iterator[None]":
     """Do the scenario's events at their times, in a thread of their own, while the load runs.
 
-    Whatever is still broken afterwards is mended.
+    What was done is told in the story. Whatever is still broken afterwards is mended.
     """
-    done: list[Done] = []
     over = threading.Event()
     began = time.monotonic()
 
@@ -179,18 +207,21 @@ def timeline(lab: Lab, scenario: "Scenario") -> "Iterator[list[Done]]":
         for event in scenario.timeline:
             if over.wait(max(0.0, began + event.at - time.monotonic())):
                 return
-            done.append(_happen(lab, scenario, event, began))
+            start = time.time()
+            story.done.append(_happen(lab, scenario, event, began))
+            story.tenures += tenures(lab, start, start)
 
     thread = threading.Thread(target=play, daemon=True)
     thread.start()
     try:
-        yield done
+        yield
     finally:
         over.set()
         thread.join(timeout=120)
-        if any(each.event.do == "fault" for each in done):
+        if any(each.event.do == "fault" for each in story.done):
             faults.heal(lab)
             equip(lab, scenario)
+        story.mended = time.time()
 
 
 def _happen(lab: Lab, scenario: "Scenario", event: "Event", began: float) -> Done:

@@ -118,10 +118,11 @@ def in_turn(case: Case) -> Verdict | None:
     numbers = {server.name: number for number, server in enumerate(case.upstream.servers)}
     for name, share in shares.items():
         own = server == numbers[name]
-        surely = np.searchsorted(np.sort(last[own]), first, "left")
-        maybe = np.searchsorted(np.sort(first[own]), first, "right")
+        most = np.searchsorted(np.sort(last[own]), first, "left") - until * share
+        least = np.searchsorted(np.sort(first[own]), first, "right") - before * share
+        began = np.median((most + least) / 2)  # picks around the first moment may be missing
         allowed = TURNS * len(case.addresses.get(name, (name,)))
-        off |= (surely > until * share + allowed) | (maybe < before * share - allowed)
+        off |= (most > began + allowed) | (least < began - allowed)
     if (wrong := float(off.mean())) > OUT_OF_TURN:
         why = f"at {wrong:.0%} of picks a server was more than {TURNS} turns off its share"
         return case.says("FAIL", why)

@@ -41,6 +41,23 @@ timeline:
   - {at: 5, do: scale, backends: 4}
 """
 
+BROKEN = """
+seed: 6
+duration: 12
+arrivals: constant
+rate: 40
+output: 12
+backends: 3
+profile: h100-8b
+time_scale: 10
+timeline:
+  - {at: 1, do: fault, backend: backend-2, kind: kill}
+  - {at: 2, do: reload}
+  - {at: 2.5, do: heal}
+  - {at: 6, do: fault, backend: nginx, kind: kill}
+  - {at: 6.5, do: heal}
+"""
+
 
 @pytest.fixture(scope="module")
 def fleet(lab):
@@ -91,6 +108,22 @@ def test_a_timeline_breaks_mends_shrinks_and_grows_the_fleet_under_load(fleet, t
     work = {group.name: group.requests for group in told.backends}
     assert work["backend-3"] > 0  # removed after 3 s: what it answered is still known
     assert work["backend-4"] > 0
+
+
+def test_every_request_of_a_timeline_with_kills_has_one_fate(fleet, tmp_path):
+    """What failed did so by a kill, lines that it took are no riddle, a refused reload is told."""
+    loaded = experiment.load(fleet, scenario(tmp_path, BROKEN), experiment.blank("round_robin"))
+
+    assert loaded.ledger is not None
+    assert loaded.holds, (str(loaded.ledger), loaded.findings)
+    assert len(loaded.ledger.fates) == loaded.figures.overall.requests == 480
+    assert set(loaded.ledger.counts()) == {"stream"}
+    failed = [fate.reason for fate in loaded.ledger.of("failed")]
+    assert any("kill of nginx" in reason for reason in failed)
+    assert {reason.rpartition("kill of ")[2] for reason in failed} <= {"nginx", "backend-2"}
+    refused = {done.event.do: done.error for done in loaded.timeline if done.error}
+    assert set(refused) == {"reload"}
+    assert "host not found" in refused["reload"]
 
 
 def test_a_bad_scenario_names_file_line_and_what_is_allowed(fleet, tmp_path):
