@@ -11,7 +11,7 @@ from typing import Any
 import docker.errors
 from docker.models.containers import Container
 
-from lab import compose
+from lab import compose, nginx
 from lab.compose import Lab
 from lab.errors import LabError, UsageError
 from lab.shell import CommandError
@@ -273,8 +273,8 @@ def reload(lab: Lab) -> None:
     try:
         compose.execute(lab, NGINX, ["sh", "/etc/nginx/lab/reload.sh"], timeout=60)
     except CommandError as error:
-        last = error.stderr.strip().splitlines()[-1:] or ["no answer"]
-        raise LabError(f"nginx did not reload: {last[0]}", "lab heal") from None
+        said = nginx.refusal(error, lab.active / "upstream.conf") or "no answer"
+        raise LabError(f"nginx did not reload: {said}", "lab heal") from None
 
 
 # --- the network, and what nginx knows of it ----------------------------------------------
@@ -384,9 +384,9 @@ def _addresses(lab: Lab) -> dict[str, str]:
 
 def _workers(lab: Lab) -> list[str]:
     """The processes that serve: others after every reload, none where nginx does not run."""
-    nginx = compose.container(lab, NGINX)
-    if nginx.status != "running":
+    serving = compose.container(lab, NGINX)
+    if serving.status != "running":
         return []
-    top = nginx.top()
+    top = serving.top()
     where = top["Titles"].index("PID")
     return sorted(row[where] for row in top["Processes"] if row[-1].endswith("worker process"))

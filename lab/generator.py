@@ -77,7 +77,8 @@ async def generate(
     """
     _check_url(base_url)
     run = _Run(plan, base_url.rstrip("/"), min(cap, _files()), run_id)
-    connector = aiohttp.TCPConnector(limit=0)
+    # a reload resets whoever sends on a connection that was idle: see docs/faults.md
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
     jar = aiohttp.DummyCookieJar()  # one jar would make all users one for `sticky`
     async with aiohttp.ClientSession(
         connector=connector, cookie_jar=jar, timeout=aiohttp.ClientTimeout(total=timeout)

@@ -41,7 +41,7 @@ def switch(lab: Lab, text: str) -> Switch:
         _replace(file, before)
         refused = file.with_suffix(".conf.refused")
         refused.write_text(text)
-        said = _words(error, refused)
+        said = refusal(error, refused)
         raise LabError(
             f"nginx refused the configuration; the one before it serves on\n{said}",
             f"mend what {refused.name} says, or: lab methods",
@@ -60,13 +60,13 @@ def _replace(file: Path, text: str | None) -> None:
     fresh.replace(file)
 
 
-def _words(error: CommandError, refused: Path) -> str:
-    """What nginx said, with the file's name as the user can open it."""
+def refusal(error: CommandError, file: Path) -> str:
+    """What nginx said of a configuration, with the name of `file` as the user can open it."""
     lines = [
         line for line in error.stderr.splitlines() if re.search(r"\[(emerg|alert|warn)\]", line)
     ]
     said = "\n".join(re.sub(r"^.*?(\[\w+\] )(?:\d+#\d+: )?", r"\1", line) for line in lines)
-    shown = compose_path(refused)
+    shown = compose_path(file)
     return (said or error.stderr.strip()).replace(f"{FOLDER}/active/upstream.conf", shown)
 
 
