@@ -421,8 +421,14 @@ def wait_healthy(lab: Lab, names: Sequence[str], seconds: float = 60) -> None:
 
 
 def execute(lab: Lab, name: str, words: list[str], timeout: float = 120) -> str:
-    """Run a command in service `name` and return what it printed; CommandError if it fails."""
-    return run(["docker", "exec", container_id(lab, name), *words], timeout=timeout).stdout
+    """Run a command in service `name` and return what it printed; CommandError if it fails.
+
+    Raises LabError where the service does not run.
+    """
+    target = container(lab, name)
+    if target.status != "running":
+        raise LabError(f"{name} is {target.status}", "lab heal")
+    return run(["docker", "exec", str(target.id), *words], timeout=timeout).stdout
 
 
 def container_id(lab: Lab, name: str) -> str:

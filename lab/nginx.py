@@ -30,7 +30,7 @@ def switch(lab: Lab, text: str) -> Switch:
     Raises LabError with nginx's own words when it refuses; the configuration that serves then
     stays, in nginx and in the file.
     """
-    _refuse_foreign(lab)
+    _refuse_unfit(lab)
     file = lab.active / "upstream.conf"
     before = file.read_text() if file.exists() else None
     started = time.monotonic()
@@ -75,9 +75,15 @@ def compose_path(file: Path) -> str:
     return str(file.relative_to(compose.ROOT)) if file.is_relative_to(compose.ROOT) else str(file)
 
 
-def _refuse_foreign(lab: Lab) -> None:
-    """A lab that a plain `docker compose up` started reads another folder than `use` writes."""
-    mounts = compose.container(lab, "nginx").attrs["Mounts"]
+def _refuse_unfit(lab: Lab) -> None:
+    """LabError where no switch can reach nginx: it is down, or reads what `use` does not write.
+
+    A plain `docker compose up` has it read another folder.
+    """
+    nginx = compose.container(lab, "nginx")
+    if nginx.status != "running":
+        raise LabError(f"nginx is {nginx.status}", "lab heal")
+    mounts = nginx.attrs["Mounts"]
     source = next((m["Source"] for m in mounts if m["Destination"] == f"{FOLDER}/active"), "")
     if Path(source) != lab.active:
         raise LabError(f'lab "{lab.project}" was started without `lab up`', "lab up, then again")

@@ -3,6 +3,7 @@
 from xml.etree import ElementTree as ET
 
 from lab import report
+from lab.scenario import Event
 
 
 def test_junit_tells_failures_from_what_cannot_be_told(tmp_path):

@@ -20,6 +20,7 @@ from .wire import RefusedError, Reply
 if TYPE_CHECKING:
     from .app import App
 
+_LINGER = 0.5  # seconds that an idle connection stays open while the server stops
 _HEAD_LIMIT = 65_536
 _POSTS = {path.encode(): action for path, action in article.ACTIONS.items()}
 # with one of these a request is no longer a simple one
@@ -75,8 +76,15 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Close the connection once what has begun on it is answered."""
+        """Close the connection once what has begun on it is answered.
+
+        A request may be on its way on one that is idle: closed at once, it would be lost. Until
+        LINGER is over it is answered; new connections are refused, so that nobody sends more.
+        """
         self._last_answer = True
+        self.loop.call_later(_LINGER, self._leave)
+
+    def _leave(self) -> None:
         if not self._record:
             super().shutdown()
 

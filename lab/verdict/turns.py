@@ -115,7 +115,7 @@ def in_turn(case: Case) -> Verdict | None:
     spreads = [share * (1 - share) for share in shares.values() if 0 < share < 1]
     needed = (POWER * doubt) ** 2 / min(spreads, default=1)
     off = np.zeros(len(first), dtype=bool)
-    numbers = {server.name: number for number, server in enumerate(case.upstream.servers)}
+    numbers = {each.name: number for number, each in enumerate(case.upstream.servers)}
     for name, share in shares.items():
         own = server == numbers[name]
         most = np.searchsorted(np.sort(last[own]), first, "left") - until * share

@@ -1,14 +1,18 @@
 """The process: its start, its end."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
+from lab.shell import wait_for
 from tests.backends.serving import http
 
 BACKENDS = Path(__file__).parents[2] / "backends"
@@ -27,14 +31,55 @@ def started(**variables: str) -> subprocess.Popen[str]:
     )
 
 
+def listening() -> tuple[subprocess.Popen[str], int]:
+    """A backend that answers, and its port."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    backend = started(PORT=str(port))
+    assert backend.stderr
+    assert backend.stderr.readline().startswith(f"b: port {port}, ")
+    return backend, port
+
+
+def test_a_request_under_way_on_an_idle_connection_is_answered_while_it_stops():
+    """nginx keeps connections: closed at once they would lose what it has just sent."""
+    backend, port = listening()
+    message = {"role": "user", "content": "x"}
+    content = {"message": "x", "model": "lab-llm", "messages": [message]}
+    asked = [("GET", "/"), ("POST", "/chat"), ("POST", "/v1/chat/completions")]
+    with ExitStack() as stack:
+        stack.callback(backend.kill)
+        kept = [stack.enter_context(closing(HTTPConnection("127.0.0.1", port, 5))) for _ in asked]
+        assert [sent(connection, "GET", "/", None) for connection in kept] == [200, 200, 200]
+
+        backend.send_signal(signal.SIGTERM)
+        wait_for(lambda: refused(port), 5, "the port to be closed")
+        statuses = [sent(each, *call, content) for each, call in zip(kept, asked, strict=True)]
+        out, errors = backend.communicate(timeout=10)
+
+    assert statuses == [200, 200, 200]
+    assert (backend.returncode, errors, out.count("\n")) == (0, "", 6)
+
+
+def sent(connection: HTTPConnection, method: str, path: str, content: object) -> int:
+    """The status of an answer on a connection that is there already, once there has been one."""
+    connection.request(method, path, json.dumps(content), {"Content-Type": "application/json"})
+    connection.auto_open = 0
+    with connection.getresponse() as answer:
+        answer.read()
+        return answer.status
+
+
+def refused(port: int) -> bool:
+    """Whether nobody listens any more."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_well(number: signal.Signals):
     """Exit code 0, the journal complete, nothing but lines on stdout."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = str(probe.getsockname()[1])
-    backend = started(PORT=port)
-    assert backend.stderr
-    assert backend.stderr.readline().startswith(f"b: port {port}, ")
+    backend, port = listening()
     assert http.get(f"http://127.0.0.1:{port}/").ok
 
     backend.send_signal(number)

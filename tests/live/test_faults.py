@@ -44,7 +44,7 @@ def test_every_request_of_a_fault_has_an_explained_fate(lab, method):
     kinds = BY_METHOD[method]
     steps = [soak.Step("use", method), *(soak.Step(kind, "backend-2", 0.4) for kind in kinds)]
 
-    report = soak.soak(lab.lab, 600, seed=5, planned=steps, rate=300)
+    report = soak.soak(lab.lab, 600, seed=5, planned=steps, rate=400)
 
     assert report.holds, str(report)
     assert [each.step.do for each in report.recoveries] == list(kinds)
@@ -56,17 +56,6 @@ def test_every_request_of_a_fault_has_an_explained_fate(lab, method):
         if not any(f"{kind} of" in fate.reason and allowed(kind, fate) for kind in kinds)
     ]
     assert wrong == []
-
-
-@pytest.mark.parametrize("target", ["all", "nginx"])
-def test_nginx_and_all_backends_come_back(lab, target):
-    """Killed under traffic: whatever failed did so for that reason, and the split comes back."""
-    report = soak.soak(lab.lab, 600, seed=6, planned=[soak.Step("kill", target, 0.5)], rate=300)
-
-    assert report.holds, str(report)
-    failed = report.ledger.of("failed")
-    assert failed
-    assert all(f"kill of {target}" in fate.reason for fate in failed)
 
 
 def test_nginx_is_reloaded_only_where_a_backend_has_moved(lab):
