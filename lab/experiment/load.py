@@ -114,23 +114,18 @@ def load(
     with timeline(lab, scenario, story):
         plan = workload.plan(scenario)
         records = generator.run(plan, lab.door, on_progress, limit=limit)
-    faults_met = broken(story, scenario.backends)
-    access, journal = _logs(lab, mark, began, records, faults_met)
+    met = broken(story, scenario.backends)
+    access, journal = _logs(lab, mark, began, records, met)
     folder = fresh_folder(f"{scenario.name}-{chosen.method}")
     _keep(folder, scenario, records, access, journal)
     lines, entries = _read(records, access, journal)
-    names = tuple(compose.service(each) for each in compose.backend_containers(lab))
-    calls = _calls(records)
     joined = join.join(records, lines, entries)
-    joined = replace(joined, findings=tuple(excused(joined.findings, calls, faults_met)))
-    told = figures.figures(joined, scenario.targets, chosen.method, names)
-    ledger = None
-    if scenario.timeline:
-        hits = named_by_tenure(lines, story.tenures)
-        claim = upstream.read(lab.active / "upstream.conf")
-        ledger = account(calls, hits, entries, faults_met, rules_of(claim, story))
+    found = tuple(excused(joined.findings, _calls(records), met))
+    names = tuple(compose.service(each) for each in compose.backend_containers(lab))
+    told = figures.figures(replace(joined, findings=found), scenario.targets, chosen.method, names)
+    ledger = _ledger(lab, story, met, records, lines, entries) if story.done else None
     done = tuple(story.done)
-    loaded = Loaded(folder, scenario.name, chosen.method, told, joined.findings, done, ledger)
+    loaded = Loaded(folder, scenario.name, chosen.method, told, found, done, ledger)
     (folder / "figures.json").write_text(json.dumps(loaded.as_dict(), indent=1, default=str))
     return loaded
 
@@ -169,11 +164,11 @@ def _logs(
     mark: int,
     began: float,
     records: Sequence[workload.Record],
-    faults_met: Sequence[Fault],
+    met: Sequence[Fault],
 ) -> tuple[bytes, bytes]:
     """nginx's and the backends' logs of a run, whole but for the lines that a kill took."""
     reached = sum(record.status is not None for record in records)
-    if not (lost := losable(_calls(records), faults_met)):
+    if not (lost := losable(_calls(records), met)):
         return nginx.log_with(lab, mark, reached), compose.journals(lab, began, reached)
     sure = reached - lost
     return log_of(lab, mark, sure), journal_of(lab, began, sure)
@@ -189,6 +184,20 @@ def _read(
     lines = [line for line in asked if line.request_id in known]
     entries = [each for each in join.journal(journal.splitlines()).entries if each.id in known]
     return lines, entries
+
+
+def _ledger(
+    lab: Lab,
+    story: Story,
+    met: Sequence[Fault],
+    records: Sequence[workload.Record],
+    lines: Sequence[join.Line],
+    entries: Sequence[join.Entry],
+) -> Ledger:
+    """Every request's fate, by what was done to the lab and what nginx was told."""
+    rules = rules_of(upstream.read(lab.active / "upstream.conf"), story)
+    hits = named_by_tenure(lines, story.tenures)
+    return account(_calls(records), hits, entries, met, rules)
 
 
 # --- the timeline -------------------------------------------------------------------------

@@ -83,7 +83,10 @@ WRONG = {
     ],
 )
 def test_a_wrong_nginx_is_caught_every_time(five, tmp_path, method, wrong):
-    """Weights changed behind the lab's back, or another method than claimed: FAIL."""
+    """Weights changed behind the lab's back, or another method than claimed: FAIL.
+
+    A log that a stalled machine left undecided is UNSURE; as it says, another run settles it.
+    """
     plain = "\n".join(f"    server backend-{number}:8000;" for number in (1, 2, 3))
     claim = f"""upstream llm {{
     zone llm 256k;
@@ -94,18 +97,27 @@ def test_a_wrong_nginx_is_caught_every_time(five, tmp_path, method, wrong):
 proxy_http_version 1.1;
 map "" $hash_key {{ default ""; }}
 """
-    words = []
-    for seed in range(20):
-        nginx.switch(five.lab, WRONG[wrong](claim))
-        count = {"random": 1000, "random_two": 400}.get(method, 250)
-        plan = plans.plan(method, "", count, seed, concurrency=12)
-        mark, began = nginx.log_size(five.lab), time.time()
-        traffic.send(five.lab.door, plan.requests, plan.concurrency)
-        log = nginx.log_with(five.lab, mark, count)
-        clock = configs.doubt(five.lab, log, began)
-        words.append(configs.judged(five.lab, claim, log, False, tmp_path, clock).word)
+    words = [
+        settled(five.lab, method, claim, WRONG[wrong](claim), seed, tmp_path) for seed in range(20)
+    ]
 
     assert words == ["FAIL"] * 20
+
+
+def settled(lab, method, claim, text, seed, folder):
+    """The word on what `text` makes nginx do; up to three runs, until it is not UNSURE."""
+    count = {"random": 1000, "random_two": 400}.get(method, 250)
+    plan = plans.plan(method, "", count, seed, concurrency=12)
+    for _ in range(3):
+        nginx.switch(lab, text)
+        mark, began = nginx.log_size(lab), time.time()
+        traffic.send(lab.door, plan.requests, plan.concurrency)
+        log = nginx.log_with(lab, mark, count)
+        clock = configs.doubt(lab, log, began)
+        word = configs.judged(lab, claim, log, False, folder, clock).word
+        if word != "UNSURE":
+            break
+    return word
 
 
 def test_the_seeds_cover_what_they_should():
