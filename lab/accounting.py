@@ -19,6 +19,7 @@ FATES = (ONCE, RETRIED, FAILED, TWICE, UNEXPLAINED)
 LATE = 1.0  # seconds in which a mended fault may still show: a broken connection noticed late
 EARLY = 0.1  # seconds by which nginx's clock, which it reads once a turn, may lag
 NGINX, ALL = "nginx", "all"
+REMOVAL = "removal"  # of a backend, by a smaller scale
 
 BROKEN, TIMEOUT, ERROR, MALFORMED = "broken off", "timeout", "answered an error", "malformed"
 NO_LIVE = "no live upstreams"  # nginx's words
@@ -36,7 +37,7 @@ LOOKS: Mapping[str, frozenset[str]] = {
     "drop": frozenset({BROKEN}),
     "error_rate": frozenset({ERROR}),
     "malformed_json": frozenset({MALFORMED}),
-    "removal": frozenset(),  # scaled away: it fails nothing, and is there for nobody
+    REMOVAL: frozenset(),  # it fails nothing, and is there for nobody
 }
 FATAL = frozenset({"kill"})  # takes log lines that are not written yet with it
 REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})  # nginx: idempotent

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import socket
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +19,7 @@ import yaml
 from docker.models.containers import Container
 
 from lab.errors import LabError, UsageError
-from lab.shell import CommandError, run
+from lab.shell import CommandError, poll, run
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = "nginx-llm-lab"
@@ -293,13 +292,12 @@ def journals(lab: Lab, since: float, lines: int) -> bytes:
 
     The engine takes up what a container prints a moment after it was printed.
     """
-    deadline = time.monotonic() + JOURNAL_SECONDS
-    while True:
+
+    def read() -> bytes:
         present = (_journal(str(each.id), since) for each in backend_containers(lab))
-        text = b"".join([*gone(lab, since), *present])
-        if text.count(b"\n") >= lines or time.monotonic() > deadline:
-            return text
-        time.sleep(0.1)  # the interval of a poll with a deadline
+        return b"".join([*gone(lab, since), *present])
+
+    return poll(read, lambda text: text.count(b"\n") >= lines, JOURNAL_SECONDS)
 
 
 def gone(lab: Lab, since: float) -> Iterator[bytes]:
@@ -407,17 +405,15 @@ def started(container: Container) -> float:
 
 def wait_healthy(lab: Lab, names: Sequence[str], seconds: float = 60) -> None:
     """Wait until these services run and none is unhealthy or still starting."""
-    deadline = time.monotonic() + seconds
-    while True:
+
+    def unfit() -> dict[str, str]:
         states = {service(each): health(each) for each in containers(lab)}
-        bad = {name: states.get(name, "gone") for name in names}
-        bad = {name: state for name, state in bad.items() if state not in ("healthy", "running")}
-        if not bad:
-            return
-        if time.monotonic() > deadline:
-            said = ", ".join(f"{name} is {state}" for name, state in bad.items())
-            raise LabError(f"after {seconds:g} s {said}", "docker compose logs")
-        time.sleep(0.1)  # the interval of a poll with a deadline
+        found = {name: states.get(name, "gone") for name in names}
+        return {name: it for name, it in found.items() if it not in ("healthy", "running")}
+
+    if bad := poll(unfit, lambda bad: not bad, seconds):
+        said = ", ".join(f"{name} is {state}" for name, state in bad.items())
+        raise LabError(f"after {seconds:g} s {said}", "docker compose logs")
 
 
 def execute(lab: Lab, name: str, words: list[str], timeout: float = 120) -> str:

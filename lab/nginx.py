@@ -8,7 +8,7 @@ from pathlib import Path
 from lab import compose
 from lab.compose import Lab
 from lab.errors import LabError
-from lab.shell import CommandError
+from lab.shell import CommandError, poll
 from lab.shell import wait_for as wait_for  # for whoever waits for nginx
 
 FOLDER = "/etc/nginx/lab"
@@ -124,13 +124,10 @@ def log_with(lab: Lab, mark: int, lines: int) -> bytes:
 
     nginx logs a request after its last byte, so a client can be faster than the log.
     """
-    deadline = time.monotonic() + LOG_SECONDS
-    while (log := log_since(lab, mark)).count(b"\n") < lines:
-        if time.monotonic() > deadline:
-            seen = log.count(b"\n")
-            raise LabError(
-                f"nginx logged {seen:,} of {lines:,} requests in {LOG_SECONDS} s",
-                "lab status; docker compose logs nginx",
-            )
-        time.sleep(0.05)  # the interval of a poll with a deadline
+    log = poll(lambda: log_since(lab, mark), lambda log: log.count(b"\n") >= lines, LOG_SECONDS)
+    if (seen := log.count(b"\n")) < lines:
+        raise LabError(
+            f"nginx logged {seen:,} of {lines:,} requests in {LOG_SECONDS} s",
+            "lab status; docker compose logs nginx",
+        )
     return log

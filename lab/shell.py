@@ -5,8 +5,11 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from lab.errors import LabError
+
+T = TypeVar("T")
 
 TAIL = 12  # last lines of stderr that an error shows
 
@@ -69,10 +72,17 @@ def works(command: Sequence[str], timeout: float = 60) -> bool:
         return False
 
 
+def poll(
+    read: Callable[[], T], enough: Callable[[T], bool], seconds: float, interval: float = 0.05
+) -> T:
+    """Read until it is enough or the time is over; return what was read last, enough or not."""
+    deadline = time.monotonic() + seconds
+    while not enough(found := read()) and time.monotonic() < deadline:
+        time.sleep(interval)  # between two looks at what tells nobody when it changes
+    return found
+
+
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
     """Poll `condition`; LabError naming `what` when it does not hold in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise LabError(f"waited {seconds:g} s for {what}", "lab status")
-        time.sleep(0.05)  # the interval of a poll with a deadline
+    if not poll(condition, bool, seconds):
+        raise LabError(f"waited {seconds:g} s for {what}", "lab status")

@@ -50,13 +50,13 @@ def test_an_event_that_failed_broke_and_mended_nothing() -> None:
 
 
 def test_a_backend_taken_away_is_there_for_nobody() -> None:
-    """From three to one, and to two again."""
+    """From three to one, and to two again: the second is back then."""
     told = story(
         Done(Event(1, "scale", backends=1), 1.0, 2.0),
         Done(Event(3, "scale", backends=2), 3.0, 4.0),
     )
 
-    assert broken(told, 3) == [Fault(B, "removal", 101.0), Fault(C, "removal", 101.0)]
+    assert broken(told, 3) == [Fault(B, "removal", 101.0, 104.0), Fault(C, "removal", 101.0)]
 
 
 def test_the_rules_are_those_of_the_config() -> None:

@@ -1,17 +1,18 @@
 """What it takes to account for a run in which the lab broke: addresses, whole logs, faults."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from math import inf
 
 from lab import compose, nginx
-from lab.accounting import Fault, Rules, Tenure
+from lab.accounting import ALL, REMOVAL, Fault, Rules, Tenure
 from lab.compose import Lab
 from lab.scenario import Event
+from lab.shell import poll
 from lab.upstream import Upstream
 
 STILL = 0.5  # seconds for which a log that is whole stays as it is
+MOST_SECONDS = 20.0  # until a log is taken as it is, though somebody else still adds to it
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +59,24 @@ def broken(story: Story, backends: int) -> list[Fault]:
     open_: list[Fault] = []
     for each in story.done:
         event, start, end = each.event, story.began + each.began, story.began + each.ended
+        over: list[Fault] = []
         if each.error:
             continue
         if event.do == "fault":
-            open_.append(Fault(event.backend, event.kind, start, story.mended))
+            every = [f"backend-{number}" for number in range(1, backends + 1)]
+            hit = every if event.backend == ALL else [event.backend]
+            open_ += [Fault(name, event.kind, start, story.mended) for name in hit]
         elif event.do == "heal":
-            healed = [fault for fault in open_ if event.backend in ("all", fault.target)]
-            found += [replace(fault, end=end) for fault in healed]
-            open_ = [fault for fault in open_ if fault not in healed]
+            broken_ = [fault for fault in open_ if fault.kind != REMOVAL]
+            over = [fault for fault in broken_ if event.backend in (ALL, fault.target)]
         elif event.do == "scale" and event.backends:
+            there = {f"backend-{number}" for number in range(1, event.backends + 1)}
+            over = [fault for fault in open_ if fault.kind == REMOVAL and fault.target in there]
             gone = range(event.backends + 1, backends + 1)
-            found += [Fault(f"backend-{number}", "removal", start) for number in gone]
+            open_ += [Fault(f"backend-{number}", REMOVAL, start) for number in gone]
             backends = event.backends
+        found += [replace(fault, end=end) for fault in over]
+        open_ = [fault for fault in open_ if fault not in over]
     return [*found, *open_]
 
 
@@ -95,9 +102,10 @@ def journal_of(lab: Lab, began: float, sure: int) -> bytes:
 
 def _whole(read: Callable[[], bytes]) -> bytes:
     """A log that nobody adds to any more: its length cannot be known where a kill took lines."""
-    text = read()
-    while True:
-        time.sleep(STILL)  # the interval of a poll that ends when nothing changes
-        if len(again := read()) == len(text):
-            return again
-        text = again
+    lengths = [-1]
+
+    def still(text: bytes) -> bool:
+        lengths.append(len(text))
+        return lengths[-1] == lengths[-2]
+
+    return poll(read, still, MOST_SECONDS, interval=STILL)

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import tarfile
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from docker.models.containers import Container
 
 from lab.compose import ROOT, engine
 from lab.errors import LabError
-from lab.shell import run
+from lab.shell import poll, run
 from lab.verification import cable, caller, standin
 from lab.verification.setting import Door, Setting
 
@@ -151,12 +150,14 @@ class Stage:
             network_mode="none",
             sysctls=self._sysctls(),
         )
-        deadline = time.monotonic() + START_SECONDS
-        while b"ready" not in (said := logs(container)):
-            if time.monotonic() > deadline or not alive(container):
-                words = said.decode(errors="replace").strip() or "they said nothing"
-                raise LabError(f"the stand-ins did not come up: {words}")
-            time.sleep(0.02)  # the interval of a poll with a deadline
+        said = poll(
+            lambda: logs(container),
+            lambda said: b"ready" in said or not alive(container),
+            START_SECONDS,
+        )
+        if b"ready" not in said:
+            words = said.decode(errors="replace").strip() or "they said nothing"
+            raise LabError(f"the stand-ins did not come up: {words}")
         return container
 
     def _sysctls(self) -> dict[str, str]:
