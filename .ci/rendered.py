@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from lab import methods
+from nginx_llm_lab.nginxconf import methods
 
 NGINX = Path(__file__).resolve().parents[1] / "nginx"
 BACKENDS = ("backend-1", "backend-2", "backend-3")

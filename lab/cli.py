@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from lab import compose
-from lab.compose import Lab
-from lab.errors import LabError, UsageError
+from .errors import LabError, UsageError
+from .stack import compose
+from .stack.compose import Lab
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -121,11 +121,11 @@ def up(
     ] = None,
 ) -> None:
     """Bring the lab up; return when everything in it is healthy."""
-    from lab import experiment
+    from .experiment import fleet
 
     lab = compose.from_environment()
     with progress(f"starting {backends} backends and nginx"):
-        experiment.up(lab, backends, profile, time_scale)
+        fleet.up(lab, backends, profile, time_scale)
     typer.echo(f"up: {backends} backends behind {lab.front} (lab door {lab.door})")
 
 
@@ -141,17 +141,18 @@ def down() -> None:
 @app.command()
 def status(as_json: Json = False) -> None:
     """What runs, where, and by which method."""
-    from lab import experiment, report
+    from .experiment import fleet
+    from .report import tables as report
 
-    found = experiment.status(this_lab())
+    found = fleet.status(this_lab())
     show(found) if as_json else typer.echo(report.status(found))
 
 
 @app.command()
 def methods(as_json: Json = False) -> None:
     """The methods, each with its directive and when to use it."""
-    from lab import methods as known
-    from lab import report
+    from .nginxconf import methods as known
+    from .report import tables as report
 
     found = known.methods()
     if as_json:
@@ -183,13 +184,13 @@ def use(
     as_json: Json = False,
 ) -> None:
     """Switch the method; return when only new workers answer. No request is lost by it."""
-    from lab import experiment
+    from .experiment import fleet
 
     lab = this_lab()
     choice = chosen(
         lab, method, weights, key, measure, server_params, next_upstream, zone, keepalive
     )
-    switch = experiment.use(lab, choice)
+    switch = fleet.use(lab, choice)
     if as_json:
         show({"method": method, "seconds": round(switch.seconds, 3), "finishing": switch.finishing})
         return
@@ -209,10 +210,10 @@ def chosen(
     keepalive: bool,
 ) -> Any:
     """The words of `use` and `run` as a Choice for the backends that run."""
-    from lab import experiment
-    from lab import methods as known
+    from .experiment import fleet
+    from .nginxconf import methods as known
 
-    return experiment.choose(
+    return fleet.choose(
         lab,
         known.method(method).name,
         weights=known.parse_weights(weights),
@@ -244,7 +245,9 @@ def ab(
     as_json: Json = False,
 ) -> None:
     """ApacheBench from the load container through the lab door; its figures and the split."""
-    from lab import experiment, report, traffic
+    from .experiment import run
+    from .report import tables as report
+    from .traffic import ab as traffic
 
     lab = this_lab()
     call = traffic.Ab(
@@ -256,11 +259,11 @@ def ab(
         content_type,
         tuple(header),
     )
-    calls = experiment.both_services(call) if both else [call]
+    calls = run.both_services(call) if both else [call]
     found = []
     for each in calls:
         with progress(f"ab -n {each.requests} -c {each.concurrency} {each.path}"):
-            found.append(experiment.bench(lab, each))
+            found.append(run.bench(lab, each))
     show([one.as_dict() for one in found]) if as_json else typer.echo(
         report.benches(found, explain)
     )
@@ -277,14 +280,14 @@ def split(
     as_json: Json = False,
 ) -> None:
     """Count which server answered how often: the lab's log, the article's, any `to: ADDRESS`."""
-    from lab.split import count_file
+    from .evidence.split import count_file
 
     if file or stdin_is_given():
         counted = count_file(file or "-")
     else:
-        from lab import experiment
+        from .experiment import run
 
-        counted = experiment.count_lab(this_lab())
+        counted = run.count_lab(this_lab())
     show(counted.as_dict()) if as_json else typer.echo(str(counted))
 
 
@@ -318,7 +321,9 @@ def run(
     junit: Annotated[Path | None, typer.Option(help="Write the verdict as JUnit XML.")] = None,
 ) -> None:
     """Switch, send the traffic that the method needs, count, predict, judge: one verdict."""
-    from lab import experiment, report, traffic
+    from .experiment import run
+    from .report import tables as report
+    from .traffic import ab as traffic
 
     lab = this_lab()
     choice = chosen(
@@ -326,16 +331,17 @@ def run(
     )
     with progress(f"{requests} requests by {method}", requests) as advance:
         call = traffic.Ab(requests, concurrency or min(10, requests), ab_keeps)
-        outcome = experiment.run(lab, choice, call, by_ab, seed, concurrency, advance)
+        outcome = run.run(lab, choice, call, by_ab, seed, concurrency, advance)
     conclude([outcome], as_json, junit, report)
 
 
 @app.command()
 def judge(folder: Path, as_json: Json = False, junit: Path | None = None) -> None:
     """Recompute a run's verdict from its folder; needs no Docker."""
-    from lab import experiment, report
+    from .experiment import run
+    from .report import tables as report
 
-    conclude([experiment.judge(folder)], as_json, junit, report)
+    conclude([run.judge(folder)], as_json, junit, report)
 
 
 def conclude(outcomes: list[Any], as_json: bool, junit: Path | None, report: Any) -> None:
@@ -355,13 +361,14 @@ def demo(
     requests: Annotated[int, typer.Option("-n", help="Requests a method.")] = 1000,
 ) -> None:
     """Bring the lab up and show every method under ab, with its split and verdict."""
-    from lab import experiment, report
+    from .experiment import fleet, run
+    from .report import tables as report
 
     lab = compose.from_environment()
-    experiment.up(lab)
+    fleet.up(lab)
     table = report.DemoTable()
     outcomes = []
-    for outcome in experiment.demo(lab, requests):
+    for outcome in run.demo(lab, requests):
         typer.echo(table.row(outcome))
         outcomes.append(outcome)
     typer.echo(report.what_next(lab.front))
@@ -379,7 +386,7 @@ def chat(
     as_json: Json = False,
 ) -> None:
     """One chat through the front door, as the article's client does it."""
-    from lab.clients import SyncClient
+    from .traffic.clients import SyncClient
 
     if stream:
         pieces = SyncClient(this_lab().front).chat_stream(message)
@@ -397,7 +404,7 @@ def chat(
 @app.command()
 def complete(text: str, as_json: Json = False) -> None:
     """One completion through the front door, as the article's client does it."""
-    from lab.clients import SyncClient
+    from .traffic.clients import SyncClient
 
     answer = SyncClient(this_lab().front).completions(text)
     lines = [choice["text"] for choice in answer["completions"]]
@@ -412,7 +419,7 @@ def stress(
     as_json: Json = False,
 ) -> None:
     """All calls at once through the front door; every one answered, and by whom."""
-    from lab.stress import stress as call_all
+    from .traffic.stress import stress as call_all
 
     report = call_all(this_lab().front, chats, completions, streams)
     show(report.as_dict()) if as_json else typer.echo(str(report))
@@ -446,10 +453,10 @@ def predict(
     A request is an object with any of uri, client_ip, method, headers, body, key, t, start,
     duration and fail: {"uri": "/chat", "fail": {"a:1": "refused"}}.
     """
-    from lab import methods as known
-    from lab import predict as engine
-    from lab import upstream as reader
-    from lab import variables
+    from .nginxconf import methods as known
+    from .nginxconf import upstream as reader
+    from .nginxconf import variables
+    from .oracle import prediction as engine
 
     if bool(conf) == bool(method):
         raise UsageError(
@@ -501,8 +508,8 @@ def verify(
 
     What cannot be honoured (certificates, resolvers, missing includes …) is listed.
     """
-    from lab import report
-    from lab.verify import verify as judge_conf
+    from .report import tables as report
+    from .verify.verification import verify as judge_conf
 
     found = judge_conf(conf, seed=seed, on_progress=lambda text: typer.echo(text, err=True))
     if junit:
@@ -518,8 +525,8 @@ def verify(
 @app.command()
 def scenarios(as_json: Json = False) -> None:
     """The scenarios that come with the lab."""
-    from lab import report
-    from lab import scenario as known
+    from .report import tables as report
+    from .traffic import scenario as known
 
     found = [known.load(name) for name in known.names()]
     if as_json:
@@ -539,13 +546,14 @@ def load(
     as_json: Json = False,
 ) -> None:
     """Send an LLM workload to the scenario's fleet; TTFT, ITL, goodput, fairness, agreement."""
-    from lab import experiment, report
+    from .experiment import load
+    from .report import tables as report
 
     lab = this_lab()
-    wanted = experiment.shortened(scenario, duration)
-    choice = experiment.blank(method, weights, key, measure) if method else None
+    wanted = load.shortened(scenario, duration)
+    choice = load.blank(method, weights, key, measure) if method else None
     with load_progress(wanted.name) as advance:
-        loaded = experiment.load(lab, wanted, choice, advance)
+        loaded = load.load(lab, wanted, choice, advance)
     show(loaded.as_dict()) if as_json else typer.echo(report.loaded(loaded))
     if not loaded.holds:
         raise typer.Exit(1)
@@ -562,17 +570,18 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """One scenario by several methods, by turns: median of each figure, lowest to highest."""
-    from lab import experiment, report
+    from .experiment import load
+    from .report import tables as report
 
     lab = this_lab()
-    wanted = experiment.shortened(scenario, duration)
-    choices = [experiment.blank(name.strip()) for name in methods.split(",")]
+    wanted = load.shortened(scenario, duration)
+    choices = [load.blank(name.strip()) for name in methods.split(",")]
     runs = []
     for turn in range(repeats):
         for choice in choices:
             with load_progress(f"{choice.method} {turn + 1}/{repeats}") as advance:
-                runs.append(experiment.load(lab, wanted, choice, advance))
-    found = experiment.compare(runs)
+                runs.append(load.load(lab, wanted, choice, advance))
+    found = load.compare(runs)
     show([asdict(each) for each in found]) if as_json else typer.echo(
         report.compared(wanted.name, found)
     )
@@ -613,7 +622,7 @@ def fault(
     A backend plays slow, error_rate, hang, drop (inside an answer), malformed_json and
     refuse_health. docs/faults.md says what each does to a GET, a POST and a stream.
     """
-    from lab import faults
+    from .stack import faults
 
     faults.fault(this_lab(), service, kind, value)
     typer.echo(f"{service}: {kind}{'' if value is None else f' {value:g}'}; mend it with: lab heal")
@@ -622,7 +631,7 @@ def fault(
 @app.command()
 def heal(service: Annotated[str, typer.Argument(help="One service, or all.")] = "all") -> None:
     """Mend whatever is broken; return when everything is healthy."""
-    from lab import faults
+    from .stack import faults
 
     done = faults.heal(this_lab(), service)
     typer.echo("\n".join(done) or "nothing was broken")
@@ -636,7 +645,7 @@ def soak(
     as_json: Json = False,
 ) -> None:
     """Random faults, switches and reloads under traffic; every request accounted for."""
-    from lab.soak import soak as run_soak
+    from .experiment.soak import soak as run_soak
 
     found = run_soak(
         this_lab(),
@@ -653,6 +662,6 @@ def soak(
 @app.command()
 def sbom() -> None:
     """The packages of each running image, as CycloneDX JSON."""
-    from lab.sbom import sbom as listed
+    from .stack.sbom import sbom as listed
 
     show(listed(this_lab()))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from lab.compose import Lab
-    from lab.experiment import Outcome
-    from lab.methods import Choice
-    from lab.nginx import Switch
+    from .experiment.run import Outcome
+    from .nginxconf.methods import Choice
+    from .stack.compose import Lab
+    from .stack.nginx import Switch
 
 
 class LiveLab:
@@ -34,9 +34,10 @@ class LiveLab:
         keepalive: bool = True,
     ) -> "Switch":
         """Switch the method, as `lab use` does; nginx counts from zero afterwards."""
-        from lab import experiment, methods
+        from .experiment import fleet
+        from .nginxconf import methods
 
-        choice = experiment.choose(
+        choice = fleet.choose(
             self.lab,
             method,
             weights=tuple(weights),
@@ -47,7 +48,7 @@ class LiveLab:
             zone=zone,
             keepalive=keepalive,
         )
-        switch = experiment.use(self.lab, choice)
+        switch = fleet.use(self.lab, choice)
         self._choice, self._fresh = choice, True
         return switch
 
@@ -56,17 +57,19 @@ class LiveLab:
 
         Turns are counted from a fresh start: a second `send` reloads nginx first.
         """
-        from lab import experiment, methods, plans
+        from .experiment import fleet, run
+        from .nginxconf import methods
+        from .traffic import probes
 
         if self._choice is None:
             self.use("round_robin")
         elif not self._fresh:
-            experiment.use(self.lab, self._choice)
+            fleet.use(self.lab, self._choice)
         choice, self._fresh = self._choice, False
         assert choice is not None
         key = choice.key or methods.method(choice.method).key
-        plan = plans.plan(choice.method, key, requests, seed, concurrency)
-        return experiment.observe_plan(self.lab, choice, plan)
+        plan = probes.plan(choice.method, key, requests, seed, concurrency)
+        return run.observe_plan(self.lab, choice, plan)
 
 
 def free_port() -> int:
@@ -85,10 +88,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def lab(request: pytest.FixtureRequest) -> Iterator[LiveLab]:
     """A lab under a project name and ports of its own, up healthy and taken down afterwards."""
-    from lab import compose, experiment
+    from .experiment import fleet
+    from .stack import compose
 
     here = compose.Lab(f"lab-test-{os.getpid()}", free_port(), free_port())
-    experiment.up(here, request.config.getoption("--lab-backends"))
+    fleet.up(here, request.config.getoption("--lab-backends"))
     try:
         yield LiveLab(here)
     finally:

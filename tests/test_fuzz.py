@@ -11,9 +11,13 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backends.llm.settings import Settings
-from lab import accounting, evidence, join, predict, scenario, upstream
-from lab.errors import UsageError
+from nginx_llm_lab.accounts import fates, join
+from nginx_llm_lab.backends.llm.settings import Settings
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.evidence import folder
+from nginx_llm_lab.nginxconf import upstream
+from nginx_llm_lab.oracle import prediction
+from nginx_llm_lab.traffic import scenario
 from tests.backends.serving import serve
 
 GROUP = upstream.from_options("hash", ("a:1", "b:1 weight=3"), "$request_uri")
@@ -68,7 +72,7 @@ def test_requests_of_any_bytes_are_predicted_or_refused_with_their_number(
     """One line out for each line in, up to the one that is refused."""
     out = io.BytesIO()
 
-    said = refusal(lambda: predict.predict_lines(GROUP, lines, out))
+    said = refusal(lambda: prediction.predict_lines(GROUP, lines, out))
 
     assert said is None or any(f"requests:{n}" in said for n in range(1, len(lines) + 1))
     written = out.getvalue().splitlines()
@@ -82,7 +86,7 @@ def test_a_journal_of_any_bytes_is_read_line_by_line(lines: list[bytes]) -> None
     found = join.journal(lines)
 
     assert len(found.entries) + len(found.malformed) <= len(lines)
-    ledger = accounting.account([], [], found.entries, [], accounting.Rules(("backend-1",)))
+    ledger = fates.account([], [], found.entries, [], fates.Rules(("backend-1",)))
     assert len(ledger.fates) == len({entry.id for entry in found.entries})
 
 
@@ -92,13 +96,13 @@ def test_a_run_folder_of_any_bytes_is_read_or_refused(
     tmp_path: Path, run: bytes, access: bytes, journal: bytes
 ) -> None:
     """The folder's name is in the message."""
-    for file in evidence.TEXTS.values():
+    for file in folder.TEXTS.values():
         (tmp_path / file).write_text("")
-    (tmp_path / evidence.LOGS["access"]).write_bytes(access)
-    (tmp_path / evidence.LOGS["journal"]).write_bytes(journal)
+    (tmp_path / folder.LOGS["access"]).write_bytes(access)
+    (tmp_path / folder.LOGS["journal"]).write_bytes(journal)
     (tmp_path / "run.json").write_bytes(run)
 
-    said = refusal(lambda: evidence.read(tmp_path))
+    said = refusal(lambda: folder.read(tmp_path))
 
     assert said is None or str(tmp_path) in said
 

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.logs import Hit
-from lab.oracle import Arrival, predict
-from lab.upstream import NextUpstream, Server, Sticky, Upstream
-from lab.verdict import Verdict, judge
-from lab.verdict.turns import TURNS as OFF
+from nginx_llm_lab.evidence.access_log import Hit
+from nginx_llm_lab.nginxconf.model import NextUpstream, Server, Sticky, Upstream
+from nginx_llm_lab.oracle import Arrival, predict
+from nginx_llm_lab.verdict import Verdict, judge
+from nginx_llm_lab.verdict.turns import TURNS as OFF
 
 SLOW = (1.0, 2.0, 3.0)
 NEVER = 10**6  # seconds

@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import compose, faults, figures, generator, join, logs, methods, nginx, upstream, workload
-from lab import scenario as scenarios
-from lab.accounting import (
+from ..accounts import figures, join
+from ..accounts.fates import (
     Call,
     Fault,
     Ledger,
@@ -22,16 +21,22 @@ from lab.accounting import (
     named_by_tenure,
     of_record,
 )
-from lab.compose import Lab
-from lab.errors import LabError
-from lab.experiment.accounts import Done, Story, broken, journal_of, log_of, rules_of, tenures
-from lab.experiment.stand import choose, saved, up, use
-from lab.experiment.trial import fresh_folder
+from ..errors import LabError
+from ..evidence import access_log
+from ..evidence.record import Record
+from ..nginxconf import methods, upstream
+from ..stack import compose, faults, nginx
+from ..stack.compose import Lab
+from ..traffic import scenario as scenarios
+from ..traffic import sender, workload
+from .fleet import choose, saved, up, use
+from .run import fresh_folder
+from .story import Done, Story, broken, journal_of, log_of, rules_of, tenures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lab.scenario import Event, Scenario
+    from ..traffic.scenario import Event, Scenario
 
 LAST_ANSWER = 120.0  # seconds that a run may go on after its last request was due
 
@@ -102,7 +107,7 @@ def load(
     lab: Lab,
     scenario: "Scenario",
     choice: methods.Choice | None = None,
-    on_progress: generator.OnProgress | None = None,
+    on_progress: sender.OnProgress | None = None,
 ) -> Loaded:
     """Send a scenario by one method (None: the one that serves) and join what every side saw."""
     prepare(lab, scenario)
@@ -113,7 +118,7 @@ def load(
     limit = None if scenario.duration is None else scenario.duration + LAST_ANSWER
     with timeline(lab, scenario, story):
         plan = workload.plan(scenario)
-        records = generator.run(plan, lab.door, on_progress, limit=limit)
+        records = sender.run(plan, lab.door, on_progress, limit=limit)
     met = broken(story, scenario.backends)
     access, journal = _logs(lab, mark, began, records, met)
     folder = fresh_folder(f"{scenario.name}-{chosen.method}")
@@ -140,7 +145,7 @@ def _fitted(lab: Lab, choice: methods.Choice) -> methods.Choice:
 def _keep(
     folder: Path,
     scenario: "Scenario",
-    records: Sequence[workload.Record],
+    records: Sequence[Record],
     access: bytes,
     journal: bytes,
 ) -> None:
@@ -154,7 +159,7 @@ def _keep(
     (folder / "scenario.json").write_text(json.dumps(asdict(scenario), indent=1, default=str))
 
 
-def _calls(records: Sequence[workload.Record]) -> list[Call]:
+def _calls(records: Sequence[Record]) -> list[Call]:
     """The calls behind the records; what was held back for too many open requests is none."""
     return [of_record(record) for record in records if record.error != "unsent"]
 
@@ -163,7 +168,7 @@ def _logs(
     lab: Lab,
     mark: int,
     began: float,
-    records: Sequence[workload.Record],
+    records: Sequence[Record],
     met: Sequence[Fault],
 ) -> tuple[bytes, bytes]:
     """nginx's and the backends' logs of a run, whole but for the lines that a kill took."""
@@ -175,11 +180,11 @@ def _logs(
 
 
 def _read(
-    records: Sequence[workload.Record], access: bytes, journal: bytes
+    records: Sequence[Record], access: bytes, journal: bytes
 ) -> tuple[list[join.Line], list[join.Entry]]:
     """The lines of both logs that are about the run's own requests."""
     known = {record.id for record in records}
-    log = logs.read(access.splitlines(keepends=True))
+    log = access_log.read(access.splitlines(keepends=True))
     asked: tuple[join.Line, ...] = (*log.hits, *log.unproxied)
     lines = [line for line in asked if line.request_id in known]
     entries = [each for each in join.journal(journal.splitlines()).entries if each.id in known]
@@ -190,7 +195,7 @@ def _ledger(
     lab: Lab,
     story: Story,
     met: Sequence[Fault],
-    records: Sequence[workload.Record],
+    records: Sequence[Record],
     lines: Sequence[join.Line],
     entries: Sequence[join.Entry],
 ) -> Ledger:

@@ -3,18 +3,18 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from lab.errors import UsageError
-from lab.oracle.balancer import Balancer
-from lab.oracle.base import Arrival, Group, Method, Pick, Request, group_of
-from lab.oracle.hash import Hash
-from lab.oracle.hash_consistent import HashConsistent
-from lab.oracle.ip_hash import IpHash
-from lab.oracle.least_conn import LeastConn
-from lab.oracle.least_time import LeastTime
-from lab.oracle.random import Random
-from lab.oracle.random_two import RandomTwo
-from lab.oracle.round_robin import RoundRobin
-from lab.upstream import Upstream
+from ..errors import UsageError
+from ..nginxconf.model import Upstream
+from .balancer import Balancer
+from .base import Arrival, Group, Method, Pick, Request, group_of
+from .hash import Hash
+from .hash_consistent import HashConsistent
+from .ip_hash import IpHash
+from .least_conn import LeastConn
+from .least_time import LeastTime
+from .random import Random
+from .random_two import RandomTwo
+from .round_robin import RoundRobin
 
 __all__ = ["ORACLES", "Arrival", "Balancer", "Pick", "balancer", "predict"]
 

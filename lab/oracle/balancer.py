@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-from lab.oracle import retry
-from lab.oracle.base import Arrival, Group, Method, Peer, Pick, Request, chosen, released
-from lab.oracle.least_time import LeastTime
-from lab.oracle.sticky import Sessions
-from lab.upstream import Upstream
+from ..nginxconf.model import Upstream
+from . import retry
+from .base import Arrival, Group, Method, Peer, Pick, Request, chosen, released
+from .least_time import LeastTime
+from .sticky import Sessions
 
 
 def milliseconds(seconds: float) -> int:

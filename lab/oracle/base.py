@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
 
-from lab.errors import LabError
-from lab.upstream import Server, Upstream
+from ..errors import LabError
+from ..nginxconf.model import Server, Upstream
 
 LONG_AGO = -(10**9)  # what nginx's 0 is to its clock, whatever second an Arrival's clock starts at
 MISSES = 20  # nginx leaves a hash or a draw for round robin at the next miss

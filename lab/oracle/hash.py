@@ -3,8 +3,8 @@
 from bisect import bisect_right
 from zlib import crc32
 
-from lab.oracle import round_robin
-from lab.oracle.base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible
+from . import round_robin
+from .base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible
 
 
 def step(chain: int, turn: int, key: bytes) -> int:

@@ -5,18 +5,8 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from zlib import crc32
 
-from lab.oracle import round_robin
-from lab.oracle.base import (
-    MISSES,
-    Arrival,
-    Group,
-    Peer,
-    Pick,
-    Request,
-    bound,
-    eligible_of,
-    turn,
-)
+from . import round_robin
+from .base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible_of, turn
 
 POINTS = 160  # per weight
 

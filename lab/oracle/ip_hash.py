@@ -4,9 +4,9 @@ from bisect import bisect_right
 from functools import lru_cache
 from ipaddress import IPv4Address, ip_address
 
-from lab.errors import UsageError
-from lab.oracle import round_robin
-from lab.oracle.base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible
+from ..errors import UsageError
+from . import round_robin
+from .base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible
 
 SEED, FACTOR, MODULUS = 89, 113, 6271
 

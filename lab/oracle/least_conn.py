@@ -1,7 +1,7 @@
 """The fewest open requests per weight; equals take turns."""
 
-from lab.oracle import round_robin
-from lab.oracle.base import (
+from . import round_robin
+from .base import (
     Arrival,
     Group,
     Peer,

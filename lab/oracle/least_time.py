@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lab.oracle import round_robin
-from lab.oracle.base import (
+from . import round_robin
+from .base import (
     Arrival,
     Group,
     Peer,

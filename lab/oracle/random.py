@@ -1,7 +1,7 @@
 """A draw by weight decides: a distribution, not a sequence."""
 
-from lab.oracle import round_robin
-from lab.oracle.base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible_of, offer
+from . import round_robin
+from .base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible_of, offer
 
 Odds = dict[Peer, float]
 

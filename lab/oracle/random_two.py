@@ -1,7 +1,7 @@
 """Two draws by weight, the less loaded wins; on a tie the second."""
 
-from lab.oracle.base import MISSES, Group, Peer, Request, eligible_of
-from lab.oracle.random import Odds, Random, with_fallback
+from .base import MISSES, Group, Peer, Request, eligible_of
+from .random import Odds, Random, with_fallback
 
 
 def pair_odds(group: Group, fit: list[Peer]) -> dict[tuple[Peer, Peer], float]:

@@ -1,8 +1,8 @@
 """When nginx blames a server for an answer, and when it tries the next one."""
 
-from lab.errors import UsageError
-from lab.oracle.base import Group, Request
-from lab.upstream import NextUpstream
+from ..errors import UsageError
+from ..nginxconf.model import NextUpstream
+from .base import Group, Request
 
 # how a server can fail before it answers, and nginx's word for the reason
 TRANSPORT = {

@@ -1,16 +1,6 @@
 """Smooth weighted round robin, nginx's default and what other methods fall back to."""
 
-from lab.oracle.base import (
-    Arrival,
-    Group,
-    Peer,
-    Pick,
-    Request,
-    bound,
-    eligible_of,
-    to_backups,
-    turn,
-)
+from .base import Arrival, Group, Peer, Pick, Request, bound, eligible_of, to_backups, turn
 
 
 def get(request: Request) -> Peer | None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from lab.oracle.base import Peer, Request
-from lab.upstream import Sticky
+from ..nginxconf.model import Sticky
+from .base import Peer, Request
 
 TIMEOUT = 600_000  # milliseconds that a session lasts unused; nginx's default
 

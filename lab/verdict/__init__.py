@@ -4,17 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from lab.logs import Hit
-from lab.oracle import replay
-from lab.oracle.base import group_of
-from lab.oracle.load import WIDE
-from lab.upstream import Upstream
-from lab.verdict.case import CLOCK, DRAWS, HASHES, Case, Verdict
-from lab.verdict.draws import drawn, hits_to_tell, only
-from lab.verdict.exact import one_by_one
-from lab.verdict.keys import bound_ones, keyed
-from lab.verdict.loads import by_load
-from lab.verdict.turns import counted
+from ..evidence.access_log import Hit
+from ..nginxconf.model import Upstream
+from ..oracle.base import group_of
+from . import replay
+from .case import CLOCK, DRAWS, HASHES, Case, Verdict
+from .draws import drawn, hits_to_tell, only
+from .exact import one_by_one
+from .keys import bound_ones, keyed
+from .loads import by_load
+from .picks import WIDE
+from .turns import counted
 
 __all__ = ["HASHES", "Verdict", "hits_to_tell", "judge"]
 

@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lab.logs import Hit
-from lab.oracle import Pick, replay
-from lab.oracle.load import WIDE
-from lab.upstream import Upstream
+from ..evidence.access_log import Hit
+from ..nginxconf.model import Upstream
+from ..oracle import Pick
+from . import replay
+from .picks import WIDE
 
 HASHES = ("ip_hash", "hash", "hash_consistent")
 DRAWS = ("random", "random_two")

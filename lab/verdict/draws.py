@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
 
-from lab.oracle import odds, replay
-from lab.oracle.base import group_of
-from lab.oracle.random import odds_of
-from lab.oracle.random_two import pair_odds
-from lab.upstream import Upstream
-from lab.verdict.case import DRAWS, Case, Verdict, disturbed, observed, shortened
+from ..nginxconf.model import Upstream
+from ..oracle.base import group_of
+from ..oracle.random import odds_of
+from ..oracle.random_two import pair_odds
+from . import odds, replay
+from .case import DRAWS, Case, Verdict, disturbed, observed, shortened
 
 
 def hits_to_tell(upstream: Upstream, usual: int) -> int:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
-from lab.oracle import Arrival, Balancer, Pick, balancer, replay
-from lab.verdict.case import CLOCK, HASHES, Case, Verdict, difference
-from lab.verdict.turns import in_phase
+from ..oracle import Arrival, Balancer, Pick, balancer
+from . import replay
+from .case import CLOCK, HASHES, Case, Verdict, difference
+from .turns import in_phase
 
 GRAIN = 0.002  # seconds by which the parts of a request may fall short of the whole, by rounding
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lab.logs import Hit
-from lab.oracle import Arrival, predict, replay
-from lab.oracle.base import group_of
-from lab.verdict.case import Case, Verdict, difference
-from lab.verdict.exact import unseen
-from lab.verdict.turns import counted
+from ..evidence.access_log import Hit
+from ..oracle import Arrival, predict
+from ..oracle.base import group_of
+from . import replay
+from .case import Case, Verdict, difference
+from .exact import unseen
+from .turns import counted
 
 
 def keyed(case: Case) -> Verdict:

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lab.logs import Hit
-from lab.oracle import load, odds, replay
-from lab.oracle.base import group_of
-from lab.oracle.load import EXACT, Draws, Tally
-from lab.oracle.random import odds_of
-from lab.verdict.case import Case, Verdict, shortened
+from ..evidence.access_log import Hit
+from ..oracle.base import group_of
+from ..oracle.random import odds_of
+from . import odds, picks, replay
+from .case import Case, Verdict, shortened
+from .picks import EXACT, Draws, Tally
 
-BY_LOAD = {"least_conn": load.least_conn, "least_time": load.least_time}
+BY_LOAD = {"least_conn": picks.least_conn, "least_time": picks.least_time}
 DECIDED = 0.25  # share of picks that the log must decide for a PASS by load
 DECIDED_DRAWS = 0.1  # the same for two draws, which few loads decide
 WRONG = 0.02  # share of decided picks that may look wrong: workers' clocks now and then lag
@@ -25,9 +25,9 @@ def by_load(case: Case) -> Verdict:
     if reason := unclear(case):
         return case.says("UNSURE", reason, f"lab run {case.label} -c 1")
     if case.upstream.method == "random_two":
-        wide = load.random_two(case.upstream, answered, case.clock, case.since)
-        exact = load.random_two(case.upstream, answered, EXACT, case.since)
-        tallies = load.draws_tally(wide), load.draws_tally(exact)
+        wide = picks.random_two(case.upstream, answered, case.clock, case.since)
+        exact = picks.random_two(case.upstream, answered, EXACT, case.since)
+        tallies = picks.draws_tally(wide), picks.draws_tally(exact)
         return weighed(case, answered, *tallies, unlikely(case, wide, exact), undrawn(case))
     count = BY_LOAD[case.upstream.method]
     wide_tally = count(case.upstream, answered, case.clock, case.since)

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from lab.oracle import Arrival, predict, replay
-from lab.oracle.base import group_of
-from lab.oracle.windows import windows
-from lab.verdict.case import Case, Verdict, disturbed, observed, written
+from ..oracle import Arrival, predict
+from ..oracle.base import group_of
+from . import replay
+from .case import Case, Verdict, disturbed, observed, written
+from .windows import windows
 
 OUT_OF_TURN = 0.01  # share of moments at which a lagging clock may show a wrong sum
 PHASES = 2_000  # turns of round robin that are tried as a start that is not fresh

@@ -19,10 +19,10 @@ from urllib.request import urlopen
 
 import uvloop
 
-from backends.llm import text
-from backends.llm.engine import Engine, Request
-from backends.llm.openai_call import parse_chat
-from backends.llm.profiles import PROFILES, Profile
+from nginx_llm_lab.backends.llm import text
+from nginx_llm_lab.backends.llm.engine import Engine, Request
+from nginx_llm_lab.backends.llm.openai_call import parse_chat
+from nginx_llm_lab.backends.llm.profiles import PROFILES, Profile
 
 BACKENDS = Path(__file__).parents[2] / "backends"
 PROMPT_WORDS = 254  # 256 tokens with the marks of the turns

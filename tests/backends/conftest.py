@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from backends.llm.settings import Settings
+from nginx_llm_lab.backends.llm.settings import Settings
 from tests.backends.serving import Running, serve
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import requests
 import uvloop
 
-from backends.llm.behaviour import HEALTHY
-from backends.llm.serve import Service, service
-from backends.llm.settings import Settings
+from nginx_llm_lab.backends.llm.behaviour import HEALTHY
+from nginx_llm_lab.backends.llm.serve import Service, service
+from nginx_llm_lab.backends.llm.settings import Settings
 
 
 class Http:

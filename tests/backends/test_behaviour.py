@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import requests
 
-from backends.llm.behaviour import HEALTHY, Behaviour, Switch, parse
-from backends.llm.wire import RefusedError
+from nginx_llm_lab.backends.llm.behaviour import HEALTHY, Behaviour, Switch, parse
+from nginx_llm_lab.backends.llm.wire import RefusedError
 from tests.backends.serving import Running, http
 
 CALL = {

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.llm.engine import Engine, Generation, PrefixCache, Request, Token
-from backends.llm.profiles import PROFILES, Profile
+from nginx_llm_lab.backends.llm.engine import Engine, Generation, PrefixCache, Request, Token
+from nginx_llm_lab.backends.llm.profiles import PROFILES, Profile
 
 SIMPLE = Profile("simple", 1.0, 0.01, 0.1, 0.02, max_running=2, cache_blocks=8)
 

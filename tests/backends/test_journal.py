@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from backends.llm.journal import Journal, LlmFigures, Record, line
+from nginx_llm_lab.backends.llm.journal import Journal, LlmFigures, Record, line
 
 
 def test_a_line_is_one_flat_json_object():

@@ -1,8 +1,8 @@
 """Prometheus text."""
 
-from backends.llm.engine import Engine, Request
-from backends.llm.metrics import Histogram, Metrics
-from backends.llm.profiles import PROFILES
+from nginx_llm_lab.backends.llm.engine import Engine, Request
+from nginx_llm_lab.backends.llm.metrics import Histogram, Metrics
+from nginx_llm_lab.backends.llm.profiles import PROFILES
 
 
 def test_a_histogram_counts_up_to_and_with_each_bound():

@@ -8,7 +8,7 @@ import openai
 import pytest
 import requests
 
-from backends.llm.profiles import Profile
+from nginx_llm_lab.backends.llm.profiles import Profile
 from tests.backends.serving import Running, http
 
 HELLO = [{"role": "user", "content": "hello there my friend"}]

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from backends.llm.engine import Engine, Request
-from backends.llm.profiles import Profile
-from backends.llm.runner import Runner
+from nginx_llm_lab.backends.llm.engine import Engine, Request
+from nginx_llm_lab.backends.llm.profiles import Profile
+from nginx_llm_lab.backends.llm.runner import Runner
 
 STEADY = Profile("steady", 1.0, 0, 0.5, 0, max_running=1)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.shell import wait_for
+from nginx_llm_lab.stack.shell import wait_for
 from tests.backends.serving import http
 
 BACKENDS = Path(__file__).parents[2] / "backends"

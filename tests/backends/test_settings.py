@@ -2,8 +2,8 @@
 
 import pytest
 
-from backends.llm.profiles import PROFILES
-from backends.llm.settings import Settings, SettingsError, from_environment
+from nginx_llm_lab.backends.llm.profiles import PROFILES
+from nginx_llm_lab.backends.llm.settings import Settings, SettingsError, from_environment
 
 
 def test_an_empty_variable_counts_as_absent():

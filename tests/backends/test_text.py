@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.llm import text
-from backends.llm.profiles import PROFILES
+from nginx_llm_lab.backends.llm import text
+from nginx_llm_lab.backends.llm.profiles import PROFILES
 
 
 @given(st.text())

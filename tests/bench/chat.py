@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import ab, compose, experiment, traffic
-from lab.shell import run
+from nginx_llm_lab.evidence import ab_report
+from nginx_llm_lab.experiment import fleet
+from nginx_llm_lab.stack import compose
+from nginx_llm_lab.stack.shell import run
+from nginx_llm_lab.traffic import ab
 
 HERE = Path(__file__).parent
 BODY = b'{"message": "Hello, this is a test message"}'
@@ -43,8 +46,8 @@ def article_stack(lab: compose.Lab) -> Iterator[str]:
 
 def rate(lab: compose.Lab, base: str, requests: int, keepalive: bool) -> float:
     """Requests a second of one ab call against a door; every one must be answered 2xx."""
-    call = traffic.Ab(requests, 50, keepalive, "/chat", BODY)
-    report = ab.parse(traffic.ab(lab, call, base))
+    call = ab.Ab(requests, 50, keepalive, "/chat", BODY)
+    report = ab_report.parse(ab.ab(lab, call, base))
     assert report.failed_requests == report.non_2xx_responses == 0, report
     return float(report.requests_per_second or 0)
 
@@ -54,7 +57,7 @@ def compare(lab: compose.Lab, article: str, keepalive: bool) -> None:
     rates: dict[str, list[float]] = {"article": [], "lab": []}
     for _ in range(ROUNDS):
         rates["article"].append(rate(lab, article, 3000, keepalive))
-        rates["lab"].append(rate(lab, traffic.INSIDE, 15000, keepalive))
+        rates["lab"].append(rate(lab, ab.INSIDE, 15000, keepalive))
     print(f"ab -c 50{' -k' if keepalive else ''}")
     for name, found in rates.items():
         each = ", ".join(f"{value:,.0f}" for value in found)
@@ -66,7 +69,7 @@ def compare(lab: compose.Lab, article: str, keepalive: bool) -> None:
 def main() -> None:
     """The article's call as it stands, and with the client's connections kept."""
     lab = compose.running(compose.from_environment())
-    experiment.use(lab, experiment.choose(lab, "least_conn"))
+    fleet.use(lab, fleet.choose(lab, "least_conn"))
     with article_stack(lab) as article:
         rate(lab, article, 200, False)
         for keepalive in (False, True):

@@ -7,9 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import compose, evidence, faults, logs, nginx, plans, traffic, upstream, verdict
-from lab.compose import Lab
-from lab.request import Request
+from nginx_llm_lab import verdict
+from nginx_llm_lab.evidence import access_log
+from nginx_llm_lab.evidence import folder as evidence
+from nginx_llm_lab.nginxconf import upstream
+from nginx_llm_lab.nginxconf.request import Request
+from nginx_llm_lab.stack import compose, faults, nginx
+from nginx_llm_lab.stack.compose import Lab
+from nginx_llm_lab.traffic import ab, probes
 
 EXACT = ("round_robin", "ip_hash", "hash", "hash_consistent", "least_conn", "sticky")
 KEYS = ("$request_uri", "$remote_addr", "$arg_user", "$http_x_session$request_method")
@@ -94,16 +99,16 @@ def _out_of_line(lines: list[str], method: str, rng: random.Random) -> list[str]
     return found
 
 
-def requests(found: Config, count: int) -> plans.Plan:
+def requests(found: Config, count: int) -> probes.Plan:
     """Sequential requests of many clients and keys; a few last, so that seconds pass."""
     rng = random.Random(-found.seed - 1)
-    plan = plans.plan(found.method, found.key, count, found.seed, concurrency=1)
+    plan = probes.plan(found.method, found.key, count, found.seed, concurrency=1)
     slow = set(rng.sample(range(count), 3)) if "fail_timeout" in found.text else set()
     lasting = tuple(
         _lasting(request) if number in slow else request
         for number, request in enumerate(plan.requests)
     )
-    return plans.Plan(lasting, 1, plan.sessions)
+    return probes.Plan(lasting, 1, plan.sessions)
 
 
 def _lasting(request: Request) -> Request:
@@ -111,14 +116,14 @@ def _lasting(request: Request) -> Request:
     return Request(request.uri, request.client_ip, request.method, headers, request.body)
 
 
-def observe(lab: Lab, found: Config, plan: plans.Plan, folder: Path) -> verdict.Verdict:
+def observe(lab: Lab, found: Config, plan: probes.Plan, folder: Path) -> verdict.Verdict:
     """Serve a config by real nginx, send the plan, and judge what its log says."""
     nginx.switch(lab, found.text)
     if found.ill:
         faults.tell(lab, found.ill, "PUT", "/behaviour", found.behaviour)
     try:
         mark, began = nginx.log_size(lab), time.time()
-        sent = traffic.send(lab.door, plan.requests, plan.concurrency, plan.sessions)
+        sent = ab.send(lab.door, plan.requests, plan.concurrency, plan.sessions)
         log = nginx.log_with(lab, mark, len(sent))
     finally:
         if found.ill:
@@ -129,7 +134,7 @@ def observe(lab: Lab, found: Config, plan: plans.Plan, folder: Path) -> verdict.
 
 def doubt(lab: Lab, log: bytes, began: float) -> float:
     """How far nginx's clock was behind, by what the backends noted."""
-    hits = logs.read(log.splitlines(keepends=True)).hits
+    hits = access_log.read(log.splitlines(keepends=True)).hits
     return evidence.clock_doubt(hits, compose.journals(lab, began, len(hits)))
 
 
@@ -144,7 +149,7 @@ def judged(
     behind = {server.name: server.name.split(":") for server in group.servers}
     addresses = {name: f"{ips[host]}:{port}" for name, (host, port) in behind.items()}
     names = {address: name for name, address in addresses.items()}
-    hits = tuple(logs.named(logs.read(log.splitlines(keepends=True)).hits, names))
+    hits = tuple(access_log.named(access_log.read(log.splitlines(keepends=True)).hits, names))
     resolved = {name: (address,) for name, address in addresses.items()}
     return verdict.judge(group, hits, sequential=sequential, addresses=resolved, clock=clock)
 

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from lab import compose, experiment
-from lab.pytest_plugin import LiveLab, free_port
+from nginx_llm_lab.experiment import fleet
+from nginx_llm_lab.pytest_plugin import LiveLab, free_port
+from nginx_llm_lab.stack import compose
 from tests.live.conftest import inside, no_alarms, pytest_runtest_makereport
 
 __all__ = ["five", "inside", "no_alarms", "pytest_runtest_makereport", "say"]
@@ -16,7 +17,7 @@ __all__ = ["five", "inside", "no_alarms", "pytest_runtest_makereport", "say"]
 def five():
     """Five backends behind nginx, under a project name of their own."""
     here = compose.Lab(f"lab-heavy-{os.getpid()}", free_port(), free_port())
-    experiment.up(here, 5)
+    fleet.up(here, 5)
     try:
         yield LiveLab(here)
     finally:

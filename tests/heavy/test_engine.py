@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from backends.llm.engine import Engine, Generation, Request
-from backends.llm.profiles import PROFILES
-from lab import faults, generator, workload
-from lab.scenario import Lengths, Scenario
-from lab.workload import Record
+from nginx_llm_lab.backends.llm.engine import Engine, Generation, Request
+from nginx_llm_lab.backends.llm.profiles import PROFILES
+from nginx_llm_lab.evidence.record import Record
+from nginx_llm_lab.stack import faults
+from nginx_llm_lab.traffic import sender, workload
+from nginx_llm_lab.traffic.scenario import Lengths, Scenario
 
 PROFILE = PROFILES["h100-8b"]
 TOKENS = 64
@@ -58,7 +59,7 @@ def figures(door: str, streams: int, seed: int) -> dict[str, tuple[float, float]
         prompt=Lengths(tokens=256),
         output=Lengths(tokens=TOKENS),
     )
-    records = generator.run(workload.plan(scenario), door, limit=60)
+    records = sender.run(workload.plan(scenario), door, limit=60)
     assert [record.tokens for record in records] == [TOKENS] * streams
     measured, model = [record.token_times for record in records], modelled(records)
     sent = [record.sent or 0.0 for record in records]

@@ -8,7 +8,8 @@ import os
 
 import pytest
 
-from lab import compose, soak
+from nginx_llm_lab.experiment import soak
+from nginx_llm_lab.stack import compose
 
 SIZE = int(os.environ.get("LAB_SOAK", "1"))
 COUNTS = {"kill": 2, "pause": 2, "cut": 2, "reload": 5, "use": 5}

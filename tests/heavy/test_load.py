@@ -4,15 +4,16 @@ import os
 
 import pytest
 
-from lab import experiment
-from lab.scenario import Event, Lengths, Scenario
+from nginx_llm_lab.experiment import load
+from nginx_llm_lab.experiment.fleet import up
+from nginx_llm_lab.traffic.scenario import Event, Lengths, Scenario
 
 
 @pytest.fixture
 def fleet(five):
     """The five backends, which a scenario changes; afterwards they are as they were."""
     yield five.lab
-    experiment.up(five.lab, 5)
+    up(five.lab, 5)
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_ten_thousand_streams_are_accounted_for_on_three_sides(fleet, say, most_
     """Client, nginx and backends agree on each; whatever token was sent was received."""
     scenario = streams("ten-thousand", 10_000)
 
-    loaded = experiment.load(fleet, scenario, experiment.blank("least_conn"))
+    loaded = load.load(fleet, scenario, load.blank("least_conn"))
 
     told = loaded.figures
     late = told.lateness_ms
@@ -65,7 +66,7 @@ def test_a_stalled_backend_delays_no_other_request(fleet, say, most_late):
     )
     scenario = streams("stalled", 3_000, *events)
 
-    loaded = experiment.load(fleet, scenario, experiment.blank("least_conn"))
+    loaded = load.load(fleet, scenario, load.blank("least_conn"))
 
     late = loaded.figures.lateness_ms
     [paused, healed] = loaded.timeline

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from lab import nginx, plans, traffic
+from nginx_llm_lab.stack import nginx
+from nginx_llm_lab.traffic import ab, probes
 from tests.heavy import configs
 
 GROUPS, EACH, HITS = 20, 11, 100
@@ -36,7 +37,7 @@ def test_counts_are_exact_when_requests_overlap(five, tmp_path, seed):
     found = configs.config(seed, ("round_robin", "ip_hash", "hash", "hash_consistent"))
     plan = configs.requests(found, 200)
 
-    at_once = plans.Plan(plan.requests, 20, plan.sessions)
+    at_once = probes.Plan(plan.requests, 20, plan.sessions)
     said = configs.observe(five.lab, found, at_once, tmp_path)
 
     assert said.word == "PASS", f"seed {seed}: {said}\n{found.text}"
@@ -59,7 +60,7 @@ def test_a_right_nginx_is_never_called_wrong(five, tmp_path, method):
     for seed in range(2000, 2025):
         found = configs.config(seed, (method,))
         count, at_once = {"random": (1000, 12), "random_two": (200, 6)}.get(method, (200, 12))
-        plan = plans.plan(method, "", count, seed, concurrency=at_once)
+        plan = probes.plan(method, "", count, seed, concurrency=at_once)
         words.append(configs.observe(five.lab, found, plan, tmp_path).word)
 
     assert "FAIL" not in words
@@ -107,11 +108,11 @@ map "" $hash_key {{ default ""; }}
 def settled(lab, method, claim, text, seed, folder):
     """The word on what `text` makes nginx do; up to three runs, until it is not UNSURE."""
     count = {"random": 1000, "random_two": 400}.get(method, 250)
-    plan = plans.plan(method, "", count, seed, concurrency=12)
+    plan = probes.plan(method, "", count, seed, concurrency=12)
     for _ in range(3):
         nginx.switch(lab, text)
         mark, began = nginx.log_size(lab), time.time()
-        traffic.send(lab.door, plan.requests, plan.concurrency)
+        ab.send(lab.door, plan.requests, plan.concurrency)
         log = nginx.log_with(lab, mark, count)
         clock = configs.doubt(lab, log, began)
         word = configs.judged(lab, claim, log, False, folder, clock).word

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from lab import compose, faults, join, logs, nginx
+from nginx_llm_lab.accounts import join
+from nginx_llm_lab.evidence import access_log
+from nginx_llm_lab.stack import compose, faults, nginx
 
 FIRST = ("backend-2: backup", "backend-3: down")  # backend-1 has it all, backend-2 stands by
 ESTABLISHED = "grep -c ' [0-9A-F]*:1F40 [0-9A-F]*:[0-9A-F]* 01 ' /proc/net/tcp"
@@ -36,11 +38,11 @@ def attempts(lab, answer):
     request_id = answer.headers["X-Request-ID"]
 
     def line():
-        log = logs.read(nginx.log_since(lab.lab, 0).splitlines()).hits
+        log = access_log.read(nginx.log_since(lab.lab, 0).splitlines()).hits
         return [hit for hit in log if hit.request_id == request_id]
 
     nginx.wait_for(lambda: len(line()) == 1, 10, "nginx's line")
-    (hit,) = logs.named(line(), names)
+    (hit,) = access_log.named(line(), names)
     tried = (server.split(":")[0] for server in hit.upstream_addr)
     return list(zip(tried, hit.upstream_status, strict=True))
 

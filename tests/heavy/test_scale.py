@@ -5,14 +5,15 @@ import threading
 import pytest
 import requests
 
-from lab import compose, experiment, nginx, soak
+from nginx_llm_lab.experiment import fleet, soak
+from nginx_llm_lab.stack import compose, nginx
 
 
 @pytest.fixture
 def three(lab):
     """However many backends a test leaves, the next one finds three."""
     yield
-    experiment.up(lab.lab, 3)
+    fleet.up(lab.lab, 3)
     lab.use("round_robin")
 
 
@@ -21,9 +22,9 @@ def test_backends_come_and_go_without_a_lost_request(lab, three):
     lab.use("round_robin")
 
     with soak.traffic(lab.lab.door, seed=1, rate=60) as calls:
-        experiment.up(lab.lab, 5)
+        fleet.up(lab.lab, 5)
         five = served(lab, 40)
-        experiment.up(lab.lab, 2)
+        fleet.up(lab.lab, 2)
         two = served(lab, 20)
 
     assert [call for call in calls if call.failed] == []

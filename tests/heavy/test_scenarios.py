@@ -4,10 +4,13 @@ import json
 
 import pytest
 
-from lab import compose, experiment, nginx
-from lab import scenario as scenarios
-from lab.errors import UsageError
-from lab.shell import run
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.experiment import load
+from nginx_llm_lab.experiment.fleet import up
+from nginx_llm_lab.paths import ROOT
+from nginx_llm_lab.stack import nginx
+from nginx_llm_lab.stack.shell import run
+from nginx_llm_lab.traffic import scenario as scenarios
 
 SMALL = """
 about: Two kinds of machines, ten times faster than life.
@@ -63,7 +66,7 @@ timeline:
 def fleet(lab):
     """The tests' lab, whose fleet a scenario changes; afterwards it is as it was."""
     yield lab.lab
-    experiment.up(lab.lab, 3)
+    up(lab.lab, 3)
 
 
 def scenario(tmp_path, text):
@@ -75,7 +78,7 @@ def scenario(tmp_path, text):
 
 def test_client_nginx_and_backends_agree_on_every_request_and_token(fleet, tmp_path):
     """120 streams on a mixed fleet: no finding, and the same sums on all sides."""
-    loaded = experiment.load(fleet, scenario(tmp_path, SMALL), experiment.blank("least_conn"))
+    loaded = load.load(fleet, scenario(tmp_path, SMALL), load.blank("least_conn"))
 
     told, kept = loaded.figures, {file.name for file in loaded.folder.iterdir()}
     lines = (loaded.folder / "client.jsonl").read_text().splitlines()
@@ -93,7 +96,7 @@ def test_client_nginx_and_backends_agree_on_every_request_and_token(fleet, tmp_p
 
 def test_a_timeline_breaks_mends_shrinks_and_grows_the_fleet_under_load(fleet, tmp_path):
     """What the fault cut is truncated and explained; whoever comes later gets work; no loss."""
-    loaded = experiment.load(fleet, scenario(tmp_path, EVENTFUL), experiment.blank("round_robin"))
+    loaded = load.load(fleet, scenario(tmp_path, EVENTFUL), load.blank("round_robin"))
 
     told = loaded.figures
     assert [(done.event.do, done.error) for done in loaded.timeline] == [
@@ -112,7 +115,7 @@ def test_a_timeline_breaks_mends_shrinks_and_grows_the_fleet_under_load(fleet, t
 
 def test_every_request_of_a_timeline_with_kills_has_one_fate(fleet, tmp_path):
     """What failed did so by a kill, lines that it took are no riddle, a refused reload is told."""
-    loaded = experiment.load(fleet, scenario(tmp_path, BROKEN), experiment.blank("round_robin"))
+    loaded = load.load(fleet, scenario(tmp_path, BROKEN), load.blank("round_robin"))
 
     assert loaded.ledger is not None
     assert loaded.holds, (str(loaded.ledger), loaded.findings)
@@ -143,7 +146,7 @@ def test_the_command_ends_with_2_for_a_bad_scenario(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("rate: fast\nrequests: 1\n")
 
-    done = run([str(compose.ROOT / ".venv/bin/lab"), "load", str(file)], check=False)
+    done = run([str(ROOT / ".venv/bin/lab"), "load", str(file)], check=False)
 
     assert done.returncode == 2
     assert "mine.yaml:1:7" in done.stderr

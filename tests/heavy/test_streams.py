@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from lab import compose, faults, generator, join, nginx, workload
-from lab.compose import Lab
-from lab.pytest_plugin import free_port
-from lab.scenario import Lengths, Scenario
-from lab.shell import run
-from lab.workload import Record
+from nginx_llm_lab.accounts import join
+from nginx_llm_lab.evidence.record import Record
+from nginx_llm_lab.pytest_plugin import free_port
+from nginx_llm_lab.stack import compose, faults, nginx
+from nginx_llm_lab.stack.compose import Lab
+from nginx_llm_lab.stack.shell import run
+from nginx_llm_lab.traffic import sender, workload
+from nginx_llm_lab.traffic.scenario import Lengths, Scenario
 
 THOUSAND = 1000
 TOKENS = 30
@@ -117,7 +119,7 @@ def test_a_backend_under_a_thousand_streams_stays_correct(alone, say):
         output=Lengths(tokens=TOKENS),
     )
 
-    records = generator.run(workload.plan(scenario), url, limit=120)
+    records = sender.run(workload.plan(scenario), url, limit=120)
 
     peak, most = peak_mib(name), most_open(records)
     journal = run(["docker", "logs", name]).stdout.encode().splitlines()

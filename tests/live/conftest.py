@@ -6,8 +6,8 @@ import time
 import pytest
 import testinfra
 
-from lab import compose, nginx
-from lab.shell import CommandError, run
+from nginx_llm_lab.stack import compose, nginx
+from nginx_llm_lab.stack.shell import CommandError, run
 
 
 @pytest.fixture

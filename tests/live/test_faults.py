@@ -5,8 +5,9 @@ Each of three methods has its share of the kinds; tests/heavy has all kinds by a
 
 import pytest
 
-from lab import compose, faults, soak
-from lab.errors import LabError
+from nginx_llm_lab.errors import LabError
+from nginx_llm_lab.experiment import soak
+from nginx_llm_lab.stack import compose, faults
 
 # What may become of a request that a fault concerns, beside being answered once, late or not.
 # GET, POST and stream failures that the fault cannot cause are not in its row.

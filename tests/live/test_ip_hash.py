@@ -1,6 +1,7 @@
 """ip_hash: the client's address decides."""
 
-from lab import experiment, traffic
+from nginx_llm_lab.experiment import run
+from nginx_llm_lab.traffic import ab
 
 
 def test_many_addresses_go_where_they_were_predicted(lab):
@@ -16,7 +17,7 @@ def test_one_ab_run_is_one_client(lab):
     """All of its requests go to one server, and the lab says why."""
     lab.use("ip_hash")
 
-    found = experiment.bench(lab.lab, traffic.Ab(200))
+    found = run.bench(lab.lab, ab.Ab(200))
 
     assert list(found.split.counts.values()) == [200]
     assert "one address" in found.note

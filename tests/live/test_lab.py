@@ -9,8 +9,9 @@ import pytest
 import requests
 import yaml
 
-from lab import compose, nginx
-from lab.errors import LabError
+from nginx_llm_lab.errors import LabError
+from nginx_llm_lab.paths import ROOT
+from nginx_llm_lab.stack import compose, nginx
 
 SERVICES = ("nginx", "backend-1", "backend-2", "backend-3", "load")
 
@@ -215,7 +216,7 @@ def test_no_request_is_lost_by_switching_under_load(lab):
 
 def available(lab):
     """The methods that this nginx has."""
-    from lab import methods
+    from nginx_llm_lab.nginxconf import methods
 
     running = nginx.version(lab.lab)
     return [name for name, method in methods.methods().items() if method.needs <= running]
@@ -223,7 +224,7 @@ def available(lab):
 
 def test_the_compose_file_asks_for_nothing_dangerous():
     """No socket of the engine in any container, no privileged one, no host network."""
-    services = yaml.safe_load((compose.ROOT / "compose.yaml").read_text())["services"]
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     text = json.dumps(services)
 
     assert "docker.sock" not in text

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab import nginx
+from nginx_llm_lab.stack import nginx
 
 
 @pytest.fixture(autouse=True)

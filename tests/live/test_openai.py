@@ -8,8 +8,9 @@ import openai
 import pytest
 import requests
 
-from lab import compose, nginx
-from lab.shell import CommandError, run
+from nginx_llm_lab.paths import ROOT
+from nginx_llm_lab.stack import compose, nginx
+from nginx_llm_lab.stack.shell import CommandError, run
 
 MODEL = "lab-llm"
 HELLO = [{"role": "user", "content": "Say something."}]
@@ -27,7 +28,7 @@ def client(lab):
 @pytest.fixture(scope="module")
 def tool():
     """An independent load tool, in a folder of its own below .lab, from its lock file."""
-    folder = compose.ROOT / ".lab/tools" / LOCK.stem
+    folder = ROOT / ".lab/tools" / LOCK.stem
     words = ["install", "-q", "--no-deps", "--require-hashes", "--upgrade"]
     try:
         run([sys.executable, "-m", "pip", *words, "--target", str(folder), "-r", str(LOCK)])

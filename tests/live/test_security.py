@@ -7,7 +7,8 @@ import socket
 import pytest
 import requests
 
-from lab import compose, nginx, sbom, soak
+from nginx_llm_lab.experiment import soak
+from nginx_llm_lab.stack import compose, nginx, sbom
 
 SERVICES = ("nginx", "backend-1", "backend-2", "backend-3", "load")
 SECONDS = 15

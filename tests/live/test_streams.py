@@ -10,9 +10,12 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from lab import compose, faults, figures, generator, join, logs, nginx, workload
-from lab.pytest_plugin import LiveLab
-from lab.scenario import Lengths, Scenario
+from nginx_llm_lab.accounts import figures, join
+from nginx_llm_lab.evidence import access_log
+from nginx_llm_lab.pytest_plugin import LiveLab
+from nginx_llm_lab.stack import compose, faults, nginx
+from nginx_llm_lab.traffic import sender, workload
+from nginx_llm_lab.traffic.scenario import Lengths, Scenario
 
 ALL = ("backend-1", "backend-2", "backend-3")
 CHAT = "/v1/chat/completions"
@@ -70,8 +73,8 @@ def tokens_in(data: bytes) -> int:
 def joined(lab: LiveLab, scenario: Scenario) -> join.Joined:
     """Send a scenario by the method that serves; what client, nginx and backends saw of it."""
     mark, began = nginx.log_size(lab.lab), time.time()
-    records = generator.run(workload.plan(scenario), lab.lab.door, limit=60)
-    log = logs.read(nginx.log_with(lab.lab, mark, len(records)).splitlines(keepends=True))
+    records = sender.run(workload.plan(scenario), lab.lab.door, limit=60)
+    log = access_log.read(nginx.log_with(lab.lab, mark, len(records)).splitlines(keepends=True))
     journal = compose.journals(lab.lab, began, len(records))
     known = {record.id for record in records}
     entries = [each for each in join.journal(journal.splitlines()).entries if each.id in known]
@@ -117,7 +120,7 @@ def test_tokens_come_one_by_one(lab, timed):
         "few", requests=6, arrivals="constant", rate=50.0, output=Lengths(tokens=20)
     )
 
-    records = generator.run(workload.plan(scenario), lab.lab.door, limit=60)
+    records = sender.run(workload.plan(scenario), lab.lab.door, limit=60)
 
     assert [len(set(record.token_times)) for record in records] == [20] * 6
     assert all(

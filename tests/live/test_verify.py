@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from lab import verify
-from lab.compose import engine
-from lab.errors import LabError
-from lab.verification.stage import LABEL
-from lab.verification.survey import Survey, survey
-from lab.verify import Verification
+from nginx_llm_lab.errors import LabError
+from nginx_llm_lab.stack.compose import engine
+from nginx_llm_lab.verify import verification
+from nginx_llm_lab.verify.stage import LABEL
+from nginx_llm_lab.verify.survey import Survey, survey
+from nginx_llm_lab.verify.verification import Verification
 
 CONFIGS = Path(__file__).resolve().parents[1] / "data/verify"
 
@@ -33,7 +33,7 @@ def verified(tmp_path: Path, upstream: str, server: str = "listen 8080;") -> Ver
         f"upstream u {{ {upstream} }}\n"
         f"server {{ {server} location / {{ proxy_pass http://u; }} }}\n}}\n"
     )
-    return verify.verify(conf)
+    return verification.verify(conf)
 
 
 def words(found: Verification) -> dict[str, str]:
@@ -43,7 +43,7 @@ def words(found: Verification) -> dict[str, str]:
 
 def test_the_article_s_complete_config_passes() -> None:
     """least_conn on two loopback ports, no zone, folders that only its author has."""
-    found = verify.verify(CONFIGS / "article.conf")
+    found = verification.verify(CONFIGS / "article.conf")
 
     assert words(found) == {"backend": "PASS"}, str(found)
     assert found.upstreams[0].verdict.method == "least_conn"
@@ -54,14 +54,14 @@ def test_the_article_s_complete_config_passes() -> None:
 @pytest.mark.parametrize("name", ["vllm-compose.conf", "vllm-fleet.conf"])
 def test_what_people_put_in_front_of_vllm_passes(name: str) -> None:
     """A snippet with names and nginx's own port; a fleet behind TLS, by literal addresses."""
-    found = verify.verify(CONFIGS / name)
+    found = verification.verify(CONFIGS / name)
 
     assert found.holds, str(found)
 
 
 def test_several_upstreams_are_judged_each_by_its_method() -> None:
     """By path, header, session and method; ports below 1024, IPv6, passwords, a second module."""
-    found = verify.verify(CONFIGS / "models.conf")
+    found = verification.verify(CONFIGS / "models.conf")
 
     assert [(it.upstream, it.verdict.method) for it in found.upstreams] == [
         ("chat", "least_conn"),
@@ -104,7 +104,7 @@ def test_a_nginx_that_does_otherwise_fails(tmp_path: Path, monkeypatch: pytest.M
         claim = replace(upstream, servers=(replace(first, weight=2), *rest))
         return replace(found, upstreams=(claim,))
 
-    monkeypatch.setattr(verify, "survey", wrong)
+    monkeypatch.setattr(verification, "survey", wrong)
 
     assert words(verified(tmp_path, "zone u 64k; server a:1; server b:1;")) == {"u": "FAIL"}
 
@@ -117,7 +117,7 @@ def test_a_config_that_nginx_refuses_is_told_in_its_words(
     Path("nginx.conf").write_text("events {}\nhttp {\n    servr { }\n}\n")
 
     with pytest.raises(LabError) as refused:
-        verify.verify(Path("nginx.conf"))
+        verification.verify(Path("nginx.conf"))
 
     assert 'unknown directive "servr" in nginx.conf:3' in refused.value.message
 
@@ -135,4 +135,4 @@ def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
     conf.write_text("upstream u { server a; } server { location / { proxy_pass http://u; } }")
 
     with pytest.raises(KeyboardInterrupt):
-        verify.verify(conf, on_progress=interrupt)
+        verification.verify(conf, on_progress=interrupt)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import UsageError
-from lab.oracle import ORACLES, Arrival, Pick, balancer, predict
-from lab.upstream import NextUpstream, Server, Upstream
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.nginxconf.model import NextUpstream, Server, Upstream
+from nginx_llm_lab.oracle import ORACLES, Arrival, Pick, balancer, predict
 
 
 def by_the_long_way(upstream: Upstream, arrivals: Sequence[Arrival]) -> Iterator[Pick | None]:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.oracle import Arrival, predict
-from lab.oracle.base import Group, group_of
-from lab.oracle.hash_consistent import HashConsistent, points_of, ring_of
-from lab.upstream import Server, Upstream
+from nginx_llm_lab.nginxconf.model import Server, Upstream
+from nginx_llm_lab.oracle import Arrival, predict
+from nginx_llm_lab.oracle.base import Group, group_of
+from nginx_llm_lab.oracle.hash_consistent import HashConsistent, points_of, ring_of
 
 
 def upstream_of(*servers: Server) -> Upstream:

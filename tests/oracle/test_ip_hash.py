@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import UsageError
-from lab.oracle import Arrival, predict
-from lab.upstream import Server, Upstream
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.nginxconf.model import Server, Upstream
+from nginx_llm_lab.oracle import Arrival, predict
 
 
 def upstream_of(*weights: int) -> Upstream:

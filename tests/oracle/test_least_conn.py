@@ -6,8 +6,8 @@ from itertools import repeat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.oracle import Arrival, predict
-from lab.upstream import Server, Upstream
+from nginx_llm_lab.nginxconf.model import Server, Upstream
+from nginx_llm_lab.oracle import Arrival, predict
 
 
 def upstream_of(*weights: int) -> Upstream:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.oracle import Arrival, predict
-from lab.oracle.least_time import Times, averaged, clustered
-from lab.upstream import Server, Upstream
+from nginx_llm_lab.nginxconf.model import Server, Upstream
+from nginx_llm_lab.oracle import Arrival, predict
+from nginx_llm_lab.oracle.least_time import Times, averaged, clustered
 
 
 def upstream_of(*weights: int, measure: str = "last_byte") -> Upstream:

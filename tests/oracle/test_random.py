@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.oracle import Arrival, predict
-from lab.upstream import Server, Upstream
+from nginx_llm_lab.nginxconf.model import Server, Upstream
+from nginx_llm_lab.oracle import Arrival, predict
 
 
 def odds(upstream: Upstream, *arrivals: Arrival) -> dict[str, float | None]:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from lab.errors import UsageError
-from lab.oracle import Arrival, Pick, predict
-from lab.upstream import NextUpstream, Server, Upstream
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.nginxconf.model import NextUpstream, Server, Upstream
+from nginx_llm_lab.oracle import Arrival, Pick, predict
 
 
 def attempts(arrival: Arrival, *conditions: str, tries: int = 0, timeout: float = 0) -> str:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import LabError
-from lab.oracle import Arrival, Pick, predict
-from lab.upstream import NextUpstream, Server, Upstream
+from nginx_llm_lab.errors import LabError
+from nginx_llm_lab.nginxconf.model import NextUpstream, Server, Upstream
+from nginx_llm_lab.oracle import Arrival, Pick, predict
 
 
 def servers_of(upstream: Upstream, *arrivals: Arrival) -> list[str | None]:

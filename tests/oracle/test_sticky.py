@@ -5,10 +5,10 @@ from itertools import repeat
 
 import pytest
 
-from lab.oracle import Arrival, predict
-from lab.oracle.base import sid
-from lab.oracle.sticky import cookies
-from lab.upstream import Server, Sticky, Upstream
+from nginx_llm_lab.nginxconf.model import Server, Sticky, Upstream
+from nginx_llm_lab.oracle import Arrival, predict
+from nginx_llm_lab.oracle.base import sid
+from nginx_llm_lab.oracle.sticky import cookies
 
 COOKIE = Sticky("cookie", ("$cookie_srv",))
 LEARN = Sticky("learn", ("$cookie_id",), ("$upstream_cookie_id",))

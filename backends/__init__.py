@@ -1,0 +1,1 @@
+"""The backends of the lab: one image, one service for each backend."""

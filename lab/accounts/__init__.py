@@ -1,0 +1,1 @@
+"""What became of each request: the join of three logs, fates, figures."""

@@ -1,0 +1,441 @@
+"""Say what became of every request of a faulted run: exactly one fate each."""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Any, TypeAlias
+
+from ..evidence.access_log import Hit, Unproxied
+from ..evidence.record import Record
+from ..verdict.replay import at
+from .join import Entry, Finding
+
+ONCE, RETRIED, FAILED, TWICE = "answered once", "answered after a retry", "failed", "executed twice"
+UNEXPLAINED = "unexplained"
+FATES = (ONCE, RETRIED, FAILED, TWICE, UNEXPLAINED)
+
+LATE = 1.0  # seconds in which a mended fault may still show: a broken connection noticed late
+EARLY = 0.1  # seconds by which nginx's clock, which it reads once a turn, may lag
+NGINX, ALL = "nginx", "all"
+REMOVAL = "removal"  # of a backend, by a smaller scale
+
+BROKEN, TIMEOUT, ERROR, MALFORMED = "broken off", "timeout", "answered an error", "malformed"
+NO_LIVE = "no live upstreams"  # nginx's words
+
+# What each kind of fault can look like to whoever asks the broken service. A fault that is not
+# here (reload, refuse_health) fails no request.
+LOOKS: Mapping[str, frozenset[str]] = {
+    "kill": frozenset({BROKEN, TIMEOUT}),
+    "stop": frozenset({BROKEN, TIMEOUT}),
+    "restart": frozenset({BROKEN, TIMEOUT}),
+    "cut": frozenset({BROKEN, TIMEOUT}),
+    "pause": frozenset({TIMEOUT}),
+    "hang": frozenset({TIMEOUT}),
+    "slow": frozenset({TIMEOUT}),
+    "drop": frozenset({BROKEN}),
+    "error_rate": frozenset({ERROR}),
+    "malformed_json": frozenset({MALFORMED}),
+    REMOVAL: frozenset(),  # it fails nothing, and is there for nobody
+}
+FATAL = frozenset({"kill"})  # takes log lines that are not written yet with it
+REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})  # nginx: idempotent
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as its client saw it: seconds since the epoch, `status` 0 where none came.
+
+    `error` is "" or the kind of failure: timeout, malformed, truncated, reset, connect…
+    """
+
+    id: str
+    method: str
+    sent: float
+    end: float
+    status: int = 0
+    error: str = ""
+    stream: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether the client did not get what it asked for."""
+        return bool(self.error) or not 200 <= self.status < 400
+
+    @property
+    def sort(self) -> str:
+        """GET, POST, or stream: what a fault treats alike."""
+        return "stream" if self.stream else self.method
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault on the timeline, from the moment before it was made to the end of its mending.
+
+    `target` is a backend, "all" backends, or nginx.
+    """
+
+    target: str
+    kind: str
+    start: float
+    end: float = inf
+
+    def meets(self, server: str, start: float, end: float) -> bool:
+        """Whether it could befall a request that was at `server` between two moments."""
+        befallen = self.target == server or (self.target == ALL and server != NGINX)
+        return befallen and self.start - EARLY <= end and start <= self.end + LATE
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What nginx was told: its servers, how long a ban lasts, whether a sent POST is retried."""
+
+    servers: Collection[str]
+    fail_timeout: float = 10.0
+    non_idempotent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of one request: one of FATES, the servers concerned, and why."""
+
+    id: str
+    sort: str
+    kind: str
+    servers: tuple[str, ...] = ()
+    reason: str = ""
+
+    def __str__(self) -> str:
+        where = f" ({', '.join(self.servers)})" if self.servers else ""
+        why = f": {self.reason}" if self.reason else ""
+        return f"{self.sort} {self.id} {self.kind}{where}{why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The fates of a run, one a request."""
+
+    fates: tuple[Fate, ...]
+
+    @property
+    def unexplained(self) -> tuple[Fate, ...]:
+        """The requests that no rule and no fault explains; one is a FAIL of the run."""
+        return self.of(UNEXPLAINED)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every request's fate is explained."""
+        return not self.unexplained
+
+    def of(self, kind: str, sort: str = "") -> tuple[Fate, ...]:
+        """The fates of a kind, of all requests or one sort of them."""
+        return tuple(f for f in self.fates if f.kind == kind and sort in ("", f.sort))
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many requests of each sort met each fate."""
+        found = Counter((fate.sort, fate.kind) for fate in self.fates)
+        sorts = sorted({sort for sort, _ in found})
+        return {sort: {kind: found[sort, kind] for kind in FATES} for sort in sorts}
+
+    def reasons(self) -> dict[str, int]:
+        """How many requests failed, or were executed twice, for which reason."""
+        told = (f"{f.sort} {f.kind}: {f.reason}" for f in self.fates if f.kind in (FAILED, TWICE))
+        return dict(Counter(told).most_common())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the fates as plain values, for JSON; one by one only those that are unexplained."""
+        return {
+            "holds": self.holds,
+            "requests": len(self.fates),
+            "fates": self.counts(),
+            "reasons": self.reasons(),
+            "unexplained": [str(fate) for fate in self.unexplained],
+        }
+
+    def __str__(self) -> str:
+        head = f"{'PASS' if self.holds else 'FAIL'}  {len(self.fates):,} requests"
+        rows = [
+            f"  {sort:<7} " + ", ".join(f"{count:,} {kind}" for kind, count in row.items() if count)
+            for sort, row in self.counts().items()
+        ]
+        reasons = [f"  {count:,} times {reason}" for reason, count in self.reasons().items()]
+        return "\n".join([head, *rows, *reasons, *(f"  {f}" for f in self.unexplained[:20])])
+
+
+def of_record(record: Record) -> Call:
+    """The call behind a record of the workload, all of which are POSTs; one unsent has no end."""
+    sent = record.due if record.sent is None else record.sent
+    end = sent if record.end is None else record.end
+    error = "" if record.error.startswith("http_") else record.error
+    return Call(record.id, "POST", sent, end, record.status or 0, error, record.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """From when on a backend had an address, in seconds since the epoch, until another had it."""
+
+    address: str
+    backend: str
+    since: float
+
+
+def named_by_tenure(
+    hits: Iterable[Hit | Unproxied], tenures: Iterable[Tenure]
+) -> Iterator[Hit | Unproxied]:
+    """Yield the hits with each address replaced by the backend that had it at that moment.
+
+    nginx may have meant another one: it keeps the address that a name had when it looked it up.
+    """
+    owners: dict[str, list[tuple[float, str]]] = {}
+    for tenure in sorted(tenures, key=lambda each: each.since):
+        owners.setdefault(tenure.address, []).append((tenure.since, tenure.backend))
+    for hit in hits:
+        if isinstance(hit, Unproxied):
+            yield hit
+            continue
+        tried = zip(hit.upstream_addr, _moments(hit), strict=True)
+        names = tuple(_owner(owners.get(address, ()), at) or address for address, at in tried)
+        yield replace(hit, upstream_addr=names)
+
+
+def _moments(hit: Hit) -> Iterator[float]:
+    """When each attempt was connected; if it never was, when it was begun."""
+    now = hit.msec - hit.request_time
+    for index in range(len(hit.upstream_addr)):
+        yield now + (at(hit.upstream_connect_time, index) or 0.0)
+        now += at(hit.upstream_response_time, index) or 0.0
+
+
+def _owner(tenures: Sequence[tuple[float, str]], moment: float) -> str:
+    """Who had an address at a moment; before the first tenure its owner, "" if nobody ever."""
+    last = bisect_right(tenures, moment, key=lambda tenure: tenure[0]) - 1
+    return tenures[max(last, 0)][1] if tenures else ""
+
+
+def losable(calls: Iterable[Call], faults: Iterable[Fault]) -> int:
+    """How many calls succeeded while a killed service may have taken their log lines with it."""
+    fatal = [fault for fault in faults if fault.kind in FATAL]
+    good = (call for call in calls if not call.failed)
+    return sum(any(f.meets(f.target, call.sent, call.end) for f in fatal) for call in good)
+
+
+def excused(
+    findings: Iterable[Finding], calls: Iterable[Call], faults: Sequence[Fault]
+) -> Iterator[Finding]:
+    """Yield the findings of a join; what a kill may have taken is the reason where none is told."""
+    fatal = [fault for fault in faults if fault.kind in FATAL]
+    by_id = {call.id: call for call in calls}
+    for finding in findings:
+        call = by_id.get(finding.id)
+        if finding.reason or call is None:
+            yield finding
+            continue
+        met = [str(f) for f in fatal if f.meets(f.target, call.sent, call.end)]
+        yield replace(finding, reason=met[0]) if met else finding
+
+
+def account(
+    calls: Iterable[Call],
+    hits: Iterable[Hit | Unproxied],
+    entries: Iterable[Entry],
+    faults: Sequence[Fault],
+    rules: Rules,
+) -> Ledger:
+    """Give every request its one fate; servers in `hits` are named as `entries` name backends.
+
+    A request that nobody sent, was seen twice, or whose logs contradict each other is
+    unexplained, and so is a failure, even one made good by a retry, that no fault explains.
+    """
+    seen = _seen(calls, hits, entries)
+    return Ledger(tuple(_fate(id_, *sides, faults, rules) for id_, sides in seen.items()))
+
+
+_Sides: TypeAlias = tuple[list[Call], list[Hit | Unproxied], list[Entry]]
+
+
+def _seen(
+    calls: Iterable[Call], hits: Iterable[Hit | Unproxied], entries: Iterable[Entry]
+) -> dict[str, _Sides]:
+    """What each side saw of each request id, the clients' in their order first."""
+    seen: dict[str, _Sides] = {}
+    for call in calls:
+        seen.setdefault(call.id, ([], [], []))[0].append(call)
+    for hit in hits:
+        seen.setdefault(hit.request_id, ([], [], []))[1].append(hit)
+    for entry in entries:
+        seen.setdefault(entry.id, ([], [], []))[2].append(entry)
+    return seen
+
+
+def _fate(
+    id_: str,
+    calls: Sequence[Call],
+    hits: Sequence[Hit | Unproxied],
+    entries: Sequence[Entry],
+    faults: Sequence[Fault],
+    rules: Rules,
+) -> Fate:
+    """The one fate of a request id."""
+    attempts = tuple(attempt for hit in hits for attempt in _attempts(hit))
+    where = tuple(dict.fromkeys([*(a.server for a in attempts), *(e.backend for e in entries)]))
+    if len(calls) != 1:
+        return Fate(id_, "?", UNEXPLAINED, where, "sent twice" if calls else "nobody sent it")
+    case = _Case(calls[0], tuple(hits), tuple(entries), attempts, faults, rules)
+    sort = case.call.sort
+    if problem := case.contradiction() or case.riddle():
+        return Fate(id_, sort, UNEXPLAINED, where, problem)
+    if len(begun := case.begun()) > 1:
+        return Fate(id_, sort, TWICE, begun, case.reason())
+    if case.call.failed:
+        return Fate(id_, sort, FAILED, where, case.reason())
+    if len(attempts) > 1:
+        return Fate(id_, sort, RETRIED, where, case.reason())
+    return Fate(id_, sort, ONCE, where)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One server that nginx tried: its status, and whether the request was sent there."""
+
+    server: str
+    status: int | None
+    sent: bool
+
+
+def _attempts(hit: Hit | Unproxied) -> Iterator[_Attempt]:
+    if isinstance(hit, Unproxied):
+        return
+    for index, server in enumerate(hit.upstream_addr):
+        status = hit.upstream_status[index] if index < len(hit.upstream_status) else None
+        times = hit.upstream_connect_time
+        yield _Attempt(server, status, index < len(times) and times[index] is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One request, what each side saw of it, and what it may be judged by."""
+
+    call: Call
+    hits: tuple[Hit | Unproxied, ...]
+    entries: tuple[Entry, ...]
+    attempts: tuple[_Attempt, ...]
+    faults: Sequence[Fault]
+    rules: Rules
+
+    def begun(self) -> tuple[str, ...]:
+        """Where the request was begun: what journals say, and where it was sent without a line.
+
+        A killed backend takes its line with it: that the request was begun there cannot be
+        ruled out, so it counts. An entry that is a plain error is a refusal to begin.
+        """
+        told = Counter(entry.backend for entry in self.entries)
+        sent = Counter(attempt.server for attempt in self.attempts if attempt.sent)
+        lost = [name for name, count in sent.items() for _ in range(count - told[name])]
+        refused = (entry.status >= 500 and entry.fate == "ok" for entry in self.entries)
+        sure = [e.backend for e, no in zip(self.entries, refused, strict=True) if not no]
+        return (*lost, *sure)
+
+    def contradiction(self) -> str:
+        """What the sides' logs cannot both be right about; "" if nothing."""
+        if len(self.hits) > 1:
+            return "nginx saw it twice"
+        if not self.hits and not self.call.failed and not self._died(NGINX):
+            return "answered, and nginx did not see it"
+        if self.hits and not self.call.failed and self.hits[0].status != self.call.status:
+            return f"the client got {self.call.status}, nginx sent {self.hits[0].status}"
+        told = {entry.backend for entry in self.entries}
+        strangers = told - {attempt.server for attempt in self.attempts}
+        if strangers and (self.hits or not self._died(NGINX)):
+            return f"nginx never sent it to {', '.join(sorted(strangers))}"
+        for attempt in self.attempts:
+            if attempt.sent and attempt.server not in told and not self._never_told(attempt):
+                return f"{attempt.server} has no line of it"
+        again = any(attempt.sent for attempt in self.attempts[:-1])
+        if again and self.call.method not in REPEATABLE and not self.rules.non_idempotent:
+            return "tried again after it was sent, and non_idempotent is off"
+        return ""
+
+    def riddle(self) -> str:
+        """The first failure that no fault explains; "" if there is none."""
+        for blamed, look in self._failures():
+            if not self._explanation(blamed, look):
+                who = " or ".join(blamed) or "every server"
+                said = self.call.error or self.call.status
+                return f"{look} ({said}), and no fault of {who} explains it"
+        return ""
+
+    def reason(self) -> str:
+        """The faults behind the request's failures, in their order."""
+        found = (self._explanation(blamed, look) for blamed, look in self._failures())
+        return ", ".join(dict.fromkeys(found))
+
+    def _failures(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Each failure: who may be to blame (nobody: all servers), and what it looked like."""
+        for attempt in self.attempts[:-1]:
+            yield (attempt.server,), self._look(attempt)
+        if not self.call.failed:
+            return
+        if not self.attempts:
+            yield (NGINX,), _look_to_client(self.call)
+            return
+        last = self.attempts[-1]
+        if last.server not in self.rules.servers:
+            yield (), NO_LIVE
+        elif self.call.error:
+            yield (last.server, NGINX), _look_to_client(self.call)
+        else:
+            yield (last.server,), self._look(last)
+
+    def _look(self, attempt: _Attempt) -> str:
+        """What a failed attempt looked like to nginx."""
+        if attempt.status in {e.status for e in self.entries if e.backend == attempt.server}:
+            return ERROR
+        return TIMEOUT if attempt.status in (504, None) else BROKEN
+
+    def _explanation(self, blamed: tuple[str, ...], look: str) -> str:
+        """The fault behind a failure; "" if there is none."""
+        if not blamed:
+            outages = [self._outage(server) for server in self.rules.servers]
+            return f"{look}: {', '.join(dict.fromkeys(outages))}" if all(outages) else ""
+        for server in blamed:
+            for fault in self._faults_of(server):
+                if look in LOOKS.get(fault.kind, ()):
+                    return f"{look} by {fault}"
+        return ""
+
+    def _outage(self, server: str) -> str:
+        """The fault for which a server may be banned; "" if there is none."""
+        since = self.call.sent - self.rules.fail_timeout
+        found = (f for f in self.faults if f.kind in LOOKS)
+        return str(next((f for f in found if f.meets(server, since, self.call.end)), ""))
+
+    def _faults_of(self, server: str) -> Iterator[Fault]:
+        """The faults that could befall this request at a server."""
+        return (f for f in self.faults if f.meets(server, self.call.sent, self.call.end))
+
+    def _died(self, server: str) -> bool:
+        """Whether a service was killed while it had this request, and took its line with it."""
+        return any(fault.kind in FATAL for fault in self._faults_of(server))
+
+    def _never_told(self, attempt: _Attempt) -> bool:
+        """Whether a fault explains that a server has no line of what nginx sent there.
+
+        A kill takes the line. A server behind a cut cable, one that is frozen, or one that
+        closed its connection that moment never read the request: then the attempt failed.
+        """
+        if self._died(attempt.server):
+            return True
+        failed = attempt.status is None or attempt.status >= 500
+        return failed and any(
+            LOOKS.get(fault.kind, frozenset()) & {BROKEN, TIMEOUT}
+            for fault in self._faults_of(attempt.server)
+        )
+
+
+def _look_to_client(call: Call) -> str:
+    """What a failure looked like to the client."""
+    return {"timeout": TIMEOUT, "cut": TIMEOUT, "malformed": MALFORMED}.get(call.error, BROKEN)

@@ -1,0 +1,359 @@
+"""Put side by side what client, nginx and backends saw of each request."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+from ..evidence.access_log import Hit, Malformed, Unproxied
+from ..evidence.record import Record
+
+Line: TypeAlias = Hit | Unproxied
+
+_T = TypeVar("_T")
+CLIENT, NGINX, BACKENDS = "client", "nginx", "backends"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a backend's journal: one request as that backend saw it.
+
+    `start` and `t`, its end, are seconds since the epoch, `duration` the seconds between them on
+    a steady clock. `fate` is ok, client_gone, dropped or failed. The tokens are None for a
+    request that is no LLM call: `completion_tokens` were produced, `tokens_sent` left.
+    """
+
+    id: str
+    backend: str
+    start: float = 0.0
+    t: float = 0.0
+    duration: float = 0.0
+    status: int = 0
+    fate: str = ""
+    method: str = ""
+    path: str = ""
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    tokens_sent: int | None = None
+    queued: float | None = None
+    ttft: float | None = None
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """All backends' lines: the requests, and the lines that are none."""
+
+    entries: tuple[Entry, ...]
+    malformed: tuple[Malformed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One request id and everything that was seen of it; `record` is None if no client did."""
+
+    id: str
+    record: Record | None = None
+    hits: tuple[Line, ...] = ()
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def answering(self) -> Entry | None:
+        """The entry of the backend that answered: the one the client names, else the last."""
+        named = [e for e in self.entries if self.record and e.backend == self.record.backend]
+        return max(named or self.entries, key=lambda entry: entry.t, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that one side saw otherwise than another, or not at all.
+
+    `kind` is one of
+      client only, nginx only, backend only          the one side that saw it
+      not at the client, not at nginx, not at a backend   the one that did not
+      twice at the client, twice at nginx, twice at backends
+      no id at nginx, no id at a backend             a line that names no request
+      tokens lost      the backend sent more than the client received
+      tokens gained    the client received more than the backend sent
+      tokens unsent    the backend produced more than it sent
+      tokens unknown   the answer did not say how many it had
+      usage disagrees, status disagrees, backend disagrees
+    `reason` is the failure that explains it, "" if nothing does. `tokens` is how many it is about.
+    """
+
+    kind: str
+    id: str
+    detail: str
+    reason: str = ""
+    tokens: int = 0
+
+    def __str__(self) -> str:
+        why = f" ({self.reason})" if self.reason else ""
+        return f"{self.kind}: {self.id or 'no id'}: {self.detail}{why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Every request once, the clients' in the order of their numbers, and what does not fit.
+
+    `sides` are those that were given: client, and nginx and backends where their logs are known.
+    """
+
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...] = ()
+    sides: frozenset[str] = frozenset({CLIENT})
+
+    @property
+    def unexplained(self) -> tuple[Finding, ...]:
+        """The findings that no failure explains."""
+        return tuple(finding for finding in self.findings if not finding.reason)
+
+    def counts(self) -> dict[str, int]:
+        """How many findings there are of each kind."""
+        return dict(Counter(finding.kind for finding in self.findings).most_common())
+
+    def lost_tokens(self) -> int:
+        """How many tokens left a backend and reached nobody."""
+        return sum(f.tokens for f in self.findings if f.kind == "tokens lost")
+
+
+def journal(lines: Iterable[bytes]) -> Journal:
+    """Read the backends' lines, with or without the prefix that `docker compose logs` puts.
+
+    A line that is no entry is kept as Malformed, with its number; an empty one is nothing.
+    """
+    entries: list[Entry] = []
+    malformed: list[Malformed] = []
+    for number, line in enumerate(lines, 1):
+        entry = _entry(line)
+        if entry:
+            entries.append(entry)
+        elif line.strip():
+            malformed.append(Malformed(number, line[:200].decode(errors="replace").rstrip()))
+    return Journal(tuple(entries), tuple(malformed))
+
+
+def join(
+    records: Iterable[Record],
+    hits: Iterable[Line] | None = None,
+    entries: Iterable[Entry] | None = None,
+) -> Joined:
+    """Join the three sides by request id; None for a side whose log is not known.
+
+    Every record, hit and entry is in a row or, where it has no id, in a finding of its own.
+    """
+    tables = _Tables()
+    for record in sorted(records, key=lambda record: record.number):
+        tables.records.setdefault(record.id, []).append(record)
+    for hit in hits or ():
+        tables.hits.setdefault(_id(hit.request_id), []).append(hit)
+    for entry in entries or ():
+        tables.entries.setdefault(_id(entry.id), []).append(entry)
+    given = {CLIENT: True, NGINX: hits is not None, BACKENDS: entries is not None}
+    sides = frozenset(side for side, known in given.items() if known)
+    nameless = tuple(_nameless(tables))
+    rows = tuple(_rows(tables))
+    found = (finding for row in rows for finding in _findings(row, sides))
+    return Joined(rows, (*nameless, *_repeated(tables), *found), sides)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """The three sides by request id."""
+
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    hits: dict[str, list[Line]] = field(default_factory=dict)
+    entries: dict[str, list[Entry]] = field(default_factory=dict)
+
+
+def _id(text: str) -> str:
+    return "" if text == "-" else text
+
+
+def _nameless(tables: _Tables) -> Iterator[Finding]:
+    for hit in tables.hits.pop("", ()):
+        yield Finding("no id at nginx", "", f"{hit.request_method} {hit.request_uri}")
+    for entry in tables.entries.pop("", ()):
+        yield Finding("no id at a backend", "", f"{entry.method} {entry.path} at {entry.backend}")
+
+
+def _rows(tables: _Tables) -> Iterator[Row]:
+    for name in dict.fromkeys([*tables.records, *tables.hits, *tables.entries]):
+        hits, entries = tables.hits.get(name, ()), tables.entries.get(name, ())
+        for record in tables.records.get(name, [None])[:1]:
+            yield Row(name, record, tuple(hits), tuple(entries))
+        # one id, two requests: the sides cannot be told apart, so they stay with the first
+        for record in tables.records.get(name, [])[1:]:
+            yield Row(name, record)
+
+
+def _repeated(tables: _Tables) -> Iterator[Finding]:
+    for name, records in tables.records.items():
+        if len(records) > 1:
+            numbers = ", ".join(str(record.number) for record in records)
+            yield Finding("twice at the client", name, f"requests {numbers}")
+
+
+def _findings(row: Row, sides: frozenset[str]) -> Iterator[Finding]:
+    yield from _absences(row, sides)
+    yield from _repetitions(row)
+    if row.record is None:
+        return
+    yield from _disagreements(row, row.record)
+    yield from _unsent(row)
+    yield from _abandoned(row)
+    if row.answering is not None:
+        yield from _tokens(row.record, row.answering)
+
+
+_ONLY = {CLIENT: "client only", NGINX: "nginx only", BACKENDS: "backend only"}
+_NOT = {CLIENT: "not at the client", NGINX: "not at nginx", BACKENDS: "not at a backend"}
+
+
+def _absences(row: Row, sides: frozenset[str]) -> Iterator[Finding]:
+    saw = {CLIENT: row.record is not None, NGINX: bool(row.hits), BACKENDS: bool(row.entries)}
+    seen = [side for side in saw if side in sides and saw[side]]
+    missed = [side for side in saw if side in sides and not saw[side]]
+    if not missed:
+        return
+    kind = _ONLY[seen[0]] if len(seen) == 1 else _NOT[missed[0]]
+    yield Finding(kind, row.id, _seen(row), _why_absent(row))
+
+
+def _seen(row: Row) -> str:
+    """What was seen of a request, in a line."""
+    record = row.record
+    parts = [f"client: {record.error or record.status}"] if record else []
+    parts += [f"nginx: {hit.status}" for hit in row.hits]
+    parts += [f"{entry.backend}: {entry.fate}" for entry in row.entries]
+    return ", ".join(parts)
+
+
+def _why_absent(row: Row) -> str:
+    """The failure that kept a request of ours from being seen everywhere; "" if none did."""
+    if row.record is None:
+        return ""
+    refused = [hit.status for hit in row.hits if hit.status >= 400]
+    if refused and not row.entries:
+        return f"nginx answered {refused[-1]}"
+    return f"client: {row.record.error}" if row.record.error else ""
+
+
+def _repetitions(row: Row) -> Iterator[Finding]:
+    if len(row.hits) > 1:
+        yield Finding("twice at nginx", row.id, _seen(row))
+    if len(row.entries) > 1:
+        tried = [address for hit in row.hits for address in _tried(hit)]
+        reason = f"nginx tried {', '.join(tried)}" if len(tried) > 1 else ""
+        yield Finding("twice at backends", row.id, _seen(row), reason)
+
+
+def _tried(hit: Line) -> tuple[str, ...]:
+    return hit.upstream_addr if isinstance(hit, Hit) else ()
+
+
+def _disagreements(row: Row, record: Record) -> Iterator[Finding]:
+    at_nginx = {hit.status for hit in row.hits}
+    # 499: the client had gone, whatever the status that it had been sent
+    if record.status and at_nginx and not at_nginx & {record.status, 499}:
+        yield Finding("status disagrees", row.id, _seen(row))
+    backends = {entry.backend for entry in row.entries}
+    if record.backend and backends and record.backend not in backends:
+        yield Finding("backend disagrees", row.id, f"client: {record.backend}, {_seen(row)}")
+
+
+def _tokens(record: Record, entry: Entry) -> Iterator[Finding]:
+    """How the tokens that the answering backend sent compare with those that came."""
+    if entry.tokens_sent is None or entry.completion_tokens is None:
+        return
+    if record.tokens is None:
+        yield Finding("tokens unknown", record.id, f"{entry.tokens_sent} sent", "no usage")
+        return
+    sent, came = entry.tokens_sent, record.tokens
+    story = f"{entry.backend} sent {sent} tokens, {came} came"
+    if came < sent:
+        yield Finding("tokens lost", record.id, story, _why_lost(record, entry), sent - came)
+    if came > sent:
+        yield Finding("tokens gained", record.id, story, tokens=came - sent)
+    if record.completion_tokens not in {None, entry.completion_tokens}:
+        story = f"usage says {record.completion_tokens}, {entry.backend} {entry.completion_tokens}"
+        yield Finding("usage disagrees", record.id, story)
+
+
+def _why_lost(record: Record, entry: Entry) -> str:
+    if record.error:
+        return f"client: {record.error}"
+    return "" if entry.fate == "ok" else f"{entry.backend}: {entry.fate}"
+
+
+def _unsent(row: Row) -> Iterator[Finding]:
+    for entry in row.entries:
+        if entry.completion_tokens is None or entry.tokens_sent is None:
+            continue
+        kept = entry.completion_tokens - entry.tokens_sent
+        if kept > 0:
+            story = f"{entry.backend} made {entry.completion_tokens}, sent {entry.tokens_sent}"
+            reason = "" if entry.fate == "ok" else f"{entry.backend}: {entry.fate}"
+            yield Finding("tokens unsent", row.id, story, reason, kept)
+
+
+def _abandoned(row: Row) -> Iterator[Finding]:
+    """Tokens of an attempt that nginx gave up to try another backend."""
+    for entry in row.entries:
+        if entry is not row.answering and entry.tokens_sent:
+            story = f"{entry.backend} sent {entry.tokens_sent} tokens to nobody"
+            reason = f"{entry.backend}: {entry.fate}, another one answered"
+            yield Finding("tokens lost", row.id, story, reason, entry.tokens_sent)
+
+
+def _entry(line: bytes) -> Entry | None:
+    """The entry on a line, None if there is none."""
+    start = line.find(b"{")
+    if start < 0:
+        return None
+    try:
+        found = json.loads(line[start:])
+        return _from_fields(found) if "backend" in found and "id" in found else None
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return None
+
+
+def _from_fields(found: dict[str, object]) -> Entry:
+    """An entry of what the fields hold. Raises TypeError for a value of the wrong type."""
+    return Entry(**{key: read(found[key]) for key, read in _READ.items() if key in found})
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError
+    return float(value)
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError
+    return value
+
+
+def _or_none(read: Callable[[object], _T]) -> Callable[[object], _T | None]:
+    return lambda value: None if value is None else read(value)
+
+
+_READ: Mapping[str, Callable[[object], Any]] = {
+    **dict.fromkeys(("id", "backend", "fate", "method", "path"), _text),
+    **dict.fromkeys(("start", "t", "duration"), _seconds),
+    **dict.fromkeys(("queued", "ttft"), _or_none(_seconds)),
+    **dict.fromkeys(
+        ("prompt_tokens", "cached_tokens", "completion_tokens", "tokens_sent"), _or_none(_whole)
+    ),
+    "status": _whole,
+    "stream": lambda value: value is True,
+}

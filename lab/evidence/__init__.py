@@ -1,0 +1,1 @@
+"""What was seen: logs, journals, the run folder, the split."""

@@ -1,0 +1,416 @@
+"""Read ApacheBench's output into named figures, and say what each means."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from ..errors import LabError
+
+_T = TypeVar("_T")
+_INT = r"(-?\d{1,18})"  # ab counts in 64 bits
+_IDLE = re.compile(
+    r"This is ApacheBench|Copyright 1996|Licensed to The Apache|Completed \d+ requests|Finished \d+"
+)
+_BENCHMARKING = re.compile(r"Benchmarking .*\(be patient\)[. ]*(?:done)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Why requests failed, as ab sorts them; one request may count in two of them."""
+
+    connect: int = 0
+    receive: int = 0
+    length: int = 0
+    exceptions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Kbytes a second; `sent` and `total` only where ab sent a body."""
+
+    received: float
+    sent: float | None = None
+    total: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """One row of the connection times, in milliseconds; no `sd` and `median` under `ab -S`."""
+
+    min: float
+    mean: float
+    max: float
+    sd: float | None = None
+    median: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionTimes:
+    """Where the time of the requests went."""
+
+    connect: Times
+    processing: Times
+    waiting: Times
+    total: Times
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """What ab says of an https connection."""
+
+    protocol: str
+    temp_key: str = ""
+    server_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AbReport:
+    """Every figure of one run of ab, under ab's own words.
+
+    Lengths are bytes, `document_length` None where it may vary (`-l`). What ab leaves out is
+    None: the rates and times of a run that completed nothing, the keep-alive requests without
+    `-k`, the body sent without `-p`. `percentiles` maps 50 to the milliseconds within which half
+    of the requests were served, 100 to the longest; ab omits it for a single request.
+    """
+
+    server_software: str
+    hostname: str
+    port: int
+    document_path: str
+    document_length: int | None
+    concurrency_level: int
+    time_taken_s: float
+    complete_requests: int
+    failed_requests: int
+    total_transferred: int
+    html_transferred: int
+    failures: Failures = Failures()
+    write_errors: int = 0
+    non_2xx_responses: int = 0
+    keep_alive_requests: int | None = None
+    total_body_sent: int | None = None
+    requests_per_second: float | None = None
+    time_per_request_ms: float | None = None
+    time_per_request_across_ms: float | None = None
+    transfer_rate_kbytes: Rate | None = None
+    connection_times: ConnectionTimes | None = None
+    percentiles: Mapping[int, int] | None = None
+    tls: Tls | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Figure(NamedTuple):
+    """One figure of a report: ab's name for it, its value with its unit, and what it says."""
+
+    name: str
+    value: str
+    meaning: str
+
+
+def parse(output: str | bytes) -> AbReport:
+    """Read what one run of ab printed; stderr's progress lines may stand between.
+
+    Raises LabError, in ab's own words, where ab gave up or its output ends early.
+    """
+    text = output.decode("utf-8", "replace") if isinstance(output, bytes) else output
+    reports = len(re.findall(r"^[ \t]*Server Software:", text, re.MULTILINE))
+    if not reports:
+        raise _no_report(text)
+    if reports > 1:
+        raise LabError(f"{reports} reports of ab in one output", "read one run at a time")
+    try:
+        return _report(_Page(text))
+    except _MissingError as missing:
+        raise LabError(
+            f'ab\'s output ends early: no "{missing}"', "run ab again, to its end"
+        ) from None
+
+
+def as_dict(report: AbReport) -> dict[str, Any]:
+    """Give a report as plain values, for JSON."""
+    return asdict(report)
+
+
+def explain(report: AbReport) -> list[Figure]:
+    """Say what each figure of a report means, in the order in which ab prints them."""
+    return [*_on_requests(report), *_on_rates(report), *_on_times(report), *_on_percents(report)]
+
+
+class _MissingError(Exception):
+    """A figure that the output should hold and does not."""
+
+
+class _Page:
+    """What ab printed, read by label."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def find(self, pattern: str) -> re.Match[str] | None:
+        return re.search(rf"^[ \t]*{pattern}", self.text, re.MULTILINE | re.ASCII)
+
+    def word(self, label: str) -> str | None:
+        found = self.find(rf"{re.escape(label)}:[ \t]*(.*)\n")
+        return found[1].strip() if found else None
+
+    def words(self, label: str) -> str:
+        return _needed(label, self.word(label))
+
+    def maybe_whole(self, label: str, unit: str = "") -> int | None:
+        found = self.find(rf"{re.escape(label)}:[ \t]*{_INT}{re.escape(unit)}\s")
+        return int(found[1]) if found else None
+
+    def whole(self, label: str, unit: str = "") -> int:
+        return _needed(label, self.maybe_whole(label, unit))
+
+    def maybe_decimal(self, label: str, unit: str) -> float | None:
+        found = self.find(rf"{re.escape(label)}[ \t]*(\d{{1,18}}\.\d{{1,9}}) {re.escape(unit)}")
+        return float(found[1]) if found else None
+
+    def decimal(self, label: str, unit: str) -> float:
+        return _needed(f"{label} … {unit}", self.maybe_decimal(label, unit))
+
+
+def _report(page: _Page) -> AbReport:
+    complete = page.whole("Complete requests")
+    return AbReport(
+        server_software=page.words("Server Software"),
+        hostname=page.words("Server Hostname"),
+        port=page.whole("Server Port"),
+        document_path=page.words("Document Path"),
+        document_length=_document_length(page),
+        concurrency_level=page.whole("Concurrency Level"),
+        time_taken_s=page.decimal("Time taken for tests:", "seconds"),
+        complete_requests=complete,
+        failed_requests=page.whole("Failed requests"),
+        total_transferred=page.whole("Total transferred", " bytes"),
+        html_transferred=page.whole("HTML transferred", " bytes"),
+        failures=_failures(page),
+        write_errors=page.maybe_whole("Write errors") or 0,
+        non_2xx_responses=page.maybe_whole("Non-2xx responses") or 0,
+        keep_alive_requests=page.maybe_whole("Keep-Alive requests"),
+        total_body_sent=page.maybe_whole("Total body sent"),
+        **(_rates(page) if complete else {}),
+        tls=_tls(page),
+        warnings=_warnings(page),
+    )
+
+
+def _document_length(page: _Page) -> int | None:
+    if page.word("Document Length") == "Variable":
+        return None
+    return page.whole("Document Length", " bytes")
+
+
+def _failures(page: _Page) -> Failures:
+    """Read the four reasons, which ab prints only where something failed."""
+    reasons = page.find(
+        r"\(Connect: (\d{1,18}), Receive: (\d{1,18}), Length: (\d{1,18}), Exceptions: (\d{1,18})\)"
+    )
+    if reasons:
+        return Failures(*map(int, reasons.groups()))
+    if page.whole("Failed requests"):
+        raise _MissingError("Connect, Receive, Length, Exceptions")
+    return Failures()
+
+
+def _rates(page: _Page) -> dict[str, Any]:
+    """Read what ab prints only of a run that completed something."""
+    return {
+        "requests_per_second": page.decimal("Requests per second:", "[#/sec] (mean)"),
+        "time_per_request_ms": page.decimal("Time per request:", "[ms] (mean)"),
+        "time_per_request_across_ms": page.decimal(
+            "Time per request:", "[ms] (mean, across all concurrent requests)"
+        ),
+        "transfer_rate_kbytes": Rate(
+            page.decimal("Transfer rate:", "[Kbytes/sec] received"),
+            page.maybe_decimal("", "kb/s sent"),
+            page.maybe_decimal("", "kb/s total"),
+        ),
+        "connection_times": ConnectionTimes(
+            *(_times(page, row) for row in ("Connect", "Processing", "Waiting", "Total"))
+        ),
+        "percentiles": _percentiles(page),
+    }
+
+
+def _times(page: _Page, row: str) -> Times:
+    """Read `min mean sd median max`, or `min avg max` under -S."""
+    long = page.find(rf"{row}:\s+{_INT}\s+{_INT}\s+(\d{{1,18}}\.\d)\s+{_INT}\s+{_INT}\s")
+    if long:
+        least, mean, sd, median, most = map(float, long.groups())
+        return Times(min=least, mean=mean, max=most, sd=sd, median=median)
+    short = page.find(rf"{row}:\s+{_INT}\s+{_INT}\s+{_INT}[ \t]*\n")
+    if short:
+        least, mean, most = map(float, short.groups())
+        return Times(min=least, mean=mean, max=most)
+    raise _MissingError(f"Connection Times, {row}")
+
+
+def _percentiles(page: _Page) -> dict[int, int] | None:
+    """Read the table that ends with the longest request; none under -d and for one request."""
+    if not page.find("Percentage of the requests") and page.text.endswith("\n"):
+        return None
+    if not page.find(r"100%\s+\d{1,18} \(longest request\)"):
+        raise _MissingError("100% (longest request)")
+    rows = re.findall(r"^[ \t]*(\d{1,3})%\s+(\d{1,18})", page.text, re.MULTILINE | re.ASCII)
+    return {int(share): int(within) for share, within in rows}
+
+
+def _tls(page: _Page) -> Tls | None:
+    protocol = page.word("SSL/TLS Protocol")
+    if protocol is None:
+        return None
+    return Tls(protocol, page.word("Server Temp Key") or "", page.word("TLS Server Name") or "")
+
+
+def _warnings(page: _Page) -> tuple[str, ...]:
+    """Collect ab's doubts about its own figures, each on one line."""
+    doubts = re.findall(r"^((?:WARNING|ERROR): .*\n.*)$", page.text, re.MULTILINE)
+    return tuple(" ".join(doubt.split()) for doubt in doubts)
+
+
+def _needed(label: str, value: _T | None) -> _T:
+    if value is None:
+        raise _MissingError(label)
+    return value
+
+
+def _words(text: str) -> str:
+    """What ab said beside its banner, its progress and its usage."""
+    said = _BENCHMARKING.sub("", text.partition("Usage: ")[0])
+    lines = (line.strip() for line in said.splitlines())
+    return "; ".join(line for line in lines if line and not _IDLE.match(line))[-300:]
+
+
+def _no_report(text: str) -> LabError:
+    words = _words(text)
+    if "<table" in text and "Server Software:" in text:
+        return LabError("ab's report is in HTML", "run ab without -w")
+    if not re.search(r"^ab: |apr_|ApacheBench|^SSL|^Test aborted", text, re.MULTILINE):
+        return LabError(f'not what ab prints: "{words[:80]}"', "ab -n 1000 -c 10 URL")
+    said = words.removeprefix("ab: ") or "stopped before its report"
+    return LabError(f"ab: {said}", "lab status" if "refused" in said else "")
+
+
+def _on_requests(report: AbReport) -> Iterator[Figure]:
+    yield Figure(
+        "Document Length",
+        "Variable" if report.document_length is None else f"{report.document_length} bytes",
+        "the length of the first answer's body; without -l every other answer is held against it",
+    )
+    yield Figure(
+        "Concurrency Level",
+        str(report.concurrency_level),
+        "how many requests ab keeps under way at once: each one answered starts the next",
+    )
+    yield Figure(
+        "Time taken for tests", f"{report.time_taken_s:.3f} s", "from the first request to the end"
+    )
+    yield Figure("Complete requests", str(report.complete_requests), _completion(report))
+    yield Figure("Failed requests", str(report.failed_requests), _failure(report))
+    if report.write_errors:
+        yield Figure(
+            "Write errors", str(report.write_errors), "requests that broke while being sent"
+        )
+    if report.non_2xx_responses:
+        yield Figure(
+            "Non-2xx responses",
+            str(report.non_2xx_responses),
+            "answers with another status, such as 502; ab counts them as complete, not as failed",
+        )
+    if report.keep_alive_requests is not None:
+        yield Figure(
+            "Keep-Alive requests",
+            str(report.keep_alive_requests),
+            "answers that left the connection open for the next request (-k)",
+        )
+    yield Figure("Total transferred", f"{report.total_transferred} bytes", "received, with headers")
+    if report.total_body_sent is not None:
+        yield Figure(
+            "Total body sent", f"{report.total_body_sent} bytes", "requests sent, with headers"
+        )
+    yield Figure("HTML transferred", f"{report.html_transferred} bytes", "received bodies alone")
+
+
+def _completion(report: AbReport) -> str:
+    if report.complete_requests and not report.total_transferred:
+        return "ended, all without a byte in answer: ab takes a closed connection for complete"
+    return "ended, with whatever status"
+
+
+def _failure(report: AbReport) -> str:
+    if not report.failed_requests:
+        return "none broke off, and none was of another length than the first"
+    reasons = ", ".join(
+        f"{why}: {times}" for why, times in asdict(report.failures).items() if times
+    )
+    if report.failures.length:
+        return f"{reasons}; length is no fault where answers differ: -l accepts that"
+    return reasons
+
+
+def _on_rates(report: AbReport) -> Iterator[Figure]:
+    """Explain the three means; each follows from time taken, requests and concurrency."""
+    if report.requests_per_second is None:
+        return
+    yield Figure(
+        "Requests per second",
+        f"{report.requests_per_second:.2f}",
+        f"complete requests / time taken: the throughput at {report.concurrency_level} under way, "
+        "not the most that the servers can do",
+    )
+    yield Figure(
+        "Time per request (mean)",
+        f"{report.time_per_request_ms:.3f} ms",
+        "concurrency * time taken / requests: how long one client waits for its answer",
+    )
+    yield Figure(
+        "Time per request (mean, across all concurrent requests)",
+        f"{report.time_per_request_across_ms:.3f} ms",
+        "time taken / requests: the pace at which answers arrive, all clients together; "
+        "not how long a server works on one",
+    )
+    if report.transfer_rate_kbytes is not None:
+        yield Figure(
+            "Transfer rate",
+            f"{report.transfer_rate_kbytes.received:.2f} Kbytes/s received",
+            "total transferred / time taken",
+        )
+
+
+def _on_times(report: AbReport) -> Iterator[Figure]:
+    if report.connection_times is None:
+        return
+    for name, times, meaning in (
+        ("Connect", report.connection_times.connect, "opening the connection"),
+        (
+            "Processing",
+            report.connection_times.processing,
+            "from the open connection to the end of the answer",
+        ),
+        (
+            "Waiting",
+            report.connection_times.waiting,
+            "from the request sent to the first byte of the answer: a part of Processing",
+        ),
+        ("Total", report.connection_times.total, "Connect and Processing together"),
+    ):
+        yield Figure(f"Connection Times, {name}", _row(times), meaning)
+
+
+def _row(times: Times) -> str:
+    spread = "" if times.sd is None else f" ± {times.sd:.1f}"
+    median = "" if times.median is None else f", median {times.median:.0f}"
+    return f"{times.mean:.0f}{spread} ms{median}, {times.min:.0f} to {times.max:.0f}"
+
+
+def _on_percents(report: AbReport) -> Iterator[Figure]:
+    for share, within in (report.percentiles or {}).items():
+        meaning = (
+            "the longest request"
+            if share == 100
+            else f"{share} % of the requests were served within {within} ms, to the millisecond"
+        )
+        yield Figure(f"{share}%", f"{within} ms", meaning)

@@ -1,0 +1,255 @@
+"""Count which server answered how often."""
+
+import re
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from ..errors import UsageError
+from .access_log import Hit, addresses, record
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+
+_BLOCK = 1 << 18  # bytes read at a time: more is no faster, and a log is never held whole
+_LONGEST = 1 << 20  # bytes kept of one line: its end, where the address stands
+_NUMBERS = 10  # malformed lines named by number
+_TO = b" to: "
+_TAIL = re.compile(rb"^.*(?<!\S)to:(?:[ \t]+(.*))?$", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How many hits each server had, in natural order: backend-2 before backend-10."""
+
+    counts: Mapping[str, int]
+
+    @classmethod
+    def of(cls, counts: Mapping[str, int]) -> "Split":
+        """Order any counting of servers."""
+        return cls({server: counts[server] for server in sorted(counts, key=_natural)})
+
+    @property
+    def total(self) -> int:
+        """All hits of all servers."""
+        return sum(self.counts.values())
+
+    def named(self, names: Mapping[str, str]) -> "Split":
+        """Put names for addresses; addresses of one name count together."""
+        counts: Counter[str] = Counter()
+        for server, hits in self.counts.items():
+            counts[names.get(server, server)] += hits
+        return Split.of(counts)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{server}: {hits}" for server, hits in self.counts.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What a log holds, line by line: every line is in `split`, `not_proxied` or `malformed`.
+
+    `split` counts the last server that each request was passed to (the upstream's own name where
+    nginx said "no live upstreams"), `attempts` the servers tried before it and passed over.
+    `malformed_lines` are the numbers, counted from 1, of the first ten malformed lines.
+    """
+
+    split: Split
+    attempts: Split
+    not_proxied: int = 0
+    malformed: int = 0
+    malformed_lines: tuple[int, ...] = ()
+
+    @property
+    def lines(self) -> int:
+        """All lines of the log."""
+        return self.split.total + self.not_proxied + self.malformed
+
+    def named(self, names: Mapping[str, str]) -> "Count":
+        """Put names for addresses."""
+        return Count(
+            self.split.named(names),
+            self.attempts.named(names),
+            self.not_proxied,
+            self.malformed,
+            self.malformed_lines,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the count as plain values, for JSON."""
+        return {
+            "split": dict(self.split.counts),
+            "total": self.split.total,
+            "attempts": dict(self.attempts.counts),
+            "not_proxied": self.not_proxied,
+            "malformed": self.malformed,
+            "malformed_lines": list(self.malformed_lines),
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(self._sentences())
+
+    def _sentences(self) -> Iterator[str]:
+        yield str(self.split) or "no hits"
+        if self.attempts.total:
+            yield f"passed over: {self.attempts}"
+        if self.not_proxied:
+            yield f"not proxied: {self.not_proxied}"
+        if self.malformed:
+            yield f"malformed: {self.malformed} ({self._places()})"
+
+    def _places(self) -> str:
+        word = "line" if self.malformed == 1 else "lines"
+        more = ", …" if self.malformed > len(self.malformed_lines) else ""
+        return f"{word} {', '.join(map(str, self.malformed_lines))}{more}"
+
+
+def split(hits: Iterable[Hit]) -> Split:
+    """Count hits by the server that answered: the last one tried."""
+    return Split.of(Counter(hit.upstream_addr[-1] for hit in hits if hit.upstream_addr))
+
+
+def count(stream: BinaryIO) -> Count:
+    """Count any log, block by block: lines that end in `to: ADDRESS`, JSON lines, or both mixed.
+
+    Memory grows with the number of servers, not with the log.
+    """
+    tally = _Tally()
+    for lines in _blocks(stream):
+        tally.add(lines)
+    return tally.count()
+
+
+def count_file(path: str = "-") -> Count:
+    """Count a log file, gzipped or not, or stdin for "-"; UsageError where it cannot be read."""
+    where = "stdin" if path == "-" else f'"{path}"'
+    try:
+        with _opened(path) as stream:
+            counted = count(stream)
+    except FileNotFoundError:
+        raise UsageError(
+            f"no such log: {where}", "name a file, or pipe one: … | lab split"
+        ) from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"log {where} cannot be read: {reason}") from None
+    if not counted.lines:
+        raise UsageError(f"log {where} is empty: no split to tell", "send traffic first: lab ab")
+    return counted
+
+
+class _Tally:
+    """The counting of a log.
+
+    Nearly every line ends like one before it, so a line is cut down to its tail, tails are
+    counted block by block, and only a tail never seen is read.
+    """
+
+    def __init__(self) -> None:
+        self._lines = 0
+        self._known: dict[bytes, tuple[str, ...]] = {}
+        self._tried: Counter[tuple[str, ...]] = Counter()
+        self._malformed = 0
+        self._numbers: list[int] = []
+
+    def add(self, lines: list[bytes]) -> None:
+        tails = Counter([line[line.rfind(_TO) :] for line in lines])
+        new = tails.keys() - self._known.keys()
+        for tail in tails.keys() - new:
+            self._tried[self._known[tail]] += tails[tail]
+        if new:
+            for number, line in enumerate(lines, self._lines + 1):
+                if line[line.rfind(_TO) :] in new:
+                    self._read(number, line)
+        self._lines += len(lines)
+
+    def _read(self, number: int, line: bytes) -> None:
+        tried = _text_tried(line)
+        tail = line[line.rfind(_TO) :]
+        if tried is not None and tail.startswith(_TO):
+            self._known[tail] = tried
+        if tried is None:
+            tried = _json_tried(line)
+        if tried is not None:
+            self._tried[tried] += 1
+            return
+        self._malformed += 1
+        if len(self._numbers) < _NUMBERS:
+            self._numbers.append(number)
+
+    def count(self) -> Count:
+        answered: Counter[str] = Counter()
+        passed_over: Counter[str] = Counter()
+        for tried, requests in self._tried.items():
+            if tried:
+                answered[tried[-1]] += requests
+            for server in tried[:-1]:
+                passed_over[server] += requests
+        return Count(
+            Split.of(answered),
+            Split.of(passed_over),
+            self._tried[()],
+            self._malformed,
+            tuple(self._numbers),
+        )
+
+
+def _text_tried(line: bytes) -> tuple[str, ...] | None:
+    """Every server in the tail of a text line, in order; None where it ends in no `to: ADDRESS`."""
+    tail = _TAIL.match(line)
+    if not tail:
+        return None
+    try:
+        return addresses((tail[1] or b"").decode("utf-8", "surrogateescape").strip())
+    except ValueError:
+        return None
+
+
+def _json_tried(line: bytes) -> tuple[str, ...] | None:
+    """Every server in a line of the lab's JSON log, in order; None where it is none."""
+    entry = record(line)
+    if entry is None:
+        return None
+    return entry.upstream_addr if isinstance(entry, Hit) else ()
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort key: runs of digits by value, the rest as text."""
+    parts = re.split(r"([0-9]+)", name)
+    digits = [part.lstrip("0") if at % 2 else "" for at, part in enumerate(parts)]
+    return [(len(run), run or part) for run, part in zip(digits, parts, strict=True)]
+
+
+def _blocks(stream: BinaryIO) -> Iterator[list[bytes]]:
+    """Yield the lines of a stream, some thousand at a time."""
+    rest = b""
+    while block := stream.read(_BLOCK):
+        lines = (rest + block).split(b"\n")
+        rest = lines.pop()[-_LONGEST:]
+        if lines:
+            yield lines
+    if rest:
+        yield [rest]
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    if path == "-":
+        yield _inflated(sys.stdin.buffer)
+        return
+    with Path(path).open("rb") as file:
+        yield _inflated(file)
+
+
+def _inflated(file: BinaryIO) -> BinaryIO:
+    """Unpack what is gzipped, known by its first two bytes whatever its name."""
+    if not cast("BufferedReader", file).peek(2).startswith(b"\x1f\x8b"):
+        return file
+    import gzip  # a plain log should not pay for loading it
+
+    return cast("BinaryIO", gzip.open(file))

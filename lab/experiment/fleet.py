@@ -1,0 +1,123 @@
+"""The lab as it stands: bring it up, switch its method, say what runs."""
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+from ..errors import UsageError
+from ..nginxconf import methods
+from ..stack import compose, nginx
+from ..stack.compose import Lab
+from ..traffic import scenario
+
+
+def up(
+    lab: Lab, backends: int = 3, profile: str | None = None, time_scale: float | None = None
+) -> None:
+    """Bring the lab up, or change the number of its backends without losing a request.
+
+    A lab that runs keeps the profile and time scale that are not given.
+    """
+    names = tuple(f"backend-{number}" for number in range(1, backends + 1))
+    settings = _settings(lab, profile, time_scale)
+    if not compose.containers(lab):
+        save(lab, methods.Choice("round_robin", names), 0)
+        compose.up(lab, backends, settings)
+        return
+    choice = refit(saved(lab), names)
+    if len(compose.backend_containers(lab)) > backends:
+        use(lab, choice)
+        compose.remove_surplus(lab, backends)
+    compose.up(lab, backends, settings)
+    use(lab, choice)  # recreated containers have new addresses
+
+
+def _settings(lab: Lab, profile: str | None, time_scale: float | None) -> dict[str, str]:
+    """The variables of compose.yaml: what is given, else what runs, else the usual."""
+    if profile is not None and profile not in scenario.PROFILES:
+        raise UsageError(f'no profile "{profile}"', f"one of {', '.join(scenario.PROFILES)}")
+    if time_scale is not None and not 0.001 <= time_scale <= 10_000:
+        raise UsageError(f"--time-scale {time_scale:g}", "a number from 0.001 to 10000")
+    running = compose.settings(lab)
+    scale = running["TIME_SCALE"] if time_scale is None else f"{time_scale:g}"
+    return {"LAB_PROFILE": profile or running["PROFILE"], "LAB_TIME_SCALE": scale}
+
+
+def refit(choice: methods.Choice, names: tuple[str, ...]) -> methods.Choice:
+    """The same choice for other backends: new ones weigh 1, those that are gone are forgotten."""
+    old = choice.weights or (1,) * len(choice.backends)
+    weights = dict(zip(choice.backends, old, strict=True))
+    fitted = tuple(weights.get(name, 1) for name in names)
+    parameters = {who: what for who, what in choice.parameters.items() if who in ("", *names)}
+    return replace(choice, backends=names, weights=fitted, parameters=parameters)
+
+
+def save(lab: Lab, choice: methods.Choice, mark: int) -> None:
+    """Write a choice where nginx and the next `lab up` read it, and where its log begins."""
+    lab.active.mkdir(parents=True, exist_ok=True)
+    (lab.active / "upstream.conf").write_text(methods.render(choice))
+    (lab.active / "choice.json").write_text(json.dumps(asdict(choice), indent=1) + "\n")
+    (lab.active / "log_mark").write_text(f"{mark}\n")
+
+
+def saved(lab: Lab) -> methods.Choice:
+    """The choice that serves; round robin where none is known."""
+    try:
+        found = json.loads((lab.active / "choice.json").read_text())
+        found["backends"], found["weights"] = tuple(found["backends"]), tuple(found["weights"])
+        return methods.Choice(**found)
+    except (OSError, ValueError, TypeError, KeyError):
+        return methods.Choice("round_robin", ())
+
+
+def log_mark(lab: Lab) -> int:
+    """Where in nginx's log the method that serves began, in bytes."""
+    try:
+        return int((lab.active / "log_mark").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def status(lab: Lab) -> dict[str, Any]:
+    """What runs: containers with their state and address, doors, method."""
+    found = compose.containers(lab)
+    return {
+        "project": lab.project,
+        "front": lab.front,
+        "door": lab.door,
+        "method": saved(lab).method if found else None,
+        "nginx": dotted(nginx.version(lab)) if found else None,
+        "containers": [
+            {
+                "service": compose.service(each),
+                "state": compose.health(each),
+                "address": compose.address(each),
+            }
+            for each in found
+        ],
+    }
+
+
+def use(lab: Lab, choice: methods.Choice) -> nginx.Switch:
+    """Make nginx balance as chosen; return when only new workers take requests."""
+    needs = methods.method(choice.method).needs
+    running = nginx.version(lab) if any(needs) else needs
+    if running < needs:
+        raise UsageError(
+            f"{choice.method} needs nginx {dotted(needs)} or newer; this is {dotted(running)}",
+            "NGINX=mainline make up",
+        )
+    switch = nginx.switch(lab, methods.render(choice))
+    save(lab, choice, nginx.log_size(lab))
+    return switch
+
+
+def dotted(numbers: tuple[int, ...]) -> str:
+    """A version as people write it."""
+    return ".".join(str(number) for number in numbers)
+
+
+def choose(lab: Lab, method: str, **options: object) -> methods.Choice:
+    """The choice of a method for the backends that run now."""
+    names = tuple(compose.service(each) for each in compose.backend_containers(lab))
+    return methods.Choice(method, names, **options)  # type: ignore[arg-type]  # Choice checks its own words

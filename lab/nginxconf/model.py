@@ -1,0 +1,62 @@
+"""What the lab knows of an upstream: its servers, its method, its rules of retry."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One `server` line; `name` is its text in the config, which the consistent hash hashes."""
+
+    name: str
+    weight: int = 1
+    max_fails: int = 1
+    fail_timeout: int = 10
+    max_conns: int = 0
+    backup: bool = False
+    down: bool = False
+    drain: bool = False
+    route: str = ""
+    resolve: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sticky:
+    """The `sticky` directive: `kind` is cookie, route or learn; `lookups` are nginx variables."""
+
+    kind: str
+    lookups: tuple[str, ...]
+    create: tuple[str, ...] = ()
+    header: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NextUpstream:
+    """`proxy_next_upstream` and its limits; 0 tries or seconds means no limit of its own."""
+
+    conditions: frozenset[str] = frozenset({"error", "timeout"})
+    tries: int = 0
+    timeout: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A named group of servers and the method that picks among them.
+
+    `method` is the lab's word for the method: round_robin, least_conn, ip_hash, hash,
+    hash_consistent, random, random_two, least_time. `key` is the text of the hash key
+    ("$request_uri"); `measure` is least_time's: header or last_byte, with " inflight" behind it
+    where that is given. `line` is 0 for a group without an `upstream` block; `stream` marks one
+    of nginx's stream module, which carries no HTTP.
+    """
+
+    servers: tuple[Server, ...]
+    method: str = "round_robin"
+    key: str = ""
+    measure: str = ""
+    sticky: Sticky | None = None
+    zone: bool = True
+    next_upstream: NextUpstream = NextUpstream()
+    name: str = "llm"
+    file: str = ""
+    line: int = 0
+    stream: bool = False

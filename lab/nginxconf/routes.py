@@ -1,0 +1,177 @@
+"""Which ports and locations of an nginx config pass to which upstream."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from ..errors import UsageError
+from .tree import Config, Directive
+
+VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
+# how many values of a variable proxy_pass are followed up; real configs name a handful
+MAX_TARGETS = 1_000
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One `listen`: `address` is "*" where none is given, `port` 0 for a unix socket."""
+
+    address: str
+    port: int
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One `proxy_pass`: the door it stands behind and the upstream it leads to.
+
+    `server_name` is the first name ("" where none), `location` the innermost location's words
+    ("/", "= /chat", "~ ^/v1/"). `upstream` is the group's name; it keeps its "$" where a variable
+    decides and no value in the config names a group. `scopes` are the blocks around the
+    `proxy_pass`, http first, for whoever reads inherited directives.
+    """
+
+    listen: tuple[Listen, ...]
+    server_name: str
+    location: str
+    upstream: str
+    proxy_pass: str
+    scopes: tuple[Directive, ...]
+    where: str = ""
+
+    @property
+    def scheme(self) -> str:
+        """The scheme by which the proxied server is asked."""
+        return self.proxy_pass.partition("://")[0].lower()
+
+
+def routes(config: Config) -> tuple[Route, ...]:
+    """Every way through the config's `http` block to an upstream, in the order of the file."""
+    http = config.block("http")
+    names = {block.args[0].lower(): block.args[0] for block in http.all("upstream") if block.args}
+    values = _assigned(http)
+    return tuple(
+        route
+        for server in http.all("server")
+        for scopes, proxy_pass in _proxied((http, server))
+        for route in _routes(scopes, proxy_pass, names, values)
+    )
+
+
+def effective(scopes: tuple[Directive, ...], name: str) -> tuple[Directive, ...]:
+    """The directives of that name that hold in the innermost scope: nginx inherits all or none."""
+    return next((found for scope in reversed(scopes) if (found := scope.all(name))), ())
+
+
+def authority(url: str) -> str:
+    """The group that a proxy_pass URL names: "http://llm/v1" gives "llm"; "" where it is no URL."""
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in DEFAULT_PORTS:
+        return ""
+    if rest.lower().startswith("unix:"):
+        return ":".join(rest.split(":")[:2])
+    return re.split(r"[/?]", rest, maxsplit=1)[0]
+
+
+def _proxied(scopes: tuple[Directive, ...]) -> Iterator[tuple[tuple[Directive, ...], Directive]]:
+    """Every `proxy_pass` under the innermost scope, with the blocks around it."""
+    for directive in scopes[-1].block or ():
+        if directive.name == "proxy_pass" and directive.block is None:
+            yield scopes, directive
+        elif directive.block is not None and directive.name in ("location", "if", "limit_except"):
+            yield from _proxied((*scopes, directive))
+
+
+def _routes(
+    scopes: tuple[Directive, ...],
+    proxy_pass: Directive,
+    names: Mapping[str, str],
+    values: Mapping[str, tuple[str, ...]],
+) -> Iterator[Route]:
+    """The routes of one `proxy_pass`: several where a variable may name several upstreams."""
+    if len(proxy_pass.args) != 1:
+        raise UsageError(
+            f'invalid number of arguments in "proxy_pass" directive in {proxy_pass.where}'
+        )
+    url = proxy_pass.args[0]
+    known = dict.fromkeys(
+        names[host.lower()]
+        for text in islice(_texts(url, values), MAX_TARGETS)
+        if (host := authority(text)).lower() in names
+    )
+    if "$" not in url:
+        _check(url, names, proxy_pass)
+    server = scopes[1]
+    locations = [scope for scope in scopes if scope.name == "location"]
+    server_names = [name for line in server.all("server_name") for name in line.args]
+    for upstream in known or (authority(url) or url,):
+        yield Route(
+            listen=tuple(_listens(server)),
+            server_name=server_names[0] if server_names else "",
+            location=" ".join(locations[-1].args) if locations else "",
+            upstream=upstream,
+            proxy_pass=url,
+            scopes=scopes,
+            where=proxy_pass.where,
+        )
+
+
+def _check(url: str, names: Mapping[str, str], proxy_pass: Directive) -> None:
+    """Refuse what nginx refuses of a URL without variables."""
+    scheme = url.partition("://")[0].lower()
+    if scheme not in DEFAULT_PORTS or "://" not in url:
+        raise UsageError(f"invalid URL prefix in {proxy_pass.where}", "begin it with http://")
+    host, colon, port = authority(url).rpartition(":")
+    if colon and host.lower() in names and port.isascii() and port.isdigit():
+        raise UsageError(f'upstream "{host}" may not have port {port} in {proxy_pass.where}')
+
+
+def _listens(server: Directive) -> Iterator[Listen]:
+    """The `listen` lines of a server; nginx's default is port 80."""
+    for line in server.all("listen"):
+        if line.args:
+            yield _listen(line.args[0], line.args[1:])
+    if not server.all("listen"):
+        yield Listen("*", 80)
+
+
+def _listen(text: str, options: tuple[str, ...]) -> Listen:
+    """Read "8080", "127.0.0.1:8080", "[::1]:8080", "localhost" or "unix:/path"."""
+    if text.lower().startswith("unix:"):
+        return Listen(text, 0, options)
+    found = re.fullmatch(r"(?:(.*):)?(\d{1,5})(?:-\d+)?", text, re.ASCII)
+    if found is None:
+        return Listen(text, 80, options)
+    return Listen(found[1] or "*", int(found[2]), options)
+
+
+def _assigned(http: Directive) -> dict[str, tuple[str, ...]]:
+    """The texts that each variable of the config may be given by set, map, geo, split_clients."""
+    found: dict[str, list[str]] = {}
+    for directive in everything(http):
+        if directive.name == "set" and directive.block is None and len(directive.args) == 2:
+            name, text = directive.args
+            found.setdefault(name.lstrip("$").lower(), []).append(text)
+        elif directive.name in ("map", "geo", "split_clients") and directive.args:
+            texts = [entry.args[-1] for entry in directive.block or () if entry.args]
+            found.setdefault(directive.args[-1].lstrip("$").lower(), []).extend(texts)
+    return {name: tuple(dict.fromkeys(texts)) for name, texts in found.items()}
+
+
+def everything(block: Directive) -> Iterator[Directive]:
+    """Every directive under a block, at any depth, in the order of the file."""
+    for directive in block.block or ():
+        yield directive
+        yield from everything(directive)
+
+
+def _texts(text: str, values: Mapping[str, tuple[str, ...]], depth: int = 5) -> Iterator[str]:
+    """What a text with variables may stand for, by the values that the config itself gives them."""
+    found = VARIABLE.search(text)
+    if found is None or depth == 0:
+        yield text
+        return
+    for value in values.get((found[1] or found[2]).lower(), ()):
+        yield from _texts(text[: found.start()] + value + text[found.end() :], values, depth - 1)

@@ -1,0 +1,398 @@
+"""Evaluate nginx variables for one request, to bytes, as nginx would."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from ..errors import UsageError
+from . import request as of
+from . import tree
+from .maps import BLOCKS, captures, constant, pattern
+from .request import Evaluator, Request
+from .routes import DEFAULT_PORTS, Route, authority, effective, everything, routes
+from .tree import Config, Directive
+from .upstream import size
+
+__all__ = [
+    "Evaluator",
+    "Request",
+    "Variables",
+    "compile_text",
+    "compile_variable",
+    "evaluate",
+    "read",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Variables:
+    """What a config adds to nginx's own variables for the requests of one upstream.
+
+    `definitions` are the map, geo and split_clients blocks by the variable that they make;
+    `settable` every variable that some `set` names; `route` the way to the upstream, if the
+    config has one: its server and location say what else holds.
+    """
+
+    definitions: Mapping[str, Directive] = field(default_factory=dict)
+    settable: frozenset[str] = frozenset()
+    route: Route | None = None
+    upstream: str = "llm"
+
+    def lines(self, name: str) -> tuple[Directive, ...]:
+        """The directives of that name that hold on the route."""
+        return effective(self.route.scopes, name) if self.route else ()
+
+
+Test = Callable[[Request], bool]
+
+# two pages of memory
+BODY_BUFFER = 2 * 4096
+REFERENCE = re.compile(r"\$(?:\{([^}]*)(\}?)|(\d)|(\w+)|)", re.ASCII)
+UNKNOWABLE = frozenset(
+    {"request_id", "request_length", "request_time", "connection", "connection_requests", "pid"}
+    | {"connection_time", "msec", "time_local", "time_iso8601", "remote_port", "hostname"}
+    | {"bytes_sent", "body_bytes_sent", "status", "request_completion", "server_addr"}
+)
+REWRITTEN = ("uri", "document_uri", "args")
+
+
+def read(conf: Path | Config, upstream: str) -> Variables:
+    """The variables that hold where the config passes to `upstream`.
+
+    Where several locations do, the last one counts, as it does for the rules of retry.
+    """
+    config = conf if isinstance(conf, Config) else tree.read(conf)
+    http = config.block("http")
+    ways = {route.upstream.lower(): route for route in routes(config)}
+    made = [each for each in http.block or () if each.name in BLOCKS and each.args]
+    given = [each for each in everything(http) if each.name == "set" and len(each.args) == 2]
+    return Variables(
+        definitions={_bare(block.args[-1]): block for block in made},
+        settable=frozenset(_bare(line.args[0]) for line in given),
+        route=ways.get(upstream.lower()),
+        upstream=upstream,
+    )
+
+
+def evaluate(text: str, request: Request, conf: Variables) -> bytes:
+    """The value of a text with variables ("$scheme$proxy_host$request_uri") for one request."""
+    return compile_text(text, conf)(request)
+
+
+def compile_text(text: str, conf: Variables, where: str = "") -> Evaluator:
+    """Turn a text with variables into a function that evaluates it.
+
+    A variable that neither nginx nor the config knows is a UsageError that names it and `where`.
+    """
+    return _after_rewrites(conf, where).text(text)
+
+
+def compile_variable(name: str, conf: Variables, where: str = "") -> Evaluator:
+    """Turn one whole variable ("$cookie_my-session") into a function that evaluates it."""
+    return _after_rewrites(conf, where).variable(_bare(name))
+
+
+class _Scope:
+    """What every name means at one point of a config."""
+
+    def __init__(
+        self,
+        conf: Variables,
+        where: str,
+        names: Mapping[str, Evaluator | UsageError] = MappingProxyType({}),
+        busy: set[str] | None = None,
+    ) -> None:
+        self.conf = conf
+        self.where = where
+        self.names = names
+        self.busy = set() if busy is None else busy
+        self.found: dict[str, Evaluator] = {}
+
+    def knowing(self, names: Mapping[str, Evaluator | UsageError]) -> "_Scope":
+        """The same scope with more names, which hide what they meant before."""
+        return _Scope(self.conf, self.where, {**self.names, **names}, self.busy)
+
+    def text(self, text: str) -> Evaluator:
+        """The function that evaluates a text with variables."""
+        parts: list[bytes | Evaluator] = []
+        end = 0
+        for found in REFERENCE.finditer(text):
+            parts.append(of.raw(text[end : found.start()]))
+            parts.append(self.variable(self._name(found)))
+            end = found.end()
+        parts.append(of.raw(text[end:]))
+        return _joined([part for part in parts if part != b""])
+
+    def variable(self, name: str) -> Evaluator:
+        """The function that evaluates one variable, by its name in lower case."""
+        if name not in self.found:
+            if name in self.busy:
+                raise self._error(f'cycle while evaluating variable "{name}"')
+            self.busy.add(name)
+            try:
+                self.found[name] = self._find(name)
+            finally:
+                self.busy.discard(name)
+        return self.found[name]
+
+    def _name(self, found: re.Match[str]) -> str:
+        braced, brace, digit, name = found.groups()
+        if braced is not None and not brace:
+            raise self._error(f'the closing bracket in "{braced}" variable is missing')
+        if not (chosen := braced or digit or name):
+            raise self._error("invalid variable name")
+        return str(chosen).lower()
+
+    def _find(self, name: str) -> Evaluator:
+        """Look in the order in which one meaning hides another."""
+        known = self.names.get(name)
+        if isinstance(known, UsageError):
+            raise known
+        if known is not None:
+            return known
+        if (block := self.conf.definitions.get(name)) is not None:
+            return BLOCKS[block.name](block, self)
+        if name in BUILTINS:
+            return BUILTINS[name]
+        if name in SCOPED:
+            return SCOPED[name](self)
+        for family, make in FAMILIES.items():
+            if name.startswith(family):
+                return make(name.removeprefix(family), self)
+        if name in self.conf.settable or name.isdigit():
+            return constant(b"")
+        raise self._unknown(name)
+
+    def _unknown(self, name: str) -> UsageError:
+        if name in UNKNOWABLE or name.startswith(("upstream_", "sent_http_")):
+            hint = 'give the value itself, as "key" on each line'
+            return self._error(f'variable "${name}" cannot be told from the request', hint)
+        return self._error(f'unknown "{name}" variable', "define it with map or set")
+
+    def _error(self, fault: str, hint: str = "") -> UsageError:
+        return UsageError(f"{fault} in {self.where}" if self.where else fault, hint)
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("$").lower()
+
+
+def _joined(parts: list[bytes | Evaluator]) -> Evaluator:
+    """One function for a text in pieces; a lone variable is its own."""
+    pieces = [constant(part) if isinstance(part, bytes) else part for part in parts]
+    if len(pieces) == 1:
+        return pieces[0]
+    return lambda request: b"".join([piece(request) for piece in pieces])
+
+
+# nginx's own variables: those of the request alone, then those that the config has a say in
+
+
+def _uri(scope: _Scope) -> Evaluator:
+    if any(line.args == ("off",) for line in scope.conf.lines("merge_slashes")):
+        return lambda request: of.path(request, merge_slashes=False)
+    return of.path
+
+
+def _argument(name: str, scope: _Scope) -> Evaluator:
+    find, query = of.argument(name), scope.variable("args")
+    return lambda request: find(query(request))
+
+
+def _is_args(scope: _Scope) -> Evaluator:
+    query = scope.variable("args")
+    return lambda request: b"?" if query(request) else b""
+
+
+def _host(scope: _Scope) -> Evaluator:
+    name = _server_name(scope)
+    return lambda request: of.host(request) or name(request)
+
+
+def _server_name(scope: _Scope) -> Evaluator:
+    return constant(of.raw(scope.conf.route.server_name.lower()) if scope.conf.route else b"")
+
+
+def _is_tls(scope: _Scope) -> bool:
+    return scope.conf.route is not None and "ssl" in scope.conf.route.listen[0].options
+
+
+def _server_port(scope: _Scope) -> Evaluator:
+    port = scope.conf.route.listen[0].port if scope.conf.route else 0
+    return constant(str(port).encode() if port else b"")
+
+
+def _request_body(scope: _Scope) -> Evaluator:
+    """$request_body is empty once the body went to a file, which nginx decides by its length."""
+    if any(line.args != ("off",) for line in scope.conf.lines("client_body_in_file_only")):
+        return constant(b"")
+    lines = scope.conf.lines("client_body_buffer_size")
+    buffer = size(lines[-1].args[0]) if lines and lines[-1].args else None
+    # a body below 5/4 of the setting gets a buffer of its own length
+    limit = (BODY_BUFFER if buffer is None else buffer) * 5 // 4
+    return lambda request: request.body if len(request.body) < limit else b""
+
+
+def _proxied(scope: _Scope, part: Callable[[str], str]) -> Evaluator:
+    """A part of the proxy_pass URL, worked out once where it has no variables."""
+    route = scope.conf.route
+    text = route.proxy_pass if route else f"http://{scope.conf.upstream}"
+    if "$" not in text:
+        return constant(of.raw(part(text)))
+    url = scope.text(text)
+    return lambda request: of.raw(part(url(request).decode("utf-8", "surrogateescape")))
+
+
+def _default_port(url: str) -> int:
+    return DEFAULT_PORTS.get(url.partition("://")[0].lower(), 80)
+
+
+def _proxy_host(url: str) -> str:
+    return authority(url).removesuffix(f":{_default_port(url)}")
+
+
+def _proxy_port(url: str) -> str:
+    port = re.search(r":(\d+)\Z", authority(url), re.ASCII)
+    return port[1] if port else str(_default_port(url))
+
+
+BUILTINS: Mapping[str, Evaluator] = MappingProxyType(
+    {
+        "request_uri": of.target,
+        "args": of.args,
+        "remote_addr": of.remote_addr,
+        "binary_remote_addr": of.binary_remote_addr,
+        "proxy_add_x_forwarded_for": of.forwarded_for,
+        "request_method": lambda request: of.raw(request.method),
+        "request": lambda request: of.raw(f"{request.method} {request.uri} HTTP/1.1"),
+        "server_protocol": constant(b"HTTP/1.1"),
+        "content_length": of.content_length,
+        "content_type": of.header("content_type"),
+        "remote_user": of.remote_user,
+    }
+)
+SCOPED: Mapping[str, Callable[[_Scope], Evaluator]] = MappingProxyType(
+    {
+        "uri": _uri,
+        "document_uri": lambda scope: scope.variable("uri"),
+        "query_string": lambda scope: scope.variable("args"),
+        "is_args": _is_args,
+        "host": _host,
+        "server_name": _server_name,
+        "server_port": _server_port,
+        "scheme": lambda scope: constant(b"https" if _is_tls(scope) else b"http"),
+        "https": lambda scope: constant(b"on" if _is_tls(scope) else b""),
+        "request_body": _request_body,
+        "proxy_host": lambda scope: _proxied(scope, _proxy_host),
+        "proxy_port": lambda scope: _proxied(scope, _proxy_port),
+    }
+)
+FAMILIES: Mapping[str, Callable[[str, _Scope], Evaluator]] = MappingProxyType(
+    {
+        "arg_": _argument,
+        "http_": lambda name, _scope: of.header(name),
+        "cookie_": lambda name, _scope: of.cookie(name),
+    }
+)
+
+
+# What the server and the location of the route do before nginx picks: captures, set, if
+
+
+def _after_rewrites(conf: Variables, where: str) -> _Scope:
+    """What every name means once the rewrite phase is over."""
+    scope = _Scope(conf, where)
+    if conf.route is None:
+        return scope
+    server = conf.route.scopes[1]
+    for line in server.all("server_name"):
+        for name in line.args:
+            scope = _matched(scope, name, scope.variable("host"), line)
+    scope = _rewritten(scope, server, None)
+    # nginx runs the rewrite lines of the innermost location only
+    for location in [each for each in conf.route.scopes if each.name == "location"][-1:]:
+        scope = _matched(scope, "".join(location.args), scope.variable("uri"), location)
+        scope = _rewritten(scope, location, None)
+    return scope
+
+
+def _matched(scope: _Scope, text: str, subject: Evaluator, line: Directive) -> _Scope:
+    """Add the captures of a regex `server_name` or `location`."""
+    if not text.startswith("~") or "(" not in text:
+        return scope
+    ignore_case = text.startswith("~*") or line.name == "server_name"
+    regex = pattern(text.lstrip("~*"), ignore_case=ignore_case, where=line.where)
+    return scope.knowing(captures(regex, subject))
+
+
+def _rewritten(scope: _Scope, block: Directive, test: Test | None) -> _Scope:
+    """The scope after the `set`, `if` and `rewrite` lines of a block, in their order."""
+    for line in block.block or ():
+        if line.name == "set" and len(line.args) == 2:
+            scope = scope.knowing({_bare(line.args[0]): _assigned(line, scope, test)})
+        elif line.name == "if" and line.block is not None:
+            scope = _branched(scope, line)
+        elif line.name == "rewrite":
+            error = UsageError(f'the lab does not follow "rewrite" in {line.where}')
+            scope = scope.knowing(dict.fromkeys(REWRITTEN, error))
+    return scope
+
+
+def _assigned(line: Directive, scope: _Scope, test: Test | None) -> Evaluator | UsageError:
+    """What a `set` leaves in its variable: under an `if`, the old value where that fails.
+
+    What cannot be evaluated is an error for those only who ask for the variable.
+    """
+    name, text = line.args
+    try:
+        new = scope.text(text)
+        if test is None:
+            return new
+        old = scope.variable(_bare(name))
+    except UsageError as error:
+        return error
+    return lambda request: new(request) if test(request) else old(request)
+
+
+def _branched(scope: _Scope, line: Directive) -> _Scope:
+    """The scope after an `if`; the captures of its regex stand for what they matched."""
+    try:
+        test, found = _condition(line, scope)
+    except UsageError as error:
+        names = [_bare(inner.args[0]) for inner in line.all("set") if inner.args]
+        return scope.knowing(dict.fromkeys(names, error))
+    return _rewritten(scope.knowing(found), line, test)
+
+
+def _condition(line: Directive, scope: _Scope) -> tuple[Test, dict[str, Evaluator]]:
+    """Read `if ($x)`, `($x = text)`, `($x != text)`, `($x ~ regex)` and its kin."""
+    words = _unbracketed(line)
+    if len(words) not in (1, 3) or not words[0].startswith("$"):
+        raise UsageError(f'the lab cannot tell "if ({" ".join(words)})" in {line.where}')
+    left = scope.text(words[0])
+    if len(words) == 1:
+        return (lambda request: left(request) not in (b"", b"0")), {}
+    _, operator, text = words
+    if operator in ("=", "!="):
+        right = scope.text(text)
+        return (lambda request: (left(request) == right(request)) == (operator == "=")), {}
+    if operator.removeprefix("!") not in ("~", "~*"):
+        raise UsageError(f'unexpected "{operator}" in condition in {line.where}')
+    regex = pattern(text, ignore_case=operator.endswith("*"), where=line.where)
+    if operator.startswith("!"):
+        return (lambda request: regex.search(left(request)) is None), {}
+    return (lambda request: regex.search(left(request)) is not None), captures(regex, left)
+
+
+def _unbracketed(line: Directive) -> list[str]:
+    """The words of a condition without the brackets around them, which may stand alone."""
+    words = list(line.args)
+    if not words or not words[0].startswith("(") or not words[-1].endswith(")"):
+        raise UsageError(f'invalid condition "{" ".join(words)}" in {line.where}')
+    words[0] = words[0][1:]
+    words[-1] = words[-1][:-1]
+    first = 0 if words[0] else 1
+    last = len(words) if words[-1] else len(words) - 1
+    return words[first:last]

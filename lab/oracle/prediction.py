@@ -1,0 +1,302 @@
+"""Requests as JSON lines in, nginx's picks as JSON lines out."""
+
+import json
+import re
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from json.scanner import make_scanner
+from types import MappingProxyType
+from typing import Any, NoReturn, Protocol, cast
+
+from .. import oracle
+from ..errors import UsageError
+from ..nginxconf.model import Upstream
+from ..nginxconf.request import raw
+from ..nginxconf.variables import Evaluator, Request, Variables, compile_text, compile_variable
+from . import Arrival, Pick
+from .retry import TRANSPORT
+
+FIELDS = ("uri", "client_ip", "method", "headers", "body", "key", "t", "start", "duration", "fail")
+FAILURES = ", ".join([*TRANSPORT, "http_500 and the like"])
+METHOD = re.compile(r"[A-Z_-]+")
+STATUS = re.compile(r"http_[1-5]\d\d", re.ASCII)
+# more than any run lasts, and exact to the millisecond in a float
+MAX_SECONDS = 1e12
+MAX_SHOWN = 40
+BLANKS = " \t\r\n"
+EXAMPLE = 'one object a line, as {"uri": "/chat/1"}'
+NONE: Mapping[str, str] = MappingProxyType({})
+# lines that are written together, and rendered picks that are remembered
+BATCH = 4_096
+REMEMBERED = 65_536
+
+Check = Callable[[Any], None]
+
+
+class Output(Protocol):
+    """Where lines go: a binary file."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take some bytes."""
+
+
+def predict_lines(
+    upstream: Upstream,
+    lines: Iterable[bytes],
+    out: Output,
+    conf: Variables | None = None,
+    *,
+    source: str = "requests",
+    addresses: Mapping[str, tuple[str, ...]] | None = None,
+) -> int:
+    """Write one JSON line per request, in order, and return how many there were.
+
+    `server` is the text of the `server` line (null where nginx says "no live upstreams"),
+    `attempts` all servers tried, `candidates` (where nginx does not decide exactly) each server
+    that it may pick with its probability, null where that is unknown. What was predicted before a
+    malformed line is written before its UsageError is raised. `addresses` is the oracle's.
+    """
+    picks = oracle.predict(upstream, arrivals(lines, upstream, conf, source), addresses)
+    rendered = _renderer()
+    count = 0
+    batch: list[bytes] = []
+    try:
+        for pick in picks:
+            batch.append(rendered(pick))
+            if len(batch) == BATCH:
+                out.write(b"".join(batch))
+                count += len(batch)
+                batch.clear()
+    finally:
+        out.write(b"".join(batch))
+    return count + len(batch)
+
+
+def arrivals(
+    lines: Iterable[bytes],
+    upstream: Upstream,
+    conf: Variables | None = None,
+    source: str = "requests",
+) -> Iterator[Arrival]:
+    """Read one request a line: a JSON object with any of FIELDS.
+
+    `t` (or `start`) is in seconds and never goes back; a line without it comes with the one
+    before. Without `key` the hash key is evaluated from the request by `conf`. A malformed line
+    is a UsageError with its number.
+    """
+    read = _reader(upstream, conf or Variables(upstream=upstream.name))
+    known: dict[bytes, Arrival] = {}
+    now = 0.0
+    for number, line in enumerate(lines, 1):
+        if (arrival := known.get(line)) is None or arrival.t != now:
+            try:
+                arrival = read(line, now)
+            except UsageError as error:
+                raise UsageError(f"{error.message} in {source}:{number}", error.hint) from None
+            # a line means the same again for as long as time stands still
+            if arrival.t == now and len(known) < REMEMBERED:
+                known[line] = arrival
+            now = arrival.t
+        yield arrival
+
+
+def render(pick: Pick) -> bytes:
+    """One pick as a JSON line."""
+    shown: dict[str, object] = {"server": pick.server, "attempts": pick.attempts}
+    if pick.candidates:
+        shown["candidates"] = dict(pick.candidates)
+    return json.dumps(shown, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+
+
+def _renderer() -> Callable[[Pick], bytes]:
+    """`render`, remembering what a pick that is certain looks like."""
+    known: dict[tuple[str, ...], bytes] = {}
+
+    def rendered(pick: Pick) -> bytes:
+        if pick.candidates or pick.server is None:
+            return render(pick)
+        shown = (pick.server, *pick.attempts)
+        if (line := known.get(shown)) is None:
+            line = render(pick)
+            if len(known) < REMEMBERED:
+                known[shown] = line
+        return line
+
+    return rendered
+
+
+def _reader(upstream: Upstream, conf: Variables) -> Callable[[bytes, float], Arrival]:
+    """The function that turns a line, and the time of the one before, into an Arrival."""
+    key = _key(upstream, conf)
+    sticky = _first_of(upstream.sticky.lookups if upstream.sticky else (), upstream, conf)
+    learnt = _first_of(upstream.sticky.create if upstream.sticky else (), upstream, conf)
+    servers = {server.name for server in upstream.servers}
+    checks: dict[str, Check] = {**CHECKS, "fail": partial(_check_fail, servers)}
+
+    def read(line: bytes, now: float) -> Arrival:
+        given = _parsed(line)
+        for name, value in given.items():
+            if name not in checks:
+                raise UsageError(f'unknown field "{name}"', f"any of {', '.join(FIELDS)}")
+            checks[name](value)
+        t = _time(given, now) if "t" in given or "start" in given else now
+        try:
+            request = Request(
+                given.get("uri", "/"),
+                given.get("client_ip", "127.0.0.1"),
+                given.get("method", "GET"),
+                given.get("headers", NONE),
+                raw(given["body"]) if "body" in given else b"",
+            )
+            hashed = raw(given["key"]) if "key" in given else key(request) if key else b""
+            return Arrival(
+                hashed,
+                request.client_ip,
+                sticky(request) if sticky else "",
+                request.method,
+                t,
+                given.get("duration"),
+                given.get("fail", NONE),
+                learnt=learnt(request) if learnt else "",
+            )
+        except UnicodeEncodeError:
+            raise UsageError("text with half a surrogate pair") from None
+
+    return read
+
+
+def _key(upstream: Upstream, conf: Variables) -> Evaluator | None:
+    """The hash key's evaluator; a key that cannot be evaluated matters to lines without one."""
+    if not upstream.key:
+        return None
+    try:
+        return compile_text(upstream.key, conf, _where(upstream))
+    except UsageError as error:
+        return _raising(error)
+
+
+def _raising(error: UsageError) -> Evaluator:
+    def refuse(_request: Request) -> NoReturn:
+        raise error
+
+    return refuse
+
+
+def _first_of(
+    variables: tuple[str, ...], upstream: Upstream, conf: Variables
+) -> Callable[[Request], str] | None:
+    """The first of these variables that is not empty; those the backend sets are unknown here."""
+    known = [name for name in variables if not name.startswith("$upstream_")]
+    finders = [compile_variable(name, conf, _where(upstream)) for name in known]
+    if not finders:
+        return None
+
+    def find(request: Request) -> str:
+        values = (finder(request) for finder in finders)
+        return next(filter(None, values), b"").decode("utf-8", "surrogateescape")
+
+    return find
+
+
+def _where(upstream: Upstream) -> str:
+    return f"{upstream.file}:{upstream.line}" if upstream.line else upstream.file
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise UsageError(f"{text} is no number in JSON")
+
+
+# the decoder's own C scanner: its `decode` spends more time around it than in it
+SCAN = make_scanner(cast("Any", json.JSONDecoder(parse_constant=_refuse_constant)))
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """The JSON object of a line."""
+    try:
+        text = line.decode().strip(BLANKS)
+        given, end = SCAN(text, 0)
+    except StopIteration:
+        raise UsageError("not JSON", EXAMPLE) from None
+    except json.JSONDecodeError as error:
+        raise UsageError(f"not JSON ({error.msg} at column {error.colno})", EXAMPLE) from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"not JSON ({error})", EXAMPLE) from None
+    if end != len(text):
+        raise UsageError(f"more than one JSON value (at column {end + 1})", EXAMPLE)
+    if not isinstance(given, dict):
+        raise UsageError("not a JSON object", EXAMPLE)
+    return given
+
+
+def _time(given: Mapping[str, Any], now: float) -> float:
+    """When nginx picks: `t`, or `start`, which is another word for it."""
+    times = [float(given[name]) for name in ("t", "start") if name in given]
+    if times[0] != times[-1]:
+        raise UsageError(f'"t" {given["t"]} and "start" {given["start"]} differ', "give one")
+    if times[0] < now:
+        raise UsageError(f"t goes back from {now:g} to {times[0]:g}", "order the lines by time")
+    return times[0]
+
+
+def _check_text(name: str) -> Check:
+    def check(value: Any) -> None:
+        if type(value) is not str:
+            raise UsageError(f'"{name}" is {_shown(value)}', "give a string")
+
+    return check
+
+
+def _check_seconds(name: str) -> Check:
+    def check(value: Any) -> None:
+        if type(value) not in (int, float) or not 0 <= value <= MAX_SECONDS:
+            raise UsageError(f'"{name}" is {_shown(value)}', "give seconds, 0 or more")
+
+    return check
+
+
+def _check_ip(value: Any) -> None:
+    if type(value) is str and (value == "unix:" or _is_ip(value)):
+        return
+    raise UsageError(f'"client_ip" is {_shown(value)}', "give an IPv4 or IPv6 address")
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _check_method(value: Any) -> None:
+    if type(value) is not str or not METHOD.fullmatch(value):
+        raise UsageError(f'"method" is {_shown(value)}', "give GET, POST or the like")
+
+
+def _check_headers(value: Any) -> None:
+    if type(value) is not dict or any(type(text) is not str for text in value.values()):
+        raise UsageError(f'"headers" is {_shown(value)}', "give an object: name to string")
+
+
+def _check_fail(servers: set[str], value: Any) -> None:
+    if type(value) is not dict:
+        raise UsageError(f'"fail" is {_shown(value)}', "give an object: server to failure")
+    for server, kind in value.items():
+        if server not in servers:
+            raise UsageError(f'unknown server "{server}" in fail', ", ".join(sorted(servers)))
+        if type(kind) is not str or not (kind in TRANSPORT or STATUS.fullmatch(kind)):
+            raise UsageError(f'unknown failure {_shown(kind)} of server "{server}"', FAILURES)
+
+
+def _shown(value: object) -> str:
+    """A value as JSON, cut short."""
+    text = json.dumps(value)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+
+
+CHECKS: Mapping[str, Check] = MappingProxyType(
+    {name: _check_text(name) for name in ("uri", "body", "key")}
+    | {name: _check_seconds(name) for name in ("t", "start", "duration")}
+    | {"client_ip": _check_ip, "method": _check_method, "headers": _check_headers}
+)

@@ -1,0 +1,217 @@
+"""Results for people and for CI: tables, JUnit."""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ..experiment.load import Compared, Loaded
+    from ..experiment.run import Bench, Outcome
+    from ..nginxconf.methods import Method
+    from ..traffic.scenario import Event, Scenario
+
+WIDTH = 130
+LOADED = (
+    *("backend", "requests", "failed", "tokens", "busy s"),
+    *("TTFT ms 50 95 99 %", "ITL ms 50 95 99 %", "E2E ms 50 95 99 %"),
+    *("cached", "good", "good/s"),
+)
+
+
+def text(table: Table) -> str:
+    """A table as plain text, as wide as it needs to be."""
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
+    console.print(table)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]  # it is a StringIO
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def table(*columns: str) -> Table:
+    """A table as the lab draws them all."""
+    drawn = Table(box=None, pad_edge=False, header_style="", show_edge=False)
+    for column in columns:
+        drawn.add_column(column, overflow="fold", no_wrap=column != columns[-1])
+    return drawn
+
+
+def status(found: Mapping[str, Any]) -> str:
+    """What runs, as a table under one line."""
+    if not found["containers"]:
+        return f'lab "{found["project"]}" is not up'
+    drawn = table("service", "state", "address")
+    for each in found["containers"]:
+        drawn.add_row(each["service"], each["state"], each["address"])
+    head = f'lab "{found["project"]}": {found["method"]} on nginx {found["nginx"]}'
+    return f"{head}\nfront door {found['front']}, lab door {found['door']}\n\n{text(drawn)}"
+
+
+def methods(found: Iterable["Method"]) -> str:
+    """The methods with their directives and comments."""
+    drawn = table("method", "directive", "what it does, and when to use it")
+    for each in found:
+        drawn.add_row(each.name, each.directive or "(nginx's default)", " ".join(each.about))
+    return text(drawn)
+
+
+def benches(found: Sequence["Bench"], explain: bool) -> str:
+    """The main figures of ab and the split of each call; with what every figure means if asked."""
+    return "\n\n".join(_explained(each) if explain else _brief(each) for each in found)
+
+
+def _brief(bench: "Bench") -> str:
+    report = bench.report
+    lines = [
+        f"ab -n {report.complete_requests} -c {report.concurrency_level} {bench.path}",
+        f"  {report.requests_per_second:,.0f} requests/s, {report.time_per_request_ms:.3f} ms each,"
+        f" {report.failed_requests} failed, {report.non_2xx_responses} not 2xx",
+        _percentiles(report.percentiles or {}),
+        f"  {bench.split}",
+        f"  note: {bench.note}" if bench.note else "",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def _percentiles(found: Mapping[int, int]) -> str:
+    shown = [f"{share} % within {found[share]:g} ms" for share in (50, 99) if share in found]
+    return f"  {', '.join(shown)}" if shown else ""
+
+
+def _explained(bench: "Bench") -> str:
+    from ..evidence import ab_report
+
+    drawn = table("figure", "value", "what it means")
+    for figure in ab_report.explain(bench.report):
+        drawn.add_row(*(str(part) for part in figure))
+    return f"{text(drawn)}\n\n{bench.split}"
+
+
+def scenarios(found: Iterable["Scenario"]) -> str:
+    """The scenarios that come with the lab."""
+    drawn = table("scenario", "what it is")
+    for each in found:
+        drawn.add_row(each.name, each.about)
+    return text(drawn)
+
+
+def loaded(run: "Loaded") -> str:
+    """A scenario's figures as a table and a picture, and whether the three sides agree."""
+    from ..accounts import figures
+
+    drawn = table(*LOADED)
+    for row in figures.rows(run.figures)[1:]:
+        drawn.add_row(*_condensed(row))
+    picture = figures.picture(run.figures)
+    head_line = f"{run.scenario} by {run.method}"
+    fates = [str(run.ledger)] if run.ledger else []
+    ending = [*_events(run), *_agreement(run), *fates, str(run.folder)]
+    return "\n".join([head_line, "", text(drawn), "", picture, "", *ending])
+
+
+def _condensed(row: Sequence[str]) -> list[str]:
+    """Three percentiles in one cell, as LOADED names them."""
+    return [*row[:5], *(" ".join(row[at : at + 3]) for at in (5, 8, 11)), *row[14:]]
+
+
+def _events(run: "Loaded") -> list[str]:
+    return [
+        f"at {each.began:.1f} s: {_event(each.event)}"
+        f"{f', which failed: {each.error}' if each.error else ''}"
+        for each in run.timeline
+    ]
+
+
+def _event(event: "Event") -> str:
+    """What a timeline did, as a command would say it."""
+    match event.do:
+        case "fault":
+            value = "" if event.value is None else f" {event.value:g}"
+            return f"fault {event.backend} {event.kind}{value}"
+        case "heal":
+            return f"heal {event.backend}"
+        case "scale":
+            return f"scale to {event.backends} backends"
+        case "use":
+            weights = ",".join(map(str, event.weights))
+            return " ".join(filter(None, ("use", event.method, weights)))
+    return event.do
+
+
+def _agreement(run: "Loaded") -> list[str]:
+    told = run.figures
+    requests = told.overall.requests
+    late = told.lateness_ms.p99
+    lines = [] if late is None else [f"sent on time: 99 % within {late:.1f} ms of their moment"]
+    if not told.findings:
+        return [*lines, f"client, nginx and backends agree on all {requests:,} requests"]
+    found = ", ".join(f"{count} {kind}" for kind, count in told.findings.items())
+    shown = [f"  {each.id}: {each.kind}: {each.detail}" for each in run.findings[:5]]
+    return [*lines, f"of {requests:,} requests: {found}; {told.unexplained} unexplained", *shown]
+
+
+def compared(name: str, found: Sequence["Compared"]) -> str:
+    """Methods beside each other: the median of each figure and its spread."""
+    drawn = table(name, *(f"{each.method} x{each.repeats}" for each in found))
+    for figure in dict.fromkeys(figure for each in found for figure in each.values):
+        drawn.add_row(figure, *(_spread(each.values.get(figure)) for each in found))
+    return f"{text(drawn)}\n\nmedian (lowest to highest)"
+
+
+def _spread(values: tuple[float, float, float] | None) -> str:
+    if values is None:
+        return "-"
+    digits = 3 if values[2] <= 1 else 1
+    middle, low, high = (f"{value:,.{digits}f}" for value in values)
+    return f"{middle} ({low} to {high})"
+
+
+class DemoTable:
+    """A table whose rows are printed as they come."""
+
+    columns = (15, 29, 7, 60)
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def row(self, outcome: "Outcome") -> str:
+        """The outcome's line; the header before the first."""
+        said = outcome.verdict
+        line = self._line([outcome.method, outcome.traffic, said.word, said.numbers])
+        if self._begun:
+            return line
+        self._begun = True
+        return self._line(["method", "traffic", "verdict", "split, and why"]) + "\n" + line
+
+    def _line(self, cells: Sequence[str]) -> str:
+        padded = [cell.ljust(width) for cell, width in zip(cells, self.columns, strict=True)]
+        return "  ".join(padded).rstrip()
+
+
+def what_next(front: str) -> str:
+    """What to try after the demo."""
+    return f"""
+try next:
+  curl {front}/                  which backend answers?
+  make least_conn                         switch the method; nothing is lost by it
+  make ab ARGS="-n 5000 -c 50 -k"         ApacheBench, and the split it made
+  make run METHOD=hash                    traffic, prediction, verdict
+  .venv/bin/lab --help                    everything else
+  make down                               leave nothing behind"""
+
+
+def write_junit(cases: Sequence[Mapping[str, str]], file: Path) -> None:
+    """JUnit XML, one case a verdict: name, word, text. FAIL is a failure, UNSURE an error."""
+    suite = ET.Element("testsuite", name="lab", tests=str(len(cases)))
+    for case in cases:
+        node = ET.SubElement(suite, "testcase", classname="lab", name=case["name"])
+        kind = {"FAIL": "failure", "UNSURE": "error"}.get(case["word"])
+        if kind:
+            ET.SubElement(node, kind, message=case["text"].splitlines()[0]).text = case["text"]
+    suite.set("failures", str(sum(case["word"] == "FAIL" for case in cases)))
+    suite.set("errors", str(sum(case["word"] == "UNSURE" for case in cases)))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    ET.ElementTree(suite).write(file, encoding="utf-8", xml_declaration=True)

@@ -1,0 +1,432 @@
+"""One lab on the engine: bring it up healthy, take it down with nothing left, say what runs."""
+
+import copy
+import hashlib
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import docker
+import docker.errors
+import yaml
+from docker.models.containers import Container
+
+from ..errors import LabError, UsageError
+from ..paths import ROOT
+from .shell import CommandError, poll, run
+
+PROJECT = "nginx-llm-lab"
+MOST_BACKENDS = 32
+BACKEND_PORT = 8000
+UP_SECONDS = 180
+JOURNAL_SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """One lab: its Compose project and its two doors on loopback."""
+
+    project: str = PROJECT
+    port: int = 8080
+    door_port: int = 8081
+
+    @property
+    def front(self) -> str:
+        """The front door's address."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def door(self) -> str:
+        """The lab door's address."""
+        return f"http://127.0.0.1:{self.door_port}"
+
+    @property
+    def state(self) -> Path:
+        """Where this lab keeps its generated files."""
+        return ROOT / ".lab" / self.project
+
+    @property
+    def active(self) -> Path:
+        """The folder whose upstream.conf nginx serves; the default project's is in nginx/."""
+        return ROOT / "nginx/active" if self.project == PROJECT else self.state / "active"
+
+
+def from_environment() -> Lab:
+    """The lab that LAB_PROJECT, LAB_PORT and LAB_DOOR_PORT name."""
+    project = os.environ.get("LAB_PROJECT", PROJECT)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", project):
+        raise UsageError(
+            f'project name "{project}" is not one that Compose takes',
+            "lower-case letters, digits, dashes and underscores",
+        )
+    return Lab(project, _port("LAB_PORT", 8080), _port("LAB_DOOR_PORT", 8081))
+
+
+def _port(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise UsageError(f'{variable}="{text}" is not a port', "a number from 1 to 65535")
+    return int(text)
+
+
+def running(lab: Lab) -> Lab:
+    """The lab with the ports that it runs on; `lab` itself if it is down."""
+    doors = [each for each in containers(lab) if service(each) == "nginx"]
+    ports = doors[0].attrs["NetworkSettings"]["Ports"] if doors else {}
+    found = {inner: int(outer[0]["HostPort"]) for inner, outer in ports.items() if outer}
+    return Lab(
+        lab.project,
+        found.get("8080/tcp", lab.port),
+        found.get("8081/tcp", lab.door_port),
+    )
+
+
+# --- Compose files ------------------------------------------------------------------------
+
+
+def override(base: Mapping[str, Any], backends: int) -> dict[str, Any]:
+    """What to lay over compose.yaml for another number of backends than it has.
+
+    More backends are copies of backend-1; surplus ones go behind a profile that nothing starts.
+    The later a backend is in a large fleet, the less often its health is asked. Nothing about a
+    backend depends on how many there are: Compose would recreate those that run.
+    """
+    services = base["services"]
+    present = [name for name in services if re.fullmatch(r"backend-\d+", name)]
+    wanted = [f"backend-{number}" for number in range(1, backends + 1)]
+    result: dict[str, Any] = {}
+    for number, name in enumerate(wanted, 1):
+        if name not in present:
+            twin = copy.deepcopy(services["backend-1"])
+            twin["hostname"] = name
+            twin["healthcheck"]["interval"] = f"{max(3, number)}s"
+            result[name] = twin
+    for name in present:
+        if name not in wanted:
+            result[name] = {"profiles": ["surplus"]}
+    waits = {name: {"condition": "service_started"} for name in wanted}
+    result["nginx"] = {"depends_on": Override(waits)}
+    return {"services": result}
+
+
+class Override(dict[str, Any]):
+    """A mapping that replaces the one below it instead of being merged (Compose's !override)."""
+
+
+yaml.SafeDumper.add_representer(
+    Override, lambda dumper, data: dumper.represent_mapping("!override", dict(data))
+)
+yaml.SafeDumper.ignore_aliases = lambda *_: True  # type: ignore[method-assign]  # copies, not anchors: easier to read
+
+
+def write_override(lab: Lab, backends: int) -> None:
+    """Write this lab's override, or remove it where compose.yaml says it all."""
+    file = lab.state / "override.yaml"
+    base = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    if backends == sum(name.startswith("backend-") for name in base["services"]):
+        file.unlink(missing_ok=True)
+        return
+    lab.state.mkdir(parents=True, exist_ok=True)
+    file.write_text(
+        f"# Generated from compose.yaml by `lab up --backends {backends}`.\n"
+        + yaml.safe_dump(override(base, backends), sort_keys=False)
+    )
+
+
+def command(lab: Lab, *arguments: str) -> list[str]:
+    """`docker compose` for this lab."""
+    files = [ROOT / "compose.yaml", lab.state / "override.yaml"]
+    chosen = [word for file in files if file.exists() for word in ("-f", str(file))]
+    where = ["--project-directory", str(ROOT), "-p", lab.project]
+    return ["docker", "compose", *where, *chosen, *arguments]
+
+
+def environment(lab: Lab, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that compose.yaml takes."""
+    return {
+        "LAB_PORT": str(lab.port),
+        "LAB_DOOR_PORT": str(lab.door_port),
+        "LAB_ACTIVE": str(lab.active),
+        "LAB_NGINX": os.environ.get("NGINX", "mainline"),
+        "LAB_DEFINITION": definition("nginx"),
+        **(extra or {}),
+    }
+
+
+def definition(name: str) -> str:
+    """A digest of what compose.yaml says of a service, to tell whether it was edited since."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    return hashlib.sha256(json.dumps(services[name]).encode()).hexdigest()[:16]
+
+
+# --- up, down -----------------------------------------------------------------------------
+
+
+def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -> None:
+    """Start the lab, or change the one that runs, and return when everything in it is healthy.
+
+    `settings` are further variables of compose.yaml (LAB_PROFILE, LAB_TIME_SCALE). A lab that
+    cannot start is taken down again, unless it was running before.
+    """
+    if not 1 <= backends <= MOST_BACKENDS:
+        raise UsageError(f"--backends {backends}", f"a number from 1 to {MOST_BACKENDS}")
+    was_running = bool(containers(lab))
+    if not was_running:
+        refuse_taken(lab.port)
+        refuse_taken(lab.door_port)
+    write_override(lab, backends)
+    words = ["up", "-d", "--wait", "--wait-timeout", str(UP_SECONDS), "--remove-orphans"]
+    if _nginx_stands(lab):
+        # Compose recreates nginx for another number of backends to wait for: clients would notice
+        names = [f"backend-{number}" for number in range(1, backends + 1)]
+        words += ["--no-deps", *names, "load"]
+    start = command(lab, *words)
+    try:
+        run(start, env=environment(lab, settings), timeout=UP_SECONDS + 60)
+    except CommandError as error:
+        said = "\n".join(last_words(lab))
+        if not was_running:
+            down(lab)
+        raise LabError(
+            f'lab "{lab.project}" did not come up healthy\n{error.message}\n{said}'.rstrip(),
+            "make setup, then make up" if "image" in error.stderr else "lab status",
+        ) from None
+
+
+def _nginx_stands(lab: Lab) -> bool:
+    """Whether nginx serves as asked for: healthy, as defined, on these ports, today's image."""
+    found = [each for each in containers(lab) if service(each) == "nginx"]
+    if not found or health(found[0]) != "healthy" or running(lab) != lab:
+        return False
+    if found[0].labels.get("nginx-llm-lab.definition") != definition("nginx"):
+        return False
+    tag = str(found[0].attrs["Config"]["Image"])
+    images = engine().images.list(filters={"reference": tag})
+    same = [image.id for image in images] == [found[0].attrs["Image"]]
+    return same and tag.startswith(f"nginx-llm-lab/nginx:{environment(lab)['LAB_NGINX']}-")
+
+
+def settings(lab: Lab) -> dict[str, str]:
+    """PROFILE and TIME_SCALE of the running backends; the usual ones if none run."""
+    usual = {"PROFILE": "instant", "TIME_SCALE": "1"}
+    found = [each for each in containers(lab) if service(each) == "backend-1"]
+    given = found[0].attrs["Config"]["Env"] if found else []
+    running = dict(text.partition("=")[::2] for text in given)
+    return {name: running.get(name, value) for name, value in usual.items()}
+
+
+def remove_surplus(lab: Lab, backends: int) -> None:
+    """Stop and remove the backends beyond that number; each finishes what it has.
+
+    Their journals stay with the lab: a run under way still needs what they answered.
+    """
+    wanted = {f"backend-{number}" for number in range(1, backends + 1)}
+    surplus = [each for each in containers(lab) if service(each).startswith("backend-")]
+    for each in surplus:
+        if service(each) not in wanted:
+            each.stop(timeout=25)
+            with _bequeathed(lab).open("ab") as file:
+                file.writelines(each.logs(stderr=False, stream=True))
+            each.remove(v=True)
+
+
+def refuse_taken(port: int) -> None:
+    """LabError where something already listens on the loopback port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            raise LabError(
+                f"port {port} on 127.0.0.1 is in use",
+                f"LAB_PORT={port + 1000} LAB_DOOR_PORT={port + 1001} make up,"
+                " or end what listens there",
+            ) from None
+
+
+def down(lab: Lab) -> None:
+    """Remove every container, network and volume of this lab."""
+    run(
+        command(lab, "down", "--volumes", "--remove-orphans", "--timeout", "25"),
+        env=environment(lab),
+        timeout=240,
+    )
+    (lab.state / "override.yaml").unlink(missing_ok=True)
+    _bequeathed(lab).unlink(missing_ok=True)
+    if remains := leftovers(lab):
+        raise LabError(f'still there after "down": {", ".join(remains)}', "docker system prune")
+
+
+def leftovers(lab: Lab) -> list[str]:
+    """Whatever of this lab is still on the engine, by name."""
+    client = engine()
+    found = [each.name for each in containers(lab)]
+    found += [item.name for item in client.networks.list(filters=_mine(lab))]
+    found += [item.name for item in client.volumes.list(filters=_mine(lab))]
+    return [str(name) for name in found]
+
+
+def _mine(lab: Lab) -> dict[str, str | list[str] | bool]:
+    """The filter that finds what belongs to this lab."""
+    return {"label": f"com.docker.compose.project={lab.project}"}
+
+
+def last_words(lab: Lab) -> Iterator[str]:
+    """The last log lines of every container that is not healthy."""
+    for container in containers(lab):
+        if health(container) in ("healthy", "running"):
+            continue
+        tail = container.logs(tail=8).decode(errors="replace").strip()
+        yield f"--- {service(container)} is {health(container)}:\n{tail}"
+
+
+def journals(lab: Lab, since: float, lines: int) -> bytes:
+    """The backends' own log lines since a moment, once they hold as many requests as nginx's.
+
+    The engine takes up what a container prints a moment after it was printed.
+    """
+
+    def read() -> bytes:
+        present = (_journal(str(each.id), since) for each in backend_containers(lab))
+        return b"".join([*gone(lab, since), *present])
+
+    return poll(read, lambda text: text.count(b"\n") >= lines, JOURNAL_SECONDS)
+
+
+def gone(lab: Lab, since: float) -> Iterator[bytes]:
+    """The journal lines, since a moment, of backends that were removed."""
+    file = _bequeathed(lab)
+    if not file.exists():
+        return
+    with file.open("rb") as lines:
+        for line in lines:
+            ended = re.match(rb'\{"t":([0-9.]+),', line)
+            if ended and float(ended[1]) >= since:
+                yield line
+
+
+def _bequeathed(lab: Lab) -> Path:
+    """Where the journals of removed backends are kept until the lab is taken down."""
+    lab.state.mkdir(parents=True, exist_ok=True)
+    return lab.state / "removed.jsonl"
+
+
+def _journal(container: str, since: float) -> bytes:
+    words = ["docker", "logs", "--since", f"{since:.3f}", container]
+    return run(words).stdout.encode(errors="surrogateescape")
+
+
+# --- what runs ----------------------------------------------------------------------------
+
+
+@cache
+def engine() -> docker.DockerClient:
+    """The engine's client; LabError where none answers."""
+    try:
+        return docker.from_env(timeout=120)
+    except docker.errors.DockerException as error:
+        raise LabError(f"no Docker engine answers: {error}", "make setup") from None
+
+
+def containers(lab: Lab) -> list[Container]:
+    """This lab's containers, running or not, in natural order of their services."""
+    return sorted(_started(lab), key=lambda each: natural(service(each)))
+
+
+def _started(lab: Lab, *labels: str) -> list[Container]:
+    """The containers of this lab that Compose started, those with further labels only."""
+    # Images built by Compose carry its project label on to whatever else is run from them.
+    mine = [f"com.docker.compose.project={lab.project}", "com.docker.compose.config-hash"]
+    return engine().containers.list(all=True, filters={"label": [*mine, *labels]})
+
+
+def natural(name: str) -> tuple[str | int, ...]:
+    """A sort key that puts backend-2 before backend-10."""
+    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name))
+
+
+def service(container: Container) -> str:
+    """The Compose service that a container runs."""
+    return str(container.labels["com.docker.compose.service"])
+
+
+def health(container: Container) -> str:
+    """Healthy, unhealthy, starting; the bare state where nothing is checked."""
+    state = container.attrs["State"]
+    if state["Status"] != "running":
+        return str(state["Status"])
+    return str(state.get("Health", {}).get("Status", "running"))
+
+
+def container(lab: Lab, name: str) -> Container:
+    """The container of service `name`, running or not."""
+    found = _started(lab, f"com.docker.compose.service={name}")
+    if not found:
+        known = ", ".join(service(each) for each in containers(lab)) or "nothing of this lab runs"
+        raise LabError(f'no "{name}" in lab "{lab.project}" ({known})', "lab up")
+    return found[0]
+
+
+def backend_containers(lab: Lab) -> list[Container]:
+    """The backends' containers, backend-1 first."""
+    found = [each for each in containers(lab) if service(each).startswith("backend-")]
+    if not found:
+        raise LabError(f'lab "{lab.project}" is not up', "lab up")
+    return found
+
+
+def addresses(lab: Lab) -> dict[str, str]:
+    """Every address that nginx may log, with the `server` text behind it."""
+    return {
+        f"{address(each)}:{BACKEND_PORT}": f"{service(each)}:{BACKEND_PORT}"
+        for each in backend_containers(lab)
+        if address(each)
+    }
+
+
+def address(container: Container) -> str:
+    """A container's address on the network that nginx reaches backends by."""
+    networks = container.attrs["NetworkSettings"]["Networks"]
+    inside = [net for name, net in networks.items() if name.endswith("_inside")]
+    return str(inside[0]["IPAddress"]) if inside else ""
+
+
+def started(container: Container) -> float:
+    """When a container was last started, in seconds since the epoch."""
+    return datetime.fromisoformat(container.attrs["State"]["StartedAt"]).timestamp()
+
+
+def wait_healthy(lab: Lab, names: Sequence[str], seconds: float = 60) -> None:
+    """Wait until these services run and none is unhealthy or still starting."""
+
+    def unfit() -> dict[str, str]:
+        states = {service(each): health(each) for each in containers(lab)}
+        found = {name: states.get(name, "gone") for name in names}
+        return {name: it for name, it in found.items() if it not in ("healthy", "running")}
+
+    if bad := poll(unfit, lambda bad: not bad, seconds):
+        said = ", ".join(f"{name} is {state}" for name, state in bad.items())
+        raise LabError(f"after {seconds:g} s {said}", "docker compose logs")
+
+
+def execute(lab: Lab, name: str, words: list[str], timeout: float = 120) -> str:
+    """Run a command in service `name` and return what it printed; CommandError if it fails.
+
+    Raises LabError where the service does not run.
+    """
+    target = container(lab, name)
+    if target.status != "running":
+        raise LabError(f"{name} is {target.status}", "lab heal")
+    return run(["docker", "exec", str(target.id), *words], timeout=timeout).stdout
+
+
+def container_id(lab: Lab, name: str) -> str:
+    """The id of service `name`'s container."""
+    return str(container(lab, name).id)

@@ -1,0 +1,392 @@
+"""Break a lab and mend it: kill, pause, cut off, slow down, answer wrongly."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
+from itertools import takewhile
+from typing import Any
+
+import docker.errors
+from docker.models.containers import Container
+
+from ..errors import LabError, UsageError
+from . import compose, nginx
+from .compose import Lab
+from .shell import CommandError
+
+GRACE = 25  # seconds that a container has to finish what it does
+NGINX = "nginx"
+ALL = "all"
+ENDED = ("exited", "created", "dead")  # the engine's words for what does not run
+HOLDERS = 8  # containers that may hold an address while a backend gets another
+
+# What a backend plays, with the value that it takes when none is given; None: it takes none.
+PLAYED: Mapping[str, float | None] = {
+    "slow": 4.0,
+    "error_rate": 1.0,
+    "drop": 1.0,
+    "hang": None,
+    "malformed_json": None,
+    "refuse_health": None,
+}
+
+CONTROL = """
+import sys, urllib.error, urllib.request
+method, path, body = sys.argv[1:4]
+asked = urllib.request.Request("http://127.0.0.1:9000" + path, body.encode() or None, method=method)
+try:
+    print(urllib.request.urlopen(asked, timeout=5).read().decode())
+except urllib.error.HTTPError as error:
+    print(error.read().decode())
+    sys.exit(1)
+"""
+
+
+# --- break --------------------------------------------------------------------------------
+
+
+def fault(lab: Lab, service: str, kind: str, value: float | None = None) -> None:
+    """Break a backend, nginx, or "all" backends at once; return when it is broken.
+
+    `value` is the factor of slow, the share of error_rate, the tokens before a drop. Raises
+    UsageError for a kind or value that there is not, LabError for a service that does not run
+    or is broken so already.
+    """
+    _check(service, kind, value)
+    if kind == "reload":
+        reload(lab)
+        return
+    targets = _targets(lab, service)
+    for target in targets:
+        _refuse_broken(target, kind)
+    _note(lab)
+    _each(lambda target: _break(lab, target, kind, value), targets)
+
+
+def _check(service: str, kind: str, value: float | None) -> None:
+    """UsageError for a fault that this service cannot have."""
+    known = kinds(service)
+    if kind not in known:
+        raise UsageError(f'no fault "{kind}" for {service}', f"one of {', '.join(known)}")
+    if value is not None and PLAYED.get(kind) is None:
+        raise UsageError(f"{kind} takes no value, and was given {value:g}", f"{service} {kind}")
+
+
+def kinds(service: str) -> tuple[str, ...]:
+    """The faults that a service can have: a backend plays more of them than nginx."""
+    return (*ACTIONS, "reload") if service == NGINX else (*ACTIONS, *PLAYED)
+
+
+def _targets(lab: Lab, service: str) -> list[Container]:
+    """The containers that a word names: one service's, or every backend's for "all"."""
+    backends = compose.backend_containers(lab)
+    if service == ALL:
+        return backends
+    found = {compose.service(each): each for each in (*backends, compose.container(lab, NGINX))}
+    if service not in found:
+        raise UsageError(f'no backend "{service}"', f"one of {', '.join((*found, ALL))}")
+    return [found[service]]
+
+
+def _refuse_broken(target: Container, kind: str) -> None:
+    """LabError where a container is in no state to get this fault."""
+    name, state = compose.service(target), target.status
+    if state != "running":
+        raise LabError(f"{name} is {state} already: {kind} has nothing to break", "lab heal")
+    if kind in ACTIONS and not compose.address(target):
+        raise LabError(f"{name} is cut off already", "lab heal")
+
+
+def _each(act: Callable[[Container], Any], targets: Sequence[Container]) -> list[Any]:
+    """Do it to all at once; the first error is raised when all are done."""
+    with ThreadPoolExecutor(max(1, len(targets))) as pool:
+        return list(pool.map(act, targets))
+
+
+def _break(lab: Lab, target: Container, kind: str, value: float | None) -> None:
+    """Let one container have its fault."""
+    if kind in PLAYED:
+        _play(lab, compose.service(target), kind, value)
+        return
+    try:
+        ACTIONS[kind](lab, target)
+    except docker.errors.APIError as error:
+        said = f"{compose.service(target)}: no {kind}: {error.explanation}"
+        raise LabError(said, "lab heal") from None
+
+
+def _kill(_lab: Lab, target: Container) -> None:
+    """End it with SIGKILL: nothing in it can say goodbye."""
+    target.kill()
+    target.wait()
+
+
+def _stop(_lab: Lab, target: Container) -> None:
+    """End it as an operator does; it finishes what it has."""
+    target.stop(timeout=GRACE)
+
+
+def _restart(lab: Lab, target: Container) -> None:
+    """End it and start it again, a backend at another address; nginx keeps the old one."""
+    before = compose.address(target)
+    target.stop(timeout=GRACE)
+    held = _free_below(lab, before) + 1 if compose.service(target) != NGINX else 0
+    with _held(lab, target, held):
+        target.start()
+    compose.wait_healthy(lab, [compose.service(target)])
+
+
+def _pause(_lab: Lab, target: Container) -> None:
+    """Freeze it: the kernel takes connections, nothing answers."""
+    target.pause()
+
+
+def _cut(lab: Lab, target: Container) -> None:
+    """Pull its cable: it runs on, and nobody reaches it."""
+    _inside(lab).disconnect(target, force=True)
+
+
+ACTIONS: Mapping[str, Callable[[Lab, Container], None]] = {
+    "kill": _kill,
+    "stop": _stop,
+    "restart": _restart,
+    "pause": _pause,
+    "cut": _cut,
+}
+
+
+# --- what a backend plays -----------------------------------------------------------------
+
+
+def tell(lab: Lab, backend: str, method: str, path: str, content: Any = None) -> dict[str, Any]:
+    """Speak to a backend's behaviour port, which only its own container can reach.
+
+    Raises UsageError with the backend's words where it refuses what it is told.
+    """
+    body = "" if content is None else json.dumps(content)
+    try:
+        said = compose.execute(lab, backend, ["python3", "-c", CONTROL, method, path, body])
+        found: dict[str, Any] = json.loads(said)
+    except CommandError as error:
+        raise _refusal(backend, error) from None
+    return found
+
+
+def _refusal(backend: str, error: CommandError) -> LabError:
+    """What the behaviour port said, or that it said nothing."""
+    try:
+        return UsageError(f"{backend}: {json.loads(error.stderr)['error']}", "lab fault --help")
+    except (ValueError, KeyError, TypeError):
+        last = (error.stderr.strip().splitlines() or ["no answer"])[-1]
+        return LabError(f"{backend}'s behaviour port does not answer: {last}", "lab heal")
+
+
+def _play(lab: Lab, backend: str, kind: str, value: float | None) -> None:
+    """Have a backend misbehave, on top of what it plays already."""
+    present = tell(lab, backend, "GET", "/behaviour")
+    wanted = {**present, **played(kind, value)}
+    if wanted == present:
+        raise LabError(f"{backend} has {kind} already", "lab heal")
+    tell(lab, backend, "PUT", "/behaviour", wanted)
+
+
+def played(kind: str, value: float | None = None) -> dict[str, Any]:
+    """What the behaviour port is told for a fault."""
+    given = PLAYED[kind] if value is None else value
+    if kind == "drop":
+        return {"drop_rate": 1.0, "drop_after_tokens": int(given or 0)}
+    return {kind: True if given is None else given}
+
+
+# --- mend ---------------------------------------------------------------------------------
+
+
+def heal(lab: Lab, service: str = ALL) -> list[str]:
+    """Mend one service, or everything; return what was done, `backend-2: started` for each.
+
+    Returns when what was mended is healthy. nginx is reloaded only where a backend has another
+    address than the one that nginx looked up: a reload would also end its bans.
+    """
+    backends = [each for each in _targets(lab, service) if compose.service(each) != NGINX]
+    homes = _homes(lab)
+    home_of = {each: homes.get(compose.service(each), "") for each in backends}
+    apart = [each for each in backends if each.status in ENDED or not _has_cable(each)]
+    apart.sort(key=lambda each: ip_address(home_of[each] or "255.255.255.255"))
+    found = [
+        # one after the other: the engine gives the lowest address that is free
+        *(_mend(lab, each, home_of[each]) for each in apart),
+        *_each(lambda each: _mend(lab, each), [each for each in backends if each not in apart]),
+    ]
+    entries = (entry for entries in found for entry in entries)
+    done = sorted(entries, key=lambda entry: compose.natural(entry.partition(":")[0]))
+    compose.wait_healthy(lab, [compose.service(each) for each in backends])
+    if service in (ALL, NGINX):
+        done += (of_nginx := _mend(lab, compose.container(lab, NGINX)))
+        compose.wait_healthy(lab, [NGINX])
+        if "nginx: started" in of_nginx:  # it has just looked up every name
+            _forget(lab)
+            return done
+    if _is_stale(lab, done):
+        reload(lab)
+        done.append("nginx: reloaded, for a backend has another address")
+        _forget(lab)
+    return done
+
+
+def _homes(lab: Lab) -> dict[str, str]:
+    """The address by which nginx knows each backend, as far as that was noted."""
+    noted = _noted(lab)
+    known: dict[str, str] = noted.get("addresses", {})
+    return known if noted.get("workers") == _workers(lab) else {}
+
+
+def _mend(lab: Lab, target: Container, home: str = "") -> list[str]:
+    """Undo whatever is wrong with one container; what was off the network comes back `home`."""
+    name, done = compose.service(target), []
+    if target.status == "paused":
+        target.unpause()
+        done.append("runs on")
+    with _held(lab, target, _free_below(lab, home)):
+        if not _has_cable(target):
+            _inside(lab).connect(target, aliases=[name])
+            done.append("has its network back")
+        if ended := target.status in ENDED:
+            target.start()
+            done.append("started")
+    if not ended and name != NGINX and _behaves_again(lab, name):
+        done.append("behaves")
+    return [f"{name}: {what}" for what in done]
+
+
+def _behaves_again(lab: Lab, backend: str) -> bool:
+    """Whether a backend had to be told to behave."""
+    return tell(lab, backend, "GET", "/behaviour") != tell(lab, backend, "DELETE", "/behaviour")
+
+
+def reload(lab: Lab) -> None:
+    """Have nginx read its configuration again; names are looked up anew.
+
+    Raises LabError with nginx's words, as when a backend that is down has no address.
+    """
+    try:
+        compose.execute(lab, NGINX, ["sh", "/etc/nginx/lab/reload.sh"], timeout=60)
+    except CommandError as error:
+        said = nginx.refusal(error, lab.active / "upstream.conf") or "no answer"
+        raise LabError(f"nginx did not reload: {said}", "lab heal") from None
+
+
+# --- the network, and what nginx knows of it ----------------------------------------------
+
+
+def _inside(lab: Lab) -> Any:
+    """The network on which nginx reaches the backends."""
+    return compose.engine().networks.get(f"{lab.project}_inside")
+
+
+def _has_cable(target: Container) -> bool:
+    """Whether a container is on the inside network, or will be when it runs."""
+    return any(name.endswith("_inside") for name in target.attrs["NetworkSettings"]["Networks"])
+
+
+def _free_below(lab: Lab, address: str) -> int:
+    """How many addresses of the inside network below this one are free; 0 where none is given."""
+    if not address:
+        return 0
+    network: Mapping[str, Any] = _inside(lab).attrs
+    (pool,) = network["IPAM"]["Config"]
+    joined = {each["IPv4Address"].partition("/")[0] for each in network["Containers"].values()}
+    below = takewhile(lambda host: host < ip_address(address), ip_network(pool["Subnet"]).hosts())
+    return sum(str(host) not in (pool["Gateway"], *joined) for host in below)
+
+
+@contextmanager
+def _held(lab: Lab, target: Container, number: int) -> Iterator[None]:
+    """Hold so many free addresses, so that nobody else gets them: the lowest, as the engine does.
+
+    More than HOLDERS are not held: the container then comes back at another address.
+    """
+    holders: list[Container] = []
+    try:
+        if number <= HOLDERS:
+            _each(lambda each: holders.append(_holder(lab, each)), [target] * number)
+        yield
+    finally:
+        _each(lambda holder: holder.remove(force=True), holders)
+
+
+def _holder(lab: Lab, target: Container) -> Container:
+    """A container of a target's image that does nothing but have an address inside."""
+    return compose.engine().containers.run(
+        target.attrs["Image"],
+        entrypoint="sleep",
+        command=["120"],
+        detach=True,
+        network=f"{lab.project}_inside",
+        read_only=True,
+        cap_drop=["ALL"],
+        mem_limit="32m",
+    )
+
+
+def _note(lab: Lab) -> None:
+    """Write down which address each backend has while nginx still knows the same."""
+    generation = _workers(lab)
+    if generation and _noted(lab).get("workers") != generation:
+        lab.state.mkdir(parents=True, exist_ok=True)
+        noted = {"workers": generation, "addresses": _addresses(lab)}
+        (lab.state / "addresses.json").write_text(json.dumps(noted) + "\n")
+
+
+def _noted(lab: Lab) -> dict[str, Any]:
+    """What `_note` wrote; empty if it wrote nothing."""
+    try:
+        found: dict[str, Any] = json.loads((lab.state / "addresses.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _forget(lab: Lab) -> None:
+    (lab.state / "addresses.json").unlink(missing_ok=True)
+
+
+def _is_stale(lab: Lab, done: Sequence[str]) -> bool:
+    """Whether nginx may know a backend by an address that it no longer has.
+
+    Without a note for the workers that serve now, whatever was started or joined may have moved.
+    """
+    noted, workers = _noted(lab), _workers(lab)
+    if not workers:
+        return False
+    if noted.get("workers") != workers:
+        return any(not entry.endswith(("behaves", "runs on")) for entry in done)
+    known, now = noted["addresses"], _addresses(lab)
+    return any(now[name] != known.get(name, now[name]) for name in now)
+
+
+def known(lab: Lab) -> dict[str, str]:
+    """Every address that nginx may log, with the `server` text behind it, also of what is down."""
+    port = compose.BACKEND_PORT
+    noted: dict[str, str] = _noted(lab).get("addresses", {})
+    down = {f"{address}:{port}": f"{name}:{port}" for name, address in noted.items()}
+    return {**down, **compose.addresses(lab)}
+
+
+def _addresses(lab: Lab) -> dict[str, str]:
+    """The address of each backend that has one."""
+    found = {
+        compose.service(each): compose.address(each) for each in compose.backend_containers(lab)
+    }
+    return {name: address for name, address in found.items() if address}
+
+
+def _workers(lab: Lab) -> list[str]:
+    """The processes that serve: others after every reload, none where nginx does not run."""
+    serving = compose.container(lab, NGINX)
+    if serving.status != "running":
+        return []
+    top = serving.top()
+    where = top["Titles"].index("PID")
+    return sorted(row[where] for row in top["Processes"] if row[-1].endswith("worker process"))

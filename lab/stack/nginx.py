@@ -1,0 +1,134 @@
+"""The running nginx: switch its method, ask its version, fetch its log."""
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import LabError
+from ..paths import ROOT
+from . import compose
+from .compose import Lab
+from .shell import CommandError, poll
+from .shell import wait_for as wait_for  # for whoever waits for nginx
+
+FOLDER = "/etc/nginx/lab"
+EVIDENCE = "/var/log/nginx/lab/access.jsonl"
+LOG_SECONDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A switch that succeeded: how long it took, how many old workers still finish answers."""
+
+    seconds: float
+    finishing: int
+
+
+def switch(lab: Lab, text: str) -> Switch:
+    """Let nginx serve `text` as its upstream.conf; return when only new workers take requests.
+
+    Raises LabError with nginx's own words when it refuses; the configuration that serves then
+    stays, in nginx and in the file.
+    """
+    _refuse_unfit(lab)
+    file = lab.active / "upstream.conf"
+    before = file.read_text() if file.exists() else None
+    started = time.monotonic()
+    _replace(file, text)
+    try:
+        left = compose.execute(lab, "nginx", ["sh", f"{FOLDER}/reload.sh"], timeout=60)
+    except CommandError as error:
+        _replace(file, before)
+        refused = file.with_suffix(".conf.refused")
+        refused.write_text(text)
+        said = refusal(error, refused)
+        raise LabError(
+            f"nginx refused the configuration; the one before it serves on\n{said}",
+            f"mend what {refused.name} says, or: lab methods",
+        ) from None
+    return Switch(time.monotonic() - started, int(left.strip() or 0))
+
+
+def _replace(file: Path, text: str | None) -> None:
+    """Write a file whole or not at all; None removes it."""
+    if text is None:
+        file.unlink(missing_ok=True)
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_suffix(".conf.new")
+    fresh.write_text(text)
+    fresh.replace(file)
+
+
+def refusal(error: CommandError, file: Path) -> str:
+    """What nginx said of a configuration, with the name of `file` as the user can open it."""
+    lines = [
+        line for line in error.stderr.splitlines() if re.search(r"\[(emerg|alert|warn)\]", line)
+    ]
+    said = "\n".join(re.sub(r"^.*?(\[\w+\] )(?:\d+#\d+: )?", r"\1", line) for line in lines)
+    shown = compose_path(file)
+    return (said or error.stderr.strip()).replace(f"{FOLDER}/active/upstream.conf", shown)
+
+
+def compose_path(file: Path) -> str:
+    """A path below the project, as a user would type it there."""
+    return str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else str(file)
+
+
+def _refuse_unfit(lab: Lab) -> None:
+    """LabError where no switch can reach nginx: it is down, or reads what `use` does not write.
+
+    A plain `docker compose up` has it read another folder.
+    """
+    nginx = compose.container(lab, "nginx")
+    if nginx.status != "running":
+        raise LabError(f"nginx is {nginx.status}", "lab heal")
+    mounts = nginx.attrs["Mounts"]
+    source = next((m["Source"] for m in mounts if m["Destination"] == f"{FOLDER}/active"), "")
+    if Path(source) != lab.active:
+        raise LabError(f'lab "{lab.project}" was started without `lab up`', "lab up, then again")
+
+
+def version(lab: Lab) -> tuple[int, ...]:
+    """The running nginx's version."""
+    said = compose.execute(lab, "nginx", ["sh", "-c", "nginx -v 2>&1"])
+    found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", said)
+    if not found:
+        raise LabError(f'nginx -v in lab "{lab.project}" said: {said.strip()}', "lab status")
+    return tuple(int(part) for part in found.groups())
+
+
+def configuration(lab: Lab) -> str:
+    """What nginx reads now: `nginx -T`; its refusal as a comment while a backend has no address."""
+    words = ["nginx", "-q", "-T", "-e", "stderr", "-c", f"{FOLDER}/nginx.conf"]
+    try:
+        return compose.execute(lab, "nginx", words)
+    except CommandError as error:
+        return "".join(f"# {line}\n" for line in error.stderr.strip().splitlines())
+
+
+def log_size(lab: Lab) -> int:
+    """How long the evidence log is, in bytes: the mark to read from later."""
+    said = compose.execute(lab, "nginx", ["sh", "-c", f"wc -c < {EVIDENCE} 2>/dev/null || echo 0"])
+    return int(said.strip() or 0)
+
+
+def log_since(lab: Lab, mark: int) -> bytes:
+    """The evidence log from byte `mark` on."""
+    said = compose.execute(lab, "nginx", ["tail", "-c", f"+{mark + 1}", EVIDENCE])
+    return said.encode(errors="surrogateescape")
+
+
+def log_with(lab: Lab, mark: int, lines: int) -> bytes:
+    """The log since `mark`, once it holds at least `lines` lines.
+
+    nginx logs a request after its last byte, so a client can be faster than the log.
+    """
+    log = poll(lambda: log_since(lab, mark), lambda log: log.count(b"\n") >= lines, LOG_SECONDS)
+    if (seen := log.count(b"\n")) < lines:
+        raise LabError(
+            f"nginx logged {seen:,} of {lines:,} requests in {LOG_SECONDS} s",
+            "lab status; docker compose logs nginx",
+        )
+    return log

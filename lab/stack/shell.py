@@ -1,0 +1,88 @@
+"""Run commands: the one place from which the lab starts a process."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from ..errors import LabError
+
+T = TypeVar("T")
+
+TAIL = 12  # last lines of stderr that an error shows
+
+
+class CommandError(LabError):
+    """A command failed; `returncode` and `stderr` are what it left."""
+
+    def __init__(
+        self, command: Sequence[str], returncode: int, stderr: str, hint: str = ""
+    ) -> None:
+        last = "\n".join(stderr.strip().splitlines()[-TAIL:])
+        shown = " ".join(command)
+        super().__init__(f'"{shown}" ended with exit code {returncode}\n{last}'.rstrip(), hint)
+        self.returncode = returncode
+        self.stderr = stderr
+
+
+def run(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    check: bool = True,
+    timeout: float = 900,
+    stdin: bytes | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run `command` (a list, no shell) to its end and return its text output.
+
+    `env` is added to this process's environment; bytes that are not UTF-8 come out as
+    surrogates. Raises CommandError when it fails (unless `check` is off), cannot be found, or
+    takes more than `timeout` seconds.
+    """
+    try:
+        done = subprocess.run(
+            list(command),
+            input=None if stdin is None else stdin.decode(errors="surrogateescape"),
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            timeout=timeout,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise CommandError(command, 127, f"{command[0]}: command not found", "make setup") from None
+    except subprocess.TimeoutExpired:
+        raise CommandError(command, 124, f"no end after {timeout:g} s") from None
+    if check and done.returncode != 0:
+        raise CommandError(command, done.returncode, done.stderr or done.stdout)
+    return done
+
+
+def works(command: Sequence[str], timeout: float = 60) -> bool:
+    """Whether `command` can be run and succeeds."""
+    try:
+        return run(command, check=False, timeout=timeout).returncode == 0
+    except CommandError:
+        return False
+
+
+def poll(
+    read: Callable[[], T], enough: Callable[[T], bool], seconds: float, interval: float = 0.05
+) -> T:
+    """Read until it is enough or the time is over; return what was read last, enough or not."""
+    deadline = time.monotonic() + seconds
+    while not enough(found := read()) and time.monotonic() < deadline:
+        time.sleep(interval)  # between two looks at what tells nobody when it changes
+    return found
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Poll `condition`; LabError naming `what` when it does not hold in time."""
+    if not poll(condition, bool, seconds):
+        raise LabError(f"waited {seconds:g} s for {what}", "lab status")

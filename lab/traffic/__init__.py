@@ -1,0 +1,1 @@
+"""What is sent: probes, scenarios, workloads, and who sends them."""

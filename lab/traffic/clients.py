@@ -1,0 +1,418 @@
+"""The article's clients of the lab: a synchronous one on requests, an asynchronous one on aiohttp.
+
+    with SyncClient("http://127.0.0.1:8080") as client:
+        print(client.chat("Hello")["response"])
+
+    async with AsyncClient("http://127.0.0.1:8080") as client:
+        async for piece in client.chat_stream("Hello"):
+            print(piece, end="")
+
+What fails raises CallError, which names the URL, the status and the server's own message. No call
+waits for ever: it gives up after `timeout` seconds of silence, and on a whole answer that is still
+not there by then.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+import requests
+import urllib3
+
+from ..errors import LabError, UsageError
+
+MODEL = "lab-llm"  # what the backends call their model unless told otherwise
+TIMEOUT = 60.0
+_CHUNK = 1 << 16
+_LONGEST = 1 << 20  # bytes of one line of a stream
+_TROUBLE = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    aiohttp.ClientError,
+    OSError,  # TimeoutError is one
+)
+_NO_CONNECTION = re.compile("NewConnectionError|NameResolutionError|Cannot connect to host")
+
+
+class CallError(LabError):
+    """A call that failed; `kind` says how in a word or two: `refused`, `timeout`, `status 502`."""
+
+    def __init__(self, kind: str, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One POST to the lab."""
+
+    path: str
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the lab answered, and which server did."""
+
+    body: dict[str, Any]
+    server: str
+
+
+class Piece(str):
+    """A piece of a streamed answer's text, and the server that it came from."""
+
+    __slots__ = ("server",)
+    server: str
+
+    def __new__(cls, text: str, server: str) -> Self:
+        """Make a piece of text, and note its server."""
+        piece = super().__new__(cls, text)
+        piece.server = server
+        return piece
+
+
+def chat_call(message: str) -> Call:
+    """The article's chat."""
+    return _json_call("/chat", {"message": message})
+
+
+def completions_call(text: str) -> Call:
+    """The article's completion of a text."""
+    # bytes of a command line that are no UTF-8 go out as they came in
+    return Call("/completions", "text/plain; charset=utf-8", text.encode(errors="surrogateescape"))
+
+
+def stream_call(message: str, model: str = MODEL, max_tokens: int | None = None) -> Call:
+    """OpenAI's chat completion, streamed."""
+    limit = {} if max_tokens is None else {"max_tokens": max_tokens}
+    messages = [{"role": "user", "content": message}]
+    return _json_call(
+        "/v1/chat/completions", {"model": model, "messages": messages, "stream": True, **limit}
+    )
+
+
+class SyncClient:
+    """The lab on `requests`: one connection, kept alive. Close it, or use it in a `with`."""
+
+    def __init__(self, base_url: str, timeout: float = TIMEOUT) -> None:
+        self._base = _checked(base_url)
+        self._timeout = timeout
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy of the environment is not part of the lab
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._session.close()
+
+    def chat(self, message: str) -> dict[str, Any]:
+        """Have a message answered: `original`, `response`, `server`, `timestamp`."""
+        return self.send(chat_call(message)).body
+
+    def completions(self, text: str) -> dict[str, Any]:
+        """Have a text completed: `completions`, `server`, `timestamp`."""
+        return self.send(completions_call(text)).body
+
+    def send(self, call: Call) -> Answer:
+        """Send any call and read its JSON answer whole."""
+        url = self._base + call.path
+        with _told(url, self._timeout), self._posted(url, call) as response:
+            return _answer(url, response.status_code, response.headers, self._whole(response))
+
+    def chat_stream(
+        self, message: str, model: str = MODEL, max_tokens: int | None = None
+    ) -> Iterator[Piece]:
+        """Yield an answer piece by piece, as the server generates it."""
+        call = stream_call(message, model, max_tokens)
+        url = self._base + call.path
+        events = _Events(url)
+        with _told(url, self._timeout, events), self._posted(url, call) as response:
+            if not _good(response.status_code):
+                raise _refusal(url, response.status_code, self._whole(response))
+            events.begin(response.headers)
+            for chunk in _chunks(response):
+                yield from events.pieces(chunk)
+        yield from events.end()
+
+    @contextmanager
+    def _posted(self, url: str, call: Call) -> Iterator[requests.Response]:
+        with self._session.post(
+            url,
+            data=call.body,
+            headers={"Content-Type": call.content_type},
+            timeout=self._timeout,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            yield response
+
+    def _whole(self, response: requests.Response) -> bytes:
+        """Read a body; a server that dribbles is given up when the time for all of it is over."""
+        deadline = monotonic() + self._timeout
+        body = b""
+        for chunk in _chunks(response):
+            body += chunk
+            if monotonic() > deadline:
+                raise TimeoutError
+        return body
+
+
+class AsyncClient:
+    """The lab on `aiohttp`: many calls at once.
+
+    In an `async with` all calls share one session and its connections; outside of it each call
+    opens a session of its own, as the article's client does.
+    """
+
+    def __init__(self, base_url: str, timeout: float = TIMEOUT) -> None:
+        self._base = _checked(base_url)
+        self._timeout = timeout
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = _session()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the shared session, if there is one."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def chat(self, message: str) -> dict[str, Any]:
+        """Have a message answered: `original`, `response`, `server`, `timestamp`."""
+        return (await self.send(chat_call(message))).body
+
+    async def completions(self, text: str) -> dict[str, Any]:
+        """Have a text completed: `completions`, `server`, `timestamp`."""
+        return (await self.send(completions_call(text))).body
+
+    async def send(self, call: Call) -> Answer:
+        """Send any call and read its JSON answer whole."""
+        url = self._base + call.path
+        whole = aiohttp.ClientTimeout(total=self._timeout)
+        with _told(url, self._timeout):
+            async with self._posted(url, call, whole) as response:
+                body = await response.read()
+                return _answer(url, response.status, response.headers, body)
+
+    async def chat_stream(
+        self, message: str, model: str = MODEL, max_tokens: int | None = None
+    ) -> AsyncIterator[Piece]:
+        """Yield an answer piece by piece, as the server generates it."""
+        call = stream_call(message, model, max_tokens)
+        url = self._base + call.path
+        events = _Events(url)
+        silence = aiohttp.ClientTimeout(
+            total=None, sock_connect=self._timeout, sock_read=self._timeout
+        )
+        with _told(url, self._timeout, events):
+            async with self._posted(url, call, silence) as response:
+                if not _good(response.status):
+                    raise _refusal(url, response.status, await response.read())
+                events.begin(response.headers)
+                async for chunk in response.content.iter_any():
+                    for piece in events.pieces(chunk):
+                        yield piece
+        for piece in events.end():
+            yield piece
+
+    @asynccontextmanager
+    async def _posted(
+        self, url: str, call: Call, timeout: aiohttp.ClientTimeout
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        async with (
+            self._connected() as session,
+            session.post(
+                url,
+                data=call.body,
+                headers={"Content-Type": call.content_type},
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response,
+        ):
+            yield response
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[aiohttp.ClientSession]:
+        if self._session is not None:
+            yield self._session
+            return
+        async with _session() as session:
+            yield session
+
+
+class _Events:
+    """The server-sent events of one stream, read as they arrive."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._server = ""
+        self._rest = b""
+        self.count = 0
+        self.begun = False
+        self.done = False
+
+    def begin(self, headers: Mapping[str, str]) -> None:
+        """Note that the answer has begun, and who gives it."""
+        self.begun = True
+        self._server = headers.get("X-Backend", "")
+
+    def pieces(self, chunk: bytes) -> Iterator[Piece]:
+        """Yield the text of each event that is complete with this chunk."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > _LONGEST:
+            raise self._broken("sent a line without end")
+        for line in lines:
+            text = self._text(line)
+            if text:
+                self.count += 1
+                yield Piece(text, self._server)
+
+    def end(self) -> Iterator[Piece]:
+        """Yield what the last line held; CallError where the stream ended without [DONE]."""
+        yield from self.pieces(b"\n")
+        if not self.done:
+            raise self._broken("ended without [DONE]")
+
+    def broke(self, reason: str) -> CallError:
+        """The error of a stream that was cut."""
+        return self._broken(f"broke off ({reason})")
+
+    def _text(self, line: bytes) -> str:
+        if self.done or not line.startswith(b"data:"):
+            return ""
+        data = line.removeprefix(b"data:").strip()
+        if data == b"[DONE]":
+            self.done = True
+            return ""
+        event = _json(data)
+        if event is None:
+            raise self._broken(f"sent an event that is not JSON: {data[:80]!r}")
+        if "error" in event:
+            raise self._broken(f"broke off ({_said(data)})")
+        return _content(event)
+
+    def _broken(self, what: str) -> CallError:
+        pieces = "1 piece" if self.count == 1 else f"{self.count} pieces"
+        return CallError("truncated", f"stream from {self._url} {what} after {pieces}")
+
+
+def _json_call(path: str, value: object) -> Call:
+    return Call(path, "application/json", json.dumps(value).encode())
+
+
+def _checked(base_url: str) -> str:
+    try:
+        parts = urlsplit(base_url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise UsageError(f'not the URL of a lab: "{base_url}"', "http://127.0.0.1:8080")
+    return base_url.rstrip("/")
+
+
+def _session() -> aiohttp.ClientSession:
+    # no limit: who calls decides how many calls run at once
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    """Yield a body as it arrives; requests' own iterators wait until a chunk is full."""
+    while chunk := response.raw.read1(_CHUNK, decode_content=True):
+        yield chunk
+
+
+def _answer(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+    if not _good(status):
+        raise _refusal(url, status, body)
+    found = _json(body)
+    if found is None:
+        raise CallError("not JSON", f"{url} answered what is no JSON object: {_said(body)}")
+    return Answer(found, str(found.get("server") or headers.get("X-Backend", "")))
+
+
+def _good(status: int) -> bool:
+    return 200 <= status < 300
+
+
+def _refusal(url: str, status: int, body: bytes) -> CallError:
+    return CallError(f"status {status}", f"{url} answered {status}: {_said(body)}")
+
+
+def _said(body: bytes) -> str:
+    """What a server says is wrong: the article's and OpenAI's `error`, or an HTML title."""
+    error = (_json(body) or {}).get("error")
+    if isinstance(error, dict):
+        error = error.get("message")
+    if error:
+        return str(error)
+    text = body[:_CHUNK].decode("utf-8", "replace")
+    title = re.search(r"<title>(.*?)</title>", text, re.DOTALL | re.IGNORECASE)
+    return " ".join((title[1] if title else text).split())[:200] or "nothing"
+
+
+def _json(text: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _content(event: dict[str, Any]) -> str:
+    """The text in a chunk of OpenAI's stream; none in the first, the last and the usage's."""
+    match event:
+        case {"choices": [{"delta": {"content": str(text)}}, *_]}:
+            return text
+    return ""
+
+
+@contextmanager
+def _told(url: str, timeout: float, events: _Events | None = None) -> Iterator[None]:
+    """Turn both libraries' errors into CallError; after [DONE] nothing can be lost any more."""
+    try:
+        yield
+    except _TROUBLE as error:
+        if events is not None and events.done:
+            return
+        raise _failure(url, timeout, error, events) from error
+
+
+def _failure(url: str, timeout: float, error: Exception, events: _Events | None) -> CallError:
+    late = isinstance(error, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError)
+    reason = f"silent for {timeout:g} s" if late else str(error) or type(error).__name__
+    if events is not None and events.begun:
+        return events.broke(reason)
+    if late:
+        return CallError("timeout", f"no answer from {url} in {timeout:g} s", "lab status")
+    if _NO_CONNECTION.search(str(error)):
+        return CallError("no connection", f"no connection to {url}", "lab up")
+    return CallError("broken off", f"{url} broke off its answer: {reason}")

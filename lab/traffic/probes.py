@@ -1,0 +1,109 @@
+"""The requests that show what a method does: the ones that its choice depends on, varied."""
+
+import json
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+
+from ..nginxconf.request import Request
+
+BY_LOAD = ("least_conn", "least_time", "random_two")
+BY_REQUEST = ("ip_hash", "hash", "hash_consistent", "prompt_prefix", "sticky")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Requests and how many go at a time; 1 sends them strictly one after the other.
+
+    Requests of one session, named beside them, send back the cookies that its answers set.
+    """
+
+    requests: tuple[Request, ...]
+    concurrency: int
+    sessions: tuple[str, ...] = ()
+
+
+def plan(method: str, key: str, count: int, seed: int, concurrency: int = 0) -> Plan:
+    """`count` requests that make `method` show itself; the same for the same seed.
+
+    Methods that look at a request get many addresses, keys, prompts or sessions, one after the
+    other; methods that look at the load get answers of mixed duration, many at a time (one at a
+    time there is no load, and nothing to wait for).
+    """
+    rng = random.Random(seed)
+    alone = concurrency == 1 and method in BY_LOAD
+    make = _maker("round_robin" if alone else method, key, rng)
+    requests = tuple(make(number) for number in range(count))
+    sessions = tuple(_visitor(number, rng) for number in range(count)) if method == "sticky" else ()
+    return Plan(requests, concurrency or (20 if method in BY_LOAD else 1), sessions)
+
+
+def ab_is_blind(method: str) -> bool:
+    """Whether one ab run cannot show the method: one address, one key, answers of one length."""
+    return method in BY_LOAD + BY_REQUEST
+
+
+def _maker(method: str, key: str, rng: random.Random) -> Callable[[int], Request]:
+    makers: dict[str, Callable[[int], Request]] = {
+        "ip_hash": lambda _: Request(client_ip=address(rng)),
+        "prompt_prefix": lambda _: _prompt(rng),
+        "least_conn": lambda _: _lasting(rng),
+        "least_time": lambda _: _lasting(rng),
+        "random_two": lambda _: _lasting(rng),
+    }
+    if method in makers:
+        return makers[method]
+    return lambda number: keyed(key, number, rng)
+
+
+def keyed(key: str, number: int, rng: random.Random) -> Request:
+    """A request in which every variable of a hash key has a value of its own."""
+    value = f"{rng.getrandbits(32):08x}"
+    request = Request(uri=f"/page/{number}-{value}", client_ip=address(rng))
+    headers: dict[str, str] = {}
+    for name in re.findall(r"\$\{?(\w+)", key):
+        if name.startswith("arg_"):
+            mark = "&" if "?" in request.uri else "?"
+            request = replace(request, uri=f"{request.uri}{mark}{name[4:]}={value}")
+        elif name.startswith("http_"):
+            headers[name[5:].replace("_", "-")] = value
+        elif name.startswith("cookie_"):
+            others = f"{headers['Cookie']}; " if "Cookie" in headers else ""
+            headers["Cookie"] = f"{others}{name[7:]}={value}"
+        elif name == "request_body":
+            request = replace(request, method="POST", uri="/completions", body=value.encode())
+            headers["Content-Type"] = "text/plain"
+    return replace(request, headers=headers)
+
+
+def address(rng: random.Random) -> str:
+    """A client address; one in five is IPv6."""
+    if rng.random() < 0.2:
+        return str(IPv6Address(0x2001_0DB8 << 96 | rng.getrandbits(96)))
+    return str(IPv4Address(rng.randrange(0x0100_0000, 0xDF00_0000)))
+
+
+def _visitor(number: int, rng: random.Random) -> str:
+    """One of many visitors, who come back with the cookie that they were given."""
+    return f"visitor-{number if number < 20 else rng.randrange(60)}"
+
+
+def _prompt(rng: random.Random) -> Request:
+    """A chat whose first 200 characters are one of 40 system prompts."""
+    system = f"You are assistant number {rng.randrange(40)}. ".ljust(220, "x")
+    body = json.dumps({"message": f"{system} question {rng.getrandbits(32)}"}).encode()
+    return Request(
+        "/chat",
+        address(rng),
+        method="POST",
+        headers={"Content-Type": "application/json"},
+        body=body,
+    )
+
+
+def _lasting(rng: random.Random) -> Request:
+    """A request whose answer takes 5 ms to 0.4 s, most of them short."""
+    seconds = min(0.4, 0.005 + rng.expovariate(1 / 0.06))
+    return Request(client_ip=address(rng), headers={"X-Lab-Duration": f"{seconds:.3f}"})

@@ -1,0 +1,481 @@
+"""Send a plan through the lab door, each request at its moment, and record what comes back."""
+
+import asyncio
+import gc
+import json
+import os
+import resource
+import secrets
+import selectors
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from ..errors import UsageError
+from ..evidence.record import Record
+from .workload import Plan, Planned, User
+
+_READY = 256  # requests built before they are due: a burst finds them ready
+_AT_ONCE = 8  # sockets read before the loop looks at its clock again: about 1 ms
+_PAUSE_AFTER_FAILURE = 1.0  # seconds: a user who is refused at once must not become a flood
+_PROGRESS_EVERY = 0.2  # seconds
+_LONGEST_LINE = 1 << 20  # bytes: a "stream" without line ends must not fill the memory
+_SPARE_FILES = 128  # file descriptors left to everybody else in this process
+_BROKEN_OFF = {"truncated", "timeout", "cut"}
+_PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: `seconds` since its start, requests `sent`, `done`, `failed`, still open.
+
+    `total` is the most that the plan can send, None where only time ends it.
+    """
+
+    seconds: float
+    sent: int
+    done: int
+    failed: int
+    open: int
+    total: int | None
+
+
+OnProgress: TypeAlias = Callable[[Progress], None]
+
+
+async def generate(
+    plan: Plan,
+    base_url: str,
+    on_progress: OnProgress | None = None,
+    *,
+    timeout: float = 600.0,
+    limit: float | None = None,
+    cap: int = 10_000,
+    run_id: str = "",
+) -> list[Record]:
+    """Send every request of `plan` to `base_url` when it is due; a record each, by number.
+
+    Open loop: a request waits for its moment and (a later turn) for its user's last answer,
+    never for anybody else's. Connections are unlimited but for `cap`, the most requests open at
+    once, lowered to the files that this process may open; beyond it a request is recorded as
+    "unsent". `timeout` is how many seconds one request may take, `limit` how many the whole run
+    may: then whatever is open is broken off and recorded as "cut". Without a limit a run takes
+    at most the plan's duration and one timeout more; a plan without a duration, as long as its
+    users' turns.
+
+    Each request carries its client's address (X-Forwarded-For) and an id (X-Request-ID): 24 hex
+    digits for the run (`run_id`, else drawn) and 8 for its number. Each user keeps its own
+    cookies. `on_progress` is called five times a second and at the end.
+    Raises UsageError for a `base_url` that is none.
+    """
+    _check_url(base_url)
+    run = _Run(plan, base_url.rstrip("/"), min(cap, _files()), run_id)
+    # a reload resets whoever sends on a connection that was idle: see docs/faults.md
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    jar = aiohttp.DummyCookieJar()  # one jar would make all users one for `sticky`
+    async with aiohttp.ClientSession(
+        connector=connector, cookie_jar=jar, timeout=aiohttp.ClientTimeout(total=timeout)
+    ) as session:
+        with _calm_gc(), _ahead_of_others(), suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await _with_progress(run, session, on_progress)
+    if on_progress:
+        on_progress(run.progress())
+    return sorted(run.records, key=lambda record: record.number)
+
+
+def run(
+    plan: Plan, base_url: str, on_progress: OnProgress | None = None, **bounds: Any
+) -> list[Record]:
+    """`generate`, from code that is not asynchronous, on a loop that is made for punctuality."""
+    with asyncio.Runner(loop_factory=_loop) as runner:
+        return runner.run(generate(plan, base_url, on_progress, **bounds))
+
+
+class _FewAtOnce(selectors.DefaultSelector):
+    """Reports a few ready sockets at a time, in turn; the rest stay ready and come next.
+
+    A loop looks at its clock once a round. When a stalled backend wakes and hundreds of streams
+    have something to read, one round of them all would hold up whatever is due meanwhile.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turn = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(timeout)
+        if len(ready) <= _AT_ONCE:
+            return ready
+        self._turn = (self._turn + _AT_ONCE) % len(ready)
+        return (ready[self._turn :] + ready[: self._turn])[:_AT_ONCE]
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.SelectorEventLoop(_FewAtOnce())
+
+
+def _check_url(base_url: str) -> None:
+    try:
+        parts = urlsplit(base_url)
+        good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise UsageError(f'"{base_url}" is not a URL to send load to', "http://127.0.0.1:8081")
+
+
+def _files() -> int:
+    """How many connections this process may open, after asking for all that it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):  # some systems promise more than they give
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    return 1 << 30 if soft == resource.RLIM_INFINITY else max(1, soft - _SPARE_FILES)
+
+
+@contextmanager
+def _calm_gc() -> Iterator[None]:
+    """Keep the garbage collector from looking at what is there already, again and again."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+@contextmanager
+def _ahead_of_others() -> Iterator[None]:
+    """Run before whatever else this machine does, where the system allows it (root does).
+
+    On two busy cores an ordinary process waits tens of ms for its turn: requests would leave
+    late, tokens would be seen late, and both would be blamed on the backends.
+    """
+    try:
+        # RESET_ON_FORK: a command started meanwhile is an ordinary process again
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except (AttributeError, OSError):  # AttributeError: not Linux
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+async def _with_progress(
+    run: "_Run", session: aiohttp.ClientSession, on_progress: OnProgress | None
+) -> None:
+    async with asyncio.TaskGroup() as group:
+        ticker = group.create_task(_tick(run, on_progress)) if on_progress else None
+        await run.send_all(session)
+        if ticker:
+            ticker.cancel()
+
+
+async def _tick(run: "_Run", on_progress: OnProgress) -> None:
+    while True:
+        await asyncio.sleep(_PROGRESS_EVERY)
+        on_progress(run.progress())
+
+
+async def _until(moment: float) -> None:
+    """Sleep until `moment` on the monotonic clock; never wake early."""
+    while (left := moment - time.monotonic()) > 0:
+        await asyncio.sleep(left)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A request that is ready to go; `due` is on the monotonic clock from the run's start on."""
+
+    planned: Planned
+    due: float
+    id: str
+    headers: dict[str, str]
+    body: bytes
+    rest: Iterator[Planned]
+
+
+class _Run:
+    """The state of one run: its clock, what is open, what is recorded."""
+
+    def __init__(self, plan: Plan, base_url: str, cap: int, run_id: str) -> None:
+        self.plan = plan
+        self.base_url = base_url
+        self.cap = cap
+        self.run_id = run_id or secrets.token_hex(12)
+        self.records: list[Record] = []
+        self.open = self.sent = self.failed = 0
+        self.start = time.monotonic()
+        self.epoch = time.time() - self.start
+
+    def progress(self) -> Progress:
+        seconds = time.monotonic() - self.start
+        done = len(self.records)
+        return Progress(seconds, self.sent, done, self.failed, self.open, self.plan.total)
+
+    async def send_all(self, session: aiohttp.ClientSession) -> None:
+        """Give each user a task when the first request is due, until all have been answered."""
+        jobs = (self._first(user) for user in self.plan.users)
+        ready = deque(islice(jobs, _READY))
+        self.start = time.monotonic()
+        self.epoch = time.time() - self.start
+        async with asyncio.TaskGroup() as group:
+            while ready:
+                job = ready.popleft()
+                await _until(self.start + job.due)
+                group.create_task(self._visit(session, job))
+                if not ready or ready[0].due > time.monotonic() - self.start:
+                    ready.extend(islice(jobs, min(2, _READY - len(ready))))
+
+    def _first(self, user: User) -> _Job:
+        return self._job(next(user.requests), user.due, user.requests)
+
+    def _job(self, planned: Planned, due: float, rest: Iterator[Planned]) -> _Job:
+        request_id = f"{self.run_id}{planned.number:08x}"
+        headers = {
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",  # compression would hold tokens back
+            "X-Forwarded-For": planned.client_ip,
+            "X-Request-ID": request_id,
+        }
+        return _Job(planned, due, request_id, headers, _body(planned), rest)
+
+    async def _visit(self, session: aiohttp.ClientSession, job: _Job) -> None:
+        """All of one user's requests, each after the answer to the one before."""
+        cookies: dict[str, str] = {}
+        while True:
+            record = await self._ask(session, job, cookies)
+            planned = next(job.rest, None)
+            if planned is None:
+                return
+            pause = max(planned.due, _PAUSE_AFTER_FAILURE) if record.error else planned.due
+            due = time.monotonic() - self.start + pause
+            if self.plan.duration is not None and due >= self.plan.duration:
+                return
+            job = self._job(planned, due, job.rest)
+            await _until(self.start + due)
+
+    async def _ask(
+        self, session: aiohttp.ClientSession, job: _Job, cookies: dict[str, str]
+    ) -> Record:
+        """One request and its record, whatever happens."""
+        answer = _Answer()
+        if self.open >= self.cap:
+            answer.fail("unsent", f"{self.open} requests were open")
+            return self._record(job, answer)
+        self.open += 1
+        self.sent += 1
+        answer.sent = time.monotonic()
+        try:
+            await self._exchange(session, job, cookies, answer)
+        except asyncio.CancelledError:
+            answer.fail("cut", "the run was over")
+            raise
+        except (aiohttp.ClientError, OSError, ValueError, RecursionError) as error:
+            answer.fail(_kind(error, answer.status), f"{type(error).__name__}: {error}")
+        finally:
+            answer.end = time.monotonic()
+            self.open -= 1
+            record = self._record(job, answer)
+        return record
+
+    async def _exchange(
+        self,
+        session: aiohttp.ClientSession,
+        job: _Job,
+        cookies: dict[str, str],
+        answer: "_Answer",
+    ) -> None:
+        headers = job.headers
+        if cookies:
+            pairs = (f"{name}={value}" for name, value in cookies.items())
+            headers = {**headers, "Cookie": "; ".join(pairs)}
+        url = self.base_url + _PATHS[job.planned.api]
+        async with session.post(
+            url, data=job.body, headers=headers, allow_redirects=False
+        ) as response:
+            answer.status = response.status
+            answer.backend = response.headers.get("X-Backend", "")
+            answer.upstream = response.headers.get("X-Upstream", "")
+            cookies.update((name, morsel.value) for name, morsel in response.cookies.items())
+            if response.status != 200:
+                said = (await response.read()).decode(errors="replace")
+                answer.fail(f"http_{response.status // 100}xx", f"{response.status} {said}")
+            elif job.planned.stream:
+                await _read_stream(response.content, answer.stream)
+                answer.judge(answer.stream)
+            else:
+                answer.usage = _usage(json.loads(await response.read()))
+                answer.tokens = _count(answer.usage, "completion_tokens")
+
+    def _record(self, job: _Job, answer: "_Answer") -> Record:
+        def epoch(moment: float | None) -> float | None:
+            return None if moment is None else moment + self.epoch
+
+        stream, planned = answer.stream, job.planned
+        times = tuple(self.epoch + moment for moment in stream.times)
+        usage = stream.usage or answer.usage
+        whole = stream.done if planned.stream else answer.error not in _BROKEN_OFF
+        record = Record(
+            number=planned.number,
+            id=job.id,
+            due=self.epoch + self.start + job.due,
+            sent=epoch(answer.sent),
+            first_token=times[0] if times else None,
+            token_times=times,
+            end=epoch(answer.end),
+            tokens=len(times) if planned.stream else answer.tokens,
+            completion_tokens=_count(usage, "completion_tokens"),
+            prompt_tokens=_count(usage, "prompt_tokens"),
+            cached_tokens=_cached(usage),
+            status=answer.status,
+            error=answer.error,
+            detail=answer.detail,
+            backend=answer.backend,
+            upstream=answer.upstream,
+            truncated=answer.status == 200 and not whole,
+            stream=planned.stream,
+            max_tokens=planned.max_tokens,
+            client_ip=planned.client_ip,
+            tenant=planned.tenant,
+            session=planned.session,
+            turn=planned.turn,
+        )
+        self.records.append(record)
+        self.failed += bool(record.error)
+        return record
+
+
+def _body(planned: Planned) -> bytes:
+    """The request as the OpenAI API wants it, and `ignore_eos`, vLLM's word for: all of them."""
+    asked: dict[str, Any] = {"model": planned.model}
+    if planned.api == "chat":
+        asked["messages"] = planned.messages
+    else:
+        asked["prompt"] = planned.prompt
+    asked |= {"max_tokens": planned.max_tokens, "ignore_eos": True, "stream": planned.stream}
+    if planned.stream:
+        asked["stream_options"] = {"include_usage": True}
+    return json.dumps(asked, separators=(",", ":")).encode()
+
+
+@dataclass(slots=True)
+class _Stream:
+    """An OpenAI event stream, read as it comes: when each token came, and how it ended."""
+
+    times: "array[float]" = field(default_factory=lambda: array("d"))
+    usage: dict[str, Any] = field(default_factory=dict)
+    done: bool = False
+    malformed: str = ""
+    failure: str = ""
+    rest: bytes = b""
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Take in what one read brought; an event that is not whole yet waits for the next."""
+        lines = (self.rest + data).split(b"\n")
+        self.rest = lines.pop()
+        if len(self.rest) > _LONGEST_LINE:
+            raise ValueError(f"a line of more than {_LONGEST_LINE:,} bytes")
+        for line in lines:
+            if line.startswith(b"data:"):
+                self._event(line[5:].strip(), now)
+
+    def _event(self, payload: bytes, now: float) -> None:
+        if payload == b"[DONE]":
+            self.done = True
+            return
+        try:
+            event = json.loads(payload)
+            if _has_text(event):
+                self.times.append(now)
+            self.usage = dict(event.get("usage") or self.usage)
+            self.failure = self.failure or str(event.get("error") or "")
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            self.malformed = self.malformed or repr(payload[:100])
+
+
+def _has_text(event: Any) -> bool:
+    """Whether a chunk brings a token: the first and the last of a stream often bring none."""
+    for choice in event.get("choices") or ():
+        piece = choice.get("delta") or choice
+        if piece.get("content") or piece.get("text") or piece.get("reasoning_content"):
+            return True
+    return False
+
+
+async def _read_stream(content: aiohttp.StreamReader, stream: _Stream) -> None:
+    while data := await content.readany():
+        stream.feed(data, time.monotonic())
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What has come of one request so far; times on the monotonic clock."""
+
+    stream: _Stream = field(default_factory=_Stream)
+    usage: dict[str, Any] = field(default_factory=dict)
+    tokens: int | None = 0
+    sent: float | None = None
+    end: float | None = None
+    status: int | None = None
+    error: str = ""
+    detail: str = ""
+    backend: str = ""
+    upstream: str = ""
+
+    def fail(self, kind: str, detail: str) -> None:
+        self.error = kind
+        self.detail = " ".join(detail.split())[:300]
+
+    def judge(self, stream: _Stream) -> None:
+        """Name what is wrong with a stream that ended in good order as far as HTTP goes."""
+        if stream.failure:
+            self.fail("stream_error", stream.failure)
+        elif stream.malformed:
+            self.fail("malformed", stream.malformed)
+        elif not stream.done:
+            self.fail("truncated", f"no [DONE] after {len(stream.times)} tokens")
+
+
+def _kind(error: Exception, status: int | None) -> str:
+    """The word for what went wrong; with a status, an answer had begun."""
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "connect"
+    if isinstance(error, (aiohttp.ClientResponseError, ValueError, RecursionError)):
+        return "malformed"
+    return "reset" if status is None else "truncated"
+
+
+def _usage(answer: Any) -> dict[str, Any]:
+    """The `usage` of an answer in one piece. Raises ValueError for what is no answer."""
+    if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
+        raise ValueError("not a completion")  # noqa: TRY004 - the type of data, not of code
+    usage = answer.get("usage")
+    return usage if isinstance(usage, dict) else {}
+
+
+def _count(usage: dict[str, Any], key: str) -> int | None:
+    value = usage.get(key)
+    return value if isinstance(value, int) else None
+
+
+def _cached(usage: dict[str, Any]) -> int | None:
+    details = usage.get("prompt_tokens_details")
+    return _count(details, "cached_tokens") if isinstance(details, dict) else None

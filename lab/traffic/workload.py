@@ -1,0 +1,242 @@
+"""Plan the requests of a scenario: who asks what, and when."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, count, islice, takewhile
+from typing import TypeAlias
+
+import numpy as np
+
+from .scenario import Lengths, Scenario
+
+Message: TypeAlias = dict[str, str]
+
+# Three letters and a space: one token, whether a tokeniser counts words or four characters.
+_LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz", dtype=np.uint8)
+_SPACE = ord(" ")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One request before it is sent.
+
+    `due` is in seconds: after the start of the run, or, where the request follows another one's
+    answer (`after` is that one's number), after the end of that answer. `session` numbers the
+    conversations and `turn` its requests, from 0. `messages` is what the chat API is sent,
+    `prompt` the same as one text, for the completions API; the one that is not used is empty.
+    """
+
+    number: int
+    due: float
+    after: int | None
+    client_ip: str
+    tenant: int
+    session: int
+    turn: int
+    max_tokens: int
+    stream: bool
+    api: str
+    model: str
+    messages: tuple[Message, ...] = ()
+    prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who asks, waits for the answer, thinks, and asks again.
+
+    `due` is when the first request is due, in seconds after the start of the run. `requests` can
+    be iterated once; with closed arrivals and no number of requests it never ends.
+    """
+
+    number: int
+    due: float
+    requests: Iterator[Planned]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Users in the order in which they come, and the bounds of the run.
+
+    Nothing is sent `duration` seconds after the start or later (None: no such bound). `total` is
+    how many requests that makes at most, None where only time ends the run.
+    """
+
+    users: Iterator[User]
+    duration: float | None
+    total: int | None
+
+
+def plan(scenario: Scenario) -> Plan:
+    """All that the scenario will send, made as it is asked for. Same scenario, same plan."""
+    return Plan(users(scenario), scenario.duration, total(scenario))
+
+
+def users(scenario: Scenario) -> Iterator[User]:
+    """The scenario's users in the order in which they come.
+
+    Open arrivals: each brings one conversation and leaves. Closed: `users` of them are there
+    from the start (give or take a first time to think) and never leave.
+    """
+    if scenario.arrivals == "closed":
+        shares = (_share(scenario, user) for user in range(scenario.users))
+        return (
+            User(user, _pause(scenario, user, 0), _stay(scenario, user, share))
+            for user, share in enumerate(shares)
+            if share != 0
+        )
+    return (
+        User(user, due, islice(_converse(scenario, user, user, due), share))
+        for user, (due, share) in enumerate(_arrivals(scenario))
+    )
+
+
+def requests(users: Iterable[User]) -> Iterator[Planned]:
+    """Every request of every user, one user after the other."""
+    return chain.from_iterable(user.requests for user in users)
+
+
+def total(scenario: Scenario) -> int | None:
+    """The most requests that the scenario can send; None where only time ends it."""
+    if scenario.arrivals == "closed" or scenario.duration is None:
+        return scenario.requests
+    return sum(share for _, share in _arrivals(scenario))
+
+
+def _rng(scenario: Scenario, *path: int) -> np.random.Generator:
+    """A generator of its own for each use, so that none depends on the order of the others."""
+    return np.random.default_rng([scenario.seed, *path])
+
+
+_ARRIVALS, _SYSTEM, _CLIENT, _PAUSE, _SESSION = range(5)
+
+
+def _arrivals(scenario: Scenario) -> Iterator[tuple[float, int]]:
+    """When each conversation begins, and how many of its turns the number of requests allows."""
+    turns = scenario.sessions.turns
+    dues = _dues(scenario)
+    if scenario.duration is not None:
+        end = scenario.duration
+        dues = takewhile(lambda due: due < end, dues)
+    if scenario.requests is None:
+        return ((due, turns) for due in dues)
+    lefts = range(scenario.requests, 0, -turns)
+    # lefts first: zip asks its first argument first, and dues may have no end
+    return ((due, min(left, turns)) for left, due in zip(lefts, dues, strict=False))
+
+
+def _dues(scenario: Scenario) -> Iterator[float]:
+    """The endless sequence of moments at which conversations begin, in seconds."""
+    if scenario.arrivals == "constant":
+        return (n / scenario.rate for n in count())
+    if scenario.arrivals == "bursts":
+        return (n // scenario.burst * scenario.burst / scenario.rate for n in count())
+    return _poisson(_rng(scenario, _ARRIVALS), scenario.rate)
+
+
+def _poisson(rng: np.random.Generator, rate: float) -> Iterator[float]:
+    now = 0.0
+    while True:
+        now += rng.exponential(1 / rate)
+        yield now
+
+
+def _share(scenario: Scenario, user: int) -> int | None:
+    """How many of the requests fall to one of the closed users; None: no bound."""
+    if scenario.requests is None:
+        return None
+    return len(range(user, scenario.requests, scenario.users))
+
+
+def _pause(scenario: Scenario, user: int, conversation: int) -> float:
+    """How long a closed user thinks before a new conversation."""
+    return _think(scenario, _rng(scenario, _PAUSE, user, conversation))
+
+
+def _stay(scenario: Scenario, user: int, share: int | None) -> Iterator[Planned]:
+    """One conversation after the other; request k of user u has the number u + k · users."""
+    asked = chain.from_iterable(
+        _converse(scenario, user + n * scenario.users, user, _pause(scenario, user, n))
+        for n in count()
+    )
+    for k, planned in enumerate(islice(asked, share)):
+        number = user + k * scenario.users
+        yield replace(planned, number=number, after=number - scenario.users if k else None)
+
+
+def _converse(scenario: Scenario, session: int, user: int, due: float) -> Iterator[Planned]:
+    """One conversation, each turn of which carries all that was said before.
+
+    The answers in that history are stand-ins as long as the answers asked for: what is sent
+    must not depend on what a run answered.
+    """
+    rng = _rng(scenario, _SESSION, session)
+    tenant = _tenant(scenario, rng)
+    said = _opening(scenario, tenant)
+    client = int(_rng(scenario, _CLIENT, user).integers(scenario.clients))
+    first = session * scenario.sessions.turns
+    for turn in range(scenario.sessions.turns):
+        said = (*said, _message("user", _words(rng, _tokens(rng, scenario.prompt))))
+        answer = _tokens(rng, scenario.output)
+        chat = scenario.api == "chat"
+        yield Planned(
+            number=first + turn,
+            due=_think(scenario, rng) if turn else due,
+            after=first + turn - 1 if turn else None,
+            client_ip=_address(client),
+            tenant=tenant,
+            session=session,
+            turn=turn,
+            max_tokens=answer,
+            stream=scenario.stream,
+            api=scenario.api,
+            model=scenario.model,
+            messages=said if chat else (),
+            prompt="" if chat else " ".join(message["content"] for message in said),
+        )
+        said = (*said, _message("assistant", _words(rng, answer)))
+
+
+def _message(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
+
+
+def _opening(scenario: Scenario, tenant: int) -> tuple[Message, ...]:
+    """The tenant's system prompt: the same in all of its conversations."""
+    tokens = scenario.tenants.system_tokens
+    if not tokens:
+        return ()
+    return (_message("system", _words(_rng(scenario, _SYSTEM, tenant), tokens)),)
+
+
+def _tenant(scenario: Scenario, rng: np.random.Generator) -> int:
+    n, skew = scenario.tenants.n, scenario.tenants.skew
+    if not skew:
+        return int(rng.integers(n))
+    shares = np.cumsum(np.arange(1, n + 1, dtype=float) ** -skew)
+    return int(np.searchsorted(shares, rng.random() * shares[-1], side="right"))
+
+
+def _address(client: int) -> str:
+    """A private address with three octets of its own: ip_hash looks at no more than those."""
+    return f"10.{client >> 8}.{client & 255}.1"
+
+
+def _think(scenario: Scenario, rng: np.random.Generator) -> float:
+    return float(rng.exponential(scenario.sessions.think))
+
+
+def _tokens(rng: np.random.Generator, lengths: Lengths) -> int:
+    if lengths.dist == "uniform":
+        return int(rng.integers(lengths.min, lengths.max, endpoint=True))
+    if lengths.dist == "lognormal":
+        drawn = lengths.median * np.exp(lengths.sigma * rng.standard_normal())
+        return int(np.clip(round(float(min(drawn, lengths.max))), 1, lengths.max))
+    return lengths.tokens
+
+
+def _words(rng: np.random.Generator, tokens: int) -> str:
+    """A text of `tokens` random words of three letters."""
+    text = np.full((tokens, 4), _SPACE, dtype=np.uint8)
+    text[:, :3] = _LETTERS[rng.integers(len(_LETTERS), size=(tokens, 3))]
+    return text.tobytes()[:-1].decode()

@@ -1,0 +1,188 @@
+"""Whether picks by load were right, as far as the log's clock can tell."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..evidence.access_log import Hit
+from ..nginxconf.model import Upstream
+from ..oracle.base import Group, group_of
+from ..oracle.random_two import pair_odds
+from . import replay
+from .windows import Array, Windows, estimates, open_requests, windows
+
+# ms: different stamps keep their order; what nginx's cached clocks may lag and differ
+EXACT, WIDE = 0.49, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Of `picks`: how many were surely right, how many surely wrong, and the first of those."""
+
+    picks: int
+    right: int
+    wrong: int
+    first: int | None = None
+
+    @property
+    def decided(self) -> int:
+        """Picks that could be decided either way."""
+        return self.right + self.wrong
+
+    def __add__(self, other: "Tally") -> "Tally":
+        first = self.first if self.first is not None else other.first
+        return Tally(
+            self.picks + other.picks, self.right + other.right, self.wrong + other.wrong, first
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ground:
+    """What the picks of a log are judged on: their windows and the servers that were fit.
+
+    `judged` are the picks of requests that began in time; `undisturbed` those of them that are
+    far from any failure; `possible` and `certain` say per pick and server whether nginx may have,
+    or must have, counted it among its choices.
+    """
+
+    seen: Windows
+    load: tuple[Array, Array]
+    judged: Array
+    undisturbed: Array
+    possible: Array
+    certain: Array
+
+
+def ground(
+    upstream: Upstream, hits: Sequence[Hit], slack: float, since: float = -math.inf
+) -> Ground:
+    """The ground for hits that a server answered, judged with a clock that is `slack` ms off.
+
+    Those that began before `since`, in seconds, are load and nothing else.
+    """
+    seen = windows(upstream, hits).widened(slack)
+    load = open_requests(seen, len(upstream.servers))
+    full = np.array([server.max_conns or np.inf for server in upstream.servers])
+    fit = np.array(
+        [not (server.down or server.drain or server.backup) for server in upstream.servers]
+    )
+    judged = np.array([replay.start(hit) >= since for hit in hits])
+    return Ground(
+        seen,
+        load,
+        judged,
+        judged & undisturbed(upstream, hits, seen),
+        fit & (load[0] < full),
+        fit & (load[1] < full),
+    )
+
+
+def undisturbed(upstream: Upstream, hits: Sequence[Hit], seen: Windows) -> Array:
+    """Picks that no failure can have touched: none within its ban and a second for the clock."""
+    ban = max(server.fail_timeout for server in upstream.servers) + 2
+    calm = np.ones(len(hits), dtype=bool)
+    for hit in hits:
+        failed = any(replay.fault(upstream, hit, i) for i in range(len(hit.upstream_addr)))
+        if failed or len(hit.upstream_addr) > 1:
+            begin, end = replay.start(hit) * 1000, (hit.msec + ban) * 1000
+            calm &= (seen.pick_to < begin) | (seen.pick_from > end)
+    return calm
+
+
+def least_of(upstream: Upstream, on: Ground, values: tuple[Array, Array]) -> Tally:
+    """Count the picks of the smallest value per weight: open requests, or estimated times."""
+    weights = np.array([server.weight for server in upstream.servers])
+    low, high = values[0] / weights, values[1] / weights
+    rows = np.arange(len(on.seen.server))
+    mine = rows, on.seen.server
+    others_low = np.where(on.possible, low, np.inf)
+    others_high = np.where(on.certain, high, np.inf)
+    others_low[mine] = others_high[mine] = np.inf
+    allowed = high[mine] <= others_low.min(axis=1)
+    wrong = low[mine] > others_high.min(axis=1)
+    return tally(on, allowed & on.possible[mine], wrong | stray(upstream, on))
+
+
+def stray(upstream: Upstream, on: Ground) -> Array:
+    """Picks of a server that was down, or of a backup while a primary surely had room."""
+    out = np.array([server.down or server.drain for server in upstream.servers])
+    backup = np.array([server.backup for server in upstream.servers])
+    chosen: Array = out[on.seen.server] | (backup[on.seen.server] & on.certain.any(axis=1))
+    return chosen
+
+
+def tally(on: Ground, right: Array, wrong: Array) -> Tally:
+    """Count what was decided among the undisturbed picks."""
+    wrong = wrong & on.undisturbed
+    right = right & on.undisturbed & ~wrong
+    first = np.flatnonzero(wrong)
+    return Tally(
+        int(on.judged.sum()),
+        int(right.sum()),
+        int(wrong.sum()),
+        int(first[0]) if len(first) else None,
+    )
+
+
+def least_conn(
+    upstream: Upstream, hits: Sequence[Hit], slack: float, since: float = -math.inf
+) -> Tally:
+    """Count the picks of a server with the fewest open requests per weight."""
+    on = ground(upstream, hits, slack, since)
+    return least_of(upstream, on, on.load)
+
+
+def least_time(
+    upstream: Upstream, hits: Sequence[Hit], slack: float, since: float = -math.inf
+) -> Tally:
+    """Count the picks of a server with the least estimated time per weight."""
+    on = ground(upstream, hits, slack, since)
+    return least_of(upstream, on, estimates(upstream, on.seen, on.load))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draws:
+    """Per pick and server the least and the highest probability, given what was open.
+
+    `best` is the probability of each server to be drawn at all: what the least loaded has.
+    """
+
+    on: Ground
+    low: Array
+    high: Array
+    best: Array
+
+
+def random_two(
+    upstream: Upstream, hits: Sequence[Hit], slack: float, since: float = -math.inf
+) -> Draws:
+    """The odds of two draws at each pick, as far as the load is known."""
+    on = ground(upstream, hits, slack, since)
+    group: Group = group_of(upstream, {})
+    number = {peer: index for index, peer in enumerate(group.peers)}
+    weights = [server.weight for server in upstream.servers]
+    low, high, best = np.zeros_like(on.load[0]), np.zeros_like(on.load[1]), np.zeros(len(weights))
+    for (first, second), chance in pair_odds(group, group.live).items():
+        i, j = number[first], number[second]
+        stays = on.load[0][:, j] * weights[i] > on.load[1][:, i] * weights[j]
+        may_stay = on.load[1][:, j] * weights[i] > on.load[0][:, i] * weights[j]
+        low[:, i] += chance * stays
+        high[:, i] += chance * may_stay
+        low[:, j] += chance * ~may_stay
+        high[:, j] += chance * ~stays
+        best[[i, j]] += chance
+    return Draws(on, low, high, np.where(best > 0, best, np.inf))
+
+
+def draws_tally(drawn: Draws) -> Tally:
+    """Count the picks whose odds are known, or that had a server which two draws cannot give.
+
+    Such a server has more open requests per weight than any other; to pick it is wrong.
+    """
+    mine = np.arange(len(drawn.low)), drawn.on.seen.server
+    known = np.asarray((drawn.high - drawn.low < 1e-9).all(axis=1))
+    hopeless = np.asarray(drawn.high < 1e-12)
+    excluded = np.asarray((hopeless & drawn.on.possible).any(axis=1))
+    return tally(drawn.on, known | excluded, hopeless[mine])

@@ -1,0 +1,153 @@
+"""Turn nginx's log back into what the oracle may know: requests and faults, never who answered."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from ipaddress import ip_address
+from itertools import permutations
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from ..evidence.access_log import Hit
+from ..nginxconf.model import Upstream
+from ..oracle.base import Arrival
+from ..oracle.sticky import cookies
+
+T = TypeVar("T")
+
+MOST_ORDERS = 5  # servers with `resolve` whose order is still tried out: 120 ways
+
+
+class Seen(NamedTuple):
+    """What the log says of one request: who answered (None: no live upstreams), who was tried."""
+
+    server: str | None
+    attempts: tuple[str, ...]
+
+
+def seen(upstream: Upstream, hit: Hit) -> Seen:
+    """Who answered and who was tried; nginx logs the upstream's own name where nobody was left."""
+    names = {server.name for server in upstream.servers}
+    *before, last = hit.upstream_addr
+    if last == upstream.name and last not in names:
+        return Seen(None, tuple(before))
+    return Seen(last, hit.upstream_addr)
+
+
+def start(hit: Hit) -> float:
+    """When a request began, in seconds."""
+    return hit.msec - hit.request_time
+
+
+def lasted(hit: Hit) -> float:
+    """How long the servers were busy with a request, in seconds."""
+    times = [time for time in hit.upstream_response_time if time is not None]
+    return sum(times) if times else hit.request_time
+
+
+def at(values: tuple[T | None, ...], index: int) -> T | None:
+    """One attempt's value; None where the log has none."""
+    return values[index] if index < len(values) else None
+
+
+def fault(upstream: Upstream, hit: Hit, index: int) -> str:
+    """How an attempt failed, as Arrival.fail says it; empty where it did not.
+
+    A status that proxy_next_upstream does not list is an answer like any other.
+    """
+    status, listed = at(hit.upstream_status, index), upstream.next_upstream.conditions
+    last = index == len(hit.upstream_addr) - 1
+    if status is None:
+        return "" if last else "refused"
+    if at(hit.upstream_header_time, index) is not None:
+        return f"http_{status}" if f"http_{status}" in listed else ""
+    connected = at(hit.upstream_connect_time, index) is not None
+    if status == 504:
+        return "timeout" if connected else "connect_timeout"
+    if status != 502:
+        return "" if last else "error"
+    if not connected:
+        return "refused"
+    # both are logged alike: what went on was listed, what did not was not
+    bad_header = ("error" in listed, "invalid_header" in listed) == (last, not last)
+    return "invalid_header" if bad_header else "error"
+
+
+def key_of(upstream: Upstream, hit: Hit) -> bytes:
+    """The value of the hash key: as logged, or from the variables that every log has."""
+    if upstream.key == "$binary_remote_addr":
+        return ip_address(hit.remote_addr).packed
+    known = {"$request_uri": hit.request_uri, "$remote_addr": hit.remote_addr}
+    return (hit.hash_key or known.get(upstream.key, "")).encode("utf-8", "surrogateescape")
+
+
+def sticky_of(upstream: Upstream, hit: Hit) -> str:
+    """The value of the first sticky lookup variable that is not empty: a cookie or an argument."""
+    for variable in upstream.sticky.lookups if upstream.sticky else ():
+        if variable.startswith("$cookie_"):
+            value = cookies(hit.http_cookie).get(variable[len("$cookie_") :], "")
+        elif variable.startswith("$arg_"):
+            value = argument(hit.request_uri, variable[len("$arg_") :])
+        else:
+            value = ""
+        if value:
+            return value
+    return ""
+
+
+def argument(uri: str, name: str) -> str:
+    """An argument of a request as nginx's $arg_ gives it: the first of its name, not decoded."""
+    for part in urlsplit(uri).query.split("&"):
+        found, _, value = part.partition("=")
+        if found.lower() == name.lower():
+            return value
+    return ""
+
+
+def arrival(upstream: Upstream, hit: Hit, *, lasting: bool) -> Arrival:
+    """The request behind a hit, with the faults that it met; `lasting` also says how long."""
+    tried = seen(upstream, hit).attempts
+    faults = tuple(
+        (fault(upstream, hit, index), at(hit.upstream_response_time, index) or 0.0)
+        for index in range(len(tried))
+    )
+    arrived = Arrival(
+        key_of(upstream, hit) if upstream.key else b"",
+        hit.remote_addr or "127.0.0.1",
+        sticky_of(upstream, hit) if upstream.sticky else "",
+        hit.request_method,
+        start(hit),
+        faults=faults if any(kind for kind, _ in faults) else (),
+    )
+    if not lasting:
+        return arrived
+    final = len(tried) - 1
+    response = at(hit.upstream_response_time, final)
+    header = at(hit.upstream_header_time, final)
+    return replace(
+        arrived, duration=hit.request_time if response is None else response, header=header
+    )
+
+
+def orders(upstream: Upstream) -> Iterator[Upstream]:
+    """The upstream with its servers in every order that nginx may have them in.
+
+    Servers with `resolve` join behind the others in the order in which DNS answers.
+    """
+    fixed = tuple(server for server in upstream.servers if not server.resolve)
+    late = [server for server in upstream.servers if server.resolve]
+    if not 1 < len(late) <= MOST_ORDERS:
+        yield replace(upstream, servers=(*fixed, *late))
+        return
+    for order in permutations(late):
+        yield replace(upstream, servers=(*fixed, *order))
+
+
+def unknown(upstream: Upstream, hits: Iterable[Hit]) -> Mapping[str, int]:
+    """Servers in the log that the upstream does not have, with the number of their first hit."""
+    names = {server.name for server in upstream.servers} | {upstream.name}
+    strangers: dict[str, int] = {}
+    for number, hit in enumerate(hits, 1):
+        for name in hit.upstream_addr:
+            if name not in names:
+                strangers.setdefault(name, number)
+    return strangers

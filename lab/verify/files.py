@@ -1,0 +1,121 @@
+"""The files that nginx reads: the user's own as they are, and what the lab supplies for others."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import LabError
+from ..nginxconf.tree import Config
+from ..stack import shell
+from . import reach
+from .survey import Survey, directives, is_whole
+
+INSTALLED = "/etc/nginx"
+# what nginx's packages and images have around a file of conf.d, as far as it matters
+WHOLE = 'worker_processes auto;\nevents {{}}\nhttp {{ include "{}"; }}\n'
+LARGEST = 16_000_000  # bytes of a file that nginx asks for
+INCLUDE = re.compile(rb"^[ \t]*include[ \t]+([^;\s]+)[ \t]*;", re.MULTILINE)
+
+
+def laid(config: Config, conf: Path) -> dict[str, bytes]:
+    """Every file of the config by the path at which nginx looks for it.
+
+    What stands beside `conf` is laid under /etc/nginx as well, where its includes may look for it.
+    """
+    found: dict[str, bytes] = {}
+    for name in own_names(config, conf):
+        path, content = absolute(name), Path(name).read_bytes()
+        found[path] = content
+        if path.startswith(f"{absolute(conf.parent)}/"):
+            beside = path.removeprefix(f"{absolute(conf.parent)}/")
+            found.setdefault(f"{INSTALLED}/{beside}", content)
+    return found
+
+
+def own_names(config: Config, conf: Path) -> tuple[str, ...]:
+    """The names of the config's files, as the user gave the first of them."""
+    return tuple(dict.fromkeys([str(conf), *(it.file for it in directives(config) if it.file)]))
+
+
+def absolute(path: str | Path) -> str:
+    """A path as nginx is told it: from the root, its symbolic links as they are."""
+    return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow the links
+
+
+def entrance(config: Config, conf: Path) -> tuple[str, dict[str, bytes]]:
+    """The path of the file that nginx starts with, and that file where the lab has to write it.
+
+    A config without `http` is one that packages include inside theirs, from conf.d: it is included
+    from a file beside it that does so.
+    """
+    path = absolute(conf)
+    if is_whole(config):
+        return path, {}
+    main = f"{path}.main"
+    return main, {main: WHOLE.format(path).encode("utf-8", "surrogateescape")}
+
+
+def absent(config: Config, conf: Path) -> Iterator[str]:
+    """The includes with a pattern that fits no file: nginx passes over them without a word."""
+    for name in own_names(config, conf):
+        content = Path(name).read_bytes()
+        for found in INCLUDE.finditer(content):
+            pattern = found[1].decode("utf-8", "surrogateescape").strip("\"'")
+            if glob.has_magic(pattern) and not any(_matches(pattern, conf.parent)):
+                line = content.count(b"\n", 0, found.start()) + 1
+                yield f"include {pattern} ({name}:{line}): no such file here"
+
+
+def _matches(pattern: str, folder: Path) -> Iterator[str]:
+    for choice in (pattern, pattern.removeprefix(f"{INSTALLED}/")):
+        yield from glob.glob(str(folder / choice))  # noqa: PTH207 - Path.glob takes no absolute one
+
+
+def own_file(path: str, conf: Path) -> bytes | None:
+    """The user's own content of a file that nginx asks for; None where there is none to read."""
+    choices = [Path(path)]
+    if path.startswith(f"{INSTALLED}/"):
+        choices.insert(0, conf.parent / path.removeprefix(f"{INSTALLED}/"))
+    for choice in choices:
+        try:
+            if choice.is_file() and choice.stat().st_size <= LARGEST:
+                return choice.read_bytes()
+        except OSError:
+            continue
+    return None
+
+
+# --- what the lab supplies ----------------------------------------------------------------
+
+
+def supplied(found: Survey, conf: Path, pem: str) -> dict[str, bytes]:
+    """The lab's own certificates and users, at the paths that the config names."""
+    user = ":{PLAIN}".join(reach.LOGIN).encode() + b"\n"
+    files = {_at(line.args[0], conf): pem.encode() for line in found.certificates}
+    return files | {_at(line.args[0], conf): user for line in found.logins}
+
+
+def _at(path: str, conf: Path) -> str:
+    """Where nginx looks for a file: relative ones beside its config."""
+    return absolute(conf.parent / path)
+
+
+def certificate(found: Survey) -> str:
+    """A key and a certificate for every name of the config, in one text; empty without any TLS."""
+    spoken = any(reach.is_tls(it) for it in found.listens) or any(it.tls for it in found.doors)
+    if not spoken and not found.certificates:
+        return ""
+    names = [f"DNS:{name}" for name in found.names] + [f"IP:{it.host}" for it in found.doors]
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    words += ["-subj", "/CN=lab", "-addext", f"subjectAltName={','.join(dict.fromkeys(names))}"]
+    group = ["openssl", "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:ffdhe2048"]
+    try:
+        pem = shell.run([*words, "-keyout", "-", "-out", "-"]).stdout
+    except shell.CommandError as error:
+        raise LabError(
+            f"no certificate could be made: {error.message}", "install openssl"
+        ) from None
+    # for ssl_dhparam, which few configs have: not worth a failure
+    return pem + shell.run(group, check=False).stdout

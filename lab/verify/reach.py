@@ -1,0 +1,485 @@
+"""Find requests that nginx sends through one `proxy_pass`: the door, the host, the location."""
+
+import base64
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from itertools import islice, product
+from typing import Any
+
+from ..errors import UsageError
+from ..nginxconf.maps import pattern
+from ..nginxconf.request import Request, normal, target
+from ..nginxconf.routes import VARIABLE, Listen, Route, authority, effective
+from ..nginxconf.tree import Directive
+from ..nginxconf.variables import Variables, compile_text
+
+MOST_WAYS = 24  # requests that are tried out for one route
+MOST_GUESSES = 300  # requests that are guessed where a variable decides
+NOBODY = "nobody.invalid"  # a host that no server_name matches: the default server's
+LOGIN = "lab", "lab"
+BODY = b'{"model": "lab", "messages": [{"role": "user", "content": "hello"}]}'
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a client connects: `mapped` says that nginx sees its IPv4 address as an IPv6 one."""
+
+    host: str
+    port: int
+    tls: bool = False
+    proxy_protocol: bool = False
+    mapped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A request that should pass through `route`, and the entry that it takes."""
+
+    route: Route
+    entry: Entry
+    request: Request
+
+
+# --- the door -----------------------------------------------------------------------------
+
+
+def entry(route: Route) -> Entry | None:
+    """The plainest door of the route's server; None where only unix sockets or QUIC are."""
+    usable = [listen for listen in route.listen if listen.port and "quic" not in listen.options]
+    if not usable:
+        return None
+    listen = min(
+        usable, key=lambda it: (is_tls(it), ":" in it.address, "proxy_protocol" in it.options)
+    )
+    host, mapped = connectable(listen)
+    return Entry(host, listen.port, is_tls(listen), "proxy_protocol" in listen.options, mapped)
+
+
+def is_tls(listen: Listen) -> bool:
+    """Whether a `listen` speaks TLS."""
+    return "ssl" in listen.options
+
+
+def connectable(listen: Listen) -> tuple[str, bool]:
+    """An address on which a client on the same machine finds a `listen`."""
+    address = listen.address.strip("[]")
+    if address in ("*", "0.0.0.0", "localhost"):  # noqa: S104 - what a config says, not a bind
+        return "127.0.0.1", False
+    if address == "::":
+        both = "ipv6only=off" in listen.options
+        return ("127.0.0.1", True) if both else ("::1", False)
+    return address, False
+
+
+# --- the host -----------------------------------------------------------------------------
+
+
+def hosts(route: Route) -> Iterator[str]:
+    """Host headers that should choose the route's server, the likeliest first."""
+    names = [name for line in route.scopes[1].all("server_name") for name in line.args]
+    for name in names:
+        if made := host_of(name):
+            yield made
+    if not names or not all(map(host_of, names)):
+        yield NOBODY
+
+
+def host_of(name: str) -> str:
+    """A host that one word of `server_name` matches; empty where there is none."""
+    if name.startswith("~"):
+        return sample(name[1:], ignore_case=True)
+    if name.startswith("*."):
+        return f"lab{name[1:]}"
+    if name.endswith(".*"):
+        return f"{name[:-1]}lab"
+    return "" if name == "_" or "$" in name else name.removeprefix(".")
+
+
+# --- the location -------------------------------------------------------------------------
+
+
+def landing(scope: Directive, path: bytes) -> Directive | None:
+    """The location that nginx takes for a path, nested ones included (ngx_http_core_module.c)."""
+    return _landing(scope, path)[0]
+
+
+def _landing(scope: Directive, path: bytes) -> tuple[Directive | None, bool]:
+    """The location, and whether no regex of an outer block may replace it."""
+    locations = [each for each in scope.all("location") if not words(each).startswith("@")]
+    for location in locations:
+        if words(location).startswith("=") and encoded(words(location)[1:]) == path:
+            return location, True
+    prefixes = [it for it in locations if path.startswith(prefix(it) or b"\n")]
+    found = max(prefixes, key=lambda it: len(prefix(it) or b""), default=None)
+    best = found
+    if found is not None:
+        inner, final = _landing(found, path)
+        best = inner or found
+        if final:
+            return best, True
+    if found is None or not words(found).startswith("^~"):
+        for location in locations:
+            if words(location).startswith("~") and regex(location).search(path):
+                return _landing(location, path)[0] or location, True
+    return best, False
+
+
+def words(location: Directive) -> str:
+    """What stands behind `location`, its blanks taken out."""
+    return "".join(location.args)
+
+
+def prefix(location: Directive) -> bytes | None:
+    """The prefix of a location; None for an exact, a named or a regex one."""
+    text = words(location)
+    return None if text.startswith(("=", "~", "@")) else encoded(text.removeprefix("^~"))
+
+
+def regex(location: Directive) -> re.Pattern[bytes]:
+    """The regex of a location."""
+    text = words(location)
+    bare = text.removeprefix("~").removeprefix("*")
+    return pattern(bare, ignore_case=text.startswith("~*"), where=location.where)
+
+
+def encoded(text: str) -> bytes:
+    """The bytes of a config's text."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def innermost(route: Route) -> Directive | None:
+    """The location around a route's `proxy_pass`."""
+    return next((it for it in reversed(route.scopes) if it.name == "location"), None)
+
+
+def paths(route: Route) -> Iterator[str]:
+    """Paths that land in the route's location."""
+    location = innermost(route)
+    if location is None:
+        yield "/"
+        return
+    outer = [words(it).removeprefix("^~") for it in route.scopes if it.name == "location"][:-1]
+    made = tuple(_paths(location, route.scopes[1]))
+    for path in (*made, *(f"{start}lab{path.lstrip('/')}" for start in outer for path in made)):
+        if not path.startswith("/"):
+            continue
+        try:
+            lands = landing(route.scopes[1], normal(encoded(path), merge_slashes=True))
+        except UsageError:
+            continue
+        if lands is location or words(location).startswith("@"):
+            yield path
+
+
+def _paths(location: Directive, server: Directive) -> Iterator[str]:
+    text = words(location)
+    if text.startswith("@"):
+        yield from _led_to(text, server)
+    elif text.startswith("="):
+        yield text[1:]
+    elif text.startswith("~"):
+        made = sample(text.lstrip("~").removeprefix("*"), ignore_case=text.startswith("~*"))
+        yield from (made, f"/{made}", f"/lab{made}", f"/lab/{made}")
+    else:
+        bare = text.removeprefix("^~")
+        yield from (bare, f"{bare}lab", f"{bare}/lab", f"{bare.rstrip('/')}/v1/chat/completions")
+
+
+def _led_to(name: str, server: Directive) -> Iterator[str]:
+    """Paths of the locations that hand on to a named one."""
+    if any(name in line.args for kind in ("try_files", "error_page") for line in server.all(kind)):
+        yield "/lab-nothing"
+    for location in server.all("location"):
+        lines = (*location.all("try_files"), *location.all("error_page"))
+        if any(name in line.args for line in lines) and not words(location).startswith("@"):
+            yield from (f"{path}lab-nothing" for path in _paths(location, server))
+
+
+# --- a text that a regex matches ----------------------------------------------------------
+
+
+def sample(text: str, *, ignore_case: bool = False) -> str:
+    """A short text that a regex of nginx's matches; empty where none could be made."""
+    try:
+        compiled = pattern(text, ignore_case=ignore_case, where="")
+        parsed = _parsed(compiled.pattern.decode("latin-1"))
+    except (UsageError, re.error):
+        return ""
+    made = _sampled(parsed, {})
+    return made if compiled.search(made.encode("latin-1", "replace")) else ""
+
+
+def _parsed(text: str) -> Any:
+    """Python's own reading of a regex, which it keeps in a private module."""
+    return import_module("re._parser").parse(text)
+
+
+def _sampled(parsed: Iterable[Any], groups: dict[int, str]) -> str:
+    """Put the shortest choice for every part together."""
+    return "".join(_part(str(kind), value, groups) for kind, value in parsed)
+
+
+def _part(kind: str, value: Any, groups: dict[int, str]) -> str:
+    if kind == "LITERAL":
+        return chr(value)
+    if kind in ("ANY", "NOT_LITERAL"):
+        return next(it for it in "ab" if ord(it) != value)
+    if kind == "IN":
+        return _member(value)
+    if kind.endswith("REPEAT"):
+        least, _, inner = value
+        return "".join(_sampled(inner, groups) for _ in range(max(least, 1 if least else 0)))
+    if kind == "BRANCH":
+        return _sampled(value[1][0], groups)
+    if kind == "SUBPATTERN":
+        groups[value[0]] = made = _sampled(value[-1], groups)
+        return made
+    if kind == "ATOMIC_GROUP":
+        return _sampled(value, groups)
+    return groups.get(value, "") if kind == "GROUPREF" else ""
+
+
+def _member(choices: Sequence[tuple[Any, Any]]) -> str:
+    """A character of a class."""
+    kinds = {
+        "CATEGORY_DIGIT": r"\d",
+        "CATEGORY_WORD": r"\w",
+        "CATEGORY_SPACE": r"\s",
+        "CATEGORY_NOT_DIGIT": r"\D",
+        "CATEGORY_NOT_WORD": r"\W",
+        "CATEGORY_NOT_SPACE": r"\S",
+    }
+
+    def within(character: str) -> bool:
+        code = ord(character)
+        for kind, value in choices:
+            if str(kind) == "LITERAL" and code == value:
+                return True
+            if str(kind) == "RANGE" and value[0] <= code <= value[1]:
+                return True
+            if str(kind) == "CATEGORY" and re.match(kinds[str(value)], character):
+                return True
+        return False
+
+    negated = bool(choices) and str(choices[0][0]) == "NEGATE"
+    tried = "a1b0z-_./A ~" + "".join(map(chr, range(33, 127)))
+    return next((it for it in tried if within(it) is not negated), "")
+
+
+# --- what variables and conditions ask for ------------------------------------------------
+
+
+def given(request: Request, name: str, value: str) -> Request | None:
+    """The request with a value for one of nginx's variables; None where no client sets it."""
+    if name.startswith("arg_"):
+        mark = "&" if "?" in request.uri else "?"
+        return replace(request, uri=f"{request.uri}{mark}{name[4:]}={value}")
+    if name.startswith("cookie_"):
+        others = f"{request.headers['Cookie']}; " if "Cookie" in request.headers else ""
+        return headed(request, "Cookie", f"{others}{name[7:]}={value}")
+    if name.startswith("http_"):
+        return headed(request, "-".join(it.capitalize() for it in name[5:].split("_")), value)
+    if name in ("host", "content_type"):
+        return headed(request, {"host": "Host", "content_type": "Content-Type"}[name], value)
+    if name == "request_method":
+        return replace(request, method=value, body=BODY if value == "POST" else b"")
+    if name == "request_body":
+        return replace(request, method="POST", body=value.encode())
+    if name in ("uri", "document_uri", "request_uri") and value.startswith("/"):
+        return replace(request, uri=value)
+    if name in ("args", "query_string"):
+        return replace(request, uri=f"{request.uri.partition('?')[0]}?{value}")
+    return None
+
+
+def headed(request: Request, name: str, value: str) -> Request:
+    """The request with a header."""
+    return replace(request, headers={**request.headers, name: value})
+
+
+def conditioned(request: Request, condition: Directive) -> Request | None:
+    """The request changed so that an `if` around the `proxy_pass` holds, as far as can be told."""
+    found = test_of(condition)
+    if found is None or found[1].startswith("!"):
+        return request
+    name, sign, value = found
+    return given(request, name, sample(value, ignore_case="*" in sign) if "~" in sign else value)
+
+
+def test_of(condition: Directive) -> tuple[str, str, str] | None:
+    """The variable, the sign and the value of an `if`: a lone variable is to be "1"."""
+    text = " ".join(condition.args).removeprefix("(").removesuffix(")").strip()
+    found = re.fullmatch(r"\$(\w+)(?:\s*(!?=|!?~\*?)\s*(.*))?", text)
+    if found is None:
+        return None
+    value = "1" if found[2] is None else found[3].strip("\"'")
+    return found[1].lower(), found[2] or "", value
+
+
+def spared(request: Request, condition: Directive, conf: Variables) -> Request:
+    """The request changed so that an `if` that refuses does not hold, as far as can be told.
+
+    This is how keys are asked for: by the header itself, or by a map of it.
+    """
+    found = test_of(condition)
+    for base, text in asked_otherwise(*found, conf) if found else ():
+        if (changed := given(request, base, text)) is not None:
+            return changed
+    return request
+
+
+def asked_otherwise(name: str, sign: str, value: str, conf: Variables) -> Iterator[tuple[str, str]]:
+    """Base variables, with values, for which a test does not hold."""
+    block = conf.definitions.get(name)
+    if sign.startswith("!"):
+        wanted = [sample(value, ignore_case="*" in sign) if "~" in sign else value]
+    elif block is not None:
+        results = [line.args[-1] for line in block.block or () if line.args]
+        wanted = [it for it in results if it != value] if sign else ["0", ""]
+    else:
+        wanted = ["lab"] if (sign, value) == ("=", "") else []
+    for each in wanted:
+        yield from asked(name, each, conf)
+
+
+def allowed(request: Request, limit: Directive) -> Request:
+    """The request by a method for which the block of `limit_except` holds."""
+    method = next((it for it in ("POST", "GET", "PUT") if it not in limit.args), "DELETE")
+    return replace(request, method=method, body=BODY if method == "POST" else b"")
+
+
+def asked(name: str, value: str, conf: Variables, depth: int = 5) -> Iterator[tuple[str, str]]:
+    """Base variables, with values, that give a map's variable a value: http_x_model, "large"."""
+    block = conf.definitions.get(name)
+    if block is None:
+        yield name, value
+        return
+    source = VARIABLE.fullmatch(block.args[0]) if block.args else None
+    if block.name != "map" or source is None or depth == 0:
+        return
+    for line in block.block or ():
+        if line.args != (value,) or line.name in ("default", "hostnames", "volatile"):
+            continue
+        key = line.name.removeprefix("\\")
+        if line.name.startswith("~"):
+            text = line.name[1:].removeprefix("*")
+            key = sample(text, ignore_case=line.name.startswith("~*"))
+        yield from asked((source[1] or source[2]).lower(), key, conf, depth - 1)
+
+
+def chooses(request: Request, route: Route, conf: Variables) -> bool:
+    """Whether the route's `proxy_pass` leads this request to the route's upstream."""
+    if "$" not in route.proxy_pass:
+        return True
+    try:
+        url = compile_text(route.proxy_pass, replace(conf, route=route))(request)
+    except UsageError:
+        return False
+    return authority(url.decode("utf-8", "surrogateescape")).lower() == route.upstream.lower()
+
+
+def persuaded(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
+    """Requests like this one that the route's `proxy_pass` leads to its upstream."""
+    if chooses(request, route, conf):
+        yield request
+        return
+    tried = (*_by_map(request, route, conf), *_guessed(request, route))
+    yield from (it for it in tried if chooses(it, route, conf))
+
+
+def _by_map(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
+    for found in VARIABLE.finditer(route.proxy_pass):
+        name = (found[1] or found[2]).lower()
+        for base, value in asked(name, route.upstream, conf):
+            if (changed := given(request, base, value)) is not None:
+                yield changed
+
+
+def _guessed(request: Request, route: Route) -> Iterator[Request]:
+    """Requests from many addresses, for what splits clients."""
+    rng = random.Random(route.where)
+    for _ in range(MOST_GUESSES):
+        address = ".".join(str(rng.randrange(1, 255)) for _ in range(3))
+        yield replace(request, client_ip=f"127.{address}")
+
+
+# --- all together -------------------------------------------------------------------------
+
+
+def ways(route: Route, conf: Variables) -> tuple[Way, ...]:
+    """Requests that should pass through a route, the plainest first; none where none was found."""
+    door = entry(route)
+    if door is None:
+        return ()
+    made = (
+        Way(route, door, request)
+        for host, path in product(hosts(route), dict.fromkeys(paths(route)))
+        for plain in _methods(Request(path, "127.0.0.1", headers=_headers(host, door, route)))
+        if (ready := _conditions(plain, route, conf)) is not None
+        for request in islice(persuaded(ready, route, conf), 2)
+    )
+    return tuple(islice(_distinct(made), MOST_WAYS))
+
+
+def _distinct(made: Iterable[Way]) -> Iterator[Way]:
+    seen: list[Request] = []
+    for way in made:
+        if way.request not in seen:
+            seen.append(way.request)
+            yield way
+
+
+def _methods(request: Request) -> Iterator[Request]:
+    yield request
+    json = headed(request, "Content-Type", "application/json")
+    yield replace(json, method="POST", body=BODY)
+
+
+def _headers(host: str, door: Entry, route: Route) -> dict[str, str]:
+    usual = 443 if door.tls else 80
+    headers = {"Host": host if door.port == usual else f"{host}:{door.port}"}
+    if needs_login(route):
+        secret = base64.b64encode(":".join(LOGIN).encode()).decode()
+        headers["Authorization"] = f"Basic {secret}"
+    return headers
+
+
+def needs_login(route: Route) -> bool:
+    """Whether the route asks for a name and a password."""
+    return any(line.args != ("off",) for line in effective(route.scopes, "auth_basic"))
+
+
+def _conditions(request: Request, route: Route, conf: Variables) -> Request | None:
+    """The request changed for every `if` and `limit_except` that decides on the way."""
+    changed: Request | None = request
+    for scope in route.scopes:
+        tests = scope.all("if") if scope.name in ("server", "location") else ()
+        for test in tests:
+            if changed is not None and test.all("return"):
+                changed = spared(changed, test, conf)
+        if changed is not None and scope.name == "if":
+            changed = conditioned(changed, scope)
+        elif changed is not None and scope.name == "limit_except":
+            changed = allowed(changed, scope)
+    return changed
+
+
+def stays(way: Way, conf: Variables) -> Callable[[Request], bool]:
+    """Whether a request that was changed for a hash key still takes the way."""
+    location = innermost(way.route)
+    server = way.route.scopes[1]
+    named = location is None or words(location).startswith("@")
+
+    def still(request: Request) -> bool:
+        try:
+            path = normal(re.split(rb"[?#]", target(request), maxsplit=1)[0], merge_slashes=True)
+        except UsageError:
+            return False
+        if not named and landing(server, path) is not location:
+            return False
+        return chooses(request, way.route, conf)
+
+    return still

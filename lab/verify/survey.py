@@ -1,0 +1,320 @@
+"""What a config needs around it, read from the config alone, and what the lab cannot give it."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from ..nginxconf.model import Server, Upstream
+from ..nginxconf.routes import Listen, Route, everything, routes
+from ..nginxconf.tree import Config, Directive
+from ..nginxconf.upstream import read_all
+from .setting import Door
+
+# a certificate or key that nginx reads at start, whatever speaks TLS with it
+CERTIFICATE = re.compile(
+    r"(?:proxy_|grpc_|uwsgi_)?ssl_"
+    r"(?:certificate(?:_key)?|trusted_certificate|client_certificate|dhparam)"
+)
+OTHER_PASSES = ("grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcached_pass")
+WILDCARDS = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - what a config says, not a bind
+LOOPBACKS = {4: "127.0.0.1", 6: "::1"}
+DNS_PORT = 53
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The stand-ins of one `server` line, one an address; or why it has none."""
+
+    server: str
+    doors: tuple[Door, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A config's upstreams and ways, and the world that they ask for.
+
+    `places` holds the stand-ins of each upstream's servers, by the upstream's name; `names` the
+    address of every host name; `own` the addresses that nginx listens on beyond loopback;
+    `workers` the number of workers as written; `unmet` what is not as the config says.
+    """
+
+    upstreams: tuple[Upstream, ...]
+    routes: Mapping[str, tuple[Route, ...]]
+    places: Mapping[str, tuple[Place, ...]]
+    names: Mapping[str, str]
+    own: tuple[str, ...]
+    dns: tuple[tuple[str, int], ...]
+    listens: tuple[Listen, ...]
+    certificates: tuple[Directive, ...]
+    logins: tuple[Directive, ...]
+    workers: str
+    unmet: tuple[str, ...]
+
+    @property
+    def ipv6(self) -> bool:
+        """Whether IPv6 is spoken anywhere."""
+        texts = [door.host for door in self.doors] + [it.address for it in self.listens]
+        return any(":" in text for text in (*texts, *self.own) if not text.startswith("unix:"))
+
+    @property
+    def doors(self) -> tuple[Door, ...]:
+        """Every stand-in once: an address that is named twice is one."""
+        found = [it for places in self.places.values() for place in places for it in place.doors]
+        once: dict[tuple[str, int], Door] = {}
+        for door in found:
+            once.setdefault((door.host, door.port), door)
+        return tuple(once.values())
+
+
+def survey(config: Config) -> Survey:
+    """Read from a config what has to stand around it."""
+    http = [upstream for upstream in read_all(config) if not upstream.stream]
+    ways: dict[str, tuple[Route, ...]] = {}
+    for route in routes(config):
+        ways[route.upstream.lower()] = (*ways.get(route.upstream.lower(), ()), route)
+    listens = tuple(dict.fromkeys(every_listen(config)))
+    resolvers = [line for line in directives(config) if line.name == "resolver"]
+    own = own_addresses(listens)
+    names = host_names(http, listens, resolvers)
+    places = {
+        upstream.name: tuple(
+            place(server, ways.get(upstream.name.lower(), ()), names, listens, own)
+            for server in upstream.servers
+        )
+        for upstream in http
+    }
+    dns = tuple(name_servers(resolvers, names))
+    far_dns = tuple(host for host, _ in dns if not ip_address(host).is_loopback)
+    return Survey(
+        upstreams=tuple(http),
+        routes=ways,
+        places=places,
+        names=names,
+        own=tuple(dict.fromkeys((*own, *far_dns))),
+        dns=dns,
+        listens=listens,
+        certificates=tuple(it for it in directives(config) if is_certificate(it)),
+        logins=tuple(
+            it for it in directives(config) if it.name == "auth_basic_user_file" and it.args
+        ),
+        workers=_workers(config),
+        unmet=tuple(dict.fromkeys(unmet(config, http, ways, places))),
+    )
+
+
+def directives(config: Config) -> Iterator[Directive]:
+    """Every directive of a config, at any depth, in the order of the file."""
+    return everything(Directive("", (), block=config.directives))
+
+
+def is_whole(config: Config) -> bool:
+    """Whether nginx can start with a config as it is."""
+    return any(line.name in ("http", "events") for line in config.directives)
+
+
+def _workers(config: Config) -> str:
+    if not is_whole(config):
+        return "auto"
+    lines = [it for it in config.directives if it.name in ("worker_processes", "master_process")]
+    if any(line.name == "master_process" and line.args == ("off",) for line in lines):
+        return "1"
+    return next((it.args[0] for it in lines if it.name == "worker_processes" and it.args), "1")
+
+
+# --- listen -------------------------------------------------------------------------------
+
+
+def every_listen(config: Config) -> Iterator[Listen]:
+    """What nginx listens on, for http and stream alike."""
+    for context in ("http", "stream"):
+        for server in config.block(context).all("server"):
+            lines = [line for line in server.all("listen") if line.args]
+            yield from (_listen(line.args[0], line.args[1:]) for line in lines)
+            if not lines:
+                yield Listen("*", 80)
+
+
+def _listen(text: str, options: tuple[str, ...]) -> Listen:
+    """A `listen` line; port 0 for a unix socket."""
+    host, port = ("", int(text)) if text.isdecimal() else split_address(text)
+    return Listen(host or ("*" if port else text), port, options)
+
+
+def own_addresses(listens: Iterable[Listen]) -> tuple[str, ...]:
+    """The addresses beyond loopback that nginx binds to by name."""
+    found = (literal(listen.address) for listen in listens)
+    return tuple(
+        dict.fromkeys(str(it) for it in found if it and not (it.is_loopback or it.is_unspecified))
+    )
+
+
+def literal(text: str) -> IPv4Address | IPv6Address | None:
+    """An IP address, in brackets or not; None for a name."""
+    try:
+        return ip_address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return None
+
+
+# --- names --------------------------------------------------------------------------------
+
+
+def host_names(
+    upstreams: Iterable[Upstream], listens: Iterable[Listen], resolvers: Iterable[Directive]
+) -> dict[str, str]:
+    """An address for every name: servers get one each, names of nginx's own machine loopback.
+
+    The servers' are from the range for benchmarks (RFC 2544), which no fleet uses.
+    """
+    found = {"localhost": LOOPBACKS[4]}
+    here = [listen.address for listen in listens if listen.address != "*" and listen.port]
+    here += [split_address(text, DNS_PORT)[0] for line in resolvers for text in _addresses(line)]
+    for text in here:
+        if literal(text) is None:
+            found.setdefault(text.lower(), LOOPBACKS[4])
+    servers = [server for upstream in upstreams for server in upstream.servers]
+    for server in servers:
+        host, _ = split_address(server.name)
+        if host and literal(host) is None and host.lower() not in found:
+            number = len(found)
+            found[host.lower()] = f"198.18.{number >> 8}.{number & 255}"
+    return found
+
+
+def split_address(text: str, port: int = 80) -> tuple[str, int]:
+    """Host and port of an address as nginx writes them; no host for a unix socket."""
+    if text.lower().startswith("unix:"):
+        return "", 0
+    found = re.fullmatch(r"(\[[^]]*\]|[^:]*)(?::(\d+))?", text)
+    if found is None:
+        return text, port
+    return found[1], int(found[2] or port)
+
+
+def _addresses(resolver: Directive) -> Iterator[str]:
+    return (text for text in resolver.args if "=" not in text)
+
+
+def name_servers(
+    resolvers: Iterable[Directive], names: Mapping[str, str]
+) -> Iterator[tuple[str, int]]:
+    """Where nginx asks for names, each once."""
+    seen = set()
+    for line in resolvers:
+        for text in _addresses(line):
+            host, port = split_address(text, DNS_PORT)
+            address = literal(host)
+            where = str(address) if address else names[host.lower()], port
+            if where not in seen:
+                seen.add(where)
+                yield where
+
+
+# --- stand-ins ----------------------------------------------------------------------------
+
+
+def place(
+    server: Server,
+    ways: Sequence[Route],
+    names: Mapping[str, str],
+    listens: Iterable[Listen],
+    own: Sequence[str],
+) -> Place:
+    """Where the stand-ins of a `server` line listen."""
+    tls = any(route.scheme == "https" for route in ways)
+    # a group without a block takes its port from the scheme
+    implicit = tls and any(route.upstream == server.name for route in ways)
+    host, port = split_address(server.name, 443 if implicit else 80)
+    if not host:
+        return Place(server.name, (), "a unix socket has no stand-in")
+    doors = []
+    for address in addresses(host, names):
+        near = address.is_loopback or str(address) in own
+        if near and (taken := listening(str(address), port, listens)):
+            return Place(server.name, (), f"nginx itself listens there ({taken})")
+        doors.append(Door(str(address), port, tls, near))
+    return Place(server.name, tuple(doors))
+
+
+def addresses(host: str, names: Mapping[str, str]) -> tuple[IPv4Address | IPv6Address, ...]:
+    """What a server's host may mean to nginx; its C library decides whether localhost is both."""
+    if host.lower() == "localhost":
+        return tuple(map(ip_address, LOOPBACKS.values()))
+    address = literal(host) or ip_address(names[host.lower()])
+    return (ip_address(LOOPBACKS[address.version]) if address.is_unspecified else address,)
+
+
+def listening(address: str, port: int, listens: Iterable[Listen]) -> str:
+    """The `listen` that takes an address, as text; empty where none does."""
+    wanted = ip_address(address)
+    for listen in listens:
+        bound = literal(listen.address)
+        everywhere = listen.address == "*" and wanted.version == 4
+        both = str(bound) == "::" and "ipv6only=off" in listen.options
+        same = bound is not None and str(bound) in (address, WILDCARDS[wanted.version])
+        by_name = listen.address.lower() == "localhost" and address == LOOPBACKS[4]
+        if listen.port == port and (everywhere or both or same or by_name):
+            return f"listen {listen.address}:{port}"
+    return ""
+
+
+# --- what is not as the config says -------------------------------------------------------
+
+
+def unmet(
+    config: Config,
+    upstreams: Sequence[Upstream],
+    ways: Mapping[str, Sequence[Route]],
+    places: Mapping[str, Sequence[Place]],
+) -> Iterator[str]:
+    """Everything that the lab does otherwise than the config says, or leaves out, one by one."""
+    for block in config.block("stream").all("upstream"):
+        yield f"upstream {' '.join(block.args)} ({block.where}): of stream, which carries no HTTP"
+    for upstream in upstreams:
+        if upstream.line and upstream.name.lower() not in ways:
+            where = f"{upstream.file}:{upstream.line}"
+            yield f"upstream {upstream.name} ({where}): no proxy_pass leads to it"
+        homeless = [it for it in places[upstream.name] if it.reason]
+        yield from (
+            f"server {it.server} (upstream {upstream.name}): {it.reason}" for it in homeless
+        )
+    known = {upstream.name.lower() for upstream in upstreams}
+    for route in (route for found in ways.values() for route in found):
+        if route.upstream.lower() not in known:
+            yield f"proxy_pass {route.proxy_pass} ({route.where}): names no upstream of this config"
+        if route.scheme == "https":
+            yield f"proxy_pass {route.proxy_pass} ({route.where}): TLS with the lab's certificate"
+    for line in directives(config):
+        if said := _unmet(line):
+            yield f"{line.name} {' '.join(line.args)} ({line.where}): {said}"
+
+
+def _unmet(line: Directive) -> str:
+    """Why one directive is not followed; empty where it is."""
+    if not line.args:
+        return ""
+    if line.name in OTHER_PASSES:
+        return "only what proxy_pass leads to is judged"
+    if line.name == "resolver":
+        return "the lab's own names instead"
+    if line.name == "auth_basic_user_file":
+        return "the lab's own user instead"
+    if is_certificate(line):
+        return "the lab's own certificate instead"
+    if line.name == "ssl_verify_client" and line.args[0] == "on":
+        return "the lab's clients show no certificate"
+    if line.name == "listen" and "quic" in line.args:
+        return "no HTTP/3 is spoken"
+    return ""
+
+
+def is_certificate(line: Directive) -> bool:
+    """Whether a directive names a file with a certificate or key."""
+    return bool(
+        CERTIFICATE.fullmatch(line.name)
+        and line.args
+        and "$" not in line.args[0]
+        and not re.match(r"(data|engine|store):", line.args[0])
+    )

@@ -1,0 +1,346 @@
+"""Judge somebody's own nginx.conf: real nginx with that very file, stand-ins, traffic, verdicts."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .. import verdict
+from ..errors import LabError, UsageError
+from ..nginxconf import tree, variables
+from ..nginxconf.model import Upstream
+from ..nginxconf.variables import Variables
+from ..verdict import Verdict
+from . import calls, files, reach
+from .calls import Call, Traffic
+from .reach import Way
+from .setting import Setting
+from .stage import Stage
+from .survey import Survey, survey
+
+STATELESS = (*verdict.HASHES, "random")  # a worker needs no memory for these
+
+ENOUGH = 4  # one in so many requests has to reach the upstream
+
+Record = Mapping[str, Any]  # what the caller tells of one call
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One upstream, where it stands, what nginx did with it, and with requests besides."""
+
+    upstream: str
+    where: str
+    verdict: Verdict
+    besides: str = ""
+
+    def __str__(self) -> str:
+        besides = f"; besides: {self.besides}" if self.besides else ""
+        return f"{self.verdict}\n       upstream {self.upstream}, {self.where}{besides}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, for JSON."""
+        said = self.verdict
+        return {
+            "upstream": self.upstream,
+            "where": self.where,
+            "verdict": said.word,
+            "method": said.method,
+            "split": said.split_text,
+            "hits": said.hits,
+            "why": said.why,
+            "besides": self.besides,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A config and the verdict on each of its upstreams.
+
+    `not_honoured` is everything that was not as the config says; `notes` what is worth knowing.
+    """
+
+    conf: str
+    nginx: str
+    upstreams: tuple[Judged, ...]
+    not_honoured: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def holds(self) -> bool:
+        """Whether there was something to judge, and all of it is right."""
+        words = {judged.verdict.word for judged in self.upstreams}
+        return words == {"PASS"}
+
+    def __str__(self) -> str:
+        head = f"{self.conf} on nginx {self.nginx}, {self.seconds:.1f} s"
+        return "\n".join([head, *map(str, self.upstreams), *self._rest()])
+
+    def _rest(self) -> Iterator[str]:
+        if not self.upstreams:
+            yield "no upstream to judge"
+        for title, lines in (("not honoured", self.not_honoured), ("notes", self.notes)):
+            if lines:
+                yield f"{title}:"
+                yield from (f"  {line}" for line in lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, for JSON."""
+        return {
+            "conf": self.conf,
+            "nginx": self.nginx,
+            "holds": self.holds,
+            "upstreams": [judged.as_dict() for judged in self.upstreams],
+            "not_honoured": list(self.not_honoured),
+            "notes": list(self.notes),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def cases(self) -> list[dict[str, str]]:
+        """One case an upstream, as JUnit XML wants them."""
+        return [
+            {
+                "name": f"{self.conf} {judged.upstream}",
+                "word": judged.verdict.word,
+                "text": str(judged),
+            }
+            for judged in self.upstreams
+        ]
+
+
+def verify(
+    conf: Path, *, seed: int = 1, on_progress: Callable[[str], None] = lambda _: None
+) -> Verification:
+    """Serve `conf` with a real nginx, send each upstream what its method needs, and judge it.
+
+    The file is read, never written. A config that nginx refuses is a LabError with nginx's words.
+    Nothing is left behind, and nothing can get out: no container has a network.
+    """
+    begun = time.monotonic()
+    config = tree.read(conf)
+    found = survey(config)
+    given = setting(config, conf, found)
+    on_progress("starting nginx and the stand-ins")
+    try:
+        with Stage(given) as stage:
+            judged = tuple(judge_all(Trial(stage, config, found, seed), on_progress))
+            version, mended = stage.version(), tuple(stage.mended)
+    except LabError as error:
+        raise type(error)(shown(error.message, conf), error.hint) from None
+    missed = (*found.unmet, *files.absent(config, conf), *(shown(it, conf) for it in mended))
+    return Verification(
+        conf=str(conf),
+        nginx=version,
+        upstreams=judged,
+        not_honoured=tuple(dict.fromkeys(missed)),
+        notes=tuple(note for upstream in found.upstreams for note in hints(upstream, found)),
+        seconds=time.monotonic() - begun,
+    )
+
+
+def setting(config: tree.Config, conf: Path, found: Survey) -> Setting:
+    """Everything that has to stand on the stage for a config."""
+    pem = files.certificate(found)
+    main, wrapped = files.entrance(config, conf)
+    return Setting(
+        conf=main,
+        files={**files.laid(config, conf), **wrapped, **files.supplied(found, conf, pem)},
+        doors=found.doors,
+        names=found.names,
+        own=found.own,
+        dns=found.dns,
+        pem=pem,
+        ipv6=found.ipv6,
+        own_files=lambda path: files.own_file(path, conf),
+    )
+
+
+def shown(text: str, conf: Path) -> str:
+    """A text of nginx's with paths as the user wrote them."""
+    folder = "" if conf.parent == Path() else f"{conf.parent}/"
+    return text.replace(f"{files.absolute(conf.parent)}/", folder)
+
+
+# --- traffic and verdicts -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A stage on which nginx serves, and what is to be tried on it."""
+
+    stage: Stage
+    config: tree.Config
+    survey: Survey
+    seed: int
+
+
+def judge_all(trial: Trial, on_progress: Callable[[str], None]) -> Iterator[Judged]:
+    """Judge every upstream that something leads to, in the order of the config.
+
+    Those with a zone come first: without one each worker has its own turns and loads, so from
+    there on one worker serves alone.
+    """
+    found = trial.survey
+    led_to = [it for it in found.upstreams if it.name.lower() in found.routes]
+    said: dict[str, Judged] = {}
+    for upstream in sorted(led_to, key=lambda it: not it.zone):
+        on_progress(f"upstream {upstream.name}: {label(upstream)}")
+        try:
+            said[upstream.name] = judge_one(trial, upstream)
+        except UsageError as error:  # a variable whose value no request decides
+            said[upstream.name] = unsure(trial, upstream, error.message)
+    yield from (said[upstream.name] for upstream in led_to)
+
+
+def judge_one(trial: Trial, upstream: Upstream) -> Judged:
+    """Find a way that is open, send the method's traffic along it, judge what came back."""
+    places = trial.survey.places[upstream.name]
+    if homeless := [place for place in places if not place.doors]:
+        return unsure(trial, upstream, f"server {homeless[0].server}: {homeless[0].reason}")
+    servers = {str(door): place.server for place in places for door in place.doors}
+    if len(set(servers.values())) < len({server.name for server in upstream.servers}):
+        return unsure(trial, upstream, "two servers are one address: nobody can tell them apart")
+    conf = variables.read(trial.config, upstream.name)
+    routes = trial.survey.routes[upstream.name.lower()]
+    ways = tuple(way for route in routes for way in reach.ways(route, conf))
+    if not ways:
+        tried = ", ".join(f'location "{route.location}" ({route.where})' for route in routes)
+        return unsure(trial, upstream, f"no request could be made for {tried}")
+    await_doors(trial, upstream, ways)
+    return Attempt(trial, upstream, conf, servers).judge(ways)
+
+
+def await_doors(trial: Trial, upstream: Upstream, ways: Sequence[Way]) -> None:
+    """Return once nginx listens wherever the ways begin, with one worker if each counts alone."""
+    for entry in dict.fromkeys(way.entry for way in ways):
+        trial.stage.await_nginx(entry.host, entry.port)
+    if not upstream.zone and trial.survey.workers != "1":
+        trial.stage.hold_workers(trial.survey.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Traffic for one upstream; `servers` holds the `server` text behind each stand-in."""
+
+    trial: Trial
+    upstream: Upstream
+    conf: Variables
+    servers: Mapping[str, str]
+
+    def judge(self, ways: Sequence[Way]) -> Judged:
+        """The verdict; what load did not show, or showed wrong, is tried again with less of it."""
+        probes, records = self.probe(ways)
+        way, call = probes[-1]
+        if not self.reached(call, records):
+            why = f"no request reached it: {self.refusals(records)}"
+            return unsure(self.trial, self.upstream, why)
+        said: Judged | None = None
+        made, fresh = [call for _, call in probes], True
+        for at_once in calls.at_once(self.upstream):
+            sent = calls.traffic(self.upstream, way, self.conf, self.trial.seed, at_once)
+            records += self.trial.stage.call(calls.plan(way, sent))
+            judged = self.weigh(way, (*made, *sent.calls), records, at_once == 1, fresh)
+            if judged.verdict.word == "PASS":
+                return judged
+            said = judged if said is None or judged.verdict.word == "FAIL" else said
+            made, records, fresh = [], [], False
+        return said or judged
+
+    def weigh(
+        self,
+        way: Way,
+        sent: Sequence[Call],
+        records: Sequence[Record],
+        sequential: bool,
+        fresh: bool,
+    ) -> Judged:
+        """Judge what came back; what did not come from the upstream is told besides."""
+        hits = tuple(calls.hits(self.upstream, way, self.conf, sent, records, self.servers))
+        said = verdict.judge(
+            self.upstream,
+            hits,
+            sequential=sequential,
+            addresses=self.addresses(records),
+            fresh=fresh,
+        )
+        counted = {hit.request_id for hit in hits}
+        besides = self.refusals([it for it in records if it["id"] not in counted])
+        place = where(self.upstream, self.trial.survey)
+        if said.word == "PASS" and len(hits) * ENOUGH < len(sent):
+            why = f"{len(hits):,} of {len(sent):,} requests reached it"
+            said = replace(said, word="UNSURE", why=why)
+        # the command that would settle it is one of the lab's own nginx
+        return Judged(self.upstream.name, place, replace(said, command=""), besides)
+
+    def addresses(self, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
+        """What each server's name means to nginx: the addresses that it asked, else the first."""
+        asked = {record.get("server") for record in records}
+        found: dict[str, list[str]] = {}
+        for door, name in self.servers.items():
+            found.setdefault(name, []).append(door)
+        return {
+            name: tuple(door for door in doors if door in asked) or (doors[0],)
+            for name, doors in found.items()
+        }
+
+    def probe(self, ways: Sequence[Way]) -> tuple[list[tuple[Way, Call]], list[Record]]:
+        """Try the ways in turn, up to the first that leads to a server of the upstream."""
+        tried: list[tuple[Way, Call]] = []
+        records: list[Record] = []
+        for number, way in enumerate(ways, 1):
+            call = calls.probe(self.upstream, way, number)
+            tried.append((way, call))
+            records += self.trial.stage.call(calls.plan(way, Traffic((call,), 1)))
+            if self.reached(call, records):
+                break
+        return tried, records
+
+    def reached(self, call: Call, records: Sequence[Record]) -> bool:
+        """Whether a server of the upstream answered a call."""
+        return any(it["id"] == call.id and it.get("server") in self.servers for it in records)
+
+    def refusals(self, records: Sequence[Record]) -> str:
+        """What came back instead of an answer of the upstream's, as a person would write it."""
+        counts = Counter(map(self.refusal, records))
+        return ", ".join(f"{said}: {number:,}" for said, number in counts.items())
+
+    def refusal(self, record: Record) -> str:
+        """What one request got instead."""
+        if record.get("server") in self.servers:
+            return "answered from a cache"
+        if record.get("server"):
+            return f"answered by {record['server']}"
+        to = f" to {record['location']}" if record.get("location") else ""
+        return str(record.get("error") or f"answered by nginx with {record['status']}{to}")
+
+
+def unsure(trial: Trial, upstream: Upstream, why: str) -> Judged:
+    """A verdict without evidence."""
+    said = Verdict("UNSURE", label(upstream), "", why)
+    return Judged(upstream.name, where(upstream, trial.survey), said)
+
+
+def label(upstream: Upstream) -> str:
+    """The lab's word for what an upstream claims."""
+    return "sticky" if upstream.sticky else upstream.method
+
+
+def where(upstream: Upstream, found: Survey) -> str:
+    """The place of an upstream's block, else of the `proxy_pass` that makes the group."""
+    if upstream.line:
+        return f"{upstream.file}:{upstream.line}"
+    return found.routes[upstream.name.lower()][0].where
+
+
+def hints(upstream: Upstream, found: Survey) -> Iterator[str]:
+    """What a user should know of an upstream beside its verdict."""
+    if upstream.name.lower() not in found.routes or len(upstream.servers) < 2:
+        return
+    if not upstream.zone and found.workers != "1" and upstream.method not in STATELESS:
+        yield (
+            f"upstream {upstream.name} has no zone, so each worker counts for itself: one was"
+            f" judged alone. To share: zone {upstream.name} 64k;"
+        )

@@ -1,0 +1,367 @@
+"""Every request of a faulted run has exactly one fate, and what no fault explains is named."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nginx_llm_lab.accounts.fates import (
+    FATES,
+    Call,
+    Fault,
+    Rules,
+    Tenure,
+    account,
+    excused,
+    losable,
+    named_by_tenure,
+    of_record,
+)
+from nginx_llm_lab.accounts.join import Entry, Finding
+from nginx_llm_lab.evidence.access_log import Hit, Unproxied
+from nginx_llm_lab.evidence.record import Record
+
+A, B, C = "backend-1", "backend-2", "backend-3"
+RULES = Rules((A, B, C), fail_timeout=10)
+
+
+def call(method: str = "GET", status: int = 200, error: str = "", **changes: Any) -> Call:
+    """A request from second 100 to second 101."""
+    return Call("r", method, 100.0, 101.0, status, error, **changes)
+
+
+def hit(*attempts: tuple[str, int | None], unsent: tuple[str, ...] = ()) -> Hit:
+    """nginx's line: each server with its status; `unsent` ones were never connected."""
+    return Hit(
+        upstream_addr=tuple(server for server, _ in attempts),
+        upstream_status=tuple(status for _, status in attempts),
+        upstream_connect_time=tuple(None if s in unsent else 0.0 for s, _ in attempts),
+        status=attempts[-1][1] or 499,
+        request_id="r",
+        msec=101.0,
+        request_time=1.0,
+    )
+
+
+def entry(backend: str = A, status: int = 200, fate: str = "ok") -> Entry:
+    """The backend's line."""
+    return Entry("r", backend, status=status, fate=fate)
+
+
+def fate(
+    calls: Call, hits: Any, entries: Any, *faults: Fault, rules: Rules = RULES
+) -> tuple[str, str]:
+    """The kind and reason of the one fate."""
+    found = account([calls], hits, entries, faults, rules)
+    (only,) = found.fates
+    return only.kind, only.reason
+
+
+def broken(kind: str, target: str = A, start: float = 99.0, end: float = 103.0) -> Fault:
+    """A fault around the request."""
+    return Fault(target, kind, start, end)
+
+
+def test_a_request_that_all_three_sides_saw_well_is_answered_once() -> None:
+    """One line each, no fault."""
+    assert fate(call(), [hit((A, 200))], [entry()]) == ("answered once", "")
+
+
+def test_a_refused_connection_and_the_next_server_is_a_retry() -> None:
+    """It was never sent to backend-1, so a POST may go on too."""
+    hits = [hit((A, 502), (B, 200), unsent=(A,))]
+
+    said = fate(call("POST"), hits, [entry(B)], broken("kill"))
+
+    assert said == ("answered after a retry", "broken off by kill of backend-1")
+
+
+def test_what_a_kill_took_the_journal_of_counts_as_begun() -> None:
+    """A GET in flight on backend-1 when it was killed, answered by backend-2, was begun twice."""
+    hits = [hit((A, 502), (B, 200))]
+
+    said = fate(call(), hits, [entry(B)], broken("kill"))
+
+    assert said == ("executed twice", "broken off by kill of backend-1")
+
+
+def test_two_journals_with_one_id_are_two_executions() -> None:
+    """A paused backend reads the request when it runs on, long after another answered."""
+    hits = [hit((A, 504), (B, 200))]
+
+    said = fate(call(), hits, [entry(A, 0, "client_gone"), entry(B)], broken("pause"))
+
+    assert said == ("executed twice", "timeout by pause of backend-1")
+
+
+def test_a_plain_error_is_a_refusal_and_no_execution() -> None:
+    """With http_500 nginx goes on; backend-1 did nothing but say no."""
+    hits = [hit((A, 500), (B, 200))]
+
+    said = fate(call(), hits, [entry(A, 500), entry(B)], broken("error_rate"))
+
+    assert said == ("answered after a retry", "answered an error by error_rate of backend-1")
+
+
+@pytest.mark.parametrize(
+    ("made", "hits", "entries", "kind", "why"),
+    [
+        (call("POST", 502), [hit((A, 502))], [], "kill", "broken off by kill of backend-1"),
+        (call("POST", 504), [hit((A, 504))], [], "pause", "timeout by pause of backend-1"),
+        (call(error="timeout", status=0), [hit((A, None))], [], "hang", "timeout by hang of"),
+        (call(status=500), [hit((A, 500))], [entry(A, 500)], "error_rate", "answered an error by"),
+        (call(error="malformed"), [hit((A, 200))], [entry()], "malformed_json", "malformed by"),
+        (
+            call("POST", error="truncated", stream=True),
+            [hit((A, 200))],
+            [entry(fate="dropped")],
+            "drop",
+            "broken off by drop of backend-1",
+        ),
+    ],
+)
+def test_a_failure_is_explained_by_a_fault_that_can_look_so(
+    made: Call, hits: list[Hit], entries: list[Entry], kind: str, why: str
+) -> None:
+    """With the fault it failed for a reason; without it, or later, it is unexplained."""
+    explained = fate(made, hits, entries, broken(kind))
+    without = fate(made, hits, entries)
+    elsewhere = fate(made, hits, entries, broken(kind, B))
+    later = fate(made, hits, entries, broken(kind, start=102.0))
+
+    assert explained[0] == "failed"
+    assert explained[1].startswith(why)
+    assert [without[0], elsewhere[0], later[0]] == ["unexplained"] * 3
+
+
+def test_a_fault_that_cannot_look_so_explains_nothing() -> None:
+    """A slow backend breaks no connection."""
+    said = fate(call("POST", 502), [hit((A, 502))], [entry(fate="failed")], broken("slow"))
+
+    assert said == ("unexplained", "broken off (502), and no fault of backend-1 explains it")
+
+
+def test_a_post_that_is_sent_again_breaks_the_rules_of_nginx() -> None:
+    """Only `non_idempotent` allows it; then it is counted as executed twice."""
+    hits, entries = [hit((A, 502), (B, 200))], [entry(B)]
+    allowed = Rules(RULES.servers, non_idempotent=True)
+
+    forbidden = fate(call("POST"), hits, entries, broken("kill"))
+    counted = fate(call("POST"), hits, entries, broken("kill"), rules=allowed)
+
+    assert forbidden == (
+        "unexplained",
+        "tried again after it was sent, and non_idempotent is off",
+    )
+    assert counted[0] == "executed twice"
+
+
+def test_no_live_upstreams_needs_a_fault_of_every_server() -> None:
+    """A ban outlasts its fault by fail_timeout; one server that was well leaves a riddle."""
+    made, hits = call(status=502), [hit(("llm", 502), unsent=("llm",))]
+    past = [broken("kill", each, 80.0, 95.0) for each in (A, B, C)]
+
+    all_out = fate(made, hits, [], *past)
+    one_well = fate(made, hits, [], *past[:2])
+    long_ago = fate(made, hits, [], *past, rules=Rules(RULES.servers, fail_timeout=1))
+
+    assert all_out == (
+        "failed",
+        "no live upstreams: kill of backend-1, kill of backend-2, kill of backend-3",
+    )
+    assert one_well[0] == long_ago[0] == "unexplained"
+
+
+def test_a_fault_of_all_is_one_of_every_backend_but_not_of_nginx() -> None:
+    """`lab fault all kill` explains a failure at backend-1, not one at nginx."""
+    at_a = fate(call("POST", 502), [hit((A, 502))], [], broken("kill", "all"))
+    at_nginx = fate(call(status=0, error="reset"), [], [], broken("kill", "all"))
+
+    assert at_a == ("failed", "broken off by kill of all")
+    assert at_nginx[0] == "unexplained"
+
+
+def test_a_killed_nginx_takes_its_own_line_with_it() -> None:
+    """The client was cut off; the backend did the work; nginx could write nothing."""
+    made = call(status=0, error="reset")
+
+    said = fate(made, [], [entry(fate="client_gone")], broken("kill", "nginx"))
+
+    assert said == ("failed", "broken off by kill of nginx")
+
+
+@pytest.mark.parametrize(
+    ("calls", "hits", "entries", "why"),
+    [
+        ([call(), call()], [hit((A, 200))], [entry()], "sent twice"),
+        ([], [hit((A, 200))], [entry()], "nobody sent it"),
+        ([call()], [], [entry()], "answered, and nginx did not see it"),
+        ([call()], [hit((A, 200))] * 2, [entry()], "nginx saw it twice"),
+        ([call()], [hit((A, 200))], [], "backend-1 has no line of it"),
+        ([call()], [hit((A, 200))], [entry(), entry(B)], "nginx never sent it to backend-2"),
+        ([call(status=201)], [hit((A, 200))], [entry()], "the client got 201, nginx sent 200"),
+    ],
+)
+def test_logs_that_contradict_each_other_are_unexplained(
+    calls: list[Call], hits: list[Hit], entries: list[Entry], why: str
+) -> None:
+    """No fault on the timeline makes up for it."""
+    found = account(calls, hits, entries, [broken("pause")], RULES)
+
+    assert [(each.kind, each.reason) for each in found.fates] == [("unexplained", why)]
+    assert not found.holds
+
+
+def test_a_ledger_reads_as_a_person_would_write_it() -> None:
+    """Each sort with its fates, then the reasons of what failed."""
+    calls = [
+        Call("1", "GET", 1, 2, 200),
+        Call("2", "POST", 1, 2, 502),
+        Call("3", "POST", 1, 2, 200, stream=True),
+    ]
+    hits = [
+        Hit((A,), 200, 2, 1, "1", upstream_status=(200,), upstream_connect_time=(0.0,)),
+        Hit((B,), 502, 2, 1, "2", upstream_status=(502,), upstream_connect_time=(0.0,)),
+        Hit((C,), 200, 2, 1, "3", upstream_status=(200,), upstream_connect_time=(0.0,)),
+    ]
+    entries = [Entry("1", A, status=200, fate="ok"), Entry("3", C, status=200, fate="ok")]
+
+    found = account(calls, hits, entries, [Fault(B, "kill", 0, 3)], RULES)
+
+    assert str(found).splitlines() == [
+        "PASS  3 requests",
+        "  GET     1 answered once",
+        "  POST    1 failed",
+        "  stream  1 answered once",
+        "  1 times POST failed: broken off by kill of backend-2",
+    ]
+
+
+def test_an_address_is_named_by_who_had_it_then() -> None:
+    """At second 50 backend-3 gets the address of backend-2, which comes back elsewhere."""
+    tenures = [
+        *(Tenure("x:1", A, 0.0), Tenure("y:1", B, 0.0)),
+        *(Tenure("y:1", C, 50.0), Tenure("z:1", B, 50.5)),
+    ]
+    hits: list[Hit | Unproxied] = [
+        Hit(("y:1",), msec=40.0),
+        Hit(("y:1", "z:1"), msec=60.0),
+        # begun on backend-2, which dies; the next attempt is connected when backend-3 is there
+        Hit(
+            ("y:1", "y:1"),
+            msec=52.0,
+            request_time=4.0,
+            upstream_connect_time=(0.0, 1.5),
+            upstream_response_time=(1.0, 3.0),
+        ),
+        Unproxied(400),
+    ]
+
+    named = list(named_by_tenure(hits, tenures))
+
+    assert [h.upstream_addr for h in named if isinstance(h, Hit)] == [(B,), (C, B), (B, C)]
+    assert list(named_by_tenure(hits, [])) == hits
+
+
+def test_a_kill_may_take_the_lines_of_whatever_ran_meanwhile() -> None:
+    """Whoever waits for a log waits for the others only."""
+    calls = [Call(str(n), "GET", float(n), n + 0.5, status=200) for n in (100, 110, 120)]
+
+    assert losable(calls, [broken("kill", start=109, end=111), broken("cut", "nginx")]) == 1
+    assert losable(calls, []) == 0
+
+
+def test_a_finding_is_excused_by_the_kill_that_its_request_met() -> None:
+    """Neither by another fault nor at another time; a reason that is told stays."""
+    calls = [Call("1", "GET", 100.0, 101.0, 200), Call("2", "GET", 300.0, 301.0, 200)]
+    findings = [
+        Finding("not at nginx", "1", "no line"),
+        Finding("not at nginx", "2", "no line"),
+        Finding("tokens lost", "1", "3 tokens", reason="truncated"),
+        Finding("nginx only", "9", "nobody sent it"),
+    ]
+
+    found = excused(findings, calls, [broken("kill", "nginx"), broken("pause", start=299, end=302)])
+
+    assert [one.reason for one in found] == ["kill of nginx", "", "truncated", ""]
+
+
+def test_a_server_taken_away_is_out_and_fails_nothing() -> None:
+    """With the two that are left killed nobody is there; a failure on it stays a riddle."""
+    gone = Fault(C, "removal", 50.0)
+    hits = [hit((A, 502), (B, 502), ("llm", 502), unsent=(A, B, "llm"))]
+
+    said = fate(call(status=502), hits, [], broken("kill"), broken("kill", B), gone)
+    riddle = fate(call(status=502), [hit((C, 502))], [entry(C, 502, "failed")], gone)
+
+    assert said[0] == "failed"
+    assert "removal of backend-3" in said[1]
+    assert riddle[0] == "unexplained"
+
+
+def test_a_record_of_the_workload_is_a_call() -> None:
+    """Its http_5xx is a status, not a failure of its own; what was never sent has no time."""
+    answered = of_record(Record(1, "r", 5.0, sent=5.5, end=6.0, status=502, error="http_5xx"))
+    unsent = of_record(Record(1, "r", 5.0, error="unsent", stream=False))
+
+    assert answered == Call("r", "POST", 5.5, 6.0, 502, "", stream=True)
+    assert unsent == Call("r", "POST", 5.0, 5.0, 0, "unsent")
+
+
+servers = st.sampled_from([A, B, C, "llm"])
+statuses = st.sampled_from([200, 500, 502, 504, None])
+
+
+@given(
+    calls=st.lists(
+        st.builds(
+            Call,
+            st.sampled_from("abc"),
+            st.sampled_from(["GET", "POST"]),
+            st.just(100.0),
+            st.just(101.0),
+            st.sampled_from([0, 200, 404, 500, 502, 504]),
+            st.sampled_from(["", "timeout", "reset", "truncated", "malformed"]),
+            st.booleans(),
+        ),
+        max_size=4,
+    ),
+    tried=st.lists(
+        st.tuples(st.sampled_from("abcd"), st.lists(st.tuples(servers, statuses), min_size=1)),
+        max_size=4,
+    ),
+    entries=st.lists(st.builds(Entry, st.sampled_from("abcd"), servers), max_size=4),
+    faults=st.lists(
+        st.builds(
+            Fault,
+            st.sampled_from([A, B, "all", "nginx"]),
+            st.sampled_from(["kill", "pause", "drop", "reload", "never heard of"]),
+            st.floats(90, 110),
+            st.floats(90, 120),
+        ),
+        max_size=3,
+    ),
+)
+def test_every_id_has_exactly_one_fate_whatever_the_logs_say(
+    calls: list[Call],
+    tried: list[tuple[str, list[tuple[str, int | None]]]],
+    entries: list[Entry],
+    faults: list[Fault],
+) -> None:
+    """Nothing is lost, nothing is counted twice, no log makes it raise."""
+    hits = [
+        Hit(
+            tuple(server for server, _ in attempts),
+            request_id=name,
+            upstream_status=tuple(status for _, status in attempts),
+        )
+        for name, attempts in tried
+    ]
+
+    found = account(calls, hits, entries, faults, RULES)
+
+    ids = {c.id for c in calls} | {h.request_id for h in hits} | {e.id for e in entries}
+    assert sorted(each.id for each in found.fates) == sorted(ids)
+    assert {each.kind for each in found.fates} <= set(FATES)
+    assert found.holds == (not found.unexplained)

@@ -1,0 +1,263 @@
+"""Count which server answered how often, in any log."""
+
+import gzip
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.evidence.access_log import Hit
+from nginx_llm_lab.evidence.split import Count, Split, count, count_file, split
+
+RECORDED = Path(__file__).parents[1] / "data/logs"
+REQUEST = (
+    b'127.0.0.1:48878 / - - [02/Mar/2025:21:10:11 +0800] "GET / HTTP/1.0" 200 18 "-" "ab" "-" to: '
+)
+
+
+def counted(*lines: bytes) -> Count:
+    """The count of a log of these lines."""
+    return count(io.BytesIO(b"".join(line + b"\n" for line in lines)))
+
+
+def test_a_split_reads_as_a_person_would_write_it() -> None:
+    """Servers in natural order: 2 before 10."""
+    found = split([Hit(("backend-10",)), Hit(("backend-2",)), Hit(("backend-2",))])
+
+    assert str(found) == "backend-2: 2, backend-10: 1"
+    assert found.total == 3
+
+
+def test_a_hit_counts_for_the_server_that_answered() -> None:
+    """The last server tried has it, not the one that was passed over."""
+    assert str(split([Hit(("a", "b")), Hit(("a",))])) == "a: 1, b: 1"
+
+
+def test_names_that_meet_count_together() -> None:
+    """Two addresses of one backend are one backend."""
+    found = Split({"10.0.0.1:80": 2, "10.0.0.2:80": 3}).named(
+        {"10.0.0.1:80": "one", "10.0.0.2:80": "one"}
+    )
+
+    assert str(found) == "one: 5"
+
+
+@pytest.mark.parametrize("name", ["article.log", "lab.jsonl"])
+def test_both_logs_of_one_run_give_one_count(name: str) -> None:
+    """Nginx wrote the same 21 requests in both formats."""
+    assert str(count_file(str(RECORDED / name))) == (
+        "127.0.0.1:18101: 5, 127.0.0.1:18102: 4, 127.0.0.1:18105: 1, 127.0.0.1:18199: 1, "
+        "[::1]:18104: 3, gone: 2, unix:/run/llm.sock: 1\n"
+        "passed over: "
+        "127.0.0.1:18101: 1, 127.0.0.1:18102: 1, 127.0.0.1:18103: 4, 127.0.0.1:18198: 1\n"
+        "not proxied: 4"
+    )
+
+
+def test_formats_may_be_mixed_and_carry_compose_prefixes() -> None:
+    """What `docker compose logs` prints of both is counted line by line."""
+    both = [line for name in ("article.log", "lab.jsonl") for line in lines_of(name)]
+    alone = counted(*lines_of("article.log"))
+
+    found = counted(*(b"nginx-1  | " + line for line in both))
+
+    assert found.split.total == 2 * alone.split.total
+    assert found.attempts.total == 2 * alone.attempts.total
+    assert (found.not_proxied, found.malformed) == (8, 0)
+
+
+def lines_of(name: str) -> list[bytes]:
+    """The lines of a recorded log."""
+    return (RECORDED / name).read_bytes().splitlines()
+
+
+def test_a_malformed_line_is_counted_and_its_number_named() -> None:
+    """Lines of another format, cut short or blank do not vanish."""
+    found = counted(
+        REQUEST + b"10.0.0.1:80",
+        b'127.0.0.1 - - [02/Mar/2025:21:10:11 +0800] "GET / HTTP/1.0" 200 18 "-" "ab"',
+        REQUEST + b"10.0.0.",
+        b"",
+        REQUEST + b"10.0.0.1:80",
+    )
+
+    assert str(found) == "10.0.0.1:80: 2\nmalformed: 3 (lines 2, 3, 4)"
+    assert found.lines == 5
+
+
+def test_only_the_first_malformed_lines_are_named() -> None:
+    """A log of another format gives ten numbers, not a million."""
+    found = counted(*[b"nonsense"] * 25)
+
+    assert (found.malformed, found.malformed_lines) == (25, tuple(range(1, 11)))
+    assert str(found) == "no hits\nmalformed: 25 (lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …)"
+
+
+def test_numbers_go_on_from_block_to_block() -> None:
+    """The log is read in blocks; a line's number is its place in the log."""
+    good = [REQUEST + b"10.0.0.1:80"] * 10_000
+
+    found = counted(*good, b"bad", *good, b"bad")
+
+    assert (found.split.total, found.malformed_lines) == (20_000, (10_001, 20_002))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        REQUEST + b"10.0.0.1:80",
+        REQUEST + b"10.0.0.1:80  ",
+        REQUEST + b"10.0.0.1:80\r",
+        b"to: 10.0.0.1:80",
+        b'x "curl to: 9.9.9.9:80" to: 10.0.0.1:80',
+        b"x\tto:\t10.0.0.1:80",
+        b'{"request_uri":"/ to: 9.9.9.9:80","upstream_addr":"10.0.0.1:80"}',
+        b'{"upstream_addr":"10.0.0.1:80","request_uri":"/ to: 9.9.9.9:80"}',
+        b'{"upstream_addr":"10.0.0.1:80","http_cookie":" to: -"}',
+    ],
+)
+def test_the_address_is_what_the_line_ends_in(line: bytes) -> None:
+    """Clients may write `to:` elsewhere; spaces and a CR at the end are no part of it."""
+    assert str(counted(line, line)) == "10.0.0.1:80: 2"
+
+
+@pytest.mark.parametrize(
+    "line", [b"goto: 10.0.0.1:80", b"10.0.0.1:80", b"-", b'x "a to: 10.0.0.1:80"']
+)
+def test_what_only_looks_like_an_address_is_malformed(line: bytes) -> None:
+    """An address alone, or inside a word or quotes, is not nginx's."""
+    assert counted(REQUEST + b"10.0.0.1:80", REQUEST + b"-", line).malformed_lines == (3,)
+
+
+def test_a_line_is_not_taken_for_one_whose_last_byte_it_shares() -> None:
+    """A line that is `to: ADDRESS` alone teaches nothing about lines of the next block."""
+    assert counted(b"to: 10.0.0.1:80", *[b"to: a"] * 50_000, b"nonsense 0").malformed_lines == (
+        50_002,
+    )
+
+
+def test_json_lines_that_end_alike_keep_their_own_servers() -> None:
+    """A client's `to:` in a URI makes two lines end alike that went to two servers."""
+    end = b'","request_uri":"/ to: x"}'
+
+    found = counted(b'{"upstream_addr":"a:1' + end, b'{"upstream_addr":"b:1' + end)
+
+    assert str(found) == "a:1: 1, b:1: 1"
+
+
+def test_a_log_may_stop_without_a_newline() -> None:
+    """The last line counts, as awk would count it."""
+    assert str(count(io.BytesIO(REQUEST + b"a\n" + REQUEST + b"b"))) == "a: 1, b: 1"
+
+
+def test_of_an_endless_line_only_the_end_is_kept() -> None:
+    """Five megabytes without a newline are read in blocks and their address still found."""
+    assert str(counted(b"x" * 5_000_000 + b" to: 10.0.0.1:80", REQUEST + b"b")) == (
+        "10.0.0.1:80: 1, b: 1"
+    )
+
+
+def test_a_gzipped_log_is_unpacked_whatever_its_name(tmp_path: Path) -> None:
+    """Rotated logs end in .gz; the first bytes decide."""
+    path = tmp_path / "access.log.1"
+    path.write_bytes(gzip.compress(REQUEST + b"10.0.0.1:80\n"))
+
+    assert str(count_file(str(path))) == "10.0.0.1:80: 1"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty: no split to tell"),
+        (gzip.compress(b"x" * 1000)[:20], "cannot be read: "),
+        (b"\x1f\x8bnonsense", "cannot be read: "),
+    ],
+)
+def test_a_log_that_cannot_be_counted_is_an_error(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    """Empty, cut short or broken: the error names the file."""
+    path = tmp_path / "access.log"
+    path.write_bytes(content)
+
+    with pytest.raises(UsageError, match=message) as error:
+        count_file(str(path))
+    assert str(path) in error.value.message
+
+
+def test_a_missing_log_is_an_error(tmp_path: Path) -> None:
+    """A wrong name or a folder is named, without a traceback."""
+    with pytest.raises(UsageError, match="no such log"):
+        count_file(str(tmp_path / "access.log"))
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+        count_file(str(tmp_path))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_stdin_is_counted_where_no_file_is_named(pack: type[bytes]) -> None:
+    """`docker compose logs nginx | …`, plain or gzipped."""
+    command = "from nginx_llm_lab.evidence.split import count_file; print(count_file())"
+
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        input=pack(REQUEST + b"10.0.0.1:80\n"),
+        capture_output=True,
+        check=True,
+    )
+
+    assert done.stdout == b"10.0.0.1:80: 1\n"
+
+
+def test_counting_loads_no_heavy_library() -> None:
+    """`lab split` competes with awk: it cannot wait for numpy, typer or gzip."""
+    command = (
+        "import sys, nginx_llm_lab.evidence.split;"
+        "print({'numpy', 'typer', 'rich', 'gzip'} & set(sys.modules))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, check=True)
+
+    assert done.stdout == b"set()\n"
+
+
+def test_a_count_is_plain_values_for_json() -> None:
+    """The same numbers as the text, by name."""
+    assert counted(REQUEST + b"a, b", REQUEST + b"-", b"?").as_dict() == {
+        "split": {"b": 1},
+        "total": 1,
+        "attempts": {"a": 1},
+        "not_proxied": 1,
+        "malformed": 1,
+        "malformed_lines": [3],
+    }
+
+
+tails = st.sampled_from([b"a:1", b"b:1", b"a:1, b:1", b"-", b"", b"a b", b'"'])
+text_lines = st.builds(lambda head, tail: head + b" to: " + tail, st.binary(max_size=5), tails)
+json_lines = tails.map(lambda tail: b'{"upstream_addr":"' + tail.replace(b'"', b"") + b'"}')
+
+
+@given(st.lists(text_lines | json_lines | st.binary()))
+def test_every_line_of_any_log_is_counted_once(lines: list[bytes]) -> None:
+    """Whatever the bytes: the parts sum up to the lines that awk sees."""
+    text = b"".join(line + b"\n" for line in lines)
+
+    assert count(io.BytesIO(text)).lines == text.count(b"\n")
+
+
+@given(st.lists(text_lines | json_lines | st.binary(), min_size=1))
+def test_a_line_counts_the_same_alone_and_in_company(lines: list[bytes]) -> None:
+    """Counting by tails is a shortcut: it gives what reading each line by itself gives."""
+    lines = [line.replace(b"\n", b"") for line in lines]
+    alone = [counted(line) for line in lines]
+
+    together = counted(*lines)
+
+    assert together.split.total == sum(one.split.total for one in alone)
+    assert together.attempts.total == sum(one.attempts.total for one in alone)
+    assert together.malformed == sum(one.malformed for one in alone)

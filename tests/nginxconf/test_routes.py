@@ -1,0 +1,93 @@
+"""The ways from a listen port through a location to an upstream."""
+
+from pathlib import Path
+
+import pytest
+
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.nginxconf import routes, tree
+from nginx_llm_lab.nginxconf.routes import Listen
+
+DATA = Path(__file__).parents[1] / "data/conf"
+
+
+def of(folder: Path, text: str) -> tuple[routes.Route, ...]:
+    """The routes of a config."""
+    path = folder / "nginx.conf"
+    path.write_text(text)
+    return routes.routes(tree.read(path))
+
+
+def test_each_proxy_pass_is_a_route() -> None:
+    """Nested locations, several upstreams and a variable's values are all followed."""
+    found = routes.routes(tree.read(DATA / "several/nginx.conf"))
+
+    assert [(each.location, each.upstream) for each in found] == [
+        ("/v1/chat/", "chat"),
+        ("/v1/chat/batch", "embed"),
+        ("= /direct", "127.0.0.1:9000"),
+        ("~ ^/any/", "chat"),
+        ("~ ^/any/", "embed"),
+    ]
+    assert found[0].listen == (Listen("*", 8080), Listen("127.0.0.1", 8443, ("ssl",)))
+    assert found[0].server_name == "llm.example.com"
+
+
+@pytest.mark.parametrize(
+    ("text", "listen"),
+    [
+        ("", Listen("*", 80)),
+        ("listen 8080;", Listen("*", 8080)),
+        ("listen [::1]:81 ssl;", Listen("[::1]", 81, ("ssl",))),
+        ("listen localhost;", Listen("localhost", 80)),
+        ("listen unix:/tmp/a.sock;", Listen("unix:/tmp/a.sock", 0)),
+        ("listen 8000-8003;", Listen("*", 8000)),
+    ],
+)
+def test_a_listen_line_is_an_address_and_a_port(tmp_path: Path, text: str, listen: Listen) -> None:
+    """Every form of `listen` is read; without one nginx listens on port 80."""
+    (route,) = of(tmp_path, f"http {{ server {{ {text} location / {{ proxy_pass http://a; }} }} }}")
+
+    assert route.listen == (listen,)
+
+
+def test_set_may_name_the_upstream(tmp_path: Path) -> None:
+    """`set $to llm; proxy_pass http://$to` leads to llm; an `if` around it changes nothing."""
+    (route,) = of(
+        tmp_path,
+        """http { upstream llm { server a:1; } server { set $to llm;
+           location /x { if ($args) { proxy_pass http://$to; } } } }""",
+    )
+
+    assert (route.location, route.upstream, route.scheme) == ("/x", "llm", "http")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("http://llm:8080", 'upstream "llm" may not have port 8080 in'),
+        ("llm", "invalid URL prefix in"),
+        ("ftp://llm", "invalid URL prefix in"),
+    ],
+)
+def test_a_wrong_proxy_pass_is_refused(tmp_path: Path, url: str, message: str) -> None:
+    """What nginx refuses of a proxy_pass is refused in its words, with the line."""
+    with pytest.raises(UsageError, match=message) as error:
+        of(
+            tmp_path,
+            f"http {{ upstream llm {{ server a:1; }}\nserver {{ location / {{\n"
+            f"proxy_pass {url}; }} }} }}",
+        )
+
+    assert error.value.message.endswith("nginx.conf:3")
+
+
+def test_variables_that_name_each_other_end(tmp_path: Path) -> None:
+    """A circle of variables leads to no upstream, and to no endless search."""
+    (route,) = of(
+        tmp_path,
+        """http { server { set $a $b$b; set $b $a$a;
+           location / { proxy_pass http://$a; } } }""",
+    )
+
+    assert route.upstream == "$a"

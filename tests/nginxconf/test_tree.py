@@ -1,0 +1,121 @@
+"""The config reader follows nginx's grammar, its includes and its places."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nginx_llm_lab.errors import LabError, UsageError
+from nginx_llm_lab.nginxconf import tree
+
+TOKENS = ["{", "}", ";", " ", "\n", '"', "'", "\\", "#", "$", "upstream", "u", "include", "x"]
+
+
+def conf(folder: Path, text: str, name: str = "nginx.conf") -> Path:
+    """Write a config file."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_every_directive_knows_its_place(tmp_path: Path) -> None:
+    """A directive's place is the file and line on which it begins."""
+    path = conf(tmp_path, "http {\n\n  map $a\n $b { x y; }\n}\n")
+
+    (block,) = tree.read(path).block("http").all("map")
+
+    assert block.where == f"{path}:3"
+    assert block.args == ("$a", "$b")
+
+
+def test_quotes_escapes_and_comments_are_nginx_own(tmp_path: Path) -> None:
+    r"""Quotes vanish, \" \' \\ \t are undone, other backslashes stay, # opens a comment."""
+    path = conf(tmp_path, 'a "b c" d\\"e \'f"g\' \\d+ "h\\\\i" j#k "" ü # l\n m;\r\n')
+
+    (directive,) = tree.read(path).directives
+
+    assert directive.args == ("b c", 'd"e', 'f"g', "\\d+", "h\\i", "j#k", "", "ü", "m")
+
+
+def test_includes_start_at_the_main_file_s_folder(tmp_path: Path) -> None:
+    """An include inside conf.d/ is relative to nginx.conf, as in nginx, and globs are sorted."""
+    path = conf(tmp_path, "http { include conf.d/*.conf; z 3; }")
+    conf(tmp_path, "b 2;", "conf.d/2.conf")
+    conf(tmp_path, "include deep/a.inc;", "conf.d/1.conf")
+    conf(tmp_path, "a 1;", "deep/a.inc")
+
+    http = tree.read(path).block("http")
+
+    assert [each.name for each in http.block or ()] == ["a", "b", "z"]
+    assert [Path(each.file).name for each in http.block or ()] == ["a.inc", "2.conf", "nginx.conf"]
+
+
+def test_what_etc_nginx_holds_is_looked_for_beside_the_file(tmp_path: Path) -> None:
+    """A repository keeps conf.d/ beside nginx.conf and mounts both at /etc/nginx."""
+    path = conf(tmp_path, "include /etc/nginx/conf.d/*.conf;")
+    conf(tmp_path, "a 1;", "conf.d/1.conf")
+
+    assert [each.name for each in tree.read(path).directives] == ["a"]
+
+
+def test_a_missing_include_is_listed(tmp_path: Path) -> None:
+    """A plain include of nothing is named with its place; a pattern without files is no fault."""
+    path = conf(tmp_path, "a 1;\ninclude nope.conf;\ninclude no/*.conf;\n")
+
+    read = tree.read(path)
+
+    assert [each.name for each in read.directives] == ["a"]
+    assert [(each.pattern, each.where) for each in read.missing] == [
+        (str(tmp_path / "nope.conf"), f"{path}:2")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a 1;\nb {\n", 'unexpected end of file, expecting "}" in nginx.conf:2'),
+        ("a 1;\nb 2", 'unexpected end of file, expecting ";" or "}" in nginx.conf:2'),
+        ("a {\n b 1\n}", 'unexpected "}" in nginx.conf:3'),
+        ("a 1;\n}", 'unexpected "}" in nginx.conf:2'),
+        ("a 1;\n;", 'unexpected ";" in nginx.conf:2'),
+        ("{ a; }", 'unexpected "{" in nginx.conf:1'),
+        ("\ufeffa 1;", "byte order mark in nginx.conf:1"),
+        ("include nginx.conf;", 'include of "nginx.conf" inside itself in nginx.conf'),
+        ("a {" * 101 + "}" * 101, "blocks nested deeper than 100 in nginx.conf:1"),
+    ],
+)
+def test_a_broken_config_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    """What breaks nginx's grammar is an error in nginx's words, with file and line."""
+    path = conf(tmp_path, text + ("\n" if text.endswith("2") else ""))
+
+    with pytest.raises(UsageError) as error:
+        tree.read(path)
+
+    assert error.value.message.replace(f"{tmp_path}/", "") == message
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """No file, or a folder in place of one, is an error that names it."""
+    for path in (tmp_path / "no.conf", tmp_path):
+        with pytest.raises(UsageError, match=f'cannot read "{path}"'):
+            tree.read(path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.binary(max_size=80)
+    | st.lists(st.sampled_from(TOKENS), max_size=40).map(lambda each: "".join(each).encode())
+)
+def test_any_bytes_are_a_config_or_a_refusal(
+    tmp_path_factory: pytest.TempPathFactory, text: bytes
+) -> None:
+    """No bytes make the reader fail in another way than with its own error."""
+    path = tmp_path_factory.getbasetemp() / "any.conf"
+    path.write_bytes(text)
+
+    try:
+        tree.read(path)
+    except LabError as error:
+        assert error.message  # noqa: PT017 - either outcome is right, but never another exception

@@ -1,0 +1,51 @@
+"""What a fault is refused for, and what a backend is told; breaking is shown in tests/live."""
+
+import pytest
+
+from nginx_llm_lab.backends.llm.behaviour import HEALTHY, parse
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.stack import faults
+from nginx_llm_lab.stack.compose import Lab
+from nginx_llm_lab.traffic import scenario
+
+LAB = Lab("no-such-lab")
+
+
+@pytest.mark.parametrize("kind", faults.PLAYED)
+def test_a_backend_understands_every_fault_that_it_plays(kind: str) -> None:
+    """What the behaviour port is told is a behaviour, and not the healthy one."""
+    assert parse(faults.played(kind)) != HEALTHY
+
+
+def test_a_value_says_how_bad_it_is() -> None:
+    """Slow by a factor, errors by a share, cut off after so many tokens."""
+    assert faults.played("slow", 10.0) == {"slow": 10.0}
+    assert faults.played("error_rate", 0.5) == {"error_rate": 0.5}
+    assert faults.played("drop", 3.0) == {"drop_rate": 1.0, "drop_after_tokens": 3}
+    assert faults.played("drop", 0.0) == {"drop_rate": 1.0, "drop_after_tokens": 0}
+
+
+@pytest.mark.parametrize(
+    ("service", "kind", "value", "says"),
+    [
+        ("backend-1", "sneeze", None, 'no fault "sneeze" for backend-1'),
+        ("nginx", "slow", None, 'no fault "slow" for nginx'),
+        ("backend-1", "reload", None, 'no fault "reload" for backend-1'),
+        ("backend-1", "hang", 2.0, "hang takes no value, and was given 2"),
+        ("backend-1", "kill", 9.0, "kill takes no value, and was given 9"),
+    ],
+)
+def test_a_fault_that_there_is_not_is_wrong_usage(
+    service: str, kind: str, value: float | None, says: str
+) -> None:
+    """It is refused before anything is asked of the engine."""
+    with pytest.raises(UsageError) as caught:
+        faults.fault(LAB, service, kind, value)
+
+    assert caught.value.message == says
+    assert caught.value.hint
+
+
+def test_a_scenario_names_the_same_faults() -> None:
+    """What a timeline may ask for is what there is."""
+    assert set(scenario.FAULTS) == {*faults.kinds("backend-1"), *faults.kinds("nginx")} - {"reload"}

@@ -1,0 +1,71 @@
+"""The traffic that makes a method show itself."""
+
+import json
+import random
+
+import pytest
+
+from nginx_llm_lab.traffic import probes
+
+
+def test_the_same_seed_plans_the_same_requests():
+    """A run can be repeated."""
+    assert probes.plan("hash", "$request_uri", 50, 7) == probes.plan("hash", "$request_uri", 50, 7)
+
+
+@pytest.mark.parametrize(
+    ("key", "seen"),
+    [
+        ("$request_uri", lambda request: request.uri),
+        ("$arg_user", lambda request: request.uri.split("user=")[1]),
+        ("${http_x_session_id}", lambda request: request.headers["x-session-id"]),
+        ("$cookie_lab", lambda request: request.headers["Cookie"]),
+        ("$remote_addr", lambda request: request.client_ip),
+        ("$request_body", lambda request: request.body),
+    ],
+)
+def test_every_variable_of_a_key_varies(key, seen):
+    """Or all requests would go to one server."""
+    requests = probes.plan("hash", key, 50, 1).requests
+
+    assert len({seen(request) for request in requests}) == 50
+
+
+def test_two_arguments_make_one_query():
+    """One question mark, then ampersands."""
+    uri = probes.keyed("$arg_a$arg_b", 0, random.Random(1)).uri
+
+    assert uri.count("?") == 1
+    assert "&b=" in uri
+
+
+def test_addresses_are_of_both_families():
+    """ip_hash treats them differently."""
+    found = [request.client_ip for request in probes.plan("ip_hash", "", 100, 1).requests]
+
+    assert {":" in each for each in found} == {True, False}
+
+
+def test_sticky_visitors_come_back():
+    """A cookie shows only on the second visit."""
+    sessions = probes.plan("sticky", "", 200, 1).sessions
+
+    assert len(sessions) == 200
+    assert len(set(sessions)) < 100
+
+
+def test_prompts_share_their_first_200_characters():
+    """That is what prompt_prefix hashes."""
+    bodies = [json.loads(each.body) for each in probes.plan("prompt_prefix", "", 400, 1).requests]
+
+    assert len({body["message"][:200] for body in bodies}) == 40
+    assert len({body["message"] for body in bodies}) > 390
+
+
+@pytest.mark.parametrize("method", probes.BY_LOAD)
+def test_methods_by_load_get_many_requests_at_a_time(method):
+    """Of mixed duration: otherwise all counts are zero."""
+    plan = probes.plan(method, "", 100, 1)
+
+    assert plan.concurrency == 20
+    assert len({request.headers["X-Lab-Duration"] for request in plan.requests}) > 50

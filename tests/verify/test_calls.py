@@ -1,0 +1,235 @@
+"""The calls that show a method, and the hits that they come to."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nginx_llm_lab.nginxconf import tree, upstream, variables
+from nginx_llm_lab.nginxconf.model import Upstream
+from nginx_llm_lab.nginxconf.request import Request
+from nginx_llm_lab.nginxconf.variables import Variables
+from nginx_llm_lab.verify import calls, reach
+from nginx_llm_lab.verify.calls import Call, Traffic
+from nginx_llm_lab.verify.reach import Entry, Way
+
+RECORD = {
+    "id": "probe-1",
+    "status": 200,
+    "server": "127.0.0.1:8001",
+    "cookie": "",
+    "sent": 10.0,
+    "received": 10.001,
+    "answered": 10.101,
+    "done": 10.103,
+}
+
+
+def ready(tmp_path: Path, block: str, http: str = "") -> tuple[Upstream, Way, Variables]:
+    """One upstream with a way to it."""
+    file = tmp_path / "nginx.conf"
+    file.write_text(
+        f"events {{}} http {{ {http} upstream u {{ {block} }}"
+        " server { location /v1/ { proxy_pass http://u; } } }"
+    )
+    found = tree.read(file)
+    conf = variables.read(found, "u")
+    assert conf.route is not None
+    return upstream.read(found, "u"), reach.ways(conf.route, conf)[0], conf
+
+
+def made(tmp_path: Path, block: str, http: str = "") -> Traffic:
+    """The traffic of one upstream."""
+    claim, way, conf = ready(tmp_path, block, http)
+    return calls.traffic(claim, way, conf, 1, calls.at_once(claim)[0])
+
+
+def keys(tmp_path: Path, key: str, http: str = "") -> set[bytes]:
+    """The values that a hash key takes over its traffic."""
+    claim, way, conf = ready(tmp_path, f"hash {key}; server a; server b;", http)
+    sent = calls.traffic(claim, way, conf, 1, 1)
+    evaluate = variables.compile_text(claim.key, replace(conf, route=way.route))
+    return {evaluate(call.request) for call in sent.calls}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "$request_uri",
+        "$uri",
+        "$arg_user",
+        "$http_x_session_id",
+        "$http_authorization",
+        "$cookie_chat",
+        "$request_body",
+        "$remote_addr",
+        "$binary_remote_addr$http_user_agent",
+        "$api_key",
+        "$mine",
+    ],
+)
+def test_a_hash_key_takes_many_values(tmp_path: Path, key: str) -> None:
+    """Whatever the key is made of, through maps and set too, the traffic varies it."""
+    http = 'map $http_x_api_key $api_key { default $http_x_api_key; "" $remote_addr; }'
+    http += " map $api_key $mine { default $api_key; }"
+
+    assert len(keys(tmp_path, key, http)) > 50
+
+
+def test_requests_stay_on_their_way_whatever_is_varied(tmp_path: Path) -> None:
+    """A varied path still lands in the location, a fixed host keeps its server."""
+    claim, way, conf = ready(tmp_path, "hash $host$uri; server a; server b;")
+    still = reach.stays(way, conf)
+
+    sent = calls.traffic(claim, way, conf, 1, 1).calls
+
+    assert all(still(call.request) for call in sent)
+
+
+def test_what_chooses_the_upstream_is_not_varied(tmp_path: Path) -> None:
+    """The header that a map reads to choose the pool is also its hash key: it stays."""
+    file = tmp_path / "nginx.conf"
+    file.write_text(
+        "events {} http { map $http_x_model $pool { default other; llama u; }"
+        " upstream other { server c; } upstream u { hash $http_x_model; server a; server b; }"
+        " server { location / { proxy_pass http://$pool; } } }"
+    )
+    conf = variables.read(tree.read(file), "u")
+    assert conf.route is not None
+    way = reach.ways(conf.route, conf)[0]
+
+    sent = calls.traffic(upstream.read(tree.read(file), "u"), way, conf, 1, 1).calls
+
+    assert {call.request.headers["X-Model"] for call in sent} == {"llama"}
+
+
+def test_no_two_requests_are_alike(tmp_path: Path) -> None:
+    """A cache that answered for the upstream would hide it."""
+    sent = made(tmp_path, "server a; server b;").calls
+
+    assert len({call.request.uri for call in sent}) == len(sent)
+
+
+def test_the_same_seed_makes_the_same_traffic(tmp_path: Path) -> None:
+    """A verification can be repeated."""
+    block = "ip_hash; server a; server b;"
+
+    assert made(tmp_path, block) == made(tmp_path, block)
+
+
+def test_ip_hash_gets_clients_of_many_addresses(tmp_path: Path) -> None:
+    """All of 127.0.0.0/8 is the machine's own."""
+    sent = made(tmp_path, "ip_hash; server a; server b;").calls
+
+    assert len({call.request.client_ip.rpartition(".")[0] for call in sent}) > 100
+
+
+@pytest.mark.parametrize(
+    ("block", "at_once"),
+    [
+        ("server a; server b;", (1,)),
+        ("least_conn; server a; server b;", (6, 3)),
+        ("least_conn; server a; server b; server c; server d; server e;", (10, 5)),
+        ("least_conn; server a max_conns=1; server b max_conns=2;", (3, 2)),
+        ("least_conn; server a;", (1,)),
+        ("least_conn; sticky cookie s; server a; server b;", (1,)),
+        ("least_time header; server a; server b;", (1,)),
+        ("random two; server a; server b;", (6, 3)),
+        ("random; server a; server b;", (1,)),
+    ],
+)
+def test_only_methods_that_look_at_the_load_get_requests_that_overlap(
+    tmp_path: Path, block: str, at_once: tuple[int, ...]
+) -> None:
+    """All else is exact one request after the other."""
+    claim, _, _ = ready(tmp_path, block)
+
+    assert calls.at_once(claim) == at_once
+
+
+@pytest.mark.parametrize(
+    ("block", "asked"),
+    [
+        ("server a; server b;", ""),
+        ("least_conn; server a;", ""),
+        ("least_conn; server a; server b;", "lab_lasts=0."),
+        ("least_time header; server a; server b;", "lab_lasts=own"),
+    ],
+)
+def test_answers_take_time_where_that_decides(tmp_path: Path, block: str, asked: str) -> None:
+    """The probe's too: the first time that least_time sees counts for long."""
+    claim, way, _ = ready(tmp_path, block)
+    sent = made(tmp_path, block).calls
+
+    for call in (calls.probe(claim, way, 1), *sent):
+        assert asked in call.request.uri
+        assert ("X-Lab-Duration" in call.request.headers) == bool(asked)
+
+
+def test_sticky_visitors_come_back(tmp_path: Path) -> None:
+    """Each of forty visitors has several requests, with one session's cookies."""
+    sent = made(tmp_path, "sticky cookie s; server a; server b;").calls
+
+    assert len({call.session for call in sent}) == calls.VISITORS
+
+
+def test_sticky_routes_are_handed_out(tmp_path: Path) -> None:
+    """Most requests carry a route that a server has, some carry none."""
+    block = "sticky route $arg_r; server a route=x; server b route=y;"
+
+    uris = [call.request.uri for call in made(tmp_path, block).calls]
+
+    assert {"x", "y"} == {uri.partition("r=")[2][:1] for uri in uris} - {""}
+    assert any("r=" not in uri for uri in uris)
+
+
+def hit(tmp_path: Path, block: str, request: Request, entry: Entry | None = None) -> object:
+    """The hit that a recorded request comes to."""
+    claim, way, conf = ready(tmp_path, block)
+    way = replace(way, entry=entry or way.entry)
+    sent = [Call("probe-1", request)]
+    (found,) = calls.hits(claim, way, conf, sent, [RECORD], {"127.0.0.1:8001": "gpu:8001"})
+    return found
+
+
+def test_a_record_becomes_a_hit_with_its_key_and_times(tmp_path: Path) -> None:
+    """nginx picked between the sending and the stand-in's receiving: the times allow just that."""
+    found = hit(
+        tmp_path, "hash $arg_k; server gpu:8001; server b;", Request("/v1/?k=7", "127.9.9.9")
+    )
+
+    assert found.upstream_addr == ("gpu:8001",)  # type: ignore[attr-defined]  # a Hit
+    assert found.hash_key == "7"  # type: ignore[attr-defined]  # a Hit
+    assert found.remote_addr == "127.9.9.9"  # type: ignore[attr-defined]  # a Hit
+    assert found.msec - found.request_time == 10.0  # type: ignore[attr-defined]  # a Hit
+    assert round(found.upstream_response_time[0], 6) == 0.1  # type: ignore[attr-defined]  # a Hit
+
+
+@pytest.mark.parametrize(
+    ("entry", "seen"),
+    [
+        (Entry("127.0.0.1", 80), "127.9.9.9"),
+        (Entry("127.0.0.1", 80, mapped=True), "::ffff:127.9.9.9"),
+        (Entry("::1", 80), "::1"),
+    ],
+)
+def test_a_client_has_the_address_that_nginx_sees(entry: Entry, seen: str) -> None:
+    """Through an IPv6 socket an IPv4 client is a mapped address, of which ip_hash takes all."""
+    assert calls.as_seen("127.9.9.9", entry) == seen
+
+
+def test_an_answer_from_a_cache_is_no_hit() -> None:
+    """The same answer of the same stand-in twice: nginx gave it a second time by itself."""
+    again = {**RECORD, "id": "u-2"}
+
+    assert list(calls.uncached([RECORD, again])) == [RECORD]
+
+
+def test_what_the_upstream_did_not_answer_is_no_hit(tmp_path: Path) -> None:
+    """A 401 of nginx's own takes no turn."""
+    claim, way, conf = ready(tmp_path, "server a; server b;")
+    refused = {**RECORD, "status": 401, "server": ""}
+
+    sent = [Call("probe-1", way.request)]
+
+    assert list(calls.hits(claim, way, conf, sent, [refused], {"127.0.0.1:8001": "a"})) == []

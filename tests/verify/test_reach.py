@@ -1,0 +1,197 @@
+"""Requests that nginx sends through one proxy_pass."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nginx_llm_lab.nginxconf import tree, variables
+from nginx_llm_lab.nginxconf.routes import Route, routes
+from nginx_llm_lab.verify import reach
+from nginx_llm_lab.verify.reach import Entry
+
+SERVER = """
+location = /exact {{ proxy_pass http://exact; }}
+location /v1/ {{
+    proxy_pass http://prefix;
+    location ~ \\.bin$ {{ proxy_pass http://nested; }}
+}}
+location ^~ /static/ {{ proxy_pass http://static; }}
+location ~ ^/v1/(chat|completions)$ {{ proxy_pass http://regex; }}
+location ~* \\.(png|jpe?g)$ {{ proxy_pass http://image; }}
+location / {{ {root} }}
+"""
+
+
+def read(tmp_path: Path, server: str, http: str = "") -> tuple[tree.Config, tuple[Route, ...]]:
+    """The config of one server block, with its routes."""
+    file = tmp_path / "nginx.conf"
+    file.write_text(f"events {{}} http {{ {http}\nserver {{ {server} }} }}")
+    found = tree.read(file)
+    return found, routes(found)
+
+
+def way(tmp_path: Path, server: str, upstream: str, http: str = "") -> reach.Way:
+    """The plainest way to an upstream."""
+    found, every = read(tmp_path, server, http)
+    route = next(it for it in every if it.upstream == upstream)
+    return reach.ways(route, variables.read(found, upstream))[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "upstream"),
+    [
+        ("/exact", "exact"),
+        ("/exactly", "root"),
+        ("/v1/models", "prefix"),
+        ("/v1/model.bin", "nested"),
+        ("/v1/chat", "regex"),
+        ("/static/a.png", "static"),
+        ("/other/a.JPEG", "image"),
+        ("/", "root"),
+    ],
+)
+def test_a_path_lands_where_nginx_would_take_it(tmp_path: Path, path: str, upstream: str) -> None:
+    """Exact first, then the longest prefix, unless a regex matches and no ^~ forbids it."""
+    found, _ = read(tmp_path, SERVER.format(root="proxy_pass http://root;"))
+    server = found.block("http").all("server")[0]
+
+    location = reach.landing(server, path.encode())
+
+    assert location is not None
+    assert location.all("proxy_pass")[0].args == (f"http://{upstream}",)
+
+
+def test_every_location_gets_a_request_of_its_own(tmp_path: Path) -> None:
+    """A request made for a location lands in it, whatever kind of location it is."""
+    found, every = read(tmp_path, SERVER.format(root="proxy_pass http://root;"))
+
+    for route in every:
+        path = reach.ways(route, variables.read(found, route.upstream))[0].request.uri
+        landed = reach.landing(route.scopes[1], path.encode())
+        assert landed is reach.innermost(route), route.location
+
+
+def test_a_named_location_is_reached_by_what_hands_on_to_it(tmp_path: Path) -> None:
+    """`try_files $uri @app` sends what is no file to @app."""
+    server = "location /ui/ { try_files $uri @app; } location @app { proxy_pass http://app; }"
+
+    assert way(tmp_path, server, "app").request.uri.startswith("/ui/")
+
+
+def test_no_way_leads_through_a_regex_that_nothing_matches(tmp_path: Path) -> None:
+    """A location that no request can reach has no ways, and says nothing wrong."""
+    found, (route,) = read(tmp_path, "location ~ ^[a-z]$ { proxy_pass http://a; }")
+
+    assert reach.ways(route, variables.read(found, "a")) == ()
+
+
+@pytest.mark.parametrize(
+    ("listen", "entry"),
+    [
+        ("", Entry("127.0.0.1", 80)),
+        ("listen 8000;", Entry("127.0.0.1", 8000)),
+        ("listen 443 ssl; listen 80;", Entry("127.0.0.1", 80)),
+        ("listen 443 ssl;", Entry("127.0.0.1", 443, tls=True)),
+        ("listen [::]:80 ipv6only=off;", Entry("127.0.0.1", 80, mapped=True)),
+        ("listen [::]:80;", Entry("::1", 80)),
+        ("listen 10.0.0.1:81 proxy_protocol;", Entry("10.0.0.1", 81, proxy_protocol=True)),
+        ("listen unix:/run/x.sock; listen 443 quic;", None),
+    ],
+)
+def test_the_plainest_door_is_taken(tmp_path: Path, listen: str, entry: Entry | None) -> None:
+    """Without TLS before with it, IPv4 before IPv6; none through a socket file or QUIC."""
+    _, (route,) = read(tmp_path, f"{listen} location / {{ proxy_pass http://a; }}")
+
+    assert reach.entry(route) == entry
+
+
+@pytest.mark.parametrize(
+    ("names", "host"),
+    [
+        ("llm.example.com other.example.com", "llm.example.com"),
+        ("*.example.com", "lab.example.com"),
+        (".example.com", "example.com"),
+        ("_", reach.NOBODY),
+        ("~^api[0-9]+\\.example\\.com$", "api1.example.com"),
+    ],
+)
+def test_the_host_chooses_the_server(tmp_path: Path, names: str, host: str) -> None:
+    """A name of `server_name`, made concrete; for a default server one that nothing matches."""
+    server = f"server_name {names}; location / {{ proxy_pass http://a; }}"
+
+    assert way(tmp_path, server, "a").request.headers["Host"] == host
+
+
+def test_a_map_is_given_the_header_that_chooses_the_upstream(tmp_path: Path) -> None:
+    """`proxy_pass http://$pool` leads to large only for a model that begins with llama-."""
+    pools = "upstream small { server a; } upstream large { server b; }"
+    choice = 'map $http_x_model $pool { default small; "~^llama-" large; }'
+    server = "location / { proxy_pass http://$pool; }"
+
+    found = way(tmp_path, server, "large", f"{pools} {choice}")
+
+    assert found.request.headers["X-Model"].startswith("llama-")
+
+
+def test_clients_are_split_by_trying_addresses(tmp_path: Path) -> None:
+    """A tenth of the addresses goes to the canary; one of them is found."""
+    pools = "upstream old { server a; } upstream new { server b; }"
+    split = "split_clients $remote_addr $pool { 10% new; * old; }"
+
+    found = way(tmp_path, "location / { proxy_pass http://$pool; }", "new", f"{pools} {split}")
+
+    assert found.request.client_ip != "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        'if ($http_authorization != "Bearer s3cret") { return 401; }',
+        "if ($known = 0) { return 401; }",
+    ],
+)
+def test_a_key_that_is_asked_for_is_given(tmp_path: Path, check: str) -> None:
+    """An API key in an `if`, or in a map behind one, is sent."""
+    keys = 'map $http_authorization $known { default 0; "Bearer s3cret" 1; }'
+    server = f"{check} location / {{ proxy_pass http://a; }}"
+
+    found = way(tmp_path, server, "a", keys)
+
+    assert found.request.headers["Authorization"] == "Bearer s3cret"
+
+
+def test_an_if_around_proxy_pass_is_made_to_hold(tmp_path: Path) -> None:
+    """`if ($request_method = POST)` is entered by a POST."""
+    server = "location / { if ($request_method = POST) { proxy_pass http://a; } return 404; }"
+
+    assert way(tmp_path, server, "a").request.method == "POST"
+
+
+def test_a_password_is_shown_where_one_is_asked_for(tmp_path: Path) -> None:
+    """The lab lays a password file of its own, and its clients know what is in it."""
+    asking = 'auth_basic "fleet"; location / { proxy_pass http://a; }'
+    silent = 'auth_basic "fleet"; location / { auth_basic off; proxy_pass http://a; }'
+
+    assert way(tmp_path, asking, "a").request.headers["Authorization"] == "Basic bGFiOmxhYg=="
+    assert "Authorization" not in way(tmp_path, silent, "a").request.headers
+
+
+WORDS = st.text("abcXYZ019._-", min_size=1, max_size=4).map(re.escape)
+PARTS = st.recursive(
+    WORDS | st.sampled_from(["[a-c]", "[^/]", r"\d", r"\w+", ".", "x{2,3}", "(?:a|b)?"]),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3).map("".join),
+        st.lists(inner, min_size=1, max_size=3).map(lambda them: f"({'|'.join(them)})"),
+        inner.map(lambda it: f"(?:{it})+"),
+    ),
+    max_leaves=6,
+)
+
+
+@given(PARTS)
+def test_a_sample_matches_its_regex(text: str) -> None:
+    """Whatever the regex is made of, the text that is made for it matches."""
+    assert re.search(text, reach.sample(text))

@@ -1,0 +1,100 @@
+"""A stand-in answers, says who it is and when; its name server knows the stand-ins alone."""
+
+import asyncio
+import functools
+
+import pytest
+
+from nginx_llm_lab.verify import standin
+
+
+def spoken(*requests: bytes) -> bytes:
+    """Everything that a stand-in says on one connection."""
+
+    async def talk() -> bytes:
+        answer = functools.partial(standin.answer, "gpu:8000", 0.0)
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            host, port = server.sockets[0].getsockname()
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(b"".join(requests))
+            writer.write_eof()
+            said = await asyncio.wait_for(reader.read(), 10)
+            writer.close()
+            await writer.wait_closed()
+            return said
+
+    return asyncio.run(talk())
+
+
+def test_it_says_who_it_is() -> None:
+    """In a header, so that it does not matter what nginx does to the body."""
+    said = spoken(b"GET / HTTP/1.0\r\n\r\n")
+
+    assert b"\r\nX-Lab-Server: gpu:8000\r\n" in said
+    assert said.endswith(b"Response from: gpu:8000\n")
+
+
+def test_it_keeps_an_http_1_1_connection_open() -> None:
+    """Bodies of any length are read to their end: by length, and in chunks."""
+    said = spoken(
+        b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+    )
+
+    assert said.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_what_is_no_http_ends_the_connection() -> None:
+    """Quietly: it is a stand-in's business to outlive everything."""
+    assert spoken(b"\x16\x03\x01 hello") == b""
+
+
+@pytest.mark.parametrize(
+    ("head", "seconds"),
+    [
+        (b"GET /?a=1&lab_lasts=0.25 HTTP/1.1\r\n\r\n", 0.25),
+        (b"GET / HTTP/1.1\r\nX-Lab-Duration: 0.5\r\n\r\n", 0.5),
+        (b"GET /?lab_lasts=own HTTP/1.1\r\n\r\n", 0.07),
+        (b"GET /?lab_lasts=900 HTTP/1.1\r\n\r\n", standin.LONGEST),
+        (b"GET /?lab_lasts=1.2.3 HTTP/1.1\r\n\r\n", 0.0),
+        (b"GET / HTTP/1.1\r\n\r\n", 0.0),
+    ],
+)
+def test_an_answer_lasts_as_long_as_it_is_asked_to(head: bytes, seconds: float) -> None:
+    """By the query, which most configs pass on, or by a header; never for long."""
+    assert standin.lasts(head, 0.07) == seconds
+
+
+def question(name: str, kind: int) -> bytes:
+    """A DNS question."""
+    labels = b"".join(bytes([len(it)]) + it.encode() for it in name.split("."))
+    head = b"\x12\x34\x01\x00" + bytes([0, 1, 0, 0, 0, 0, 0, 0])
+    return head + labels + b"\0" + kind.to_bytes(2, "big") + b"\0\1"
+
+
+def test_a_known_name_has_its_address() -> None:
+    """Whatever its case; the answer carries the question's number."""
+    said = standin.reply(question("VLLM.svc", 1), {"vllm.svc": "198.18.0.1"})
+
+    assert said[:2] == b"\x12\x34"
+    assert said[7] == 1
+    assert said.endswith(bytes([198, 18, 0, 1]))
+
+
+def test_a_name_has_no_address_of_the_other_family() -> None:
+    """No such record is not the same as no such name."""
+    said = standin.reply(question("vllm", 28), {"vllm": "198.18.0.1"})
+
+    assert (said[3] & 15, said[7]) == (0, 0)
+
+
+def test_an_unknown_name_does_not_exist() -> None:
+    """The name server has nobody to ask."""
+    assert standin.reply(question("example", 1), {})[3] & 15 == 3
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 12, b"\xff" * 40])
+def test_a_broken_question_breaks_nothing(data: bytes) -> None:
+    """At worst there is no answer."""
+    standin.reply(data, {})

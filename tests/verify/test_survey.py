@@ -1,0 +1,162 @@
+"""What a config needs around it."""
+
+from pathlib import Path
+
+import pytest
+
+from nginx_llm_lab.nginxconf import tree
+from nginx_llm_lab.verify.setting import Door
+from nginx_llm_lab.verify.survey import Survey, split_address, survey
+
+
+def surveyed(tmp_path: Path, text: str) -> Survey:
+    """The survey of a config."""
+    file = tmp_path / "nginx.conf"
+    file.write_text(text)
+    return survey(tree.read(file))
+
+
+def servers(tmp_path: Path, *names: str, listen: str = "80") -> Survey:
+    """The survey of one upstream with these servers."""
+    lines = " ".join(f"server {name};" for name in names)
+    serve = f"server {{ listen {listen}; location / {{ proxy_pass http://u; }} }}"
+    return surveyed(tmp_path, f"events {{}} http {{ upstream u {{ {lines} }} {serve} }}")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("10.0.0.5:8000", ("10.0.0.5", 8000)),
+        ("vllm", ("vllm", 80)),
+        ("[::1]:9000", ("[::1]", 9000)),
+        ("[::1]", ("[::1]", 80)),
+        ("unix:/run/a.sock", ("", 0)),
+    ],
+)
+def test_an_address_is_read_as_nginx_writes_it(text: str, address: tuple[str, int]) -> None:
+    """A port that is left out is 80; a socket file has none."""
+    assert split_address(text) == address
+
+
+def test_every_server_gets_a_stand_in_under_its_own_address(tmp_path: Path) -> None:
+    """Loopback ones stand beside nginx, all others at a distance; names get an address each."""
+    found = servers(tmp_path, "127.0.0.1:8001", "10.0.0.5:8000", "vllm-1:8000", "[::1]:9000")
+
+    assert [(str(door), door.near) for door in found.doors] == [
+        ("127.0.0.1:8001", True),
+        ("10.0.0.5:8000", False),
+        (f"{found.names['vllm-1']}:8000", False),
+        ("[::1]:9000", True),
+    ]
+    assert found.ipv6
+
+
+def test_two_names_with_one_port_are_two_stand_ins(tmp_path: Path) -> None:
+    """vllm-1:8000 and vllm-2:8000 must not share an address, even where nginx listens on 8000."""
+    found = servers(tmp_path, "vllm-1:8000", "vllm-2:8000", listen="8000")
+
+    assert len({door.host for door in found.doors}) == 2
+    assert found.unmet == ()
+
+
+def test_an_address_that_is_named_twice_is_one_stand_in(tmp_path: Path) -> None:
+    """Two upstreams may share a server."""
+    text = (
+        "events {} http { upstream a { server gpu:1; } upstream b { server gpu:1; }"
+        " server { location /a { proxy_pass http://a; } location /b { proxy_pass http://b; } } }"
+    )
+
+    assert len(surveyed(tmp_path, text).doors) == 1
+
+
+@pytest.mark.parametrize("listen", ["8001", "127.0.0.1:8001", "localhost:8001"])
+def test_a_server_that_is_nginx_itself_gets_none(tmp_path: Path, listen: str) -> None:
+    """nginx may proxy to another server block of the same file: nobody can stand in for that."""
+    found = servers(tmp_path, "127.0.0.1:8001", listen=listen)
+
+    assert found.doors == ()
+    assert "nginx itself listens there" in found.unmet[0]
+
+
+def test_a_server_on_an_address_that_nginx_listens_on_stands_beside_it(tmp_path: Path) -> None:
+    """10.1.1.1 is nginx's own machine once a `listen` says so."""
+    found = servers(tmp_path, "10.1.1.1:8001", listen="10.1.1.1:80")
+
+    assert found.doors == (Door("10.1.1.1", 8001, near=True),)
+    assert found.own == ("10.1.1.1",)
+
+
+def test_localhost_is_both_of_its_addresses(tmp_path: Path) -> None:
+    """Which of them nginx asks is its C library's choice."""
+    found = servers(tmp_path, "localhost:8001")
+
+    assert [str(door) for door in found.doors] == ["127.0.0.1:8001", "[::1]:8001"]
+
+
+def test_a_group_without_a_block_takes_its_port_from_the_scheme(tmp_path: Path) -> None:
+    """`proxy_pass https://secure` asks port 443."""
+    found = surveyed(
+        tmp_path, "events {} http { server { location / { proxy_pass https://secure; } } }"
+    )
+
+    assert [(door.port, door.tls) for door in found.doors] == [(443, True)]
+
+
+WORKERS = [("", "1"), ("worker_processes auto;", "auto"), ("worker_processes 4;", "4")]
+
+
+@pytest.mark.parametrize(
+    ("text", "workers"), [*WORKERS, ("worker_processes 4; master_process off;", "1")]
+)
+def test_the_number_of_workers_is_read(tmp_path: Path, text: str, workers: str) -> None:
+    """nginx's default is one; without a master there are none but itself."""
+    assert surveyed(tmp_path, f"{text} events {{}} http {{ }}").workers == workers
+
+
+def test_a_snippet_of_conf_d_has_the_workers_of_the_packages(tmp_path: Path) -> None:
+    """A file without http and events is included by one that says auto."""
+    found = surveyed(tmp_path, "upstream u { server a; } server { proxy_pass_header a; }")
+
+    assert found.workers == "auto"
+
+
+def test_what_the_lab_cannot_give_is_listed(tmp_path: Path) -> None:
+    """Certificates, passwords, resolvers, stream, other protocols, upstreams that nothing uses."""
+    found = surveyed(
+        tmp_path,
+        """events {}
+        stream { upstream s { server db:5432; } server { listen 5432; proxy_pass s; } }
+        http {
+            resolver 10.96.0.10 valid=5s;
+            upstream used { server unix:/run/a.sock; }
+            upstream idle { server a; }
+            server {
+                listen 443 ssl;
+                ssl_certificate /etc/a.pem;
+                ssl_certificate_key $key;
+                ssl_verify_client on;
+                auth_basic_user_file users;
+                location / { proxy_pass https://used; }
+                location /g { grpc_pass grpc://triton:8001; }
+                location /v { set $somewhere x; proxy_pass http://$somewhere; }
+            }
+        }""",
+    )
+
+    said = "\n".join(found.unmet)
+    expected = [
+        "upstream s (",
+        "upstream idle (",
+        "server unix:/run/a.sock (upstream used): a unix socket has no stand-in",
+        "proxy_pass http://$somewhere (",
+        "proxy_pass https://used (",
+        "resolver 10.96.0.10 valid=5s (",
+        "ssl_certificate /etc/a.pem (",
+        "ssl_verify_client on (",
+        "auth_basic_user_file users (",
+        "grpc_pass grpc://triton:8001 (",
+    ]
+    assert [text for text in expected if text not in said] == []
+    assert len(found.unmet) == len(expected)
+    assert found.dns == (("10.96.0.10", 53),)
+    assert found.own == ("10.96.0.10",)

@@ -1,0 +1,238 @@
+"""Verdicts on somebody's own config, against a stage on which nginx is played by the oracle."""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from nginx_llm_lab import oracle
+from nginx_llm_lab.nginxconf import tree
+from nginx_llm_lab.nginxconf.model import Upstream
+from nginx_llm_lab.nginxconf.upstream import read
+from nginx_llm_lab.oracle import Arrival
+from nginx_llm_lab.verdict import Verdict
+from nginx_llm_lab.verify import verification
+from nginx_llm_lab.verify.survey import survey
+from nginx_llm_lab.verify.verification import Judged, Trial, Verification
+
+if TYPE_CHECKING:
+    from nginx_llm_lab.verify.stage import Stage
+
+ROUND_ROBIN = "upstream u { server 127.0.0.1:8001 weight=2; server 127.0.0.1:8002; }"
+
+
+class Play:
+    """A stage without nginx: the oracle picks, by the claim that it is given."""
+
+    def __init__(self, claim: Upstream, refuse: int = 0) -> None:
+        self.picks = oracle.predict(claim, (Arrival() for _ in itertools.count()))
+        self.refuse = refuse
+        self.held: list[str] = []
+        self.clock = 0.0
+
+    def await_nginx(self, host: str, port: int) -> None:
+        """It is always there."""
+
+    def hold_workers(self, count: str) -> None:
+        """Remember that it was asked for."""
+        self.held.append(count)
+
+    def call(self, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Answer every call, the first ones with a refusal."""
+        return [self.answer(call) for call in plan["calls"]]
+
+    def answer(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        """One record."""
+        self.clock += 1
+        if self.refuse:
+            self.refuse -= 1
+            return {"id": call["id"], "status": 401, "server": "", "location": ""}
+        times = dict.fromkeys(("sent", "received", "answered", "done"), self.clock)
+        server = next(self.picks).server
+        return {"id": call["id"], "status": 200, "server": server, "cookie": "", **times}
+
+
+def written(tmp_path: Path, upstreams: str, location: str = "proxy_pass http://u;") -> Path:
+    """A config with one location."""
+    conf = tmp_path / "nginx.conf"
+    conf.write_text(
+        f"worker_processes 2; events {{}} http {{ {upstreams}"
+        f" server {{ location / {{ {location} }} }} }}"
+    )
+    return conf
+
+
+def played(conf: Path, play: Play) -> tuple[Judged, ...]:
+    """What is judged of a config when nginx is played so."""
+    found = tree.read(conf)
+    trial = Trial(cast("Stage", play), found, survey(found), seed=1)
+    return tuple(verification.judge_all(trial, lambda _: None))
+
+
+def test_a_right_nginx_passes(tmp_path: Path) -> None:
+    """Probing takes turns, and they are counted in."""
+    conf = written(tmp_path, ROUND_ROBIN)
+
+    (judged,) = played(conf, Play(read(conf), refuse=1))
+
+    assert str(judged.verdict) == (
+        "PASS   round_robin  127.0.0.1:8001: 41, 127.0.0.1:8002: 20  (exact over 61 hits)"
+    )
+    assert judged.where == f"{conf}:1"
+    assert judged.besides == "answered by nginx with 401: 1"
+
+
+def test_a_wrong_nginx_fails(tmp_path: Path) -> None:
+    """It plays equal weights where the config says two to one."""
+    conf = written(tmp_path, ROUND_ROBIN)
+    other = tmp_path / "other"
+    other.mkdir()
+
+    (judged,) = played(conf, Play(read(written(other, ROUND_ROBIN.replace("weight=2", "")))))
+
+    assert judged.verdict.word == "FAIL"
+
+
+@pytest.mark.parametrize(("zone", "held"), [("", ["2"]), ("zone u 64k;", [])])
+def test_only_workers_without_a_zone_are_held(tmp_path: Path, zone: str, held: list[str]) -> None:
+    """With a zone all of them are one; without it one of them is judged."""
+    conf = written(tmp_path, ROUND_ROBIN.replace("{", f"{{ {zone}"))
+    play = Play(read(conf))
+
+    played(conf, play)
+
+    assert play.held == held
+
+
+def test_upstreams_with_a_zone_are_judged_before_workers_are_held(tmp_path: Path) -> None:
+    """They are to be seen with all workers at work, and are told in the order of the config."""
+    upstreams = ROUND_ROBIN + "upstream z { zone z 64k; server 127.0.0.1:8001; }"
+    maps = "map $arg_to $to { default u; z z; }"
+    conf = written(tmp_path, upstreams + maps, "proxy_pass http://$to;")
+    play = Play(read(conf, "u"))
+    progress: list[tuple[str, int]] = []
+    found = tree.read(conf)
+    trial = Trial(cast("Stage", play), found, survey(found), seed=1)
+
+    told = list(verification.judge_all(trial, lambda text: progress.append((text, len(play.held)))))
+
+    assert progress == [("upstream z: round_robin", 0), ("upstream u: round_robin", 0)]
+    assert [judged.upstream for judged in told] == ["u", "z"]
+    assert play.held == ["2"]
+
+
+def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
+    """With what came back instead."""
+    conf = written(tmp_path, ROUND_ROBIN)
+
+    (judged,) = played(conf, Play(read(conf), refuse=10_000))
+
+    assert judged.verdict.word == "UNSURE"
+    assert judged.verdict.why.startswith("no request reached it: answered by nginx with 401: ")
+
+
+@pytest.mark.parametrize(
+    ("upstreams", "location", "why"),
+    [
+        (
+            "upstream u { server unix:/run/a.sock; }",
+            "proxy_pass http://u;",
+            "server unix:/run/a.sock: a unix socket has no stand-in",
+        ),
+        (
+            "upstream u { server 127.0.0.1; }",
+            "proxy_pass http://u;",
+            "server 127.0.0.1: nginx itself listens there (listen *:80)",
+        ),
+        (
+            "upstream u { server 10.0.0.1; server 10.0.0.1:80; }",
+            "proxy_pass http://u;",
+            "two servers are one address: nobody can tell them apart",
+        ),
+        (
+            "upstream u { hash $msec; server a; server b; }",
+            "proxy_pass http://u;",
+            'variable "$msec" cannot be told from the request',
+        ),
+    ],
+)
+def test_what_cannot_be_judged_says_why(
+    tmp_path: Path, upstreams: str, location: str, why: str
+) -> None:
+    """UNSURE is honest, and names what stands in the way."""
+    conf = written(tmp_path, upstreams, location)
+    play = Play(read(written(tmp_path, upstreams, location)))
+    play.picks = iter(cast("Any", [oracle.Pick("198.18.0.1:80", ())] * 1_000))
+
+    (judged,) = played(conf, play)
+
+    assert (judged.verdict.word, judged.verdict.why) == ("UNSURE", why)
+
+
+def test_nearly_everything_answered_by_others_is_unsure(tmp_path: Path) -> None:
+    """One hit is exact, and tells nothing."""
+    conf = written(tmp_path, ROUND_ROBIN)
+    play = Play(read(conf))
+    first = play.answer
+
+    def once(call: Mapping[str, Any]) -> dict[str, Any]:
+        said = first(call)
+        play.refuse = 10_000
+        return said
+
+    play.answer = once  # type: ignore[method-assign]  # nginx caches its first answer
+
+    (judged,) = played(conf, play)
+
+    assert (judged.verdict.word, judged.verdict.why) == ("UNSURE", "1 of 61 requests reached it")
+
+
+PASS = Judged("llm", "nginx.conf:3", Verdict("PASS", "round_robin", "a: 1, b: 1", "exact"))
+UNSURE = Judged("idle", "nginx.conf:9", Verdict("UNSURE", "hash", "", "no way"), "401: 2")
+
+
+def test_a_verification_holds_where_all_upstreams_pass() -> None:
+    """One that could not be told is not one that holds; nor is a config without any."""
+    assert Verification("nginx.conf", "1.31.3", (PASS,)).holds
+    assert not Verification("nginx.conf", "1.31.3", (PASS, UNSURE)).holds
+    assert not Verification("nginx.conf", "1.31.3", ()).holds
+
+
+def test_a_verification_reads_as_a_person_would_write_it() -> None:
+    """Verdicts first, each with its place; then what was not honoured, then notes."""
+    found = Verification("nginx.conf", "1.31.3", (PASS, UNSURE), ("resolver x",), ("no zone",), 4.2)
+
+    assert str(found).splitlines() == [
+        "nginx.conf on nginx 1.31.3, 4.2 s",
+        "PASS   round_robin  a: 1, b: 1  (exact)",
+        "       upstream llm, nginx.conf:3",
+        "UNSURE hash         no way",
+        "       upstream idle, nginx.conf:9; besides: 401: 2",
+        "not honoured:",
+        "  resolver x",
+        "notes:",
+        "  no zone",
+    ]
+
+
+def test_a_verification_is_data_for_ci() -> None:
+    """JSON says what the text says; JUnit has a case an upstream."""
+    found = Verification("nginx.conf", "1.31.3", (PASS, UNSURE), ("resolver x",))
+
+    data = found.as_dict()
+
+    assert not data["holds"]
+    assert [it["verdict"] for it in data["upstreams"]] == ["PASS", "UNSURE"]
+    assert data["not_honoured"] == ["resolver x"]
+    assert [case["name"] for case in found.cases()] == ["nginx.conf llm", "nginx.conf idle"]
+    assert [case["word"] for case in found.cases()] == ["PASS", "UNSURE"]
+
+
+def test_paths_are_shown_as_the_user_wrote_them(tmp_path: Path, monkeypatch: Any) -> None:
+    """nginx is told whole paths; nobody wants to read them."""
+    monkeypatch.chdir(tmp_path)
+    said = f'unknown directive "x" in {tmp_path}/conf/nginx.conf:3'
+
+    assert verification.shown(said, Path("conf/nginx.conf")).endswith(" in conf/nginx.conf:3")
