@@ -12,51 +12,55 @@ from .hash_consistent import HashConsistent
 from .ip_hash import IpHash
 from .least_conn import LeastConn
 from .least_time import LeastTime
-from .random import Random
+from .random import Draw, Random
 from .random_two import RandomTwo
 from .round_robin import RoundRobin
 
-__all__ = ["ORACLES", "Arrival", "Balancer", "Pick", "balancer", "predict"]
+__all__ = ["ORACLES", "Arrival", "Balancer", "Draw", "Pick", "balancer", "predict"]
 
-ORACLES: dict[str, Callable[[Group, str], Method]] = {
-    "round_robin": lambda group, _: RoundRobin(group),
-    "least_conn": lambda group, _: LeastConn(group),
-    "ip_hash": lambda group, _: IpHash(group),
-    "hash": lambda group, _: Hash(group),
-    "hash_consistent": lambda group, _: HashConsistent(group),
-    "random": lambda group, _: Random(group),
-    "random_two": lambda group, _: RandomTwo(group),
-    "least_time": LeastTime,
+ORACLES: dict[str, Callable[[Group, str, Draw | None], Method]] = {
+    "round_robin": lambda group, *_: RoundRobin(group),
+    "least_conn": lambda group, *_: LeastConn(group),
+    "ip_hash": lambda group, *_: IpHash(group),
+    "hash": lambda group, *_: Hash(group),
+    "hash_consistent": lambda group, *_: HashConsistent(group),
+    "random": lambda group, _, draw: Random(group, draw),
+    "random_two": lambda group, _, draw: RandomTwo(group, draw),
+    "least_time": lambda group, measure, _: LeastTime(group, measure),
 }
 
 
 def balancer(
-    upstream: Upstream, addresses: Mapping[str, tuple[str, ...]] | None = None
+    upstream: Upstream,
+    addresses: Mapping[str, tuple[str, ...]] | None = None,
+    draw: Draw | None = None,
 ) -> Balancer:
     """An upstream as one fresh nginx worker, or all workers with a `zone`, would balance it.
 
     `addresses` holds what a server's name resolves to, in the resolver's order; a name that is
-    not in it is one address. Unknown methods and empty upstreams are a LabError.
+    not in it is one address. `draw` gives random and random_two their numbers, `randrange` of a
+    seeded random.Random for example. Unknown methods and empty upstreams are a LabError.
     """
     if upstream.method not in ORACLES:
         known = ", ".join(ORACLES)
         raise UsageError(f'unknown method "{upstream.method}"', f"one of {known}")
     group = group_of(upstream, addresses or {})
-    return Balancer(upstream, group, ORACLES[upstream.method](group, upstream.measure))
+    return Balancer(upstream, group, ORACLES[upstream.method](group, upstream.measure, draw))
 
 
 def predict(
     upstream: Upstream,
     arrivals: Iterable[Arrival],
     addresses: Mapping[str, tuple[str, ...]] | None = None,
+    draw: Draw | None = None,
 ) -> Iterator[Pick]:
     """Yield a Pick per arrival, in order, as soon as it is known; arrivals come in time order.
 
-    Exact for all methods but random and random_two, whose `server` is the most probable one
-    (the first on a tie) and whose `candidates` are the truth. Without a `zone` this is what one
+    Exact for all methods but random and random_two. With `draw` these are drawn as nginx draws;
+    without, `server` is the most probable one (the first on a tie) and `candidates` are the truth. Without a `zone` this is what one
     worker does: each has its own state, and which one takes a request is the kernel's choice.
     """
-    lab = balancer(upstream, addresses)
+    lab = balancer(upstream, addresses, draw)
     waiting: deque[Request] = deque()
     for arrival in arrivals:
         if not waiting and (pick := lab.quick(arrival)):

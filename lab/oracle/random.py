@@ -1,9 +1,13 @@
 """A draw by weight decides: a distribution, not a sequence."""
 
+from bisect import bisect
+from collections.abc import Callable
+
 from . import round_robin
-from .base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible_of, offer
+from .base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible, eligible_of, offer
 
 Odds = dict[Peer, float]
+Draw = Callable[[int], int]  # a whole number from 0 up to, not including, its argument
 
 
 def odds_of(group: Group, fit: list[Peer]) -> Odds:
@@ -38,14 +42,26 @@ def likeliest(odds: Odds) -> Peer:
     return max(odds, key=odds.__getitem__)
 
 
-class Random:
-    """Draws by weight; `get` stands in for the draw with the most probable server.
+def drawn(request: Request, draw: Draw) -> Peer | None:
+    """The peer that nginx takes for these draws; the 21st miss leaves the draw for round robin."""
+    group = request.group
+    for _ in range(MISSES + 1):
+        peer = group.peers[bisect(group.ends, draw(group.total_weight))]
+        if eligible(peer, request):
+            return peer
+    return round_robin.get(request)
 
-    A retry is taken to draw afresh: how often the first draw missed is nginx's secret.
+
+class Random:
+    """Draws by weight.
+
+    With `draw` the server is drawn as nginx draws it. Without, `get` returns the most probable
+    server, and a retry draws afresh: how often nginx's first draw missed is not known.
     """
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, draw: Draw | None = None) -> None:
         self.group = group
+        self.draw = draw
         self.still: Pick | None = None
 
     def odds(self, request: Request) -> Odds:
@@ -59,13 +75,21 @@ class Random:
             return round_robin.get(request)
         if wanted := bound(request):
             return wanted
+        if self.draw:
+            return self.drawn(request, self.draw)
         odds = self.odds(request)
         offer(request, by_name(odds))
         best = likeliest(odds) if odds else None
         return best if best in request.group.peers else round_robin.get(request)
 
+    def drawn(self, request: Request, draw: Draw) -> Peer | None:
+        """The server that these draws lead to."""
+        return drawn(request, draw)
+
     def quick(self, _arrival: Arrival) -> Pick | None:
         """While all is well every request has the same odds."""
+        if self.draw:
+            return None
         if self.still is None and len(self.group.live) == len(self.group.peers) > 1:
             request = Request(Arrival(), self.group, 0, 0, 0)
             odds = self.odds(request)

@@ -1,7 +1,10 @@
 """Two draws by weight, the less loaded wins; on a tie the second."""
 
-from .base import MISSES, Group, Peer, Request, eligible_of
-from .random import Odds, Random, with_fallback
+from bisect import bisect
+
+from . import round_robin
+from .base import MISSES, Group, Peer, Request, eligible, eligible_of
+from .random import Draw, Odds, Random, with_fallback
 
 
 def pair_odds(group: Group, fit: list[Peer]) -> dict[tuple[Peer, Peer], float]:
@@ -32,8 +35,8 @@ def winner(first: Peer, second: Peer) -> Peer:
 class RandomTwo(Random):
     """Two draws; the odds follow from what every server has open."""
 
-    def __init__(self, group: Group) -> None:
-        super().__init__(group)
+    def __init__(self, group: Group, draw: Draw | None = None) -> None:
+        super().__init__(group, draw)
         self.pairs: dict[tuple[Peer, ...], dict[tuple[Peer, Peer], float]] = {}
 
     def odds(self, request: Request) -> Odds:
@@ -47,3 +50,15 @@ class RandomTwo(Random):
         for (first, second), chance in self.pairs[fit].items():
             odds[winner(first, second)] += chance
         return with_fallback(odds, request)
+
+    def drawn(self, request: Request, draw: Draw) -> Peer | None:
+        """The server that these draws lead to; the 21st draw without a pair is round robin's."""
+        group, first = request.group, None
+        for _ in range(MISSES + 1):
+            peer = group.peers[bisect(group.ends, draw(group.total_weight))]
+            if not eligible(peer, request) or peer is first:
+                continue
+            if first is not None:
+                return winner(first, peer)
+            first = peer
+        return round_robin.get(request)

@@ -89,3 +89,30 @@ def test_many_draws_come_near_the_odds(weights: list[int], seed: int) -> None:
         assert chance is not None
         spread = 5 * (4000 * chance * (1 - chance)) ** 0.5
         assert abs(counts[name] - 4000 * chance) <= spread + drawn.count(None) + 1
+
+
+@pytest.mark.parametrize("method", ["random", "random_two"])
+def test_draws_come_out_as_their_odds_say(method):
+    """20,000 seeded draws among weights 5, 3, 1 and a down server: each within 1.5 points."""
+    servers = (Server("a", 5), Server("b", 3), Server("c", 1), Server("d", 2, down=True))
+    upstream = Upstream(servers, method)
+    arrivals = [Arrival()] * 20_000
+
+    draws = Counter(
+        pick.server for pick in predict(upstream, arrivals, draw=random.Random(3).randrange)
+    )
+
+    candidates = next(predict(upstream, arrivals)).candidates
+    assert set(draws) == set(candidates)
+    for name, chance in candidates.items():
+        assert draws[name] / 20_000 == pytest.approx(chance, abs=0.015)
+
+
+def test_of_two_draws_the_less_loaded_server_wins():
+    """With a request in flight on each drawn server in turn, no server gets two before others."""
+    upstream = upstream_of(1, 1)
+    arrivals = [Arrival(duration=10.0) for _ in range(4)]
+
+    picks = [pick.server for pick in predict(upstream, arrivals, draw=random.Random(1).randrange)]
+
+    assert Counter(picks) == {"a": 2, "b": 2}
