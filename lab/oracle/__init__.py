@@ -57,8 +57,9 @@ def predict(
     """Yield a Pick per arrival, in order, as soon as it is known; arrivals come in time order.
 
     Exact for all methods but random and random_two. With `draw` these are drawn as nginx draws;
-    without, `server` is the most probable one (the first on a tie) and `candidates` are the truth. Without a `zone` this is what one
-    worker does: each has its own state, and which one takes a request is the kernel's choice.
+    without, `server` is the most probable one (the first on a tie) and `candidates` are the truth.
+    Without a `zone` this is what one worker does: each has its own state, and which one takes a
+    request is the kernel's choice.
     """
     lab = balancer(upstream, addresses, draw)
     waiting: deque[Request] = deque()
