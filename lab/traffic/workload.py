@@ -176,7 +176,7 @@ def _converse(scenario: Scenario, session: int, user: int, due: float) -> Iterat
     client = int(_rng(scenario, _CLIENT, user).integers(scenario.clients))
     first = session * scenario.sessions.turns
     for turn in range(scenario.sessions.turns):
-        said = (*said, _message("user", _words(rng, _tokens(rng, scenario.prompt))))
+        said = (*said, _message("user", random_words(rng, _tokens(rng, scenario.prompt))))
         answer = _tokens(rng, scenario.output)
         chat = scenario.api == "chat"
         yield Planned(
@@ -194,7 +194,7 @@ def _converse(scenario: Scenario, session: int, user: int, due: float) -> Iterat
             messages=said if chat else (),
             prompt="" if chat else " ".join(message["content"] for message in said),
         )
-        said = (*said, _message("assistant", _words(rng, answer)))
+        said = (*said, _message("assistant", random_words(rng, answer)))
 
 
 def _message(role: str, content: str) -> Message:
@@ -206,7 +206,7 @@ def _opening(scenario: Scenario, tenant: int) -> tuple[Message, ...]:
     tokens = scenario.tenants.system_tokens
     if not tokens:
         return ()
-    return (_message("system", _words(_rng(scenario, _SYSTEM, tenant), tokens)),)
+    return (_message("system", random_words(_rng(scenario, _SYSTEM, tenant), tokens)),)
 
 
 def _tenant(scenario: Scenario, rng: np.random.Generator) -> int:
@@ -235,7 +235,7 @@ def _tokens(rng: np.random.Generator, lengths: Lengths) -> int:
     return lengths.tokens
 
 
-def _words(rng: np.random.Generator, tokens: int) -> str:
+def random_words(rng: np.random.Generator, tokens: int) -> str:
     """A text of `tokens` random words of three letters."""
     text = np.full((tokens, 4), _SPACE, dtype=np.uint8)
     text[:, :3] = _LETTERS[rng.integers(len(_LETTERS), size=(tokens, 3))]

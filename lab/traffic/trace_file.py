@@ -1,0 +1,253 @@
+"""Read a public trace of LLM requests into a plan: Mooncake, BurstGPT, Azure LLM inference.
+
+Formats, as their publishers describe them:
+- Mooncake (FAST'25 traces): a JSON object a line with `timestamp` in ms, `input_length` and
+  `output_length` in tokens, `hash_ids`: one id for each block of 512 prompt tokens, the same id
+  for the same block after the same blocks.
+- BurstGPT: CSV with `Timestamp` in seconds, `Request tokens`, `Response tokens`, `Model`; later
+  releases add `Session ID` and `Elapsed time`.
+- Azure LLM inference (2023 and 2024): CSV with `TIMESTAMP` as date and time, `ContextTokens`,
+  `GeneratedTokens`.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from ..errors import UsageError
+from .workload import Message, Plan, Planned, User, random_words
+
+BLOCK_TOKENS = 512  # of one Mooncake hash id
+MOST_TOKENS = 1_000_000
+_SHARED, _OWN = 0, 1  # what a block's text depends on: its hash id, or its request
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One request of a trace: `at` seconds after the first, its tokens, its prompt's blocks.
+
+    `blocks` is empty where the trace does not say what prompts share. `session` is "" where it
+    names none.
+    """
+
+    at: float
+    input_tokens: int
+    output_tokens: int
+    blocks: tuple[int, ...] = ()
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A trace that was read; `skipped` rows have no answer (0 output tokens)."""
+
+    name: str
+    kind: str
+    rows: tuple[Row, ...]
+    skipped: int
+
+    @property
+    def seconds(self) -> float:
+        """From the first request to the last."""
+        return self.rows[-1].at if self.rows else 0.0
+
+
+def read(path: str, *, speed: float = 1.0, limit: int | None = None) -> Trace:
+    """Read a trace file.
+
+    `speed` 2 sends the requests twice as fast; `limit` keeps the first so many. UsageError names
+    file, line and what is allowed there.
+    """
+    if not 0 < speed < math.inf:
+        raise UsageError(f"--speed {speed:g}", "a number above 0")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}", "a number from 1")
+    try:
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            kind, rows = _rows(file, path)
+            answered, skipped = _answered(rows, limit)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise UsageError(f'cannot read trace "{path}": {reason}') from None
+    if not answered:
+        raise UsageError(f'no request in trace "{path}"', "a trace with at least one request")
+    answered.sort(key=lambda row: row.at)
+    first = answered[0].at
+    moved = [
+        Row((row.at - first) / speed, row.input_tokens, row.output_tokens, row.blocks, row.session)
+        for row in answered
+    ]
+    return Trace(Path(path).stem, kind, tuple(moved), skipped)
+
+
+def plan(trace: Trace, *, model: str = "lab-llm", stream: bool = True, seed: int = 1) -> Plan:
+    """The requests of a trace as the sender takes them, each at its own time.
+
+    Prompts are random words; requests that share hash ids share the text of those blocks. A
+    session is one client address; without sessions every request is a client of its own.
+    """
+    clients: dict[str, int] = {}
+
+    def users() -> Iterator[User]:
+        for number, row in enumerate(trace.rows):
+            client = clients.setdefault(row.session or str(number), len(clients))
+            planned = Planned(
+                number=number,
+                due=row.at,
+                after=None,
+                client_ip=f"10.{client >> 8 & 255}.{client & 255}.1",
+                tenant=row.blocks[0] if row.blocks else 0,
+                session=client,
+                turn=0,
+                max_tokens=row.output_tokens,
+                stream=stream,
+                api="chat",
+                model=model,
+                messages=_prompt(row, number, seed),
+            )
+            yield User(number, row.at, iter((planned,)))
+
+    return Plan(users(), None, len(trace.rows))
+
+
+def _prompt(row: Row, number: int, seed: int) -> tuple[Message, ...]:
+    """A prompt of the row's length: a text for each shared block, then one of its own."""
+    lengths = [BLOCK_TOKENS] * len(row.blocks)
+    if lengths:
+        lengths[-1] = max(1, row.input_tokens - BLOCK_TOKENS * (len(lengths) - 1))
+    texts = [
+        random_words(np.random.default_rng([seed, _SHARED, block]), tokens)
+        for block, tokens in zip(row.blocks, lengths, strict=True)
+    ]
+    own = row.input_tokens if not lengths else 0
+    if own:
+        texts.append(random_words(np.random.default_rng([seed, _OWN, number]), own))
+    return ({"role": "user", "content": " ".join(texts)},)
+
+
+# --- the formats --------------------------------------------------------------------------
+
+Numbered = tuple[int, Row]
+
+
+def _rows(file: TextIO, path: str) -> tuple[str, Iterator[Row]]:
+    """The name of the format and its rows, by what the first line looks like."""
+    first = file.readline()
+    file.seek(0)
+    if first.lstrip().startswith("{"):
+        return "mooncake", _lines(enumerate(file, 1), path, _mooncake)
+    columns = {name.strip() for name in next(csv.reader([first]), [])}
+    for kind, needed, reader in _TABLES:
+        if needed <= columns:
+            table = csv.DictReader(file, skipinitialspace=True)
+            return kind, _lines(((table.line_num, row) for row in table), path, reader)
+    raise UsageError(
+        f'"{path}" is no trace that is known: its first line is "{first.strip()[:60]}"',
+        "Mooncake JSONL, or CSV with "
+        + " or ".join(", ".join(sorted(needed)) for _, needed, _ in _TABLES),
+    )
+
+
+def _lines(
+    numbered: Iterable[tuple[int, Any]], path: str, reader: Callable[[Any], Row | None]
+) -> Iterator[Row]:
+    for number, line in numbered:
+        try:
+            row = reader(line)
+        except (ValueError, TypeError, KeyError) as error:
+            said = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise UsageError(f"{said} in {path}:{number}", "see docs/llm.md, traces") from None
+        if row:
+            yield row
+
+
+def _answered(rows: Iterator[Row], limit: int | None) -> tuple[list[Row], int]:
+    """The rows that have an answer, at most `limit`, and how many had none before them."""
+    skipped = 0
+
+    def with_answer() -> Iterator[Row]:
+        nonlocal skipped
+        for row in rows:
+            if row.output_tokens:
+                yield row
+            else:
+                skipped += 1
+
+    return list(islice(with_answer(), limit)), skipped
+
+
+def _mooncake(line: str) -> Row | None:
+    if not line.strip():
+        return None
+    entry = json.loads(line)
+    if not isinstance(entry, dict):
+        raise TypeError("not a JSON object")
+    blocks = entry.get("hash_ids", [])
+    if not isinstance(blocks, list) or any(type(block) is not int or block < 0 for block in blocks):
+        raise ValueError("hash_ids must be a list of whole numbers from 0")
+    tokens = _tokens("input_length", entry["input_length"])
+    needed = -(-tokens // BLOCK_TOKENS)
+    if blocks and len(blocks) != needed:
+        raise ValueError(f"{len(blocks)} hash_ids for {tokens} tokens, expected {needed}")
+    return Row(
+        _number("timestamp", entry["timestamp"]) / 1000,
+        tokens,
+        _tokens("output_length", entry["output_length"]),
+        tuple(blocks),
+    )
+
+
+def _burstgpt(row: Mapping[str, str]) -> Row:
+    return Row(
+        _number("Timestamp", row["Timestamp"]),
+        _tokens("Request tokens", row["Request tokens"]),
+        _tokens("Response tokens", row["Response tokens"]),
+        session=(row.get("Session ID") or "").strip(),
+    )
+
+
+def _azure(row: Mapping[str, str]) -> Row:
+    text = (row["TIMESTAMP"] or "").strip()
+    whole, dot, rest = text.partition(".")
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    zone = rest[len(digits) :]
+    try:
+        moment = datetime.fromisoformat(whole + (f".{digits[:6]:0<6}" if dot else "") + zone)
+    except ValueError:
+        raise ValueError(f'TIMESTAMP "{text[:40]}" is no date and time') from None
+    return Row(
+        moment.timestamp(),
+        _tokens("ContextTokens", row["ContextTokens"]),
+        _tokens("GeneratedTokens", row["GeneratedTokens"]),
+    )
+
+
+_TABLES: tuple[tuple[str, frozenset[str], Callable[[Any], Row]], ...] = (
+    ("burstgpt", frozenset({"Timestamp", "Request tokens", "Response tokens"}), _burstgpt),
+    ("azure", frozenset({"TIMESTAMP", "ContextTokens", "GeneratedTokens"}), _azure),
+)
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f'{name} "{str(value)[:40]}" is no number from 0')
+    return number
+
+
+def _tokens(name: str, value: object) -> int:
+    number = _number(name, value)
+    if number != int(number) or number > MOST_TOKENS:
+        raise ValueError(f'{name} "{str(value)[:40]}" is no whole number up to {MOST_TOKENS:,}')
+    return int(number)

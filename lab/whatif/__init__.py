@@ -1,0 +1,1 @@
+"""What each method would have done with the traffic of a log."""

@@ -1,0 +1,236 @@
+"""How each method would have spread the traffic of a log."""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import oracle
+from ..errors import UsageError
+from ..nginxconf.model import Upstream
+from ..nginxconf.request import Request
+from ..nginxconf.variables import Evaluator, Variables, compile_text
+from ..oracle import Arrival
+from .log_format import Malformed, Visit, visits
+
+Numbers = npt.NDArray[np.float64]
+Servers = npt.NDArray[np.int32]
+
+SHOWN = 10  # malformed lines that are named
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Traffic:
+    """The requests of a log in the order in which they began, column by column.
+
+    `starts` (after the first one's start) and `lasted` are in seconds. `exact` says whether the
+    log's times have milliseconds, `timed` for how many requests it has a duration.
+    """
+
+    starts: Numbers
+    lasted: Numbers
+    keys: tuple[bytes, ...]
+    clients: tuple[str, ...]
+    exact: bool
+    timed: int
+    malformed: int = 0
+    first_malformed: tuple[Malformed, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def seconds(self) -> float:
+        """From the first arrival to the last."""
+        return float(self.starts[-1])
+
+    def arrivals(self, *, lasting: bool) -> Iterator[Arrival]:
+        """The requests as the oracle takes them; `lasting` ones hold their server for a time."""
+        durations = self.lasted.tolist() if lasting else [None] * len(self)
+        columns = zip(self.starts.tolist(), durations, self.keys, self.clients, strict=True)
+        for start, duration, key, client in columns:
+            yield Arrival(key, client, t=start, duration=duration)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """What one method would have done.
+
+    `requests`, `busy` (seconds) and `peak` (requests in flight at once) are by server. `hottest`
+    is the server with the highest peak, the first on a tie. Then the same traffic without it:
+    `moved` is the share of the other servers' requests that change their server, `peak_without`
+    the highest peak.
+    """
+
+    method: str
+    requests: Mapping[str, int]
+    busy: Mapping[str, float]
+    peak: Mapping[str, int]
+    hottest: str
+    moved: float
+    peak_without: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, for JSON."""
+        return {
+            "method": self.method,
+            "requests": dict(self.requests),
+            "busy_seconds": {name: round(value, 3) for name, value in self.busy.items()},
+            "peak_in_flight": dict(self.peak),
+            "hottest": self.hottest,
+            "moved_without_hottest": round(self.moved, 4),
+            "peak_in_flight_without_hottest": self.peak_without,
+        }
+
+
+# --- reading ------------------------------------------------------------------------------
+
+
+def traffic(
+    lines: Iterable[bytes], key: str = "$request_uri", log_format: str = "", seconds: float = 0.0
+) -> Traffic:
+    """Read a log.
+
+    `key` is what a hash method hashes; `seconds` is the duration of a request for which the log
+    has none. UsageError where the log holds no request at all.
+    """
+    evaluate = compile_text(key, Variables(), "--key")
+    rows = _Rows(seconds)
+    for entry in visits(lines, log_format):
+        rows.add(entry, evaluate)
+    return rows.traffic()
+
+
+class _Rows:
+    """The columns of a log while it is read; equal texts are kept once."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.begun: list[float] = []
+        self.lasted: list[float] = []
+        self.keys: list[bytes] = []
+        self.clients: list[str] = []
+        self.texts: dict[Any, Any] = {}
+        self.malformed: list[Malformed] = []
+        self.lost = self.timed = 0
+        self.exact = True
+        self.second, self.number = -1.0, 0
+
+    def add(self, entry: Visit | Malformed, evaluate: Evaluator) -> None:
+        """Take in what one line of the log holds."""
+        if isinstance(entry, Malformed):
+            self.lost += 1
+            self.malformed += [entry] if self.lost <= SHOWN else []
+            return
+        lasted = self.seconds if entry.seconds is None else entry.seconds
+        self.timed += entry.seconds is not None
+        self.exact = self.exact and entry.exact
+        self.begun.append(self._end(entry) - lasted)
+        self.lasted.append(lasted)
+        self.keys.append(self._once(hash_key(evaluate, entry)))
+        self.clients.append(self._once(entry.client_ip))
+
+    def _end(self, entry: Visit) -> float:
+        """When a request ended; those of one second are laid 1 ms apart, in the log's order."""
+        if entry.exact:
+            return entry.end
+        self.number = self.number + 1 if entry.end == self.second else 0
+        self.second = entry.end
+        return entry.end + min(self.number / 1000, 0.999)
+
+    def _once(self, text: Any) -> Any:
+        return self.texts.setdefault(text, text)
+
+    def traffic(self) -> Traffic:
+        """All of it, in the order of arrival."""
+        if not self.begun:
+            first = self.malformed[0] if self.malformed else None
+            where = f"; line {first.number}: {first.reason}" if first else ""
+            raise UsageError(f"no request in the log{where}", "--format with nginx's log_format")
+        begun = np.array(self.begun)
+        order = np.argsort(begun, kind="stable")
+        return Traffic(
+            np.round(begun[order] - begun[order[0]], 6),
+            np.array(self.lasted)[order],
+            tuple(self.keys[at] for at in order.tolist()),
+            tuple(self.clients[at] for at in order.tolist()),
+            self.exact,
+            self.timed,
+            self.lost,
+            tuple(self.malformed),
+        )
+
+
+def hash_key(evaluate: Evaluator, entry: Visit) -> bytes:
+    """The hash key of a request; empty where nginx would refuse the request itself."""
+    request = Request(entry.uri, entry.client_ip, entry.method, entry.headers)
+    try:
+        return evaluate(request)
+    except UsageError:
+        return b""
+
+
+# --- replaying ----------------------------------------------------------------------------
+
+
+def spread(upstream: Upstream, log: Traffic, *, stateless: bool, seed: int = 1) -> Spread:
+    """Replay a log by one method, then again without its hottest server.
+
+    `stateless` says that the method's picks do not depend on what is in flight. random and
+    random_two are drawn with `seed`.
+    """
+    names = [server.name for server in upstream.servers]
+    picked = picks(upstream, log, stateless, seed)
+    peaks = peaks_in_flight(log, picked, len(names))
+    hottest = int(np.argmax(peaks))
+    without = picks(_down(upstream, hottest), log, stateless, seed)
+    others = (picked != hottest) & (picked >= 0)
+    return Spread(
+        upstream.method,
+        {name: int((picked == at).sum()) for at, name in enumerate(names)},
+        {name: float(log.lasted[picked == at].sum()) for at, name in enumerate(names)},
+        dict(zip(names, peaks, strict=True)),
+        names[hottest],
+        float((picked != without)[others].mean()) if others.any() else 0.0,
+        max(peaks_in_flight(log, without, len(names))),
+    )
+
+
+def picks(upstream: Upstream, log: Traffic, stateless: bool, seed: int) -> Servers:
+    """The number of the server that takes each request; -1 where no server is left."""
+    number: dict[str | None, int] = {None: -1}
+    number |= {server.name: at for at, server in enumerate(upstream.servers)}
+    arrivals = log.arrivals(lasting=not stateless or bool(_limited(upstream)))
+    made = oracle.predict(upstream, arrivals, draw=random.Random(seed).randrange)
+    return np.fromiter((number[pick.server] for pick in made), np.int32, len(log))
+
+
+def _limited(upstream: Upstream) -> list[str]:
+    """The servers with max_conns: whether they take a request depends on what is in flight."""
+    return [server.name for server in upstream.servers if server.max_conns]
+
+
+def _down(upstream: Upstream, at: int) -> Upstream:
+    """The upstream with one more server down, which keeps its place in every hash."""
+    servers = [
+        replace(server, down=server.down or number == at)
+        for number, server in enumerate(upstream.servers)
+    ]
+    return replace(upstream, servers=tuple(servers))
+
+
+def peaks_in_flight(log: Traffic, picked: Servers, servers: int) -> list[int]:
+    """The most requests that each server had in flight at once."""
+    return [peak(log.starts[picked == at], log.lasted[picked == at]) for at in range(servers)]
+
+
+def peak(starts: Numbers, lasted: Numbers) -> int:
+    """The most requests in flight at once; one that ends as another begins is over by then."""
+    if not len(starts):
+        return 0
+    moments = np.concatenate([starts, starts + lasted])
+    steps = np.repeat([1, -1], len(starts))
+    return max(1, int(np.cumsum(steps[np.lexsort((steps, moments))]).max()))

@@ -1,0 +1,109 @@
+"""The traces that people publish become plans; what is wrong in one is named by its line."""
+
+from pathlib import Path
+
+import pytest
+
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.traffic import trace_file
+
+TRACES = Path(__file__).parents[1] / "data/traces"
+
+
+def prompts(name: str) -> list[str]:
+    """The prompt texts of a recorded trace's plan."""
+    plan = trace_file.plan(trace_file.read(str(TRACES / name)))
+    return [next(user.requests).messages[0]["content"] for user in plan.users]
+
+
+def written(folder: Path, name: str, text: str) -> str:
+    """The path of a trace file with that text."""
+    file = folder / name
+    file.write_text(text)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "times", "tokens"),
+    [
+        ("mooncake.jsonl", "mooncake", [0, 0.5, 0.9, 1.5], [1100, 1300, 300, 1100]),
+        ("burstgpt.csv", "burstgpt", [0, 41, 42], [472, 417, 1360]),
+        ("azure.csv", "azure", [0, 4.314579, 4.541877], [374, 396, 879]),
+    ],
+)
+def test_each_format_is_known_by_its_first_line(name, kind, times, tokens):
+    """Times count from the first request that has an answer."""
+    trace = trace_file.read(str(TRACES / name))
+
+    assert trace.kind == kind
+    assert [row.at for row in trace.rows] == pytest.approx(times)
+    assert [row.input_tokens for row in trace.rows] == tokens
+
+
+def test_a_row_without_an_answer_is_skipped_and_counted():
+    """BurstGPT logs a failed request with 0 response tokens."""
+    assert trace_file.read(str(TRACES / "burstgpt.csv")).skipped == 1
+
+
+def test_prompts_with_the_same_hash_ids_begin_with_the_same_text():
+    """Blocks 0 and 1 are 1,024 words of four bytes; the third block differs."""
+    first, second, other, again = prompts("mooncake.jsonl")
+
+    assert first[: 1024 * 4] == second[: 1024 * 4]
+    assert first != second
+    assert first == again
+    assert other[:20] != first[:20]
+    assert [len(text.split()) for text in (first, second, other)] == [1100, 1300, 300]
+
+
+def test_a_trace_without_hash_ids_shares_nothing():
+    """Every prompt is its own."""
+    texts = prompts("azure.csv")
+
+    assert len({text[:40] for text in texts}) == 3
+    assert [len(text.split()) for text in texts] == [374, 396, 879]
+
+
+def test_speed_and_limit_shorten_a_trace():
+    """Twice as fast, the first two."""
+    trace = trace_file.read(str(TRACES / "mooncake.jsonl"), speed=2, limit=2)
+
+    assert [row.at for row in trace.rows] == pytest.approx([0, 0.25])
+    assert trace_file.plan(trace).total == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.jsonl", '{"timestamp": 1}\n', r"no 'input_length' in .*a\.jsonl:1"),
+        (
+            "a.jsonl",
+            '{"timestamp": 0, "input_length": 1, "output_length": 1}\n{"timestamp"',
+            r"in .*a\.jsonl:2",
+        ),
+        (
+            "a.jsonl",
+            '{"timestamp": 0, "input_length": 600, "output_length": 1, "hash_ids": [1]}',
+            "1 hash_ids for 600 tokens, expected 2",
+        ),
+        (
+            "b.csv",
+            "Timestamp,Request tokens,Response tokens\n1,2,3\n1,two,3\n",
+            r'Request tokens "two" .* in .*b\.csv:3',
+        ),
+        ("c.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\nnow,1,1\n", 'TIMESTAMP "now"'),
+        ("d.csv", "time,tokens\n1,2\n", "no trace that is known"),
+        ("e.csv", "Timestamp,Request tokens,Response tokens\n1,2,0\n", "no request in trace"),
+        ("f.csv", "Timestamp,Request tokens,Response tokens\n-1,2,1\n", "no number from 0"),
+    ],
+)
+def test_what_is_wrong_is_named_with_file_and_line(tmp_path, name, text, message):
+    """The user can mend it."""
+    with pytest.raises(UsageError, match=message):
+        trace_file.read(written(tmp_path, name, text))
+
+
+def test_a_file_that_is_not_there_is_an_error():
+    """Not a traceback."""
+    with pytest.raises(UsageError, match="cannot read trace"):
+        trace_file.read("nowhere.csv")

@@ -1,0 +1,109 @@
+"""Any access log that nginx writes is read by its own log_format."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.whatif.log_format import COMBINED, Malformed, Visit, visits
+
+LINE = (
+    '203.0.113.9 - - [25/Nov/2026:10:00:07 +0000] "POST /v1/chat/completions HTTP/1.1" 200 512'
+    ' "-" "python-requests/2.31"'
+)
+
+
+def one(line: str, log_format: str = "") -> Visit | Malformed:
+    """What one line holds."""
+    (entry,) = visits([line.encode()], log_format)
+    return entry
+
+
+@pytest.mark.parametrize("tail", [" 1.250", ' "1.250"', " rt=1.250", ' rt="1.250" uct="0.001x"'])
+def test_combined_with_the_request_time_behind_it_is_read_without_being_told(tail):
+    """The usual way to add a time: as the last field, bare, quoted or as rt=."""
+    entry = one(LINE + tail)
+
+    assert isinstance(entry, Visit)
+    assert (entry.client_ip, entry.method) == ("203.0.113.9", "POST")
+    assert (entry.uri, entry.status) == ("/v1/chat/completions", 200)
+    assert (entry.seconds, entry.exact) == (1.25, False)
+
+
+def test_combined_alone_has_no_duration():
+    """Then the caller says how long a request lasts."""
+    entry = one(LINE)
+
+    assert isinstance(entry, Visit)
+    assert entry.seconds is None
+
+
+def test_the_labs_own_json_is_read_without_being_told():
+    """The last attempt's time counts: that server did the work."""
+    entry = one(
+        '{"msec":"100.250","request_time":"0.9","remote_addr":"10.0.0.1","request_method":"GET",'
+        '"request_uri":"/a","status":"200","upstream_addr":"10.0.0.2:80, 10.0.0.3:80",'
+        '"upstream_response_time":"0.100, 0.750"}'
+    )
+
+    assert isinstance(entry, Visit)
+    assert (entry.end, entry.exact, entry.seconds) == (100.25, True, 0.75)
+    assert (entry.server, entry.uri) == ("10.0.0.3:80", "/a")
+
+
+def test_a_format_as_nginx_writes_it_names_every_field():
+    """Variables may stand in braces, beside each other's quotes, and hold lists."""
+    log_format = (
+        "${remote_addr}|$msec|$request_method $request_uri|[$upstream_addr]|"
+        '$upstream_response_time|"$http_x_user"'
+    )
+
+    entry = one('10.0.0.9|5.5|GET /x?a=1|[a:1, b:1]|0.1, 0.2|"u-7"', log_format)
+
+    assert isinstance(entry, Visit)
+    assert (entry.uri, entry.server, entry.seconds) == ("/x?a=1", "b:1", 0.2)
+    assert entry.headers == {"x-user": "u-7"}
+
+
+def test_a_format_without_a_request_or_a_time_is_refused():
+    """It names what is missing."""
+    with pytest.raises(UsageError, match=r"no \$request"):
+        list(visits([b""], "$remote_addr [$time_local]"))
+    with pytest.raises(UsageError, match="no time"):
+        list(visits([b""], '$remote_addr "$request"'))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("hello", "not in the format"),
+        ("{", "Expecting"),
+        ('{"msec": "1", "request_uri": "/"', "delimiter"),
+        ('{"request_uri": "/"}', "no time"),
+        ('{"msec": "1e400", "request_uri": "/"}', "not a time"),
+        ('{"msec": "1"}', "no request line"),
+        (LINE.replace("25/Nov", "25/Nob"), "not a time"),
+        (LINE.replace("POST /v1/chat/completions HTTP/1.1", r"\x16\x03\x01"), "no request line"),
+    ],
+)
+def test_a_line_that_holds_no_request_says_why(line, reason):
+    """It is counted and named, never a traceback."""
+    entry = one(line)
+
+    assert isinstance(entry, Malformed)
+    assert reason in entry.reason
+
+
+def test_the_combined_format_by_name_reads_the_same_line():
+    """The constant is nginx's own text."""
+    told, untold = one(LINE, COMBINED), one(LINE)
+
+    assert isinstance(told, Visit)
+    assert isinstance(untold, Visit)
+    assert (told.end, told.uri, told.client_ip) == (untold.end, untold.uri, untold.client_ip)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_visit_or_malformed(line):
+    """Nothing in a log can end the reading of it."""
+    assert len(list(visits([line]))) == 1

@@ -1,0 +1,109 @@
+"""How each method would have spread a log's traffic."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.nginxconf.model import Server, Upstream
+from nginx_llm_lab.whatif.spread import peak, spread, traffic
+
+
+def line(start: float, seconds: float, uri: str = "/", client: str = "10.0.0.1") -> bytes:
+    """One line of the lab's JSON log."""
+    entry = {
+        "msec": f"{start + seconds:.3f}",
+        "request_time": f"{seconds:.3f}",
+        "request_uri": uri,
+        "remote_addr": client,
+    }
+    return json.dumps(entry).encode()
+
+
+def upstream(method: str, key: str = "") -> Upstream:
+    """Three equal servers."""
+    return Upstream(tuple(Server(name) for name in "abc"), method, key=key)
+
+
+def test_round_robin_takes_turns_in_the_order_of_arrival_not_of_the_log():
+    """The first request lasts longest, so it is logged last."""
+    log = traffic([line(1, 0.1, "/2"), line(2, 0.1, "/3"), line(0, 9, "/1")])
+
+    assert log.keys == (b"/1", b"/2", b"/3")
+    assert log.starts.tolist() == pytest.approx([0, 1, 2])
+    assert spread(upstream("round_robin"), log, stateless=False).requests == {
+        "a": 1,
+        "b": 1,
+        "c": 1,
+    }
+
+
+def test_least_conn_keeps_away_from_a_server_that_is_busy():
+    """One request of 10 s, nine of 0.1 s one after the other: the busy server gets no other."""
+    log = traffic([line(0, 10), *(line(1 + n, 0.1) for n in range(9))])
+
+    by_load = spread(upstream("least_conn"), log, stateless=False)
+    by_turns = spread(upstream("round_robin"), log, stateless=False)
+
+    assert by_load.requests["a"] == 1
+    assert by_turns.requests["a"] == 4
+    assert by_turns.peak["a"] == 2
+    assert max(by_load.peak.values()) == 1
+    assert by_turns.hottest == "a"
+
+
+def test_without_its_hottest_server_a_consistent_hash_moves_nobody_elses_keys():
+    """Turns move, keys stay."""
+    log = traffic([line(n, 0.5, f"/{n % 40}") for n in range(400)])
+
+    by_key = spread(upstream("hash_consistent", "$request_uri"), log, stateless=True)
+    by_turns = spread(upstream("round_robin"), log, stateless=True)
+
+    assert by_key.moved == 0
+    assert by_turns.moved > 0.3
+    assert sum(by_key.requests.values()) == 400
+
+
+def test_busy_seconds_are_the_logs_durations():
+    """Each server's sum of them."""
+    log = traffic([line(0, 2.0), line(1, 3.0), line(2, 4.0)])
+
+    assert spread(upstream("round_robin"), log, stateless=False).busy == {"a": 2, "b": 3, "c": 4}
+
+
+def test_a_server_that_ends_one_request_as_it_begins_the_next_has_one_in_flight():
+    """Three in a row, then two that overlap."""
+    starts = np.array([0.0, 1.0, 2.0])
+
+    assert peak(starts, np.array([1.0, 1.0, 1.0])) == 1
+    assert peak(starts, np.array([1.5, 1.0, 1.0])) == 2
+
+
+def test_lines_without_milliseconds_keep_their_order_within_the_second():
+    """A combined log knows whole seconds only."""
+    form = '10.0.0.1 - - [25/Nov/2026:10:00:07 +0000] "GET /{} HTTP/1.1" 200 1 "-" "x" 0.000'
+    log = traffic(form.format(n).encode() for n in range(3))
+
+    assert log.keys == (b"/0", b"/1", b"/2")
+    assert log.starts.tolist() == pytest.approx([0, 0.001, 0.002])
+    assert not log.exact
+
+
+def test_malformed_lines_are_counted_and_the_first_named():
+    """Twelve broken lines beside a good one."""
+    log = traffic([*([b"broken"] * 12), line(0, 1)])
+
+    assert (len(log), log.malformed) == (1, 12)
+    assert [entry.number for entry in log.first_malformed] == list(range(1, 11))
+
+
+def test_a_log_without_any_request_is_an_error_that_names_a_line():
+    """And shows the way out."""
+    with pytest.raises(UsageError, match="line 1: not in the format"):
+        traffic([b"broken"])
+
+
+def test_a_key_is_evaluated_from_what_the_log_has():
+    """An argument of the URI."""
+    assert traffic([line(0, 1, "/a?user=7&x=1")], "$arg_user").keys == (b"7",)
