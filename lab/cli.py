@@ -500,6 +500,14 @@ def opened(path: str) -> Iterator[Any]:
 @app.command()
 def verify(
     conf: Annotated[Path, typer.Argument(help="An nginx.conf; its includes are followed.")],
+    upstream: Annotated[list[str], typer.Option(help="Judge only this upstream; repeatable.")] = [],  # noqa: B006 - typer copies it
+    assume: Annotated[
+        list[str],
+        typer.Option(help="A host or file that exists where nginx runs; a pattern; repeatable."),
+    ] = [],  # noqa: B006 - typer copies it
+    allow_unsure: Annotated[
+        bool, typer.Option("--allow-unsure", help="Exit with 0 unless a verdict is FAIL.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="The same seed sends the same requests.")] = 1,
     as_json: Json = False,
     junit: Annotated[Path | None, typer.Option(help="Write the verdicts as JUnit XML.")] = None,
@@ -511,11 +519,17 @@ def verify(
     from .report import tables as report
     from .verify.verification import verify as judge_conf
 
-    found = judge_conf(conf, seed=seed, on_progress=lambda text: typer.echo(text, err=True))
+    found = judge_conf(
+        conf,
+        seed=seed,
+        assumed=assume,
+        only=upstream,
+        on_progress=lambda text: typer.echo(text, err=True),
+    )
     if junit:
         report.write_junit(found.cases(), junit)
     show(found.as_dict()) if as_json else typer.echo(str(found))
-    if not found.holds:
+    if not found.accepted(allow_unsure=allow_unsure):
         raise typer.Exit(1)
 
 

@@ -12,6 +12,12 @@ VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 # how many values of a variable proxy_pass are followed up; real configs name a handful
 MAX_TARGETS = 1_000
 DEFAULT_PORTS = {"http": 80, "https": 443}
+# what nginx's own variables begin with, as far as it decides where a URL's host ends
+BUILTIN_TEXTS: Mapping[str, tuple[str, ...]] = {
+    "scheme": ("http", "https"),
+    **dict.fromkeys(("request_uri", "uri", "document_uri"), ("/",)),
+    **dict.fromkeys(("is_args", "args", "query_string"), ("",)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,7 @@ def _routes(
     server = scopes[1]
     locations = [scope for scope in scopes if scope.name == "location"]
     server_names = [name for line in server.all("server_name") for name in line.args]
-    for upstream in known or (authority(url) or url,):
+    for upstream in known or (_leading(url),):
         yield Route(
             listen=tuple(_listens(server)),
             server_name=server_names[0] if server_names else "",
@@ -116,6 +122,15 @@ def _routes(
             scopes=scopes,
             where=proxy_pass.where,
         )
+
+
+def _leading(url: str) -> str:
+    """The group that a URL names where no block has that name: up to a variable that is a path."""
+    plain = url
+    for name, (text, *others) in BUILTIN_TEXTS.items():
+        if not others:
+            plain = re.sub(rf"\$(?:\{{{name}\}}|{name}\b)", text, plain)
+    return authority(plain) or url
 
 
 def _check(url: str, names: Mapping[str, str], proxy_pass: Directive) -> None:
@@ -168,10 +183,11 @@ def everything(block: Directive) -> Iterator[Directive]:
 
 
 def _texts(text: str, values: Mapping[str, tuple[str, ...]], depth: int = 5) -> Iterator[str]:
-    """What a text with variables may stand for, by the values that the config itself gives them."""
+    """What a text may stand for, by the values that the config or nginx gives its variables."""
     found = VARIABLE.search(text)
     if found is None or depth == 0:
         yield text
         return
-    for value in values.get((found[1] or found[2]).lower(), ()):
+    name = (found[1] or found[2]).lower()
+    for value in values.get(name) or BUILTIN_TEXTS.get(name, ()):
         yield from _texts(text[: found.start()] + value + text[found.end() :], values, depth - 1)

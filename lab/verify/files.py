@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import LabError
@@ -16,6 +16,7 @@ INSTALLED = "/etc/nginx"
 # what nginx's packages and images have around a file of conf.d, as far as it matters
 WHOLE = 'worker_processes auto;\nevents {{}}\nhttp {{ include "{}"; }}\n'
 LARGEST = 16_000_000  # bytes of a file that nginx asks for
+SERVER = re.compile(rb"\bserver(?:\s|#[^\n]*\n)*\{")
 INCLUDE = re.compile(rb"^[ \t]*include[ \t]+([^;\s]+)[ \t]*;", re.MULTILINE)
 
 
@@ -25,13 +26,41 @@ def laid(config: Config, conf: Path) -> dict[str, bytes]:
     What stands beside `conf` is laid under /etc/nginx as well, where its includes may look for it.
     """
     found: dict[str, bytes] = {}
+    unheard = servers_without_listen(config)
     for name in own_names(config, conf):
-        path, content = absolute(name), Path(name).read_bytes()
+        path, content = absolute(name), with_listen(Path(name).read_bytes(), unheard.get(name, {}))
         found[path] = content
         if path.startswith(f"{absolute(conf.parent)}/"):
             beside = path.removeprefix(f"{absolute(conf.parent)}/")
             found.setdefault(f"{INSTALLED}/{beside}", content)
     return found
+
+
+def servers_without_listen(config: Config) -> dict[str, dict[int, list[bool]]]:
+    """By file and line, for each `server` block that begins there, whether it has no `listen`."""
+    found: dict[str, dict[int, list[bool]]] = {}
+    for server in config.block("http").all("server"):
+        lines = found.setdefault(server.file, {})
+        lines.setdefault(server.line, []).append(not server.all("listen"))
+    return found
+
+
+def with_listen(content: bytes, servers: Mapping[int, Sequence[bool]]) -> bytes:
+    """A file in which servers without `listen` say so: nginx as root takes port 80, here 8000.
+
+    Every line keeps its number.
+    """
+    lines = content.splitlines(keepends=True)
+    for number, without in sorted(servers.items(), reverse=True):
+        rest = iter(without)
+        text = b"".join(lines[number - 1 :])
+        text = SERVER.sub(
+            lambda it: it[0] + b" listen 80;" if next(rest, False) else it[0],  # noqa: B023 - called at once
+            text,
+            count=len(without),
+        )
+        lines = [*lines[: number - 1], text]
+    return b"".join(lines)
 
 
 def own_names(config: Config, conf: Path) -> tuple[str, ...]:

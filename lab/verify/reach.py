@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import UsageError
 from ..nginxconf.maps import pattern
 from ..nginxconf.request import Request, normal, target
-from ..nginxconf.routes import VARIABLE, Listen, Route, authority, effective
+from ..nginxconf.routes import VARIABLE, Listen, Route, authority, effective, everything
 from ..nginxconf.tree import Directive
 from ..nginxconf.variables import Variables, compile_text
 
@@ -404,6 +404,46 @@ def _guessed(request: Request, route: Route) -> Iterator[Request]:
     for _ in range(MOST_GUESSES):
         address = ".".join(str(rng.randrange(1, 255)) for _ in range(3))
         yield replace(request, client_ip=f"127.{address}")
+
+
+# --- routes that no client's request takes ------------------------------------------------
+
+
+def from_outside(route: Route) -> bool:
+    """Whether a client's request can take a route: not `internal`, not only after an error."""
+    location = innermost(route)
+    if location is None:
+        return True
+    if any(scope.all("internal") for scope in route.scopes if scope.name == "location"):
+        return False
+    return not words(location).startswith("@") or leads_to(words(location), route.scopes[1])
+
+
+def leads_to(name: str, server: Directive) -> bool:
+    """Whether `try_files`, or `error_page` for a file that is not there, leads to a location."""
+    for line in everything(server):
+        if line.name == "try_files" and name in line.args:
+            return True
+        if line.name == "error_page" and name in line.args and {"404", "403"} & set(line.args):
+            return True
+    return False
+
+
+def obstacle(route: Route, conf: Variables) -> str:
+    """Why no request could be made for a route."""
+    place = f'location "{route.location}" ({route.where})'
+    if entry(route) is None:
+        return f"{place}: its server listens only on unix sockets or by QUIC"
+    if not any(paths(route)):
+        return f"{place}: no path was found that lands there"
+    names = [(found[1] or found[2]).lower() for found in VARIABLE.finditer(route.proxy_pass)]
+    made = [f"{it.name} {' '.join(it.args)} ({it.where})" for it in _definitions(names, conf)]
+    decided = ", ".join(made or [f"${name}" for name in names])
+    return f"{place}: no request was found for which {decided} leads to it"
+
+
+def _definitions(names: Iterable[str], conf: Variables) -> Iterator[Directive]:
+    return (conf.definitions[name] for name in names if name in conf.definitions)
 
 
 # --- all together -------------------------------------------------------------------------

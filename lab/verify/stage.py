@@ -9,7 +9,7 @@ import os
 import re
 import tarfile
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -25,7 +25,9 @@ from ..paths import ROOT
 from ..stack.compose import engine
 from ..stack.shell import poll, run
 from . import cable, caller, standin
+from .doubts import Doubt, absent_file, unresolved
 from .setting import Door, Setting
+from .survey import DNS_PORT
 
 LABEL = "nginx-llm-lab.verify"
 # Seconds that stand-ins take where they are asked to be themselves: least_time rounds to 20 ms, so
@@ -40,18 +42,24 @@ PREFIX = "/etc/nginx"
 FOLDERS = ("run", "var/run", "var/log/nginx", "var/cache/nginx", "var/lib/nginx", "etc/nginx/logs")
 # what an image keeps for its own sites; the user's file is to meet none of it
 IMAGE_SITES = re.compile(r"/etc/nginx/(conf\.d|sites-enabled|modules-enabled|stream-enabled)/.")
+# answers "no such name" at once for what /etc/hosts lacks: each question would take 5 s otherwise
+NAME_SERVER = "127.255.255.53"
 OUTPUT = "/tmp/nginx.out"  # noqa: S108 - in a container of its own
 
 
 @dataclass(slots=True)
 class Mended:
-    """What nginx missed: files and folders to lay, names and addresses to give, and the words."""
+    """What nginx missed: files and folders to lay, names and addresses to give.
+
+    `note` says so to the user; `doubt` is what nginx cannot start without, if it is that.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     own: list[str] = field(default_factory=list)
     note: str = ""
+    doubt: Doubt | None = None
 
 
 class Stage:
@@ -65,6 +73,8 @@ class Stage:
         self.files = dict(setting.files)
         self.names = dict(setting.names)
         self.mended: list[str] = []
+        self.doubts: list[Doubt] = []
+        self.warnings: tuple[str, ...] = ()
         self.awaited: set[tuple[str, int]] = set()
 
     def __enter__(self) -> "Stage":
@@ -97,7 +107,7 @@ class Stage:
             present(self.engine, image)
         near = [door for door in self.setting.doors if door.near]
         far = [door for door in self.setting.doors if not door.near]
-        self.near = self._standins(near, self.setting.dns)
+        self.near = self._standins(near, (*self.setting.dns, (NAME_SERVER, DNS_PORT)))
         self.far = self._standins(far, ()) if far else None
         self._connect()
         self.nginx = self._start(
@@ -217,7 +227,8 @@ class Stage:
         lines += [f"{at} {name}" for name, at in self.names.items() if name != "localhost"]
         text = "\n".join([*lines, ""]).encode()
         words = ["docker", "exec", "-i", "-u", "0", str(self.nginx.id), "sh", "-c"]
-        run([*words, "cat > /etc/hosts"], stdin=text)
+        script = f"cat > /etc/hosts; echo nameserver {NAME_SERVER} > /etc/resolv.conf"
+        run([*words, script], stdin=text)
 
     def _mend_all(self) -> None:
         """Supply what nginx misses, one thing after the other; its own words where that ends."""
@@ -232,8 +243,9 @@ class Stage:
             if mended is None:
                 break
             self._apply(mended)
+        replaced = "".join(f"\nreplaced before: {note}" for note in self.mended)
         raise LabError(
-            f"nginx refuses {self.setting.conf}\n{said}",
+            f"nginx refuses {self.setting.conf}\n{said}{replaced}",
             "mend what nginx says; an nginx with other modules: LAB_NGINX names its image's tag",
         )
 
@@ -248,6 +260,8 @@ class Stage:
         self.names.update(dict.fromkeys(mended.names, "127.0.0.1"))
         if mended.note:
             self.mended.append(mended.note)
+        if mended.doubt:
+            self.doubts.append(mended.doubt)
         if mended.files or mended.folders:
             self._lay(mended.files, [folder.lstrip("/") for folder in mended.folders])
         if mended.names:
@@ -259,9 +273,10 @@ class Stage:
     def _complaint(self) -> str:
         """The first reason for which `nginx -t` fails, empty where it does not."""
         code, output = self._ask(["nginx", "-t", *self._words()])
-        if code == 0:
-            return ""
         lines = output.splitlines()
+        if code == 0:
+            self.warnings = tuple(dict.fromkeys(warnings(lines)))
+            return ""
         grave = [line for line in lines if "[emerg]" in line or "[crit]" in line]
         return re.sub(r"^.*?\[(emerg|crit)\] (\d+#\d+: )?", "", (grave or lines or ["?"])[0])
 
@@ -323,6 +338,14 @@ class Stage:
         return found[1] if found else "?"
 
 
+def warnings(lines: Sequence[str]) -> Iterator[str]:
+    """What nginx warns of, except that it does not run as root here."""
+    for line in lines:
+        said = re.sub(r"^.*?\[warn\] (\d+#\d+: )?", "", line)
+        if said != line and '"user" directive makes sense only' not in said:
+            yield f"nginx warns: {said}"
+
+
 def mend(
     said: str, files: Mapping[str, bytes], content: Callable[[str], bytes | None], pem: str
 ) -> Mended | None:
@@ -338,7 +361,7 @@ def mend(
     if found := re.search(r'host not found in .*?"(?:\w+://)?([\w.-]+)[^"]*"', said):
         where = said.rpartition(" in ")[2]
         note = f'host "{found[1]}" ({where}): nobody stands in for it'
-        return Mended(names=[found[1]], note=note)
+        return Mended(names=[found[1]], note=note, doubt=unresolved(found[1], where, ()))
     if pem and (
         found := re.search(r'(?:certificate(?: key)?|BIO_new_file\(|locations\()\s?"([^"]+)"', said)
     ):
@@ -360,8 +383,10 @@ def opened(path: str, said: str, content: bytes | None) -> Mended:
     if content is not None:
         return Mended(files={path: content}, folders=folders)
     where = re.search(r" in (\S+:\d+)$", said)
-    note = f"{path} (asked for in {where[1]}): not there, an empty file instead" if where else ""
-    return Mended(files={path: b""}, folders=folders, note=note)
+    if where is None:
+        return Mended(files={path: b""}, folders=folders)
+    note = f"{path} (asked for in {where[1]}): not there, an empty file instead"
+    return Mended(files={path: b""}, folders=folders, note=note, doubt=absent_file(path, where[1]))
 
 
 def without_module(module: str, file: str, line: int, files: Mapping[str, bytes]) -> Mended | None:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from ..nginxconf.model import Server, Upstream
 from ..nginxconf.routes import Listen, Route, everything, routes
 from ..nginxconf.tree import Config, Directive
 from ..nginxconf.upstream import read_all
+from .doubts import Doubt, unresolved
 from .setting import Door
 
 # a certificate or key that nginx reads at start, whatever speaks TLS with it
@@ -20,6 +21,7 @@ OTHER_PASSES = ("grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcach
 WILDCARDS = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - what a config says, not a bind
 LOOPBACKS = {4: "127.0.0.1", 6: "::1"}
 DNS_PORT = 53
+MOST_LINES = 3  # of one kind; more are counted in one
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class Survey:
 
     `places` holds the stand-ins of each upstream's servers, by the upstream's name; `names` the
     address of every host name; `own` the addresses that nginx listens on beyond loopback;
-    `workers` the number of workers as written; `unmet` what is not as the config says.
+    `workers` the number of workers as written; `unmet` what is not as the config says; `doubts`
+    the host names without an `upstream` block, by the upstream that they make.
     """
 
     upstreams: tuple[Upstream, ...]
@@ -51,6 +54,7 @@ class Survey:
     logins: tuple[Directive, ...]
     workers: str
     unmet: tuple[str, ...]
+    doubts: Mapping[str, Doubt] = field(default_factory=dict)
 
     @property
     def ipv6(self) -> bool:
@@ -70,14 +74,15 @@ class Survey:
 
 def survey(config: Config) -> Survey:
     """Read from a config what has to stand around it."""
-    http = [upstream for upstream in read_all(config) if not upstream.stream]
+    upstreams = read_all(config)
+    http = [upstream for upstream in upstreams if not upstream.stream]
     ways: dict[str, tuple[Route, ...]] = {}
     for route in routes(config):
         ways[route.upstream.lower()] = (*ways.get(route.upstream.lower(), ()), route)
     listens = tuple(dict.fromkeys(every_listen(config)))
     resolvers = [line for line in directives(config) if line.name == "resolver"]
     own = own_addresses(listens)
-    names = host_names(http, listens, resolvers)
+    names = host_names(upstreams, listens, resolvers)
     places = {
         upstream.name: tuple(
             place(server, ways.get(upstream.name.lower(), ()), names, listens, own)
@@ -101,7 +106,19 @@ def survey(config: Config) -> Survey:
         ),
         workers=_workers(config),
         unmet=tuple(dict.fromkeys(unmet(config, http, ways, places))),
+        doubts=dict(hosts_without_block(http, ways)),
     )
+
+
+def hosts_without_block(
+    upstreams: Sequence[Upstream], ways: Mapping[str, Sequence[Route]]
+) -> Iterator[tuple[str, Doubt]]:
+    """A doubt for each group that nginx makes of a `proxy_pass` to a host name."""
+    for upstream in upstreams:
+        host, _ = split_address(upstream.servers[0].name)
+        if not upstream.line and host and literal(host) is None and host.lower() != "localhost":
+            where = ways[upstream.name.lower()][0].where
+            yield upstream.name, unresolved(host, where, upstreams)
 
 
 def directives(config: Config) -> Iterator[Directive]:
@@ -232,6 +249,8 @@ def place(
     doors = []
     for address in addresses(host, names):
         near = address.is_loopback or str(address) in own
+        if server.down and near and listening(str(address), port, listens):
+            return Place(server.name, ())
         if near and (taken := listening(str(address), port, listens)):
             return Place(server.name, (), f"nginx itself listens there ({taken})")
         doors.append(Door(str(address), port, tls, near))
@@ -286,9 +305,20 @@ def unmet(
             yield f"proxy_pass {route.proxy_pass} ({route.where}): names no upstream of this config"
         if route.scheme == "https":
             yield f"proxy_pass {route.proxy_pass} ({route.where}): TLS with the lab's certificate"
+    yield from unfollowed(config)
+
+
+def unfollowed(config: Config) -> Iterator[str]:
+    """The directives that the lab does not follow; many of one kind in one line."""
+    reasons: dict[str, list[Directive]] = {}
     for line in directives(config):
-        if said := _unmet(line):
-            yield f"{line.name} {' '.join(line.args)} ({line.where}): {said}"
+        if reason := _unmet(line):
+            reasons.setdefault(reason, []).append(line)
+    for reason, lines in reasons.items():
+        shown = lines if len(lines) <= MOST_LINES else lines[:1]
+        more = f" and {len(lines) - 1} more lines" if len(lines) > MOST_LINES else ""
+        for line in shown:
+            yield f"{line.name} {' '.join(line.args)} ({line.where}){more}: {reason}"
 
 
 def _unmet(line: Directive) -> str:

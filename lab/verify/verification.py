@@ -15,13 +15,20 @@ from ..nginxconf.variables import Variables
 from ..verdict import Verdict
 from . import calls, files, reach
 from .calls import Call, Traffic
+from .doubts import ALLOW, Doubt, exists, names_to_resolve, remaining
 from .reach import Way
 from .setting import Setting
 from .stage import Stage
-from .survey import Survey, survey
+from .survey import Survey, literal, split_address, survey
 
 STATELESS = (*verdict.HASHES, "random")  # a worker needs no memory for these
 
+# what to do where there is no verdict
+NO_STANDIN = f"give it an address and port of its own in a copy of the file; {ALLOW}"
+NO_REQUEST = f"judge the other upstreams with --upstream NAME; {ALLOW}"
+REFUSED = f"relax in a copy of the file what answers instead; {ALLOW}"
+UNDECIDED = f"in a copy of the file, hash what a request says ($request_uri, a header); {ALLOW}"
+AGAIN = f"run it again on a quieter machine, or with --seed 2; {ALLOW}"
 ENOUGH = 4  # one in so many requests has to reach the upstream
 
 Record = Mapping[str, Any]  # what the caller tells of one call
@@ -35,10 +42,15 @@ class Judged:
     where: str
     verdict: Verdict
     besides: str = ""
+    hint: str = ""
+    failover: str = ""
 
     def __str__(self) -> str:
         besides = f"; besides: {self.besides}" if self.besides else ""
-        return f"{self.verdict}\n       upstream {self.upstream}, {self.where}{besides}"
+        lines = [str(self.verdict), f"       upstream {self.upstream}, {self.where}{besides}"]
+        lines += [f"       fail-over: {self.failover}"] if self.failover else []
+        lines += [f"try:   {self.hint}"] if self.hint else []
+        return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything as plain values, for JSON."""
@@ -52,6 +64,8 @@ class Judged:
             "hits": said.hits,
             "why": said.why,
             "besides": self.besides,
+            "failover": self.failover,
+            "try": self.hint,
         }
 
 
@@ -59,7 +73,9 @@ class Judged:
 class Verification:
     """A config and the verdict on each of its upstreams.
 
-    `not_honoured` is everything that was not as the config says; `notes` what is worth knowing.
+    `not_honoured` is everything that was not as the config says; `notes` what is worth knowing;
+    `unjudged` the upstreams that only nginx's own requests reach; `doubts` what nginx needs at
+    start and what is not here.
     """
 
     conf: str
@@ -68,21 +84,37 @@ class Verification:
     not_honoured: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    unjudged: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def holds(self) -> bool:
-        """Whether there was something to judge, and all of it is right."""
+        """Whether nginx would start, there was something to judge, and all of it is right."""
+        return self.words == {"PASS"}
+
+    @property
+    def words(self) -> set[str]:
+        """The words of all verdicts; UNSURE where it is open whether nginx would start."""
         words = {judged.verdict.word for judged in self.upstreams}
-        return words == {"PASS"}
+        return words | ({"UNSURE"} if self.doubts or not self.upstreams else set())
+
+    def accepted(self, *, allow_unsure: bool) -> bool:
+        """Whether a CI job is to go on."""
+        return self.holds or (allow_unsure and "FAIL" not in self.words)
 
     def __str__(self) -> str:
         head = f"{self.conf} on nginx {self.nginx}, {self.seconds:.1f} s"
-        return "\n".join([head, *map(str, self.upstreams), *self._rest()])
+        return "\n".join([head, *map(str, self.upstreams), *map(str, self.doubts), *self._rest()])
 
     def _rest(self) -> Iterator[str]:
         if not self.upstreams:
-            yield "no upstream to judge"
-        for title, lines in (("not honoured", self.not_honoured), ("notes", self.notes)):
+            yield "UNSURE no upstream to judge: no proxy_pass leads to one"
+            yield f"try:   name the file whose proxy_pass leads to an upstream; {ALLOW}"
+        for title, lines in (
+            ("no verdict", self.unjudged),
+            ("not honoured", self.not_honoured),
+            ("notes", self.notes),
+        ):
             if lines:
                 yield f"{title}:"
                 yield from (f"  {line}" for line in lines)
@@ -94,14 +126,22 @@ class Verification:
             "nginx": self.nginx,
             "holds": self.holds,
             "upstreams": [judged.as_dict() for judged in self.upstreams],
+            "doubts": [
+                {"name": doubt.name, "why": doubt.cause, "try": doubt.hint} for doubt in self.doubts
+            ],
+            "unjudged": list(self.unjudged),
             "not_honoured": list(self.not_honoured),
             "notes": list(self.notes),
             "seconds": round(self.seconds, 3),
         }
 
     def cases(self) -> list[dict[str, str]]:
-        """One case an upstream, as JUnit XML wants them."""
-        return [
+        """One case an upstream and a doubt, as JUnit XML wants them."""
+        doubts = [
+            {"name": f"{self.conf} {doubt.name}", "word": "UNSURE", "text": str(doubt)}
+            for doubt in self.doubts
+        ]
+        return doubts + [
             {
                 "name": f"{self.conf} {judged.upstream}",
                 "word": judged.verdict.word,
@@ -112,33 +152,88 @@ class Verification:
 
 
 def verify(
-    conf: Path, *, seed: int = 1, on_progress: Callable[[str], None] = lambda _: None
+    conf: Path,
+    *,
+    seed: int = 1,
+    assumed: Sequence[str] = (),
+    only: Sequence[str] = (),
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> Verification:
     """Serve `conf` with a real nginx, send each upstream what its method needs, and judge it.
 
-    The file is read, never written. A config that nginx refuses is a LabError with nginx's words.
-    Nothing is left behind, and nothing can get out: no container has a network.
+    `assumed` are patterns of hosts and files that exist where the user's nginx runs; `only` names
+    the upstreams to judge, all where it is empty. The file is read, never written. A config that
+    nginx refuses is a LabError with nginx's words. Nothing is left behind, and nothing can get
+    out: no container has a network.
     """
     begun = time.monotonic()
     config = tree.read(conf)
-    found = survey(config)
+    found = surveyed(config)
+    refuse_unknown(only, found)
     given = setting(config, conf, found)
     on_progress("starting nginx and the stand-ins")
     try:
         with Stage(given) as stage:
-            judged = tuple(judge_all(Trial(stage, config, found, seed), on_progress))
+            trial = Trial(stage, config, found, seed, tuple(assumed), tuple(only))
+            judged = tuple(judge_all(trial, on_progress))
             version, mended = stage.version(), tuple(stage.mended)
     except LabError as error:
         raise type(error)(shown(error.message, conf), error.hint) from None
     missed = (*found.unmet, *files.absent(config, conf), *(shown(it, conf) for it in mended))
+    doubts = [
+        Doubt(shown(it.name, conf), shown(it.cause, conf), shown(it.hint, conf))
+        for it in stage.doubts
+    ]
     return Verification(
         conf=str(conf),
         nginx=version,
         upstreams=judged,
         not_honoured=tuple(dict.fromkeys(missed)),
-        notes=tuple(note for upstream in found.upstreams for note in hints(upstream, found)),
+        notes=(
+            *(shown(text, conf) for text in stage.warnings),
+            *(note for upstream in found.upstreams for note in hints(upstream, found)),
+            *names_to_resolve(named_servers(found)),
+        ),
         seconds=time.monotonic() - begun,
+        unjudged=tuple(unreachable(found)),
+        doubts=remaining(doubts, assumed),
     )
+
+
+def surveyed(config: tree.Config) -> Survey:
+    """What a config needs around it; a config that breaks nginx's rules is a LabError."""
+    try:
+        return survey(config)
+    except UsageError as error:
+        raise LabError(f"nginx refuses {config.file}\n{error.message}", error.hint) from None
+
+
+def refuse_unknown(only: Sequence[str], found: Survey) -> None:
+    """UsageError where `--upstream` names one that the config lacks."""
+    known = [upstream.name for upstream in found.upstreams]
+    for name in only:
+        if name not in known:
+            raise UsageError(f'no upstream "{name}"', f"name one of {', '.join(known)}")
+
+
+def unreachable(found: Survey) -> Iterator[str]:
+    """The upstreams to which only nginx's own requests lead, which are not judged."""
+    for upstream in found.upstreams:
+        routes = found.routes.get(upstream.name.lower(), ())
+        if routes and not any(map(reach.from_outside, routes)):
+            yield (
+                f"upstream {upstream.name} ({where(upstream, found)}): only requests that nginx"
+                f' makes itself reach it, in location "{routes[0].location}" ({routes[0].where})'
+            )
+
+
+def named_servers(found: Survey) -> Iterator[str]:
+    """The host names of `server` lines in `upstream` blocks."""
+    for upstream in found.upstreams:
+        for server in upstream.servers if upstream.line else ():
+            host, _ = split_address(server.name)
+            if host and literal(host) is None and host.lower() != "localhost":
+                yield host
 
 
 def setting(config: tree.Config, conf: Path, found: Survey) -> Setting:
@@ -175,6 +270,23 @@ class Trial:
     config: tree.Config
     survey: Survey
     seed: int
+    assumed: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+
+    @property
+    def upstreams(self) -> Iterator[Upstream]:
+        """The upstreams to judge, in the order of the config: those that clients can reach."""
+        for upstream in self.survey.upstreams:
+            routes = self.survey.routes.get(upstream.name.lower(), ())
+            chosen = not self.only or upstream.name in self.only
+            if chosen and any(map(reach.from_outside, routes)):
+                yield upstream
+
+    def name_of(self, door: str) -> str:
+        """The `server` text behind a stand-in, as the config has it."""
+        places = (place for places in self.survey.places.values() for place in places)
+        names = (place.server for place in places if door in map(str, place.doors))
+        return next(names, door)
 
 
 def judge_all(trial: Trial, on_progress: Callable[[str], None]) -> Iterator[Judged]:
@@ -183,32 +295,39 @@ def judge_all(trial: Trial, on_progress: Callable[[str], None]) -> Iterator[Judg
     Those with a zone come first: without one each worker has its own turns and loads, so from
     there on one worker serves alone.
     """
-    found = trial.survey
-    led_to = [it for it in found.upstreams if it.name.lower() in found.routes]
+    led_to = list(trial.upstreams)
     said: dict[str, Judged] = {}
     for upstream in sorted(led_to, key=lambda it: not it.zone):
         on_progress(f"upstream {upstream.name}: {label(upstream)}")
         try:
             said[upstream.name] = judge_one(trial, upstream)
         except UsageError as error:  # a variable whose value no request decides
-            said[upstream.name] = unsure(trial, upstream, error.message)
+            said[upstream.name] = unsure(trial, upstream, error.message, UNDECIDED)
     yield from (said[upstream.name] for upstream in led_to)
 
 
 def judge_one(trial: Trial, upstream: Upstream) -> Judged:
     """Find a way that is open, send the method's traffic along it, judge what came back."""
+    doubt = trial.survey.doubts.get(upstream.name)
+    if doubt and not exists(doubt.name, trial.assumed):
+        return unsure(trial, upstream, doubt.cause, doubt.hint)
     places = trial.survey.places[upstream.name]
-    if homeless := [place for place in places if not place.doors]:
-        return unsure(trial, upstream, f"server {homeless[0].server}: {homeless[0].reason}")
+    if homeless := [place for place in places if place.reason]:
+        why = f"server {homeless[0].server}: {homeless[0].reason}"
+        return unsure(trial, upstream, why, NO_STANDIN)
     servers = {str(door): place.server for place in places for door in place.doors}
-    if len(set(servers.values())) < len({server.name for server in upstream.servers}):
-        return unsure(trial, upstream, "two servers are one address: nobody can tell them apart")
+    live = {server.name for server in upstream.servers if not server.down}
+    if len(set(servers.values())) < len(live):
+        why = "two servers are one address: nobody can tell them apart"
+        return unsure(trial, upstream, why, "give each server an address or a port of its own")
     conf = variables.read(trial.config, upstream.name)
-    routes = trial.survey.routes[upstream.name.lower()]
+    routes = [
+        route for route in trial.survey.routes[upstream.name.lower()] if reach.from_outside(route)
+    ]
     ways = tuple(way for route in routes for way in reach.ways(route, conf))
     if not ways:
-        tried = ", ".join(f'location "{route.location}" ({route.where})' for route in routes)
-        return unsure(trial, upstream, f"no request could be made for {tried}")
+        tried = "; ".join(reach.obstacle(route, conf) for route in routes)
+        return unsure(trial, upstream, f"no request could be made for {tried}", NO_REQUEST)
     await_doors(trial, upstream, ways)
     return Attempt(trial, upstream, conf, servers).judge(ways)
 
@@ -236,7 +355,7 @@ class Attempt:
         way, call = probes[-1]
         if not self.reached(call, records):
             why = f"no request reached it: {self.refusals(records)}"
-            return unsure(self.trial, self.upstream, why)
+            return unsure(self.trial, self.upstream, why, REFUSED)
         said: Judged | None = None
         made, fresh = [call for _, call in probes], True
         for at_once in calls.at_once(self.upstream):
@@ -272,8 +391,9 @@ class Attempt:
         if said.word == "PASS" and len(hits) * ENOUGH < len(sent):
             why = f"{len(hits):,} of {len(sent):,} requests reached it"
             said = replace(said, word="UNSURE", why=why)
+        hint = AGAIN if said.word == "UNSURE" else ""
         # the command that would settle it is one of the lab's own nginx
-        return Judged(self.upstream.name, place, replace(said, command=""), besides)
+        return Judged(self.upstream.name, place, replace(said, command=""), besides, hint)
 
     def addresses(self, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
         """What each server's name means to nginx: the addresses that it asked, else the first."""
@@ -312,15 +432,15 @@ class Attempt:
         if record.get("server") in self.servers:
             return "answered from a cache"
         if record.get("server"):
-            return f"answered by {record['server']}"
+            return f"answered by {self.trial.name_of(record['server'])}"
         to = f" to {record['location']}" if record.get("location") else ""
         return str(record.get("error") or f"answered by nginx with {record['status']}{to}")
 
 
-def unsure(trial: Trial, upstream: Upstream, why: str) -> Judged:
-    """A verdict without evidence."""
+def unsure(trial: Trial, upstream: Upstream, why: str, hint: str) -> Judged:
+    """A verdict without evidence, and what the user can do."""
     said = Verdict("UNSURE", label(upstream), "", why)
-    return Judged(upstream.name, where(upstream, trial.survey), said)
+    return Judged(upstream.name, where(upstream, trial.survey), said, hint=hint)
 
 
 def label(upstream: Upstream) -> str:

@@ -91,3 +91,26 @@ def test_variables_that_name_each_other_end(tmp_path: Path) -> None:
     )
 
     assert route.upstream == "$a"
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://llm$request_uri", "$scheme://llm", "http://llm$uri$is_args$args", "http://llm/$1"],
+)
+def test_nginx_s_own_variables_leave_the_upstream_known(tmp_path: Path, url: str) -> None:
+    """A path begins with "/", and a scheme is http or https."""
+    (route,) = of(
+        tmp_path,
+        f"http {{ upstream llm {{ server a:1; }} server {{ proxy_pass {url}; }} }}",
+    )
+
+    assert route.upstream == "llm"
+
+
+def test_a_name_without_a_block_ends_where_the_path_begins(tmp_path: Path) -> None:
+    """`http://typo$request_uri` asks for the host typo."""
+    (route,) = of(
+        tmp_path, "http { server { location / { proxy_pass http://typo$request_uri; } } }"
+    )
+
+    assert route.upstream == "typo"

@@ -73,3 +73,17 @@ def test_what_is_not_there_is_not_there(tmp_path: Path) -> None:
     """Nor is a folder a file."""
     assert files.own_file(f"{tmp_path}/none", tmp_path / "nginx.conf") is None
     assert files.own_file(str(tmp_path), tmp_path / "nginx.conf") is None
+
+
+def test_a_server_without_listen_gets_the_port_that_root_takes(tmp_path: Path) -> None:
+    """nginx listens on 8000 where it is not root; the other servers and all lines stay."""
+    text = (
+        "events {}\nhttp {\n  upstream u { server a; }\n  # server {\n"
+        "  server { listen 81; } server { return 204; }\n  server # mine\n  {\n  }\n}\n"
+    )
+    found = written(tmp_path, nginx_conf=text)
+
+    laid = files.laid(found, tmp_path / "nginx.conf")["/etc/nginx/nginx.conf"].decode()
+
+    wanted = text.replace("server { return", "server { listen 80; return")
+    assert laid == wanted.replace("# mine\n  {", "# mine\n  { listen 80;")

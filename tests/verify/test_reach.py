@@ -195,3 +195,41 @@ PARTS = st.recursive(
 def test_a_sample_matches_its_regex(text: str) -> None:
     """Whatever the regex is made of, the text that is made for it matches."""
     assert re.search(text, reach.sample(text))
+
+
+@pytest.mark.parametrize(
+    ("location", "outside"),
+    [
+        ("location / { proxy_pass http://u; }", True),
+        ("location = /auth { internal; proxy_pass http://u; }", False),
+        ("location / { try_files $uri @u; } location @u { proxy_pass http://u; }", True),
+        ("location / { error_page 502 = @u; } location @u { proxy_pass http://u; }", False),
+        ("location / { error_page 404 = @u; } location @u { proxy_pass http://u; }", True),
+    ],
+)
+def test_what_only_nginx_asks_for_is_told_apart(
+    tmp_path: Path, location: str, outside: bool
+) -> None:
+    """`internal`, and a named location that only a failure leads to."""
+    _, (route,) = read(tmp_path, location, "upstream u { server a; }")
+
+    assert reach.from_outside(route) is outside
+
+
+@pytest.mark.parametrize(
+    ("server", "http", "why"),
+    [
+        ("listen unix:/run/n.sock; location / { proxy_pass http://u; }", "", "only on unix"),
+        ("location ~ ^/(?!.*) { proxy_pass http://u; }", "", "no path was found that lands there"),
+        (
+            "location / { proxy_pass http://$to; }",
+            "map $http_x $to { ~(?!) u; }",
+            "map $http_x $to (",
+        ),
+    ],
+)
+def test_an_obstacle_is_named(tmp_path: Path, server: str, http: str, why: str) -> None:
+    """The socket, the location or the variable for which no request could be made."""
+    found, (route,) = read(tmp_path, server, f"upstream u {{ server a; }} {http}")
+
+    assert why in reach.obstacle(route, variables.read(found, "u"))

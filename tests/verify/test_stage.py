@@ -6,7 +6,8 @@ import tarfile
 import pytest
 
 from nginx_llm_lab.verify import stage
-from nginx_llm_lab.verify.stage import Mended
+from nginx_llm_lab.verify.doubts import absent_file, unresolved
+from nginx_llm_lab.verify.stage import Mended, warnings
 
 EMPTY: dict[str, bytes] = {}
 
@@ -24,6 +25,7 @@ def test_a_missing_include_becomes_an_empty_file_and_is_told() -> None:
         files={"/etc/nginx/ssl.conf": b""},
         folders=["/etc/nginx"],
         note="/etc/nginx/ssl.conf (asked for in /a/nginx.conf:4): not there, an empty file instead",
+        doubt=absent_file("/etc/nginx/ssl.conf", "/a/nginx.conf:4"),
     )
 
 
@@ -47,11 +49,19 @@ def test_an_own_file_is_laid_without_a_word() -> None:
         ),
         (
             'host not found in upstream "php" in /a/nginx.conf:7',
-            Mended(names=["php"], note='host "php" (/a/nginx.conf:7): nobody stands in for it'),
+            Mended(
+                names=["php"],
+                note='host "php" (/a/nginx.conf:7): nobody stands in for it',
+                doubt=unresolved("php", "/a/nginx.conf:7", ()),
+            ),
         ),
         (
             'host not found in "web:80" of the "listen" directive in /a/nginx.conf:7',
-            Mended(names=["web"], note='host "web" (/a/nginx.conf:7): nobody stands in for it'),
+            Mended(
+                names=["web"],
+                note='host "web" (/a/nginx.conf:7): nobody stands in for it',
+                doubt=unresolved("web", "/a/nginx.conf:7", ()),
+            ),
         ),
         ("bind() to 10.1.1.1:80 failed (99: Cannot assign requested address)", ["10.1.1.1"]),
         ("bind() to [fd00::7]:80 failed (99: Address not available)", ["fd00::7"]),
@@ -116,3 +126,18 @@ def test_near_ends_of_the_cable_are_all_different() -> None:
     assert len(ends) == 999
     assert stage.near_end(300, "10.0.0.1") == "198.19.1.44"
     assert stage.near_end(300, "fd00::7") == "fd00:6c61:62::12c"
+
+
+def test_a_warning_of_nginx_is_told() -> None:
+    """All but the one on `user`, which only says that nginx is not root on the stage."""
+    lines = [
+        "nginx: [warn] load balancing method redefined in /a/nginx.conf:5",
+        '2026/01/01 00:00:00 [warn] 7#7: the "user" directive makes sense only if the master'
+        " process runs with super-user privileges, ignored in /a/nginx.conf:1",
+        'nginx: [warn] conflicting server name "a" on 0.0.0.0:80, ignored',
+    ]
+
+    assert list(warnings(lines)) == [
+        "nginx warns: load balancing method redefined in /a/nginx.conf:5",
+        'nginx warns: conflicting server name "a" on 0.0.0.0:80, ignored',
+    ]

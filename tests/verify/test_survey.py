@@ -160,3 +160,35 @@ def test_what_the_lab_cannot_give_is_listed(tmp_path: Path) -> None:
     assert len(found.unmet) == len(expected)
     assert found.dns == (("10.96.0.10", 53),)
     assert found.own == ("10.96.0.10",)
+
+
+def test_a_host_without_a_block_is_a_doubt(tmp_path: Path) -> None:
+    """nginx starts only where it resolves; an address and localhost always do."""
+    ways = "".join(
+        f"location /{number} {{ proxy_pass http://{name}; }}"
+        for number, name in enumerate(["gpu", "10.0.0.1:80", "localhost:8000", "vllm:8000"])
+    )
+    found = surveyed(tmp_path, f"events {{}} http {{ server {{ {ways} }} }}")
+
+    assert [(name, doubt.name) for name, doubt in found.doubts.items()] == [
+        ("gpu", "gpu"),
+        ("vllm:8000", "vllm"),
+    ]
+
+
+def test_many_certificates_are_one_line(tmp_path: Path) -> None:
+    """Two servers with TLS have four lines, which say the same."""
+    server = "server {{ listen 443 ssl; ssl_certificate /{0}.pem; ssl_certificate_key /{0}.key; }}"
+    text = "".join(server.format(name) for name in "ab")
+
+    found = surveyed(tmp_path, f"events {{}} http {{ {text} }}")
+
+    (line,) = found.unmet
+    assert line.endswith("nginx.conf:1) and 3 more lines: the lab's own certificate instead")
+
+
+def test_a_down_server_that_is_nginx_itself_needs_no_stand_in(tmp_path: Path) -> None:
+    """Nobody is sent there."""
+    found = servers(tmp_path, "127.0.0.1:80 down", "127.0.0.1:8001")
+
+    assert [place.reason for place in found.places["u"]] == ["", ""]

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from nginx_llm_lab import oracle
+from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.nginxconf import tree
 from nginx_llm_lab.nginxconf.model import Upstream
 from nginx_llm_lab.nginxconf.upstream import read
 from nginx_llm_lab.oracle import Arrival
 from nginx_llm_lab.verdict import Verdict
 from nginx_llm_lab.verify import verification
+from nginx_llm_lab.verify.doubts import Doubt, absent_file
 from nginx_llm_lab.verify.survey import survey
 from nginx_llm_lab.verify.verification import Judged, Trial, Verification
 
@@ -189,8 +191,50 @@ def test_nearly_everything_answered_by_others_is_unsure(tmp_path: Path) -> None:
     assert (judged.verdict.word, judged.verdict.why) == ("UNSURE", "1 of 61 requests reached it")
 
 
+def test_a_host_without_a_block_has_no_verdict_unless_it_is_assumed(tmp_path: Path) -> None:
+    """PASS on a typing error would be green where nginx does not start."""
+    conf = written(tmp_path, "upstream llm { server 127.0.0.1:8001; }", "proxy_pass http://llms;")
+    found = tree.read(conf)
+    address = survey(found).names["llms"]
+    said: list[Judged] = []
+    for assumed in ((), ("llms",)):
+        play = Play(read(conf, "llms"))
+        play.picks = iter(cast("Any", [oracle.Pick(f"{address}:80", ())] * 1_000))
+        trial = Trial(cast("Stage", play), found, survey(found), 1, assumed)
+        said += verification.judge_all(trial, lambda _: None)
+
+    assert [judged.verdict.word for judged in said] == ["UNSURE", "PASS"]
+    assert 'is upstream "llm" meant?' in said[0].hint
+
+
+def test_only_the_named_upstreams_are_judged(tmp_path: Path) -> None:
+    """And a name that the config lacks is wrong usage."""
+    conf = written(tmp_path, ROUND_ROBIN)
+    found = survey(tree.read(conf))
+    trial = Trial(cast("Stage", Play(read(conf))), tree.read(conf), found, 1, only=("v",))
+
+    assert not list(verification.judge_all(trial, lambda _: None))
+    with pytest.raises(UsageError, match='no upstream "v"'):
+        verification.refuse_unknown(["v"], found)
+
+
+def test_an_upstream_that_only_nginx_reaches_is_listed(tmp_path: Path) -> None:
+    """It has no verdict, and makes nothing red."""
+    location = "internal; proxy_pass http://u;"
+    found = survey(tree.read(written(tmp_path, ROUND_ROBIN, location)))
+
+    (line,) = verification.unreachable(found)
+
+    assert line.startswith("upstream u (")
+    assert "only requests that nginx makes itself" in line
+
+
 PASS = Judged("llm", "nginx.conf:3", Verdict("PASS", "round_robin", "a: 1, b: 1", "exact"))
-UNSURE = Judged("idle", "nginx.conf:9", Verdict("UNSURE", "hash", "", "no way"), "401: 2")
+UNSURE = Judged(
+    "idle", "nginx.conf:9", Verdict("UNSURE", "hash", "", "no way"), "401: 2", "mend it"
+)
+FAIL = Judged("llm", "nginx.conf:3", Verdict("FAIL", "round_robin", "a: 2", "not even"))
+DOUBT = absent_file("/etc/nginx/gpu.conf", "nginx.conf:2")
 
 
 def test_a_verification_holds_where_all_upstreams_pass() -> None:
@@ -198,6 +242,25 @@ def test_a_verification_holds_where_all_upstreams_pass() -> None:
     assert Verification("nginx.conf", "1.31.3", (PASS,)).holds
     assert not Verification("nginx.conf", "1.31.3", (PASS, UNSURE)).holds
     assert not Verification("nginx.conf", "1.31.3", ()).holds
+
+
+@pytest.mark.parametrize(
+    ("upstreams", "doubts", "accepted"),
+    [
+        ((PASS,), (), [True, True]),
+        ((PASS,), (DOUBT,), [False, True]),
+        ((PASS, UNSURE), (), [False, True]),
+        ((UNSURE, FAIL), (), [False, False]),
+        ((), (), [False, True]),
+    ],
+)
+def test_unsure_is_red_unless_it_is_allowed(
+    upstreams: tuple[Judged, ...], doubts: tuple[Doubt, ...], accepted: list[bool]
+) -> None:
+    """A missing include never ends in 0 by itself; FAIL never does."""
+    found = Verification("nginx.conf", "1.31.3", upstreams, doubts=doubts)
+
+    assert [found.accepted(allow_unsure=allowed) for allowed in (False, True)] == accepted
 
 
 def test_a_verification_reads_as_a_person_would_write_it() -> None:
@@ -210,6 +273,7 @@ def test_a_verification_reads_as_a_person_would_write_it() -> None:
         "       upstream llm, nginx.conf:3",
         "UNSURE hash         no way",
         "       upstream idle, nginx.conf:9; besides: 401: 2",
+        "try:   mend it",
         "not honoured:",
         "  resolver x",
         "notes:",
