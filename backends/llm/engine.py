@@ -1,19 +1,24 @@
-"""A timing model of one LLM server: who runs, who waits, and when each token is due.
+"""A timing model of one LLM server: what each step computes, who waits, when tokens are due.
 
 The model does no I/O and has no clock: callers tell it the time, in seconds from any origin, and
-ask what comes next. The same calls give the same tokens at the same times.
+ask what comes next. The same calls give the same tokens at the same times. Inside, time is a whole
+number of picoseconds, so that a sum of steps does not depend on the order of its terms.
+
+It follows vLLM's V1 scheduler (`vllm/v1/core/sched/scheduler.py`); docs/engine.md lists the rules.
 """
 
-import heapq
-from collections import OrderedDict, deque
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from itertools import count
+import random
+from collections import deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from .blocks import BLOCK_TOKENS, BlockPool
 from .profiles import Profile
 
-BLOCK_TOKENS = 16
+PICOSECONDS = 10**12  # in a second
+# one block in so many stays free when a request is admitted (vLLM: watermark=0.01)
+WATERMARK = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +35,51 @@ class Request:
     tag: int = 0
 
 
+class _DecodeCounter:
+    """How many steps have decoded; a decoding sequence gets one token in each."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+
 @dataclass(eq=False, slots=True)
 class Generation:
-    """A request on its way: for callers to read, for the engine alone to change."""
+    """A request on its way: for callers to read, for the engine alone to change.
+
+    `arrived`, `started` (its first chunk was scheduled) and `first_token_at` are seconds.
+    `cached_tokens` were found in the prefix cache at its first start.
+    """
 
     request: Request
     arrived: float
     started: float | None = None
+    first_token_at: float | None = None
     cached_tokens: int = 0
-    produced: int = 0
+    preemptions: int = 0
     ended: bool = False
+    # in picoseconds
+    _arrived: int = 0
+    # tokens with their KV computed, and tokens produced, when it last began to decode or stopped
+    _computed: int = 0
+    _produced: int = 0
+    # tokens to compute before the next token is produced: the prompt, and after a preemption
+    # what was produced before
+    _target: int = 0
+    # leading blocks that have their names, and all blocks held
+    _named: int = 0
+    _blocks: int = 0
+    # while it decodes: the counter, and its reading when this began
+    _counter: _DecodeCounter | None = None
+    _joined: int = 0
+
+    @property
+    def produced(self) -> int:
+        """Tokens produced so far."""
+        if self._counter is None:
+            return self._produced
+        return self._produced + self._counter.steps - self._joined
 
 
 class Token(NamedTuple):
@@ -51,178 +91,359 @@ class Token(NamedTuple):
     last: bool
 
 
-class PrefixCache:
-    """Which token blocks the server remembers: at most `size`, the least recently used go first."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step of the engine did; it began at second `began` and ended at second `at`.
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._blocks: OrderedDict[Hashable, None] = OrderedDict()
+    Each of `generations` got one token. `prefilled` and `decoded` count the tokens computed.
+    """
 
-    def __len__(self) -> int:
-        return len(self._blocks)
+    began: float
+    at: float
+    generations: tuple[Generation, ...] = ()
+    prefilled: int = 0
+    decoded: int = 0
 
-    def match(self, blocks: Sequence[Hashable]) -> int:
-        """Count the leading blocks that are remembered."""
-        for hits, block in enumerate(blocks):
-            if block not in self._blocks:
-                return hits
-        return len(blocks)
+    def tokens(self) -> Iterator[Token]:
+        """Yield the token of each generation; to be called before the engine's next step."""
+        for generation in self.generations:
+            number = generation.produced - 1
+            yield Token(generation, self.at, number, number + 1 == generation.request.output_tokens)
 
-    def add(self, blocks: Sequence[Hashable]) -> None:
-        """Remember blocks, and forget the oldest beyond the size."""
-        # last block first: a prefix outlives what hangs on it
-        for block in reversed(blocks):
-            self._blocks[block] = None
-            self._blocks.move_to_end(block)
-        self.resize(self.size)
 
-    def clear(self) -> None:
-        """Forget everything, as a server that has just started."""
-        self._blocks.clear()
+@dataclass(slots=True)
+class _Costs:
+    """A profile's coefficients in picoseconds."""
 
-    def resize(self, size: int) -> None:
-        """Hold at most `size` blocks from now on."""
-        self.size = size
-        while len(self._blocks) > size:
-            self._blocks.popitem(last=False)
+    base: int
+    token: int
+    context: int
+    pair: int
+
+
+@dataclass(slots=True)
+class _Work:
+    """The step under way: times in picoseconds."""
+
+    began: int
+    ends: int
+    chunks: list[Generation] = field(default_factory=list)
+    prefilled: int = 0
+    decoded: int = 0
 
 
 class Engine:
-    """Continuous batching: prefills run side by side, one step gives all others their next token.
+    """Continuous batching with chunked prefill over KV blocks.
 
-    A generation's first token is due `Profile.prefill_seconds` after its start. Then it joins the
-    batch when the step under way ends; a step lasts `Profile.step_seconds` of all running
-    generations, counted when it begins. `slow` stretches whatever begins after it is set.
+    Whatever happens, happens in steps, one after the other while there is work. A step begins when
+    the one before ends, or when a request arrives at an idle engine. It computes one token for each
+    decoding sequence, and with what is left of `max_num_batched_tokens` chunks of prompts. All its
+    tokens are due when it ends. `slow` stretches the steps that begin after it is set.
+
+    The cost of a step does not grow with the number of sequences, except for one in 16 of them,
+    which needs its next KV block.
     """
 
-    def __init__(self, profile: Profile, slow: float = 1.0) -> None:
+    def __init__(self, profile: Profile, slow: float = 1.0, seed: int = 0) -> None:
         self.profile = profile
         self.slow = slow
-        self.cache = PrefixCache(profile.cache_blocks)
+        self.cache = BlockPool(profile.kv_blocks)
+        # counted once a request, when it is first admitted
         self.prompt_tokens = 0
         self.cached_tokens = 0
+        self.preemptions = 0
+        self.steps = 0
+        self._random = random.Random(seed)
+        self._costs = _costs(profile, slow)
+        self._idle_since = 0
         self._waiting: deque[Generation] = deque()
-        self._running: dict[Generation, None] = {}
-        self._prefills: list[tuple[float, int, Generation]] = []
-        self._ready: list[Generation] = []
-        self._batch: list[Generation] = []
-        self._step_due: float | None = None
-        self._turn = count()
+        # a prompt that is computed in part; always the last that was admitted
+        self._partial: Generation | None = None
+        self._work: _Work | None = None
+        self._counter = _DecodeCounter()
+        # in the order of their admission
+        self._decoding: dict[Generation, None] = {}
+        # the sum over decoding sequences of their tokens with KV computed
+        self._context = 0
+        # by the reading of the counter at which a sequence's last token is produced
+        self._last_at: dict[int, list[Generation]] = {}
+        # by the reading of the counter, modulo 16, at which a sequence needs its next block
+        self._growing: list[dict[Generation, None]] = [{} for _ in range(BLOCK_TOKENS)]
 
     @property
     def running(self) -> int:
-        """Generations that hold a slot."""
-        return len(self._running)
+        """Sequences that were admitted and have not ended."""
+        return len(self._decoding) + self._prefilling
 
     @property
     def waiting(self) -> int:
-        """Generations in the queue."""
+        """Requests in the queue, preempted ones included."""
         return len(self._waiting)
 
     @property
+    def queue_is_full(self) -> bool:
+        """Whether the profile's queue limit is reached."""
+        return 0 < self.profile.max_queued <= len(self._waiting)
+
+    @property
     def cache_usage(self) -> float:
-        """The share of the cache's blocks that running generations fill, 0 to 1."""
-        tokens = sum(each.request.prompt_tokens + each.produced for each in self._running)
-        return min(1.0, tokens / (BLOCK_TOKENS * self.cache.size))
+        """The share of the KV blocks that running sequences hold, 0 to 1."""
+        return self.cache.usage
+
+    def fits(self, tokens: int) -> bool:
+        """Tell whether a sequence of so many tokens fits into the KV blocks by itself."""
+        return _blocks(tokens) <= self.profile.kv_blocks
 
     def submit(self, at: float, request: Request) -> Generation:
-        """Queue a request that arrived at second `at`; it starts at once if a slot is free."""
+        """Queue a request that arrived at second `at`."""
         generation = Generation(request, at)
+        generation._arrived = round(at * PICOSECONDS)
+        generation._target = max(1, request.prompt_tokens)
         self._waiting.append(generation)
-        self._admit(at)
         return generation
 
-    def cancel(self, at: float, generation: Generation) -> None:
-        """Drop a generation and give its slot to the next in the queue; harmless after its end."""
+    def cancel(self, generation: Generation) -> None:
+        """Drop a generation and free its blocks; harmless after its end.
+
+        The step under way keeps its duration.
+        """
         if generation.ended:
             return
-        if generation.started is None:
-            generation.ended = True
+        generation.ended = True
+        if generation._counter is not None:
+            self._leave_decoding(generation)
+            self._release(generation)
+        elif generation._blocks:
+            self._partial = None if self._partial is generation else self._partial
+            self._release(generation)
+        else:
             self._waiting.remove(generation)
-            return
-        self._prefills = [entry for entry in self._prefills if entry[2] is not generation]
-        heapq.heapify(self._prefills)
-        self._end(generation, at)
 
-    def reconfigure(self, at: float, profile: Profile, slow: float) -> None:
-        """Go on as another server: what has begun keeps its time."""
+    def reconfigure(self, profile: Profile, slow: float) -> None:
+        """Go on as another server: the step under way keeps its duration."""
         self.profile = profile
         self.slow = slow
-        self.cache.resize(profile.cache_blocks)
-        self._admit(at)
+        self._costs = _costs(profile, slow)
+        self.cache.resize(profile.kv_blocks)
 
     def next_due(self) -> float | None:
         """Second of the next event, None while there is nothing to do."""
-        if not self._prefills:
-            return self._step_due
-        prefill_due = self._prefills[0][0]
-        return prefill_due if self._step_due is None else min(prefill_due, self._step_due)
+        if self._work:
+            return self._work.ends / PICOSECONDS
+        if not self._waiting:
+            return None
+        return max(self._idle_since, self._waiting[0]._arrived) / PICOSECONDS
 
-    def step(self) -> list[Token]:
-        """Let the next event happen and return its tokens; a step's members share one second."""
-        if self._prefills and self._prefills[0][0] == self.next_due():
-            return [self._end_prefill()]
-        if self._step_due is None:
-            return []
-        return self._end_step(self._step_due)
+    def step(self) -> Step:
+        """Let the next event happen: end the step under way, if there is one, and begin the next.
 
-    def _admit(self, at: float) -> None:
-        while self._waiting and len(self._running) < self.profile.max_running:
-            generation = self._waiting.popleft()
-            # a slot may have become free, in model time, before this request came
-            self._start(generation, max(at, generation.arrived))
+        An idle engine only begins a step; the result has no tokens then.
+        """
+        work, self._work = self._work, None
+        if work is None:
+            at = max(self._idle_since, self._waiting[0]._arrived if self._waiting else 0)
+            self._begin(at)
+            return Step(at / PICOSECONDS, at / PICOSECONDS)
+        step = self._end(work)
+        self._begin(work.ends)
+        return step
 
-    def _start(self, generation: Generation, at: float) -> None:
-        request = generation.request
-        # the last prompt token is always computed: it gives the first output token
-        reusable = request.blocks[: max(0, request.prompt_tokens - 1) // BLOCK_TOKENS]
-        generation.started = at
-        generation.cached_tokens = BLOCK_TOKENS * self.cache.match(reusable)
-        self.prompt_tokens += request.prompt_tokens
-        self.cached_tokens += generation.cached_tokens
-        self._running[generation] = None
-        uncached = request.prompt_tokens - generation.cached_tokens
-        due = at + self.slow * self.profile.prefill_seconds(uncached)
-        heapq.heappush(self._prefills, (due, next(self._turn), generation))
+    @property
+    def _prefilling(self) -> int:
+        chunks = sum(not each.ended for each in self._work.chunks) if self._work else 0
+        # a partial prompt may have had no room in this step
+        left_out = self._partial is not None and not (
+            self._work and self._partial in self._work.chunks
+        )
+        return chunks + left_out
 
-    def _end_prefill(self) -> Token:
-        due, _, generation = heapq.heappop(self._prefills)
-        self._remember(generation)
-        token = self._produce(generation, due)
-        if not token.last:
-            self._ready.append(generation)
-        if self._step_due is None:
-            self._begin_step(due)
-        return token
+    def _end(self, work: _Work) -> Step:
+        """Produce a step's tokens: one for each decoding sequence and each prompt completed."""
+        at = work.ends / PICOSECONDS
+        self.steps += 1
+        batch = list(self._decoding)
+        if batch:
+            self._counter.steps += 1
+            self._context += len(batch)
+            for generation in self._last_at.pop(self._counter.steps, ()):
+                self._leave_decoding(generation)
+                self._finish(generation)
+        for generation in work.chunks:
+            if generation.ended or generation._computed < generation._target:
+                continue
+            generation._produced += 1
+            generation.first_token_at = generation.first_token_at or at
+            batch.append(generation)
+            if generation._produced == generation.request.output_tokens:
+                self._finish(generation)
+            else:
+                self._join_decoding(generation)
+        return Step(work.began / PICOSECONDS, at, tuple(batch), work.prefilled, work.decoded)
 
-    def _end_step(self, due: float) -> list[Token]:
-        batch = [generation for generation in self._batch if not generation.ended]
-        tokens = [self._produce(generation, due) for generation in batch]
-        self._begin_step(due)
-        return tokens
+    def _begin(self, at: int) -> None:
+        """Schedule the next step, or go idle.
 
-    def _begin_step(self, at: float) -> None:
-        members = [*self._batch, *self._ready]
-        self._batch = [generation for generation in members if not generation.ended]
-        self._ready = []
-        seconds = self.slow * self.profile.step_seconds(len(self._running))
-        self._step_due = at + seconds if self._batch else None
+        Running sequences come first, then a prompt computed in part, then the queue in its order;
+        nobody is admitted in a step that preempted (vLLM: `schedule`).
+        """
+        preempted = self._grow()
+        work = _Work(at, at, decoded=len(self._decoding))
+        room = self.profile.max_num_batched_tokens - work.decoded
+        pairs = 0
+        if self._partial and room > 0:
+            generation, self._partial = self._partial, None
+            pairs += self._compute(generation, room, work)
+        while not preempted and self._waiting and room > work.prefilled:
+            generation = self._waiting[0]
+            if generation._arrived > at or not self._admit(generation, at, work):
+                break
+            self._waiting.popleft()
+            pairs += self._compute(generation, room - work.prefilled, work)
+        if not work.decoded and not work.chunks:
+            self._idle_since = at
+            return
+        work.ends = at + self._duration(work, pairs)
+        self._work = work
 
-    def _produce(self, generation: Generation, at: float) -> Token:
-        number = generation.produced
-        generation.produced += 1
-        last = generation.produced == generation.request.output_tokens
-        if last:
-            self._end(generation, at)
-        return Token(generation, at, number, last)
+    def _duration(self, work: _Work, pairs: int) -> int:
+        costs = self._costs
+        seconds = (
+            costs.base
+            + costs.token * (work.decoded + work.prefilled)
+            + costs.context * self._context
+            + costs.pair * pairs
+        )
+        if not self.profile.jitter:
+            return seconds
+        return round(seconds * self._random.lognormvariate(0.0, self.profile.jitter))
 
-    def _end(self, generation: Generation, at: float) -> None:
+    def _grow(self) -> bool:
+        """Take the next block of each decoding sequence whose last one is full.
+
+        While the blocks do not suffice, the sequence admitted last is preempted: its blocks are
+        freed, and it waits at the head of the queue to be computed again (vLLM: a failed
+        `allocate_slots` preempts `self.running.pop()`). The last one running never is.
+        """
+        growing = self._growing[self._counter.steps % BLOCK_TOKENS]
+        preempted = False
+        while len(growing) > self.cache.available and self._preempt():
+            preempted = True
+        if growing:
+            self.cache.take(len(growing))
+            for generation in growing:
+                generation._blocks += 1
+                self._name_blocks(generation, self._computed(generation))
+        return preempted
+
+    def _preempt(self) -> bool:
+        if len(self._decoding) + (self._partial is not None) < 2:
+            return False
+        generation = self._partial or next(reversed(self._decoding))
+        if generation is self._partial:
+            self._partial = None
+        else:
+            self._leave_decoding(generation)
+        self._release(generation)
+        generation._computed = 0
+        generation._target = generation.request.prompt_tokens + generation._produced
+        generation.preemptions += 1
+        self.preemptions += 1
+        self._waiting.appendleft(generation)
+        return True
+
+    def _admit(self, generation: Generation, at: int, work: _Work) -> bool:
+        """Reserve the blocks of all tokens to compute, if a slot and the blocks are there.
+
+        Blocks of the prefix cache are shared. The last token is always computed: it gives the next
+        one (vLLM: `get_computed_blocks`, at most `num_tokens - 1`). A watermark of the blocks stays
+        free unless nothing else runs (vLLM: `watermark_blocks` of `can_allocate`).
+        """
+        running = len(self._decoding) + len(work.chunks) + (self._partial is not None)
+        if running >= self.profile.max_num_seqs:
+            return False
+        reusable = generation.request.blocks[: (generation._target - 1) // BLOCK_TOKENS]
+        hits = self.cache.match(reusable)
+        shared = reusable[:hits]
+        needed = _blocks(generation._target) - hits
+        left = self.cache.available - self.cache.count_cached(shared) - needed
+        if running and left < self.cache.size // WATERMARK:
+            return False
+        self.cache.hold(shared)
+        self.cache.take(needed)
+        generation._blocks = hits + needed
+        generation._named = hits
+        generation._computed = hits * BLOCK_TOKENS
+        if generation.started is None:
+            generation.started = at / PICOSECONDS
+            generation.cached_tokens = generation._computed
+            self.prompt_tokens += generation.request.prompt_tokens
+            self.cached_tokens += generation.cached_tokens
+        return True
+
+    def _compute(self, generation: Generation, room: int, work: _Work) -> int:
+        """Put the next chunk of a prompt into the step; return its pairs of tokens.
+
+        A block is known to the prefix cache as soon as its chunk is scheduled, so that the next
+        request of the same step can share it (vLLM: `cache_blocks` in `allocate_slots`).
+        """
+        before = generation._computed
+        tokens = min(room, generation._target - before)
+        generation._computed += tokens
+        self._name_blocks(generation, generation._computed)
+        if generation._computed < generation._target:
+            self._partial = generation
+        work.chunks.append(generation)
+        work.prefilled += tokens
+        return tokens * before + tokens * (tokens + 1) // 2
+
+    def _join_decoding(self, generation: Generation) -> None:
+        joined = self._counter.steps
+        generation._counter = self._counter
+        generation._joined = joined
+        self._decoding[generation] = None
+        self._context += generation._computed
+        left = generation.request.output_tokens - generation._produced
+        self._last_at.setdefault(joined + left, []).append(generation)
+        self._growing[(joined - generation._computed) % BLOCK_TOKENS][generation] = None
+
+    def _leave_decoding(self, generation: Generation) -> None:
+        """Write down what a sequence has computed and produced, and stop decoding it."""
+        del self._decoding[generation]
+        del self._growing[(generation._joined - generation._computed) % BLOCK_TOKENS][generation]
+        left = generation.request.output_tokens - generation._produced
+        leaving = self._last_at.get(generation._joined + left)
+        if leaving:
+            leaving.remove(generation)
+        computed = self._computed(generation)
+        self._context -= computed
+        generation._produced += computed - generation._computed
+        generation._computed = computed
+        generation._counter = None
+
+    def _computed(self, generation: Generation) -> int:
+        return generation._computed + self._counter.steps - generation._joined
+
+    def _finish(self, generation: Generation) -> None:
         generation.ended = True
-        del self._running[generation]
-        if generation.produced:
-            self._remember(generation)
-        self._admit(at)
+        self._release(generation)
 
-    def _remember(self, generation: Generation) -> None:
-        known = generation.request.prompt_tokens + generation.produced
-        self.cache.add(generation.request.blocks[: known // BLOCK_TOKENS])
+    def _release(self, generation: Generation) -> None:
+        self._name_blocks(generation, generation._computed)
+        names = generation.request.blocks[: generation._named]
+        self.cache.release(names, generation._blocks - generation._named)
+        generation._blocks = generation._named = 0
+
+    def _name_blocks(self, generation: Generation, computed: int) -> None:
+        full = min(computed // BLOCK_TOKENS, len(generation.request.blocks))
+        for name in generation.request.blocks[generation._named : full]:
+            self.cache.give_name(name)
+        generation._named = max(full, generation._named)
+
+
+def _blocks(tokens: int) -> int:
+    return -(-tokens // BLOCK_TOKENS)
+
+
+def _costs(profile: Profile, slow: float) -> _Costs:
+    seconds = (profile.step_base, profile.per_token, profile.per_context, profile.per_pair)
+    return _Costs(*(round(value * slow * PICOSECONDS) for value in seconds))

@@ -5,43 +5,89 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The timing of one LLM server, in seconds, tokens and blocks of 16 tokens.
+    """The timing and the limits of one LLM server; docs/engine.md has each figure's source.
 
-    A prompt costs `prefill_base` and `prefill_per_token` for each token not found in the prefix
-    cache. One more token for every running sequence costs `step_base`, and `step_per_sequence`
-    for each running sequence beyond the first. At most `max_running` sequences run; the others
-    wait, first come, first served. Outputs whose length nobody asks for are log-normal.
+    A step of the engine lasts, in seconds, `step_base`, plus `per_token` for each token that it
+    computes (one a decoding sequence, and the chunk of a prompt), plus `per_context` for each
+    token of context that its decoding sequences read from the KV cache, plus `per_pair` for each
+    pair of a prompt token and a token before it. `jitter` is the standard deviation of the
+    logarithm of a random factor on each step; 0 is none.
+
+    `max_num_seqs` and `max_num_batched_tokens` are vLLM's: the most sequences that run, and the
+    most tokens in a step. `kv_blocks` of 16 tokens are all that running sequences and the prefix
+    cache share. `max_queued` requests may wait, and the server refuses more with `queue_status`;
+    0 is no limit. Outputs whose length nobody asks for are log-normal.
     """
 
     name: str
-    prefill_base: float = 0.0
-    prefill_per_token: float = 0.0
     step_base: float = 0.0
-    step_per_sequence: float = 0.0
-    max_running: int = 1024
-    cache_blocks: int = 8192
+    per_token: float = 0.0
+    per_context: float = 0.0
+    per_pair: float = 0.0
+    max_num_seqs: int = 1024
+    max_num_batched_tokens: int = 8192
+    kv_blocks: int = 8192
+    max_queued: int = 0
+    queue_status: int = 503
+    jitter: float = 0.0
     output_median: int = 128
     output_sigma: float = 0.7
 
-    def prefill_seconds(self, tokens: int) -> float:
-        """Seconds from a sequence's start to its first token, `tokens` of the prompt uncached."""
-        return self.prefill_base + self.prefill_per_token * tokens
 
-    def step_seconds(self, running: int) -> float:
-        """Seconds between two tokens of a sequence while `running` sequences run."""
-        return self.step_base + self.step_per_sequence * max(0, running - 1)
-
-
-# 7-8B on an H100: first token 60-120 ms at 256 tokens, 10-15 ms between tokens;
-# on an L40S: 180-280 ms and 25-35 ms (DESIGN, section 5). The cache is what 16-bit weights leave
-# of the card's memory at 128 KiB a token.
+# seconds; a GPU's first three figures are near what its memory bandwidth and its arithmetic give
 PROFILES = {
     profile.name: profile
     for profile in (
         Profile("instant"),
-        Profile("h100-8b", 0.030, 0.000_20, 0.010, 0.000_038, max_running=128, cache_blocks=24_576),
-        Profile("l40s-8b", 0.060, 0.000_60, 0.025, 0.000_15, max_running=64, cache_blocks=12_288),
-        Profile("slow-8b", 0.120, 0.001_20, 0.060, 0.000_60, max_running=32, cache_blocks=4_096),
-        Profile("cpu-small", 0.050, 0.002_00, 0.060, 0.015_00, max_running=4, cache_blocks=512),
+        Profile(
+            "h100-8b",
+            step_base=0.004_6,
+            per_token=21e-6,
+            per_context=40e-9,
+            per_pair=3.7e-9,
+            max_num_seqs=1024,
+            max_num_batched_tokens=16_384,
+            kv_blocks=24_576,
+        ),
+        Profile(
+            "l40s-8b",
+            step_base=0.020,
+            per_token=70e-6,
+            per_context=150e-9,
+            per_pair=10e-9,
+            max_num_seqs=256,
+            max_num_batched_tokens=2048,
+            kv_blocks=12_288,
+        ),
+        Profile(
+            "slow-8b",
+            step_base=0.060,
+            per_token=300e-6,
+            per_context=300e-9,
+            per_pair=20e-9,
+            max_num_seqs=64,
+            max_num_batched_tokens=2048,
+            kv_blocks=4_096,
+        ),
+        Profile(
+            "cpu-small",
+            step_base=0.060,
+            per_token=0.002,
+            per_context=1e-6,
+            per_pair=100e-9,
+            max_num_seqs=16,
+            max_num_batched_tokens=512,
+            kv_blocks=512,
+        ),
+        Profile(
+            "h100x4-70b",
+            step_base=0.013,
+            per_token=35e-6,
+            per_context=150e-9,
+            per_pair=4e-9,
+            max_num_seqs=1024,
+            max_num_batched_tokens=8192,
+            kv_blocks=32_768,
+        ),
     )
 }

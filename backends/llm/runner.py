@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from .engine import Engine, Generation, Request, Token
+from .engine import Engine, Generation, Request, Step, Token
 from .profiles import Profile
 
 # an event this close (seconds) is due: timers of the event loop tick in milliseconds
@@ -89,7 +89,7 @@ class Runner:
         """Free what a call still holds, in the queue or running, and close its mailbox."""
         self._advance()
         for generation in box.generations:
-            self.engine.cancel(self.model_time(self._clock()), generation)
+            self.engine.cancel(generation)
             self._boxes.pop(generation, None)
         box.close()
         self._turn()
@@ -100,7 +100,7 @@ class Runner:
         real = self._clock()
         self._model_origin, self._real_origin = self.model_time(real), real
         self.scale = scale
-        self.engine.reconfigure(self._model_origin, profile, slow)
+        self.engine.reconfigure(profile, slow)
         self._turn()
 
     def _turn(self) -> None:
@@ -128,9 +128,10 @@ class Runner:
                 return
             delivered += self._deliver(self.engine.step())
 
-    def _deliver(self, tokens: list[Token]) -> int:
-        for token in tokens:
+    def _deliver(self, step: Step) -> int:
+        for token in step.tokens():
             self._boxes[token.generation].put(token)
             if token.last:
                 del self._boxes[token.generation]
-        return len(tokens)
+        # a step without tokens takes its share of a turn too
+        return 1 + len(step.generations)

@@ -93,5 +93,5 @@ class _Environment:
         if value not in PROFILES:
             raise SettingsError(f'PROFILE="{value}": one of {", ".join(PROFILES)}')
         profile = PROFILES[value]
-        slots = self.integer("MAX_RUNNING", profile.max_running, 1, 100_000)
-        return replace(profile, max_running=slots)
+        sequences = self.integer("MAX_NUM_SEQS", profile.max_num_seqs, 1, 100_000)
+        return replace(profile, max_num_seqs=sequences)

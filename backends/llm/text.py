@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 
-from .engine import BLOCK_TOKENS
+from .blocks import BLOCK_TOKENS
 from .profiles import Profile
 
 _TOKEN = re.compile(r"\s*(?:[\x21-\x7e]{1,8}|[^\s\x21-\x7e])|\s+")

@@ -14,7 +14,7 @@ import yaml
 
 from ..errors import UsageError
 
-PROFILES = ("instant", "h100-8b", "l40s-8b", "cpu-small", "slow-8b")
+PROFILES = ("instant", "h100-8b", "h100x4-70b", "l40s-8b", "slow-8b", "cpu-small")
 """The names of the backends' timing models."""
 
 FAULTS: Mapping[str, tuple[float, float] | None] = {

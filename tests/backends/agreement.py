@@ -118,7 +118,7 @@ def modelled(profile: Profile, streams: list[Stream]) -> list[Stream]:
         request = Request(len(prompt), OUTPUT_TOKENS, text.blocks(prompt[:0]))
         times[engine.submit(stream.sent, request)] = []
     while engine.next_due() is not None:
-        for token in engine.step():
+        for token in engine.step().tokens():
             times[token.generation].append(token.at)
     return [
         Stream(stream.sent, tuple(each))

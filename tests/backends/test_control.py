@@ -23,7 +23,7 @@ def test_a_profile_is_changed_while_it_runs(start: Callable[..., Running]):
     http.put(lab.panel + "/profile", json={"profile": "l40s-8b"})
     told = http.put(lab.panel + "/profile", json={"time_scale": 2}).json()
 
-    assert (told["name"], told["time_scale"], told["max_running"]) == ("l40s-8b", 2.0, 64)
+    assert (told["name"], told["time_scale"], told["max_num_seqs"]) == ("l40s-8b", 2.0, 256)
     assert http.get(lab.panel + "/profile").json() == told
 
 

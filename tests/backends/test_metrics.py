@@ -25,11 +25,12 @@ def test_the_engines_present_state_is_told_in_vllms_names():
     """Running, waiting, cache."""
     engine = Engine(PROFILES["cpu-small"])
     for _ in range(6):
-        engine.submit(0.0, Request(512, 1))
+        engine.submit(0.0, Request(128, 1))
+    engine.step()
 
     lines = Metrics("lab-llm").text(engine).splitlines()
 
     assert 'vllm:num_requests_running{model_name="lab-llm"} 4' in lines
     assert 'vllm:num_requests_waiting{model_name="lab-llm"} 2' in lines
-    assert 'vllm:gpu_cache_usage_perc{model_name="lab-llm"} 0.25' in lines
-    assert 'vllm:prefix_cache_queries_total{model_name="lab-llm"} 2048' in lines
+    assert 'vllm:gpu_cache_usage_perc{model_name="lab-llm"} 0.0625' in lines
+    assert 'vllm:prefix_cache_queries_total{model_name="lab-llm"} 512' in lines

@@ -13,7 +13,7 @@ from tests.backends.serving import Running, http
 
 HELLO = [{"role": "user", "content": "hello there my friend"}]
 # a server whose one slot is soon taken: a token every 50 ms
-NARROW = {"profile": Profile("narrow", 0.02, 0, 0.05, 0, max_running=1)}
+NARROW = {"profile": Profile("narrow", 0.05, max_num_seqs=1)}
 
 
 def call(**fields: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from nginx_llm_lab.backends.llm.engine import Engine, Request
 from nginx_llm_lab.backends.llm.profiles import Profile
 from nginx_llm_lab.backends.llm.runner import Runner
 
-STEADY = Profile("steady", 1.0, 0, 0.5, 0, max_running=1)
+STEADY = Profile("steady", 0.5, max_num_seqs=1)
 
 
 class Clock:
@@ -34,7 +34,7 @@ def test_time_runs_as_fast_as_the_scale_says():
     later, due = asyncio.run(_scaled())
 
     assert later == 6.0
-    assert due == [1.0, 1.5, 2.0]
+    assert due == [0.5, 1.0, 1.5]
 
 
 async def _whole(choices: int) -> list[tuple[int, int]]:
@@ -60,6 +60,9 @@ async def _cancelled() -> tuple[list[object], int, int]:
     first, _second = (runner.submit([Request(1, 3)], clock.now) for _ in range(2))
     waiting = asyncio.create_task(first.take())
     await asyncio.sleep(0)
+    runner.cancel(first)
+    # the step under way ends, and the next one has room
+    clock.now += 0.6
     runner.cancel(first)
     return list(await waiting), runner.engine.running, runner.engine.waiting
 

@@ -35,7 +35,7 @@ def test_settings_are_read_from_the_environment():
         ("TIME_SCALE", "fast"),
         ("BODY_LIMIT", "-1"),
         ("SEED", "1e3"),
-        ("MAX_RUNNING", "0"),
+        ("MAX_NUM_SEQS", "0"),
     ],
 )
 def test_a_bad_value_is_named_with_its_variable(variable: str, value: str):

@@ -33,7 +33,7 @@ def modelled(records: Sequence[Record]) -> list[list[float]]:
         request = Request(record.prompt_tokens or 0, record.max_tokens)
         due[engine.submit(record.sent or 0.0, request)] = []
     while engine.next_due() is not None:
-        for token in engine.step():
+        for token in engine.step().tokens():
             due[token.generation].append(token.at)
     return list(due.values())
 

@@ -65,7 +65,7 @@ def test_a_generation_longer_than_a_minute_survives(five, say):
 def alone(five):
     """A backend by itself that runs a thousand sequences at once: its container and address."""
     image = compose.container(five.lab, "backend-1").attrs["Config"]["Image"]
-    told = {"BACKEND_NAME": "backend-1", "PROFILE": "slow-8b", "MAX_RUNNING": str(THOUSAND)}
+    told = {"BACKEND_NAME": "backend-1", "PROFILE": "slow-8b", "MAX_NUM_SEQS": str(THOUSAND)}
     port, name = free_port(), f"lab-heavy-{os.getpid()}-alone"
     options = ["--read-only", "--cap-drop", "ALL", "--memory", "512m", "--pids-limit", "64"]
     settings = [word for key, value in told.items() for word in ("-e", f"{key}={value}")]
