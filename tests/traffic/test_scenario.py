@@ -117,7 +117,10 @@ def test_the_timeline_is_sorted_by_time() -> None:
         ("requests:", "requests must be a whole number from 1 to 10,000,000, not empty, in my.ya"),
         ("stream: maybe", 'stream must be true or false, not "maybe", in my.yaml:1:9'),
         ("name: a b", 'name must be letters, digits, _, . and -, not "a b", in my.yaml:1:7'),
-        ("profile: h100", "profile must be one of instant, h100-8b, h100x4-70b, l40s-8b, slow-8b, cpu-small"),
+        (
+            "profile: h100",
+            "profile must be one of instant, h100-8b, h100x4-70b, l40s-8b, slow-8b, cpu-small",
+        ),
         ("profile: h100", 'did you mean "h100-8b"?'),
         ("fleet: {backend-1: gpu}", "fleet.backend-1 must be one of instant, h100-8b"),
         ("fleet: {backend-1: {slow: 2}}", 'fleet.backend-1 needs "profile", which is missing'),
