@@ -338,10 +338,10 @@ def run(
 @app.command()
 def judge(folder: Path, as_json: Json = False, junit: Path | None = None) -> None:
     """Recompute a run's verdict from its folder; needs no Docker."""
-    from .experiment import run
+    from .accounts.outcome import judge as judged
     from .report import tables as report
 
-    conclude([run.judge(folder)], as_json, junit, report)
+    conclude([judged(folder)], as_json, junit, report)
 
 
 def conclude(outcomes: list[Any], as_json: bool, junit: Path | None, report: Any) -> None:
@@ -351,7 +351,7 @@ def conclude(outcomes: list[Any], as_json: bool, junit: Path | None, report: Any
     if as_json:
         show([one.as_dict() for one in outcomes] if len(outcomes) > 1 else outcomes[0].as_dict())
     else:
-        typer.echo("\n".join(str(one) for one in outcomes))
+        typer.echo("\n".join(report.outcome(one) for one in outcomes))
     if not all(one.holds for one in outcomes):
         raise typer.Exit(1)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from .experiment.run import Outcome
+    from .accounts.outcome import Outcome
     from .nginxconf.methods import Choice
     from .stack.compose import Lab
     from .stack.nginx import Switch

@@ -11,10 +11,11 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nginx_llm_lab.accounts import fates, join
+from nginx_llm_lab.accounts import fates
 from nginx_llm_lab.backends.llm.settings import Settings
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.evidence import folder
+from nginx_llm_lab.evidence import journal as journals
 from nginx_llm_lab.nginxconf import upstream
 from nginx_llm_lab.oracle import prediction
 from nginx_llm_lab.traffic import scenario
@@ -83,7 +84,7 @@ def test_requests_of_any_bytes_are_predicted_or_refused_with_their_number(
 @given(st.lists(TEXTS, max_size=6))
 def test_a_journal_of_any_bytes_is_read_line_by_line(lines: list[bytes]) -> None:
     """Each line is an entry or malformed, and an account of it can be given."""
-    found = join.journal(lines)
+    found = journals.read(lines)
 
     assert len(found.entries) + len(found.malformed) <= len(lines)
     ledger = fates.account([], [], found.entries, [], fates.Rules(("backend-1",)))

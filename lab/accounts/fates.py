@@ -8,9 +8,11 @@ from math import inf
 from typing import Any, TypeAlias
 
 from ..evidence.access_log import Hit, Unproxied
+from ..evidence.journal import Entry
 from ..evidence.record import Record
+from ..evidence.timeline import Tenure
 from ..verdict.replay import at
-from .join import Entry, Finding
+from .join import Finding
 
 ONCE, RETRIED, FAILED, TWICE = "answered once", "answered after a retry", "failed", "executed twice"
 UNEXPLAINED = "unexplained"
@@ -172,15 +174,6 @@ def of_record(record: Record) -> Call:
     end = sent if record.end is None else record.end
     error = "" if record.error.startswith("http_") else record.error
     return Call(record.id, "POST", sent, end, record.status or 0, error, record.stream)
-
-
-@dataclass(frozen=True, slots=True)
-class Tenure:
-    """From when on a backend had an address, in seconds since the epoch, until another had it."""
-
-    address: str
-    backend: str
-    since: float
 
 
 def named_by_tenure(

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ..evidence.journal import Entry
 from ..evidence.record import Record
 from ..traffic.scenario import Targets
-from .join import Entry, Joined
+from .join import Joined
 
 _N = TypeVar("_N", int, float)
 _NO_TARGETS = Targets()

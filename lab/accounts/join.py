@@ -1,53 +1,17 @@
 """Put side by side what client, nginx and backends saw of each request."""
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias
 
-from ..evidence.access_log import Hit, Malformed, Unproxied
+from ..evidence.access_log import Hit, Unproxied
+from ..evidence.journal import Entry
 from ..evidence.record import Record
 
 Line: TypeAlias = Hit | Unproxied
 
-_T = TypeVar("_T")
 CLIENT, NGINX, BACKENDS = "client", "nginx", "backends"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of a backend's journal: one request as that backend saw it.
-
-    `start` and `t`, its end, are seconds since the epoch, `duration` the seconds between them on
-    a steady clock. `fate` is ok, client_gone, dropped or failed. The tokens are None for a
-    request that is no LLM call: `completion_tokens` were produced, `tokens_sent` left.
-    """
-
-    id: str
-    backend: str
-    start: float = 0.0
-    t: float = 0.0
-    duration: float = 0.0
-    status: int = 0
-    fate: str = ""
-    method: str = ""
-    path: str = ""
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    completion_tokens: int | None = None
-    tokens_sent: int | None = None
-    queued: float | None = None
-    ttft: float | None = None
-    stream: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Journal:
-    """All backends' lines: the requests, and the lines that are none."""
-
-    entries: tuple[Entry, ...]
-    malformed: tuple[Malformed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,22 +81,6 @@ class Joined:
     def lost_tokens(self) -> int:
         """How many tokens left a backend and reached nobody."""
         return sum(f.tokens for f in self.findings if f.kind == "tokens lost")
-
-
-def journal(lines: Iterable[bytes]) -> Journal:
-    """Read the backends' lines, with or without the prefix that `docker compose logs` puts.
-
-    A line that is no entry is kept as Malformed, with its number; an empty one is nothing.
-    """
-    entries: list[Entry] = []
-    malformed: list[Malformed] = []
-    for number, line in enumerate(lines, 1):
-        entry = _entry(line)
-        if entry:
-            entries.append(entry)
-        elif line.strip():
-            malformed.append(Malformed(number, line[:200].decode(errors="replace").rstrip()))
-    return Journal(tuple(entries), tuple(malformed))
 
 
 def join(
@@ -306,54 +254,3 @@ def _abandoned(row: Row) -> Iterator[Finding]:
             story = f"{entry.backend} sent {entry.tokens_sent} tokens to nobody"
             reason = f"{entry.backend}: {entry.fate}, another one answered"
             yield Finding("tokens lost", row.id, story, reason, entry.tokens_sent)
-
-
-def _entry(line: bytes) -> Entry | None:
-    """The entry on a line, None if there is none."""
-    start = line.find(b"{")
-    if start < 0:
-        return None
-    try:
-        found = json.loads(line[start:])
-        return _from_fields(found) if "backend" in found and "id" in found else None
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        return None
-
-
-def _from_fields(found: dict[str, object]) -> Entry:
-    """An entry of what the fields hold. Raises TypeError for a value of the wrong type."""
-    return Entry(**{key: read(found[key]) for key, read in _READ.items() if key in found})
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError
-    return float(value)
-
-
-def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError
-    return value
-
-
-def _or_none(read: Callable[[object], _T]) -> Callable[[object], _T | None]:
-    return lambda value: None if value is None else read(value)
-
-
-_READ: Mapping[str, Callable[[object], Any]] = {
-    **dict.fromkeys(("id", "backend", "fate", "method", "path"), _text),
-    **dict.fromkeys(("start", "t", "duration"), _seconds),
-    **dict.fromkeys(("queued", "ttft"), _or_none(_seconds)),
-    **dict.fromkeys(
-        ("prompt_tokens", "cached_tokens", "completion_tokens", "tokens_sent"), _or_none(_whole)
-    ),
-    "status": _whole,
-    "stream": lambda value: value is True,
-}

@@ -1,23 +1,47 @@
-"""A run's folder: what was claimed, what was sent, what every side logged; read and written."""
+"""A run's folder: what was claimed, what was sent, what every side logged; written and read.
+
+Every command that judges traffic leaves the same folder, and whatever reads one (split, verdict,
+fates, figures) asks no more of it than what this module returns.
+
+    run.json         which command, which method, which traffic, how many requests were sent
+    upstream.conf    the claim: the upstream that nginx was told; upstream-2.conf … later ones
+    nginx-T.conf     the whole configuration that nginx read
+    access.jsonl     nginx's log
+    backends.jsonl   the backends' journals
+    client.jsonl     one record a request, where the client kept them
+    ab.txt           what ApacheBench printed, where it ran
+    timeline.json    what was done to the lab, and which stretches are judged
+    scenario.json    the scenario, where one was sent
+    trace.log        nginx's debug log of its picks, where it was on
+"""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from ..errors import UsageError
+from . import record, typed
 from .access_log import Hit
+from .journal import Entry
+from .record import Record
+from .timeline import FIRST_CLAIM, Timeline
+
+Kind: TypeAlias = Literal["run", "load", "soak", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything that a verdict is made from.
+    """Everything that a verdict, an account or a figure is made from.
 
-    `claim` is the upstream.conf that the lab wrote; `configuration` what nginx read; `access`
-    nginx's JSON log; `journal` the backends' own lines; `ab` what ApacheBench printed, if it
-    ran; `sent` how many requests the client says it made; `addresses` the `server` text behind
-    each address that nginx logs.
+    `claim` is the upstream that nginx had at first, as config text, `claims` what it had later,
+    by file name; `configuration` what nginx read; `access` nginx's JSON log; `journal` the
+    backends' own lines; `ab` what ApacheBench printed; `sent` how many requests the client says
+    it made; `addresses` the `server` text behind each address that nginx logs; `notes` whatever
+    else one kind of run wants to remember.
     """
 
     method: str
@@ -30,10 +54,33 @@ class Evidence:
     access: bytes
     journal: bytes
     ab: str = ""
+    kind: Kind = "run"
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    claims: Mapping[str, str] = field(default_factory=dict)
+    records: tuple[Record, ...] = ()
+    timeline: Timeline | None = None
+    scenario: Mapping[str, Any] | None = None
+    trace: bytes = b""
 
 
-TEXTS = {"claim": "upstream.conf", "configuration": "nginx-T.conf", "ab": "ab.txt"}
+TEXTS = {"claim": FIRST_CLAIM, "configuration": "nginx-T.conf"}
 LOGS = {"access": "access.jsonl", "journal": "backends.jsonl"}
+RUN, CLIENT, TIMELINE, SCENARIO = "run.json", "client.jsonl", "timeline.json", "scenario.json"
+AB, TRACE = "ab.txt", "trace.log"
+_CLAIM = re.compile(r"upstream-\d+\.conf")
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What run.json holds."""
+
+    method: str
+    traffic: str
+    sequential: bool
+    sent: int
+    addresses: Mapping[str, str]
+    kind: Kind = "run"
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write(evidence: Evidence, folder: Path) -> None:
@@ -43,48 +90,106 @@ def write(evidence: Evidence, folder: Path) -> None:
         (folder / file).write_text(getattr(evidence, name))
     for name, file in LOGS.items():
         (folder / file).write_bytes(getattr(evidence, name))
-    rest = {k: v for k, v in asdict(evidence).items() if k not in TEXTS and k not in LOGS}
-    (folder / "run.json").write_text(json.dumps(rest, indent=1) + "\n")
+    for file, text in evidence.claims.items():
+        (folder / file).write_text(text)
+    if evidence.ab:
+        (folder / AB).write_text(evidence.ab)
+    if evidence.trace:
+        (folder / TRACE).write_bytes(evidence.trace)
+    if evidence.records:
+        record.write(evidence.records, folder / CLIENT)
+    if evidence.timeline:
+        _write_json(folder / TIMELINE, asdict(evidence.timeline))
+    if evidence.scenario is not None:
+        _write_json(folder / SCENARIO, evidence.scenario)
+    _write_json(folder / RUN, {each.name: getattr(evidence, each.name) for each in fields(_Run)})
+
+
+def _write_json(file: Path, value: Any) -> None:
+    file.write_text(json.dumps(value, indent=1) + "\n")
 
 
 def read(folder: Path) -> Evidence:
-    """Read a run's folder; UsageError naming what is missing or broken in it."""
+    """Read a run's folder; UsageError naming the file, and its field, that is missing or wrong."""
     try:
-        texts = {name: (folder / file).read_text() for name, file in TEXTS.items()}
-        logs = {name: (folder / file).read_bytes() for name, file in LOGS.items()}
-        rest: dict[str, Any] = json.loads((folder / "run.json").read_text())
-        return Evidence(**{**rest, **texts, **logs})
+        return Evidence(
+            **_fields_of_run(folder),
+            claim=(folder / TEXTS["claim"]).read_text(),
+            configuration=(folder / TEXTS["configuration"]).read_text(),
+            access=(folder / LOGS["access"]).read_bytes(),
+            journal=(folder / LOGS["journal"]).read_bytes(),
+            ab=_optional(folder / AB).decode(errors="replace"),
+            trace=_optional(folder / TRACE),
+            claims={
+                file.name: file.read_text()
+                for file in sorted(folder.glob("upstream-*.conf"))
+                if _CLAIM.fullmatch(file.name)
+            },
+            records=record.read(folder / CLIENT) if (folder / CLIENT).exists() else (),
+            timeline=_timeline(folder / TIMELINE),
+            scenario=_json(folder / SCENARIO) if (folder / SCENARIO).exists() else None,
+        )
     except OSError as error:
         raise UsageError(
             f"{error.filename}: {error.strerror}", "lab judge .lab/runs/<time>-<method>"
         ) from None
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{folder}/run.json is not a run's: {error}", "lab run METHOD") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"a file of {folder} is not text: {error}", "lab run METHOD") from None
 
 
-def journal_lines(journal: bytes) -> Iterable[dict[str, object]]:
-    """The backends' lines that carry a request id; others are not about requests."""
-    for line in journal.splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and entry.get("id"):
-            yield entry
+def _fields_of_run(folder: Path) -> dict[str, Any]:
+    """The fields that run.json holds; older folders lack some, which then have their defaults."""
+    file = folder / RUN
+    try:
+        run = typed.read(_Run, _json(file))
+    except typed.MisfitError as error:
+        raise _broken(file, error) from None
+    if run.sent < 0:
+        raise _broken(file, f"sent must not be negative, but is {run.sent}")
+    return {each.name: getattr(run, each.name) for each in fields(run)}
 
 
-def clock_doubt(hits: Sequence[Hit], journal: bytes) -> float:
-    """How far nginx's clock was behind, in ms: 99 of 100 requests reached their backend within it.
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise _broken(file, error) from None
+    if not isinstance(data, dict):
+        raise _broken(file, "it holds no object")
+    return data
 
-    nginx reads its clock once a turn of its loop, so on a busy machine a time in its log is older
-    than what it tells of. The backends note a request's arrival by the machine's own clock.
+
+def _timeline(file: Path) -> Timeline | None:
+    if not file.exists():
+        return None
+    try:
+        return typed.read(Timeline, _json(file))
+    except typed.MisfitError as error:
+        raise _broken(file, error) from None
+
+
+def _broken(file: Path, why: object) -> UsageError:
+    return UsageError(f"{file} is not a run's: {why}", "lab run METHOD")
+
+
+def _optional(file: Path) -> bytes:
+    return file.read_bytes() if file.exists() else b""
+
+
+def clock_doubt(hits: Sequence[Hit], entries: Sequence[Entry]) -> float:
+    """How far nginx's clock was behind, in ms: 99 % of requests reached their backend within it.
+
+    nginx reads its clock once in each turn of its event loop, so on a busy machine a time in its
+    log is older than what it describes. The backends note a request's arrival by the machine's
+    own clock. Infinite times in a damaged log count for nothing.
     """
     began = {
         hit.request_id: hit.msec - hit.request_time for hit in hits if len(hit.upstream_addr) == 1
     }
     lags = sorted(
-        abs(float(str(entry["start"])) - began[str(entry["id"])]) * 1e3
-        for entry in journal_lines(journal)
-        if entry["id"] in began and "start" in entry
+        abs(entry.start - began[entry.id]) * 1e3
+        for entry in entries
+        if entry.start and entry.id in began
     )
+    lags = [lag for lag in lags if math.isfinite(lag)]
     return lags[len(lags) * 99 // 100] if lags else 0.0

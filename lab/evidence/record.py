@@ -1,6 +1,12 @@
 """One request as the client saw it."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..errors import UsageError
+from . import typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +50,23 @@ class Record:
     tenant: int = 0
     session: int = 0
     turn: int = 0
+    method: str = "POST"
+
+
+def write(records: Iterable[Record], file: Path) -> None:
+    """Write records as JSON, one a line."""
+    with file.open("w") as lines:
+        lines.writelines(json.dumps(asdict(record)) + "\n" for record in records)
+
+
+def read(file: Path) -> tuple[Record, ...]:
+    """Read what `write` wrote; UsageError naming file, line and field where it is broken."""
+    with file.open("rb") as lines:
+        return tuple(_record(line, file, number) for number, line in enumerate(lines, 1))
+
+
+def _record(line: bytes, file: Path, number: int) -> Record:
+    try:
+        return typed.read(Record, json.loads(line))
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{file}:{number} is not a client's record: {error}") from None

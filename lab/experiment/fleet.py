@@ -8,6 +8,7 @@ from ..errors import UsageError
 from ..nginxconf import methods
 from ..stack import compose, nginx
 from ..stack.compose import Lab
+from ..stack.shell import write_whole
 from ..traffic import scenario
 
 
@@ -21,7 +22,9 @@ def up(
     names = tuple(f"backend-{number}" for number in range(1, backends + 1))
     settings = _settings(lab, profile, time_scale)
     if not compose.containers(lab):
-        save(lab, methods.Choice("round_robin", names), 0)
+        first = methods.Choice("round_robin", names)
+        write_whole(lab.active / "upstream.conf", methods.render(first))
+        _remember(lab, first, 0)
         compose.up(lab, backends, settings)
         return
     choice = refit(saved(lab), names)
@@ -52,12 +55,10 @@ def refit(choice: methods.Choice, names: tuple[str, ...]) -> methods.Choice:
     return replace(choice, backends=names, weights=fitted, parameters=parameters)
 
 
-def save(lab: Lab, choice: methods.Choice, mark: int) -> None:
-    """Write a choice where nginx and the next `lab up` read it, and where its log begins."""
-    lab.active.mkdir(parents=True, exist_ok=True)
-    (lab.active / "upstream.conf").write_text(methods.render(choice))
-    (lab.active / "choice.json").write_text(json.dumps(asdict(choice), indent=1) + "\n")
-    (lab.active / "log_mark").write_text(f"{mark}\n")
+def _remember(lab: Lab, choice: methods.Choice, mark: int) -> None:
+    """Write a choice where the next `lab up` reads it, and where in nginx's log it begins."""
+    write_whole(lab.active / "choice.json", json.dumps(asdict(choice), indent=1) + "\n")
+    write_whole(lab.active / "log_mark", f"{mark}\n")
 
 
 def saved(lab: Lab) -> methods.Choice:
@@ -108,7 +109,7 @@ def use(lab: Lab, choice: methods.Choice) -> nginx.Switch:
             "NGINX=mainline make up",
         )
     switch = nginx.switch(lab, methods.render(choice))
-    save(lab, choice, nginx.log_size(lab))
+    _remember(lab, choice, nginx.log_size(lab))
     return switch
 
 

@@ -19,15 +19,14 @@ import aiohttp
 from docker.models.containers import Container
 
 from .. import verdict
-from ..accounts import join
 from ..accounts.fates import Call, Fault, Ledger, Rules, account, losable, named_by_tenure
-from ..evidence import access_log
+from ..evidence import access_log, journal
 from ..experiment import fleet
 from ..nginxconf import upstream
 from ..stack import compose, faults, nginx
 from ..stack.compose import Lab
 from ..verdict import Verdict, replay
-from .story import journal_of, log_of, tenures
+from .collect import logs, tenures
 
 if TYPE_CHECKING:
     from ..nginxconf.model import Upstream
@@ -278,11 +277,11 @@ class _Run:
         """Collect what every side logged, and account for it."""
         seconds = time.time() - began
         answered = sum(not call.failed for call in self.calls)
-        sure = answered - losable(self.calls, self._timeline)
-        log = access_log.read(log_of(self.lab, self._mark, sure).splitlines())
-        lines = journal_of(self.lab, self._began, sure).splitlines()
+        lost = losable(self.calls, self._timeline)
+        access, lines = logs(self.lab, self._mark, self._began, answered, lost)
+        log = access_log.read(access.splitlines())
         ours = {call.id for call in self.calls}
-        entries = [entry for entry in join.journal(lines).entries if entry.id in ours]
+        entries = [entry for entry in journal.read(lines.splitlines()).entries if entry.id in ours]
         hits = list(named_by_tenure([*log.hits, *log.unproxied], self._tenures))
         rules = Rules(self.backends, FAIL_TIMEOUT, "non_idempotent" in self._next_upstream)
         return Report(

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ..experiment.load import Compared, Loaded
-    from ..experiment.run import Bench, Outcome
+    from ..accounts.outcome import AnyOutcome, Loaded, Outcome
+    from ..experiment.load import Compared
+    from ..experiment.run import Bench
     from ..nginxconf.methods import Method
     from ..traffic.scenario import Event, Scenario
 
@@ -98,6 +99,13 @@ def scenarios(found: Iterable["Scenario"]) -> str:
     return text(drawn)
 
 
+def outcome(judged: "AnyOutcome") -> str:
+    """What a run folder says, whichever command left it."""
+    from ..accounts.outcome import Loaded
+
+    return loaded(judged) if isinstance(judged, Loaded) else str(judged)
+
+
 def loaded(run: "Loaded") -> str:
     """A scenario's figures as a table and a picture, and whether the three sides agree."""
     from ..accounts import figures
@@ -107,8 +115,7 @@ def loaded(run: "Loaded") -> str:
         drawn.add_row(*_condensed(row))
     picture = figures.picture(run.figures)
     head_line = f"{run.scenario} by {run.method}"
-    fates = [str(run.ledger)] if run.ledger else []
-    ending = [*_events(run), *_agreement(run), *fates, str(run.folder)]
+    ending = [*_events(run), *_agreement(run), str(run.ledger), str(run.verdict), str(run.folder)]
     return "\n".join([head_line, "", text(drawn), "", picture, "", *ending])
 
 

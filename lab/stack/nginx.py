@@ -9,7 +9,7 @@ from ..errors import LabError
 from ..paths import ROOT
 from . import compose
 from .compose import Lab
-from .shell import CommandError, poll
+from .shell import CommandError, poll, write_whole
 from .shell import wait_for as wait_for  # for whoever waits for nginx
 
 FOLDER = "/etc/nginx/lab"
@@ -54,11 +54,8 @@ def _replace(file: Path, text: str | None) -> None:
     """Write a file whole or not at all; None removes it."""
     if text is None:
         file.unlink(missing_ok=True)
-        return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_suffix(".conf.new")
-    fresh.write_text(text)
-    fresh.replace(file)
+    else:
+        write_whole(file, text)
 
 
 def refusal(error: CommandError, file: Path) -> str:

@@ -86,3 +86,11 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
     """Poll `condition`; LabError naming `what` when it does not hold in time."""
     if not poll(condition, bool, seconds):
         raise LabError(f"waited {seconds:g} s for {what}", "lab status")
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file in one step: whoever reads it sees the old text or the new one, never half."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(f"{file.name}.new")
+    fresh.write_text(text)
+    fresh.replace(file)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import yaml
 
 from ..errors import UsageError
+from ..evidence.timeline import Event as Event  # a scenario plans what a timeline records
 
 PROFILES = ("instant", "h100-8b", "h100x4-70b", "l40s-8b", "slow-8b", "cpu-small")
 """The names of the backends' timing models."""
@@ -117,26 +118,6 @@ class Targets:
     ttft_ms: float | None = None
     itl_ms: float | None = None
     e2e_ms: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something done to the lab `at` seconds after the load began.
-
-    `do` fault: `kind` (one of FAULTS, with its `value`) befalls `backend`, which is backend-N,
-    all (backends), or nginx. heal: mend `backend` (all, if not given). scale: have `backends`
-    backends. use: switch to `method`, with `weights` and `key`. reload: reload nginx.
-    """
-
-    at: float
-    do: str
-    backend: str = "all"
-    kind: str = ""
-    value: float | None = None
-    backends: int | None = None
-    method: str = ""
-    weights: tuple[int, ...] = ()
-    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)

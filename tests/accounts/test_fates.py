@@ -11,16 +11,17 @@ from nginx_llm_lab.accounts.fates import (
     Call,
     Fault,
     Rules,
-    Tenure,
     account,
     excused,
     losable,
     named_by_tenure,
     of_record,
 )
-from nginx_llm_lab.accounts.join import Entry, Finding
+from nginx_llm_lab.accounts.join import Finding
 from nginx_llm_lab.evidence.access_log import Hit, Unproxied
+from nginx_llm_lab.evidence.journal import Entry
 from nginx_llm_lab.evidence.record import Record
+from nginx_llm_lab.evidence.timeline import Tenure
 
 A, B, C = "backend-1", "backend-2", "backend-3"
 RULES = Rules((A, B, C), fail_timeout=10)

@@ -19,7 +19,8 @@ from nginx_llm_lab.accounts.figures import (
     spread,
     union,
 )
-from nginx_llm_lab.accounts.join import Entry, join
+from nginx_llm_lab.accounts.join import join
+from nginx_llm_lab.evidence.journal import Entry
 from nginx_llm_lab.evidence.record import Record
 from nginx_llm_lab.traffic.scenario import Targets
 

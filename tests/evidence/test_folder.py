@@ -1,6 +1,7 @@
 """A run's folder is written whole and read back."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,9 @@ from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.evidence import folder
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.evidence.folder import Evidence
+from nginx_llm_lab.evidence.journal import Entry
+from nginx_llm_lab.evidence.record import Record
+from nginx_llm_lab.evidence.timeline import Done, Event, Tenure, Timeline, Window
 
 RUN = Evidence(
     "hash", "100 requests", True, 100, {"10.0.0.1:8000": "a:8000"}, "upstream", "conf", b"{}\n", b""
@@ -31,6 +35,62 @@ def test_a_missing_file_is_named(tmp_path, file):
         folder.read(tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "wrong"),
+    [
+        ("sent", None, "sent must be a whole number, not null"),
+        ("sent", "many", "sent must be a whole number, not 'many'"),
+        ("sent", -1, "sent must not be negative"),
+        ("addresses", None, "addresses must be an object, not null"),
+        ("addresses", [], "addresses must be an object, not a list"),
+        ("addresses", {"a": 1}, "addresses.a must be a text, not 1"),
+        ("method", 7, "method must be a text, not 7"),
+        ("sequential", "yes", "sequential must be true or false"),
+        ("kind", "joke", "kind must be one of run, load, soak, verify"),
+    ],
+)
+def test_a_wrong_field_is_named(tmp_path, field, value, wrong):
+    """File, field, and what stands there."""
+    folder.write(RUN, tmp_path / "run")
+    file = tmp_path / "run/run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
+
+    with pytest.raises(UsageError) as refusal:
+        folder.read(tmp_path / "run")
+    assert "run.json" in refusal.value.message
+    assert wrong in refusal.value.message
+
+
+def test_records_and_timeline_are_read_back(tmp_path):
+    """What a load leaves beside what a run does."""
+    events = [Done(Event(1.0, "use", method="hash", weights=(2, 1)), 1.0, 1.2)]
+    homes = [Tenure("10.0.0.1:8000", "backend-1", 100.0)]
+    windows = [Window(100.0, 101.0), Window(101.2, claim="upstream-2.conf", after="use hash")]
+    load = replace(
+        RUN,
+        kind="load",
+        claims={"upstream-2.conf": "upstream"},
+        records=(Record(0, "id", 1.0, token_times=(1.5, 2.0)),),
+        timeline=Timeline(100.0, ("backend-1",), homes, events, windows),
+        scenario={"name": "chat"},
+        trace=b"picks",
+    )
+
+    folder.write(load, tmp_path / "run")
+
+    assert folder.read(tmp_path / "run") == load
+
+
+def test_a_broken_record_is_named_with_its_line(tmp_path):
+    """The second of two."""
+    folder.write(replace(RUN, records=(Record(0, "id", 1.0),)), tmp_path / "run")
+    with (tmp_path / "run/client.jsonl").open("a") as lines:
+        lines.write('{"number": 1, "id": "x", "due": "soon"}\n')
+
+    with pytest.raises(UsageError, match=r"client\.jsonl:2 .* due must be a number"):
+        folder.read(tmp_path / "run")
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"method": 1, "more": 2}'])
 def test_a_broken_run_is_told_so(tmp_path, text):
     """Not a run's folder."""
@@ -45,13 +105,12 @@ def test_the_doubt_of_the_clock_is_how_late_requests_reached_their_backends():
     """99 of 100 within it; retried requests do not count."""
     hits = [Hit(("a",), msec=10.0, request_time=0.5, request_id=str(n)) for n in range(100)]
     hits.append(Hit(("a", "b"), msec=1.0, request_time=0.0, request_id="retried"))
-    lines = [{"id": str(n), "start": 9.5 + n / 1e4} for n in range(100)]
-    lines.append({"id": "retried", "start": 99.0})
-    journal = "\n".join(json.dumps(line) for line in lines).encode()
+    entries = [Entry(str(n), "a", start=9.5 + n / 1e4) for n in range(100)]
+    entries.append(Entry("retried", "a", start=99.0))
 
-    assert folder.clock_doubt(hits, journal) == pytest.approx(9.9)
+    assert folder.clock_doubt(hits, entries) == pytest.approx(9.9)
 
 
 def test_without_a_journal_nothing_is_doubted():
     """The verdict's own least doubt remains."""
-    assert folder.clock_doubt([], b"") == 0.0
+    assert folder.clock_doubt([], []) == 0.0

@@ -10,6 +10,7 @@ from pathlib import Path
 from nginx_llm_lab import verdict
 from nginx_llm_lab.evidence import access_log
 from nginx_llm_lab.evidence import folder as evidence
+from nginx_llm_lab.evidence import journal as journals
 from nginx_llm_lab.nginxconf import upstream
 from nginx_llm_lab.nginxconf.request import Request
 from nginx_llm_lab.stack import compose, faults, nginx
@@ -135,7 +136,8 @@ def observe(lab: Lab, found: Config, plan: probes.Plan, folder: Path) -> verdict
 def doubt(lab: Lab, log: bytes, began: float) -> float:
     """How far nginx's clock was behind, by what the backends noted."""
     hits = access_log.read(log.splitlines(keepends=True)).hits
-    return evidence.clock_doubt(hits, compose.journals(lab, began, len(hits)))
+    lines = compose.journals(lab, began, len(hits)).splitlines()
+    return evidence.clock_doubt(hits, journals.read(lines).entries)
 
 
 def judged(

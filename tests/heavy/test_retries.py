@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import pytest
 import requests
 
-from nginx_llm_lab.accounts import join
 from nginx_llm_lab.evidence import access_log
+from nginx_llm_lab.evidence import journal as journals
 from nginx_llm_lab.stack import compose, faults, nginx
 
 FIRST = ("backend-2: backup", "backend-3: down")  # backend-1 has it all, backend-2 stands by
@@ -53,7 +53,7 @@ def executed(lab, answer):
 
     def found():
         text = compose.journals(lab.lab, time.time() - 60, 1)
-        return [e.backend for e in join.journal(text.splitlines()).entries if e.id == request_id]
+        return [e.backend for e in journals.read(text.splitlines()).entries if e.id == request_id]
 
     nginx.wait_for(lambda: last in [*found(), ""], 10, "the backend's line")
     return sorted(found())

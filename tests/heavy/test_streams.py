@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from nginx_llm_lab.accounts import join
+from nginx_llm_lab.evidence import journal as journals
 from nginx_llm_lab.evidence.record import Record
 from nginx_llm_lab.pytest_plugin import free_port
 from nginx_llm_lab.stack import compose, faults, nginx
@@ -123,7 +124,7 @@ def test_a_backend_under_a_thousand_streams_stays_correct(alone, say):
 
     peak, most = peak_mib(name), most_open(records)
     journal = run(["docker", "logs", name]).stdout.encode().splitlines()
-    found = join.join(records, None, join.journal(journal).entries)
+    found = join.join(records, None, journals.read(journal).entries)
     say(f" {most:,} streams at once: {peak:.0f} MiB at most, {idle:.0f} MiB idle")
     assert most == THOUSAND
     assert {record.error for record in records} == {""}

@@ -12,6 +12,7 @@ import requests
 
 from nginx_llm_lab.accounts import figures, join
 from nginx_llm_lab.evidence import access_log
+from nginx_llm_lab.evidence import journal as journals
 from nginx_llm_lab.pytest_plugin import LiveLab
 from nginx_llm_lab.stack import compose, faults, nginx
 from nginx_llm_lab.traffic import sender, workload
@@ -77,7 +78,7 @@ def joined(lab: LiveLab, scenario: Scenario) -> join.Joined:
     log = access_log.read(nginx.log_with(lab.lab, mark, len(records)).splitlines(keepends=True))
     journal = compose.journals(lab.lab, began, len(records))
     known = {record.id for record in records}
-    entries = [each for each in join.journal(journal.splitlines()).entries if each.id in known]
+    entries = [each for each in journals.read(journal.splitlines()).entries if each.id in known]
     return join.join(records, (*log.hits, *log.unproxied), entries)
 
 
@@ -219,7 +220,7 @@ def test_tokens_sent_to_nobody_are_counted_as_such(lab, timed):
         next(answer.iter_lines())
 
     line = json.loads(nginx.log_with(lab.lab, mark, 1).splitlines()[0])
-    entries = join.journal(compose.journals(lab.lab, began, 1).splitlines()).entries
+    entries = journals.read(compose.journals(lab.lab, began, 1).splitlines()).entries
     [entry] = [each for each in entries if each.id == "leaves-early"]
     assert line["request_id"] == "leaves-early"
     assert entry.fate == "client_gone"

@@ -1,16 +1,17 @@
 """What a timeline did becomes the faults by which a run is accounted for."""
 
-from nginx_llm_lab.accounts.fates import Fault, Tenure
-from nginx_llm_lab.experiment.story import Done, Story, broken, rules_of
+from nginx_llm_lab.accounts.fates import Fault
+from nginx_llm_lab.accounts.faults import faults_of, rules_of
+from nginx_llm_lab.evidence.timeline import Done, Event, Tenure, Timeline
 from nginx_llm_lab.nginxconf.model import NextUpstream, Server, Upstream
-from nginx_llm_lab.traffic.scenario import Event
 
 A, B, C = "backend-1", "backend-2", "backend-3"
 
 
-def story(*done: Done, mended: float = 200.0) -> Story:
-    """A run that began at second 100."""
-    return Story(100.0, [Tenure(f"{name}:1", name, 100.0) for name in (A, B, C)], [*done], mended)
+def timeline(*done: Done, mended: float = 200.0) -> Timeline:
+    """A run that began at second 100 with three backends."""
+    homes = [Tenure(f"{name}:1", name, 100.0) for name in (A, B, C)]
+    return Timeline(100.0, (A, B, C), homes, [*done], mended=mended)
 
 
 def event(at: float, do: str, backend: str = "all", kind: str = "", error: str = "") -> Done:
@@ -20,7 +21,7 @@ def event(at: float, do: str, backend: str = "all", kind: str = "", error: str =
 
 def test_a_fault_lasts_from_its_beginning_to_the_end_of_its_mending() -> None:
     """By a heal of its backend or of all; what nobody healed, to the end of the run."""
-    told = story(
+    run = timeline(
         event(1, "fault", A, "kill"),
         event(2, "fault", B, "pause"),
         event(3, "fault", "nginx", "stop"),
@@ -29,7 +30,7 @@ def test_a_fault_lasts_from_its_beginning_to_the_end_of_its_mending() -> None:
         event(8, "fault", C, "cut"),
     )
 
-    assert broken(told, 3) == [
+    assert faults_of(run) == [
         Fault(A, "kill", 101.0, 105.5),
         Fault(B, "pause", 102.0, 107.5),
         Fault("nginx", "stop", 103.0, 107.5),
@@ -39,24 +40,24 @@ def test_a_fault_lasts_from_its_beginning_to_the_end_of_its_mending() -> None:
 
 def test_an_event_that_failed_broke_and_mended_nothing() -> None:
     """A second kill is refused; a reload is no fault."""
-    told = story(
+    run = timeline(
         event(1, "fault", A, "kill"),
         event(2, "fault", A, "kill", error="backend-1 is exited already"),
         event(3, "heal", A, error="not healthy"),
         event(4, "reload"),
     )
 
-    assert broken(told, 3) == [Fault(A, "kill", 101.0, 200.0)]
+    assert faults_of(run) == [Fault(A, "kill", 101.0, 200.0)]
 
 
 def test_a_backend_taken_away_is_there_for_nobody() -> None:
     """From three to one, and to two again: the second is back then."""
-    told = story(
+    run = timeline(
         Done(Event(1, "scale", backends=1), 1.0, 2.0),
         Done(Event(3, "scale", backends=2), 3.0, 4.0),
     )
 
-    assert broken(told, 3) == [Fault(B, "removal", 101.0, 104.0), Fault(C, "removal", 101.0)]
+    assert faults_of(run) == [Fault(B, "removal", 101.0, 104.0), Fault(C, "removal", 101.0)]
 
 
 def test_the_rules_are_those_of_the_config() -> None:
@@ -64,7 +65,7 @@ def test_the_rules_are_those_of_the_config() -> None:
     servers = (Server(f"{A}:8000", fail_timeout=3), Server(f"{B}:8000", fail_timeout=7))
     again = NextUpstream(frozenset({"error", "non_idempotent"}))
 
-    told = rules_of(Upstream(servers, next_upstream=again), story())
+    told = rules_of(Upstream(servers, next_upstream=again), timeline())
 
     assert (told.servers, told.fail_timeout, told.non_idempotent) == ({A, B, C}, 7, True)
-    assert not rules_of(Upstream(servers), story()).non_idempotent
+    assert not rules_of(Upstream(servers), timeline()).non_idempotent

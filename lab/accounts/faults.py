@@ -1,0 +1,60 @@
+"""The faults of a run, as its timeline tells them, and the rules by which nginx met them."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import inf
+
+from ..evidence.timeline import Done, Timeline
+from ..nginxconf.model import Upstream
+from .fates import ALL, REMOVAL, Fault, Rules
+
+
+def faults_of(timeline: Timeline) -> list[Fault]:
+    """The faults of a timeline, each until it was mended; a backend taken away is one as well."""
+    closed: list[Fault] = []
+    open_: list[Fault] = []
+    present = len(timeline.backends)
+    for done in timeline.done:
+        if done.error:
+            continue
+        ended = timeline.began + done.ended
+        over = list(_ended_by(done, open_))
+        closed += [replace(fault, end=ended) for fault in over]
+        open_ = [fault for fault in open_ if fault not in over]
+        open_ += _begun_by(done, timeline, present)
+        present = done.event.backends or present
+    return [*closed, *open_]
+
+
+def _begun_by(done: Done, timeline: Timeline, present: int) -> Iterator[Fault]:
+    """The faults that an event begins; a smaller scale removes the last of `present` backends."""
+    event, start = done.event, timeline.began + done.began
+    if event.do == "fault":
+        mended = inf if timeline.mended is None else timeline.mended
+        everyone = [f"backend-{number}" for number in range(1, present + 1)]
+        for name in everyone if event.backend == ALL else [event.backend]:
+            yield Fault(name, event.kind, start, mended)
+    elif event.do == "scale" and event.backends:
+        for number in range(event.backends + 1, present + 1):
+            yield Fault(f"backend-{number}", REMOVAL, start)
+
+
+def _ended_by(done: Done, open_: list[Fault]) -> Iterator[Fault]:
+    """The open faults that an event ends."""
+    event = done.event
+    if event.do == "heal":
+        for fault in open_:
+            if fault.kind != REMOVAL and event.backend in (ALL, fault.target):
+                yield fault
+    elif event.do == "scale" and event.backends:
+        back = {f"backend-{number}" for number in range(1, event.backends + 1)}
+        yield from (fault for fault in open_ if fault.kind == REMOVAL and fault.target in back)
+
+
+def rules_of(claim: Upstream, timeline: Timeline) -> Rules:
+    """What nginx was told, for every backend that there was."""
+    return Rules(
+        frozenset(tenure.backend for tenure in timeline.tenures),
+        max(server.fail_timeout for server in claim.servers),
+        "non_idempotent" in claim.next_upstream.conditions,
+    )

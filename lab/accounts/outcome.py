@@ -1,0 +1,295 @@
+"""Judge a run folder: what its evidence says, whichever command left it. Needs no Docker."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from .. import verdict
+from ..errors import UsageError
+from ..evidence import access_log, folder, journal, typed
+from ..evidence.access_log import Hit, Log
+from ..evidence.folder import Evidence
+from ..evidence.journal import Entry
+from ..evidence.split import Split, split
+from ..evidence.timeline import FIRST_CLAIM, Done, Timeline, Window
+from ..nginxconf import upstream
+from ..nginxconf.model import Upstream
+from ..traffic.scenario import Targets
+from ..verdict import Verdict
+from . import figures, join
+from .fates import Call, Ledger, account, excused, named_by_tenure, of_record
+from .faults import faults_of, rules_of
+
+PORT = "8000"  # of every backend of the lab
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """One split counted three ways: nginx's log, the backends' own lines, the client."""
+
+    nginx: Split
+    backends: Split
+    client: int
+
+    @property
+    def agree(self) -> bool:
+        """Whether all three count the same."""
+        return self.nginx == self.backends and self.nginx.total == self.client
+
+    def __str__(self) -> str:
+        if self.agree:
+            return f"nginx, backends and client all count {self.client:,}"
+        return f"nginx: {self.nginx}; backends: {self.backends}; client: {self.client:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of `lab run`: the split, counted three ways, and the verdict on it."""
+
+    folder: Path
+    method: str
+    traffic: str
+    split: Split
+    counts: Counts
+    verdict: Verdict
+
+    @property
+    def holds(self) -> bool:
+        """Whether the method did what was predicted and the three counts agree."""
+        return self.verdict.word == "PASS" and self.counts.agree
+
+    def __str__(self) -> str:
+        return f"{self.verdict}\n       {self.counts}\n       {self.folder}"
+
+    def case(self) -> dict[str, str]:
+        """Give the verdict as a case of a JUnit suite; counts that differ are a failure."""
+        word = self.verdict.word if self.counts.agree else "FAIL"
+        return {"name": f"{self.method}: {self.traffic}", "word": word, "text": str(self)}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, for JSON."""
+        return {
+            "verdict": self.verdict.word,
+            "method": self.method,
+            "traffic": self.traffic,
+            "split": dict(self.split.counts),
+            "why": self.verdict.why,
+            "counts_agree": self.counts.agree,
+            "counts": str(self.counts),
+            "folder": str(self.folder),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The result of `lab load`: figures, findings, every request's fate, nginx's picks.
+
+    `verdict` says whether nginx picked as the method must, in the stretch before the timeline
+    first changed anything.
+    """
+
+    folder: Path
+    scenario: str
+    method: str
+    figures: figures.Figures
+    findings: tuple[join.Finding, ...]
+    timeline: tuple[Done, ...]
+    ledger: Ledger
+    verdict: Verdict
+
+    @property
+    def holds(self) -> bool:
+        """Whether all sides agree, each fate is explained, and no pick was wrong."""
+        agree = self.figures.unexplained == 0
+        return agree and self.ledger.holds and self.verdict.word != "FAIL"
+
+    def case(self) -> dict[str, str]:
+        """Give the load as a case of a JUnit suite."""
+        word = "PASS" if self.holds else "FAIL"
+        text = f"{word}  {self.scenario} by {self.method}\n{self.verdict}\n{self.ledger}"
+        return {"name": f"{self.scenario}: {self.method}", "word": word, "text": text}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, for JSON."""
+        return {
+            "scenario": self.scenario,
+            "method": self.method,
+            "folder": str(self.folder),
+            "holds": self.holds,
+            "verdict": self.verdict.word,
+            "why": self.verdict.why,
+            "figures": figures.as_dict(self.figures),
+            "findings": [asdict(finding) for finding in self.findings[:100]],
+            "timeline": [asdict(done) for done in self.timeline],
+            "ledger": self.ledger.as_dict(),
+        }
+
+
+AnyOutcome: TypeAlias = Outcome | Loaded
+
+
+def judge(place: Path) -> AnyOutcome:
+    """Recompute the result of whichever command left this run folder."""
+    evidence = folder.read(place)
+    return judge_load(place, evidence) if evidence.kind == "load" else judge_run(place, evidence)
+
+
+# --- lab run ------------------------------------------------------------------------------
+
+
+def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
+    """The outcome of a `lab run` from its folder."""
+    evidence = evidence or folder.read(place)
+    log = access_log.read(evidence.access.splitlines(keepends=True))
+    entries = journal.read(evidence.journal.splitlines()).entries
+    hits = tuple(access_log.named(log.hits, evidence.addresses))
+    claim = upstream.read(place / FIRST_CLAIM)
+    said = verdict.judge(
+        claim,
+        hits,
+        sequential=evidence.sequential,
+        addresses={name: (address,) for address, name in evidence.addresses.items()},
+        clock=math.ceil(folder.clock_doubt(log.hits, entries)),
+    )
+    return Outcome(
+        place,
+        evidence.method,
+        evidence.traffic,
+        short(split(hits)),
+        _counts(evidence, log, hits, entries),
+        _named(said, evidence.method),
+    )
+
+
+def _named(said: Verdict, method: str) -> Verdict:
+    """The verdict under the lab's name for the method: prompt_prefix is a hash_consistent."""
+    command = said.command.replace(said.method, method)
+    return replace(said, method=method, command=command)
+
+
+def _counts(evidence: Evidence, log: Log, hits: Sequence[Hit], entries: Sequence[Entry]) -> Counts:
+    known = {hit.request_id for hit in log.hits}
+    served = Counter(entry.backend for entry in entries if entry.id in known)
+    return Counts(short(split(hits)), Split.of(served), evidence.sent)
+
+
+def short(full: Split) -> Split:
+    """A split without the port that all its servers share: backend-1, not backend-1:8000."""
+    names = {server: server.rsplit(":", 1)[0] for server in full.counts}
+    ports = {server.rsplit(":", 1)[-1] for server in full.counts}
+    return full.named(names) if ports == {PORT} else full
+
+
+# --- lab load -----------------------------------------------------------------------------
+
+
+def judge_load(place: Path, evidence: Evidence) -> Loaded:
+    """The figures, fates and verdict of a `lab load` from its folder."""
+    timeline = _timeline(place, evidence)
+    faults = faults_of(timeline)
+    calls = calls_of(evidence)
+    lines, entries = _own_lines(evidence)
+    joined = join.join(evidence.records, lines, entries)
+    findings = tuple(excused(joined.findings, calls, faults))
+    claim = upstream.read(place / FIRST_CLAIM)
+    named = tuple(named_by_tenure(lines, timeline.tenures))
+    names = sorted({tenure.backend for tenure in timeline.tenures}, key=lambda n: (len(n), n))
+    return Loaded(
+        place,
+        evidence.traffic,
+        evidence.method,
+        figures.figures(
+            replace(joined, findings=findings), _targets(place, evidence), evidence.method, names
+        ),
+        findings,
+        tuple(timeline.done),
+        account(calls, named, entries, faults, rules_of(claim, timeline)),
+        _named(judge_windows(place, evidence, named, entries)[0][1], evidence.method),
+    )
+
+
+def calls_of(evidence: Evidence) -> list[Call]:
+    """The calls behind the records; what was held back for too many open requests is none."""
+    return [of_record(record) for record in evidence.records if record.error != "unsent"]
+
+
+def judge_windows(
+    place: Path,
+    evidence: Evidence,
+    lines: Sequence[join.Line],
+    entries: Sequence[Entry],
+) -> list[tuple[Window, Verdict]]:
+    """The verdict on each stretch that the timeline names; `lines` are named by backend."""
+    timeline = _timeline(place, evidence)
+    hits = [line for line in lines if isinstance(line, Hit)]
+    clock = math.ceil(folder.clock_doubt(hits, entries))
+    return [
+        (window, _judge_window(_claim(place, evidence, window), window, hits, timeline, clock))
+        for window in timeline.windows
+    ]
+
+
+def _claim(place: Path, evidence: Evidence, window: Window) -> Upstream:
+    if window.claim not in (FIRST_CLAIM, *evidence.claims):
+        raise UsageError(f'{place}/{folder.TIMELINE} names a claim "{window.claim}", not there')
+    return upstream.read(place / window.claim)
+
+
+def _judge_window(
+    claim: Upstream, window: Window, hits: Sequence[Hit], timeline: Timeline, clock: float
+) -> Verdict:
+    """Judge what began within a stretch; requests that were open before it are load."""
+    names = {server.name.rpartition(":")[0]: server.name for server in claim.servers}
+    addresses: dict[str, tuple[str, ...]] = {}
+    for tenure in timeline.tenures:
+        addresses.setdefault(names.get(tenure.backend, tenure.backend), (tenure.address,))
+    within = [
+        hit
+        for hit in access_log.named(hits, names)
+        if window.end is None or hit.msec - hit.request_time < window.end
+    ]
+    return verdict.judge(
+        claim,
+        within,
+        sequential=False,
+        addresses=addresses,
+        fresh=window.fresh,
+        clock=clock,
+        since=window.start if not window.fresh else -math.inf,
+    )
+
+
+def _own_lines(evidence: Evidence) -> tuple[list[join.Line], list[Entry]]:
+    """The lines of both logs that are about the run's own requests."""
+    known = {record.id for record in evidence.records}
+    log = access_log.read(evidence.access.splitlines(keepends=True))
+    every: tuple[join.Line, ...] = (*log.hits, *log.unproxied)
+    entries = journal.read(evidence.journal.splitlines()).entries
+    return (
+        [line for line in every if line.request_id in known],
+        [entry for entry in entries if entry.id in known],
+    )
+
+
+def _timeline(place: Path, evidence: Evidence) -> Timeline:
+    if evidence.timeline is None or not evidence.timeline.windows:
+        raise UsageError(f"{place}/{folder.TIMELINE} is missing, or names no window", "lab load")
+    return evidence.timeline
+
+
+def _targets(place: Path, evidence: Evidence) -> Targets:
+    """The scenario's targets."""
+    try:
+        return typed.read(Targets, (evidence.scenario or {}).get("targets", {}), "targets")
+    except typed.MisfitError as error:
+        raise UsageError(f"{place}/{folder.SCENARIO} is not a run's: {error}") from None
+
+
+def write_figures(loaded: Loaded) -> None:
+    """Keep the figures beside the evidence they were computed from."""
+    text = json.dumps(loaded.as_dict(), indent=1, default=str)
+    (loaded.folder / "figures.json").write_text(text)

@@ -1,0 +1,70 @@
+"""The backends' journals: one line for each request that a backend saw."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from . import typed
+from .access_log import Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a backend's journal: one request as that backend saw it.
+
+    `start` and `t`, its end, are seconds since the epoch, `duration` the seconds between them on
+    a steady clock. `fate` is ok, client_gone, dropped or failed. The tokens are None for a
+    request that is no LLM call: `completion_tokens` were produced, `tokens_sent` left.
+    """
+
+    id: str
+    backend: str
+    start: float = 0.0
+    t: float = 0.0
+    duration: float = 0.0
+    status: int = 0
+    fate: str = ""
+    method: str = ""
+    path: str = ""
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    tokens_sent: int | None = None
+    queued: float | None = None
+    ttft: float | None = None
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """All backends' lines: the requests, and the lines that are none."""
+
+    entries: tuple[Entry, ...]
+    malformed: tuple[Malformed, ...] = ()
+
+
+def read(lines: Iterable[bytes]) -> Journal:
+    """Read the backends' lines, with or without the prefix that `docker compose logs` puts.
+
+    A line that is no entry is kept as Malformed, with its number; an empty one is nothing.
+    """
+    entries: list[Entry] = []
+    malformed: list[Malformed] = []
+    for number, line in enumerate(lines, 1):
+        entry = _entry(line)
+        if entry:
+            entries.append(entry)
+        elif line.strip():
+            malformed.append(Malformed(number, line[:200].decode(errors="replace").rstrip()))
+    return Journal(tuple(entries), tuple(malformed))
+
+
+def _entry(line: bytes) -> Entry | None:
+    """The entry on a line, None if there is none."""
+    start = line.find(b"{")
+    if start < 0:
+        return None
+    try:
+        return typed.read(Entry, json.loads(line[start:]))
+    except (ValueError, RecursionError):
+        return None
