@@ -29,6 +29,15 @@ class Method:
         """What makes nginx use it; empty for its default."""
         return self.upstream.strip()
 
+    def as_dict(self) -> dict[str, str | None]:
+        """The method as plain values, for JSON."""
+        return {
+            "name": self.name,
+            "directive": self.directive,
+            "about": " ".join(self.about),
+            "needs_nginx": ".".join(map(str, self.needs)) if any(self.needs) else None,
+        }
+
     @property
     def key(self) -> str:
         """The text of the hash key; empty where nothing is hashed."""

@@ -1,10 +1,8 @@
-"""Results for people and for CI: tables, JUnit."""
+"""Results for people: tables."""
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree as ET
 
 from rich.console import Console
 from rich.table import Table
@@ -208,17 +206,3 @@ try next:
   make run METHOD=hash                    traffic, prediction, verdict
   .venv/bin/lab --help                    everything else
   make down                               leave nothing behind"""
-
-
-def write_junit(cases: Sequence[Mapping[str, str]], file: Path) -> None:
-    """JUnit XML, one case a verdict: name, word, text. FAIL is a failure, UNSURE an error."""
-    suite = ET.Element("testsuite", name="lab", tests=str(len(cases)))
-    for case in cases:
-        node = ET.SubElement(suite, "testcase", classname="lab", name=case["name"])
-        kind = {"FAIL": "failure", "UNSURE": "error"}.get(case["word"])
-        if kind:
-            ET.SubElement(node, kind, message=case["text"].splitlines()[0]).text = case["text"]
-    suite.set("failures", str(sum(case["word"] == "FAIL" for case in cases)))
-    suite.set("errors", str(sum(case["word"] == "UNSURE" for case in cases)))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    ET.ElementTree(suite).write(file, encoding="utf-8", xml_declaration=True)

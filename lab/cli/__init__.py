@@ -1,0 +1,149 @@
+"""The command `lab`: parse the words of a verb, call the lab once, print a table or JSON.
+
+VERBS names the module of each verb. A verb is the function of that name in it. Its module, and the
+libraries that the module needs, are imported when the verb is called: `lab --help` imports none.
+"""
+
+import ast
+import os
+import sys
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import typer.main
+from typer.core import TyperCommand, TyperGroup
+
+from ..errors import LabError, UsageError
+from .words import convert_lazily
+
+if TYPE_CHECKING:
+    from typer._click import Context
+
+VERBS = {
+    "up": "fleet",
+    "down": "fleet",
+    "status": "fleet",
+    "methods": "methods",
+    "use": "fleet",
+    "ab": "measure",
+    "split": "split",
+    "run": "measure",
+    "judge": "judge",
+    "demo": "measure",
+    "chat": "clients",
+    "complete": "clients",
+    "stress": "clients",
+    "predict": "predict",
+    "verify": "verify",
+    "scenarios": "load",
+    "load": "load",
+    "compare": "load",
+    "fault": "faults",
+    "heal": "faults",
+    "soak": "soak",
+    "sbom": "fleet",
+}
+HELP = """A lab for nginx load balancing of LLM services: it predicts what nginx will do, runs real
+traffic, and says PASS, FAIL or UNSURE.
+
+Start with: lab up; lab run round_robin.
+
+Exit codes: 0 the claim holds, 1 it does not (or cannot be decided), 2 wrong usage, 3 the lab could
+not run.
+"""
+
+
+def main() -> None:
+    """Run the command; a LabError becomes two lines and an exit code, never a traceback."""
+    try:
+        command()()
+    except UsageError as error:
+        fail(error, 2)
+    except LabError as error:
+        fail(error, 3)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def fail(error: LabError, code: int) -> None:
+    """Print the error on stderr and exit with `code`."""
+    typer.echo(str(error), err=True)
+    sys.exit(code)
+
+
+def command() -> TyperGroup:
+    """The command with every verb in it; no verb's module is imported yet."""
+    convert_lazily()
+    app = typer.Typer(
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help=HELP,
+    )
+    app.callback()(global_options)
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)  # an app with a callback is a group
+    for name in VERBS:
+        group.add_command(Verb(name))
+    return group
+
+
+class Verb(TyperCommand):
+    """A verb whose module is imported when the verb is called, not when it is listed."""
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """The first line of the verb's docstring, read from the source."""
+        self.help = docstrings(VERBS[str(self.name)])[str(self.name)]
+        return super().get_short_help_str(limit)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: "Context | None" = None, **extra: Any
+    ) -> "Context":
+        """The context of the verb's own command, with the words in it."""
+        module = import_module(f".{VERBS[str(self.name)]}", __name__)
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(str(self.name))(getattr(module, str(self.name)))
+        return typer.main.get_command(single).make_context(info_name, args, parent, **extra)
+
+
+@cache
+def docstrings(module: str) -> dict[str, str]:
+    """The docstring of each function of a module of this package, without importing it."""
+    source = Path(__file__).with_name(f"{module}.py").read_text()
+    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
+    return {function.name: ast.get_docstring(function) or "" for function in functions}
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version of the installed package and exit."""
+    if not wanted:
+        return
+    from importlib.metadata import version  # slow to import, and only --version needs it
+
+    typer.echo(f"lab {version('nginx-llm-lab')}")
+    raise typer.Exit
+
+
+def global_options(
+    project: Annotated[
+        str, typer.Option(envvar="LAB_PROJECT", help="Compose project; one for each lab.")
+    ] = "",
+    port: Annotated[str, typer.Option(envvar="LAB_PORT", help="Port of the front door.")] = "",
+    door_port: Annotated[
+        str, typer.Option(envvar="LAB_DOOR_PORT", help="Port of the lab door.")
+    ] = "",
+    version: Annotated[  # noqa: ARG001 - its callback acts
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Options that stand before the verb: they name one of several labs."""
+    for name, value in (("PROJECT", project), ("PORT", port), ("DOOR_PORT", door_port)):
+        if value:
+            os.environ[f"LAB_{name}"] = value

@@ -1,0 +1,62 @@
+"""`lab up`, `down`, `status`, `use`, `sbom`: the running lab."""
+
+from typing import Annotated
+
+import typer
+
+from ..experiment import fleet
+from ..report import tables
+from ..stack import compose
+from ..stack.sbom import sbom as bill_of_materials
+from .here import choice_of, this_lab
+from .options import Json, MethodOptions, takes_method
+from .terminal import progress, say, show
+
+
+def up(
+    backends: Annotated[int, typer.Option(help="Number of backends, 1 to 32.")] = 3,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="instant (the article's server), h100-8b, l40s-8b, slow-8b, cpu-small."),
+    ] = None,
+    time_scale: Annotated[
+        float | None, typer.Option(help="Speed of the backends' clock; 2 is twice real time.")
+    ] = None,
+) -> None:
+    """Bring the lab up; return when every container is healthy."""
+    lab = compose.from_environment()
+    with progress(f"starting {backends} backends and nginx"):
+        fleet.up(lab, backends, profile, time_scale)
+    say(f"up: {backends} backends behind {lab.front} (lab door {lab.door})")
+
+
+def down() -> None:
+    """Take the lab down: no container, network or volume stays."""
+    lab = compose.from_environment()
+    with progress("taking the lab down"):
+        compose.down(lab)
+    say(f'down: nothing of "{lab.project}" is left')
+
+
+def status(as_json: Json = False) -> None:
+    """Show the containers, their addresses, and the method that nginx balances by."""
+    current = fleet.status(this_lab())
+    show(current) if as_json else say(tables.status(current))
+
+
+@takes_method
+def use(options: MethodOptions, as_json: Json = False) -> None:
+    """Switch the method without losing a request; return when only new workers answer."""
+    lab = this_lab()
+    switch = fleet.use(lab, choice_of(lab, options))
+    if as_json:
+        seconds = round(switch.seconds, 3)
+        show({"method": options.method, "seconds": seconds, "finishing": switch.finishing})
+        return
+    old = f"; {switch.finishing} old workers finish their answers" if switch.finishing else ""
+    say(f"{options.method} serves after {switch.seconds:.2f} s{old}")
+
+
+def sbom() -> None:
+    """List the packages of each running image, as CycloneDX JSON."""
+    show(bill_of_materials(this_lab()))

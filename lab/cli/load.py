@@ -1,0 +1,71 @@
+"""`lab load`, `compare`, `scenarios`: LLM workloads."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from ..experiment import load as experiment
+from ..report import tables
+from ..traffic import scenario as known
+from .here import this_lab
+from .options import Json, Key, Measure, Weights
+from .terminal import exit_unless, load_progress, say, show
+
+ScenarioName = Annotated[
+    str, typer.Argument(help="A name from `lab scenarios`, or the path of a YAML file.")
+]
+Duration = Annotated[float, typer.Option(help="Seconds, instead of the scenario's.")]
+
+
+def scenarios(as_json: Json = False) -> None:
+    """List the scenarios that come with the lab."""
+    built_in = [known.load(name) for name in known.names()]
+    if as_json:
+        show([{"name": scenario.name, "about": scenario.about} for scenario in built_in])
+    else:
+        say(tables.scenarios(built_in))
+
+
+def load(
+    scenario: ScenarioName,
+    method: Annotated[str, typer.Option(help="Method; default: the one in use.")] = "",
+    weights: Weights = "",
+    key: Key = "",
+    measure: Measure = "",
+    duration: Duration = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Send an LLM workload to the scenario's fleet; print TTFT, ITL, goodput, fairness."""
+    lab = this_lab()
+    workload = experiment.shortened(scenario, duration)
+    choice = experiment.blank(method, weights, key, measure) if method else None
+    with load_progress(workload.name) as advance:
+        loaded = experiment.load(lab, workload, choice, advance)
+    show(loaded.as_dict()) if as_json else say(tables.loaded(loaded))
+    exit_unless(loaded.holds)
+
+
+def compare(
+    scenario: ScenarioName,
+    methods: Annotated[
+        str, typer.Option(help="Methods, separated by commas.")
+    ] = "round_robin,least_conn,least_time",
+    repeats: Annotated[int, typer.Option(help="Runs of each method.")] = 3,
+    duration: Duration = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Run one scenario by several methods in turn; print each figure's median and range."""
+    lab = this_lab()
+    workload = experiment.shortened(scenario, duration)
+    choices = [experiment.blank(name.strip()) for name in methods.split(",")]
+    runs = []
+    for turn in range(repeats):
+        for choice in choices:
+            with load_progress(f"{choice.method} {turn + 1}/{repeats}") as advance:
+                runs.append(experiment.load(lab, workload, choice, advance))
+    rows = experiment.compare(runs)
+    if as_json:
+        show([asdict(row) for row in rows])
+    else:
+        say(tables.compared(workload.name, rows))

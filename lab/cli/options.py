@@ -1,0 +1,58 @@
+"""Options that several verbs share, each described once."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print data for programs.")]
+Junit = Annotated[Path | None, typer.Option(help="Write the verdicts as JUnit XML.")]
+Seed = Annotated[int, typer.Option(help="Seed; the same seed sends the same requests.")]
+Weights = Annotated[str, typer.Option(help="One weight for each backend: 3,2,1.")]
+Key = Annotated[str, typer.Option(help="Hash key of the hash methods: '$arg_user'.")]
+Measure = Annotated[str, typer.Option(help="What least_time measures: header or last_byte.")]
+NextUpstream = Annotated[
+    str,
+    typer.Option(help="When nginx tries the next server: 'error timeout http_500 non_idempotent'."),
+]
+Zone = Annotated[
+    bool, typer.Option(help="All workers share one state; without a zone each has its own.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class MethodOptions:
+    """The method to balance by, with every option that changes its configuration."""
+
+    method: Annotated[str, typer.Argument(help="A method; `lab methods` lists them.")]
+    weights: Weights = ""
+    key: Key = ""
+    measure: Measure = ""
+    server_params: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Server parameters for all ('max_fails=3') or one ('backend-2: down'); repeatable."
+        ),
+    ] = None
+    next_upstream: NextUpstream = ""
+    zone: Zone = True
+    keepalive: Annotated[
+        bool, typer.Option(help="nginx keeps connections to the backends open.")
+    ] = True
+
+
+def takes_method(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options of MethodOptions; its first argument is the filled record."""
+    shared = inspect.signature(MethodOptions).parameters
+    own = list(inspect.signature(verb).parameters.values())[1:]
+
+    @wraps(verb)
+    def with_options(**words: Any) -> None:
+        verb(MethodOptions(**{name: words.pop(name) for name in shared}), **words)
+
+    with_options.__signature__ = inspect.Signature([*shared.values(), *own])  # type: ignore[attr-defined]  # inspect documents it
+    return with_options

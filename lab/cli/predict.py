@@ -1,0 +1,63 @@
+"""`lab predict`: which server nginx picks, without Docker."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from ..errors import UsageError
+from ..nginxconf import sources
+from ..oracle import prediction
+from .options import Key, Measure, Zone
+
+
+def predict(
+    method: Annotated[str, typer.Argument(help="A method; not together with --conf.")] = "",
+    more: Annotated[list[str], typer.Argument(help="Further servers.")] = [],  # noqa: B006 - typer copies it
+    servers: Annotated[
+        list[str],
+        typer.Option(help="Servers as nginx writes them: 'a:1 weight=3,b:1 down'; repeatable."),
+    ] = [],  # noqa: B006 - typer copies it
+    conf: Annotated[Path | None, typer.Option(help="An nginx config to read.")] = None,
+    upstream: Annotated[str, typer.Option(help="Which upstream, if the config has several.")] = "",
+    weights: Annotated[str, typer.Option(help="One weight for each server: 3,2,1.")] = "",
+    key: Key = "",
+    measure: Measure = "header",
+    zone: Zone = True,
+    requests: Annotated[
+        str, typer.Option(help="Requests, one JSON object a line; - is stdin.")
+    ] = "-",
+) -> None:
+    """Predict which server nginx picks for each request: a JSON line in, a JSON line out.
+
+    A request is an object with any of uri, client_ip, method, headers, body, key, t, start,
+    duration and fail: {"uri": "/chat", "fail": {"a:1": "refused"}}.
+    """
+    if bool(conf) == bool(method):
+        raise UsageError(
+            "a method or a config, not both and not neither",
+            "lab predict hash --servers a:1,b:1 --requests FILE, or --conf nginx.conf",
+        )
+    if conf:
+        group, scope = sources.from_conf(conf, upstream)
+    else:
+        texts = [text.strip() for words in (*servers, *more) for text in words.split(",")]
+        group, scope = sources.from_method(method, texts, weights, key, measure, zone)
+    source = "stdin" if requests == "-" else requests
+    with opened(requests) as lines:
+        prediction.predict_lines(group, lines, sys.stdout.buffer, scope, source=source)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """A file's bytes, or stdin's for "-"; UsageError where it cannot be read."""
+    try:
+        with nullcontext(sys.stdin.buffer) if path == "-" else Path(path).open("rb") as stream:
+            yield stream
+    except OSError as error:
+        raise UsageError(
+            f"{path}: {error.strerror}", "--requests with a file of JSON lines"
+        ) from None

@@ -1,0 +1,22 @@
+"""`lab soak`: random faults under traffic."""
+
+from typing import Annotated
+
+import typer
+
+from ..experiment.soak import soak as run_soak
+from .here import this_lab
+from .options import Json, NextUpstream
+from .terminal import exit_unless, say, show, warn
+
+
+def soak(
+    seconds: Annotated[float, typer.Option(help="Duration in seconds.")] = 600.0,
+    seed: Annotated[int | None, typer.Option(help="Repeat the steps of a printed seed.")] = None,
+    next_upstream: NextUpstream = "",
+    as_json: Json = False,
+) -> None:
+    """Inject random faults, switches and reloads under traffic; account for every request."""
+    result = run_soak(this_lab(), seconds, seed, warn, next_upstream=next_upstream)
+    show(result.as_dict()) if as_json else say(result)
+    exit_unless(result.holds)

@@ -1,0 +1,75 @@
+"""What verbs print: JSON, coloured verdicts, progress bars on a terminal."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ..word import Word
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+COLOURS = {Word.PASS: "green", Word.FAIL: "red", Word.UNSURE: "yellow"}
+
+
+def show(data: Any) -> None:
+    """Print data as JSON."""
+    typer.echo(json.dumps(data, indent=2, default=str))
+
+
+def say(text: object) -> None:
+    """Print text; on a terminal a PASS, FAIL or UNSURE that opens a line has its colour."""
+    no_colour = False if os.environ.get("NO_COLOR") else None
+    typer.echo(coloured(str(text)), color=no_colour)  # echo drops colours where it is no terminal
+
+
+def coloured(text: str) -> str:
+    """Colour each PASS, FAIL or UNSURE that opens a line."""
+    words = "|".join(Word)
+    return re.sub(
+        rf"^({words})\b",
+        lambda opening: typer.style(opening[1], fg=COLOURS[Word(opening[1])], bold=True),
+        text,
+        flags=re.MULTILINE,
+    )
+
+
+def warn(text: str) -> None:
+    """Print a line of progress on stderr."""
+    typer.echo(text, err=True)
+
+
+def exit_unless(holds: bool) -> None:
+    """Exit with 1 where a claim does not hold."""
+    if not holds:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def progress(text: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A progress bar on stderr, if stderr is a terminal; a call of its value adds 1."""
+    with _bar(text, total) as (bar, task):
+        yield lambda *_: bar.advance(task)
+
+
+@contextmanager
+def load_progress(text: str) -> Iterator[Callable[[Any], None]]:
+    """A progress bar that follows the generator's own count."""
+    with _bar(text, None) as (bar, task):
+        yield lambda seen: bar.update(task, completed=seen.done, total=seen.total)
+
+
+@contextmanager
+def _bar(text: str, total: int | None) -> "Iterator[tuple[Progress, TaskID]]":
+    from rich.console import Console  # slow to import, and only long verbs draw a bar
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        yield bar, bar.add_task(text, total=total)
