@@ -20,13 +20,13 @@ __all__ = ["ORACLES", "Arrival", "Balancer", "Draw", "Pick", "balancer", "predic
 
 ORACLES: dict[str, Callable[[Group, str, Draw | None], Method]] = {
     "round_robin": lambda group, *_: RoundRobin(group),
-    "least_conn": lambda group, *_: LeastConn(group),
+    "least_conn": lambda group, _, draw: LeastConn(group, candidates=draw is None),
     "ip_hash": lambda group, *_: IpHash(group),
     "hash": lambda group, *_: Hash(group),
     "hash_consistent": lambda group, *_: HashConsistent(group),
     "random": lambda group, _, draw: Random(group, draw),
     "random_two": lambda group, _, draw: RandomTwo(group, draw),
-    "least_time": lambda group, measure, _: LeastTime(group, measure),
+    "least_time": lambda group, measure, draw: LeastTime(group, measure, candidates=draw is None),
 }
 
 

@@ -5,14 +5,9 @@ from heapq import heappop, heappush
 
 from ..nginxconf.model import Upstream
 from . import retry
-from .base import Arrival, Group, Method, Peer, Pick, Request, chosen, released
+from .base import Arrival, Group, Method, Peer, Pick, Request, chosen, milliseconds, released
 from .least_time import LeastTime
 from .sticky import Sessions
-
-
-def milliseconds(seconds: float) -> int:
-    """A time as nginx's clock shows it: whole milliseconds, cut off."""
-    return int(seconds * 1000 + 0.001)
 
 
 class Balancer:

@@ -9,10 +9,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import LabError
 from ..nginxconf.model import Server, Upstream
+
+if TYPE_CHECKING:
+    from .ranking import Pool, Ranking
 
 LONG_AGO = -(10**9)  # what nginx's 0 is to its clock, whatever second an Arrival's clock starts at
 MISSES = 20  # nginx leaves a hash or a draw for round robin at the next miss
@@ -71,7 +74,8 @@ class Peer:
     """One address of a `server` line, and what nginx remembers of it.
 
     `out` is down or draining; `checked` and `accessed` are whole seconds; `alone` is the Pick
-    of a request that this peer serves at once.
+    of a request that this peer serves at once; `order` its place in its group. `score` is nginx's
+    current_weight, less what the peer's pool holds for it where a Ranking keeps the group.
     """
 
     server: Server
@@ -83,7 +87,9 @@ class Peer:
     max_conns: int = field(init=False)
     out: bool = field(init=False)
     alone: Pick = field(init=False)
-    current: int = 0
+    order: int = 0
+    score: int = 0
+    pool: "Pool | None" = None
     effective: int = field(init=False)
     conns: int = 0
     fails: int = 0
@@ -99,6 +105,11 @@ class Peer:
         self.alone = Pick(server.name, (server.name,))
 
     @property
+    def current(self) -> int:
+        """The current_weight of nginx."""
+        return self.score + (self.pool.credited if self.pool else 0)
+
+    @property
     def unscathed(self) -> bool:
         """Whether nothing of its past can change what nginx does next."""
         return not self.fails and not self.conns and self.effective == self.weight
@@ -108,11 +119,13 @@ class Peer:
 class Group:
     """The primary servers, or the backups, in config order; down ones keep their slots.
 
-    `single` is one primary peer without any backup; `ends` are the running sums of the weights.
+    `single` is one primary peer without any backup; `ends` are the running sums of the weights;
+    `ranking` keeps a large group in the order that its method asks for.
     """
 
     peers: tuple[Peer, ...]
     backup: "Group | None" = None
+    ranking: "Ranking | None" = None
     single: bool = field(init=False)
     live: list[Peer] = field(init=False)
     ends: list[int] = field(init=False)
@@ -126,7 +139,8 @@ class Group:
         self.ends = list(accumulate(peer.weight for peer in self.peers))
         self.total_weight = self.ends[-1]
         self.by_name, self.by_sid = {}, {}
-        for peer in self.peers:
+        for order, peer in enumerate(self.peers):
+            peer.order = order
             self.by_name.setdefault(peer.name, []).append(peer)
             self.by_sid.setdefault(peer.sid, peer)
 
@@ -157,6 +171,11 @@ class Request:
     round: int = 0
     hint: str = ""
     pick: Pick | None = None
+
+
+def milliseconds(seconds: float) -> int:
+    """A time as nginx's clock shows it: whole milliseconds, cut off."""
+    return int(seconds * 1000 + 0.001)
 
 
 class Method(Protocol):
@@ -235,7 +254,7 @@ def bound(request: Request) -> Peer | None:
 def credit(peer: Peer) -> int:
     """Raise a peer's score for one turn, let it regain one of lost weight; the weight used."""
     weight = peer.effective
-    peer.current += weight
+    peer.score += weight
     if weight < peer.weight:
         peer.effective = weight + 1
     return weight
@@ -247,18 +266,18 @@ def turn(peers: Iterable[Peer], charged: Peer | None = None) -> Peer | None:
     The winner pays the sum of the weights; with `charged`, that peer wins and pays instead.
     """
     best: Peer | None = None
-    score = total = 0
+    highest = total = 0
     for peer in peers:
         weight = peer.effective
         total += weight
-        peer.current = current = peer.current + weight
+        peer.score = score = peer.score + weight
         if weight < peer.weight:
             peer.effective = weight + 1
-        if best is None or current > score:
-            best, score = peer, current
+        if best is None or score > highest:
+            best, highest = peer, score
     best = charged or best
     if best is not None:
-        best.current -= total
+        best.score -= total
     return best
 
 
@@ -290,14 +309,21 @@ def to_backups(request: Request) -> bool:
     return True
 
 
+def noted(peer: Peer, second: int) -> None:
+    """Note when a peer was chosen, unless that was noted within its fail_timeout."""
+    if second - peer.checked > peer.fail_timeout:
+        peer.checked = second
+
+
 def chosen(peer: Peer, request: Request) -> None:
     """What nginx notes when a peer is chosen: a banned peer whose time is up is banned anew."""
-    second = request.now // 1000
-    if not request.group.single and second - peer.checked > peer.fail_timeout:
-        peer.checked = second
+    if not request.group.single:
+        noted(peer, request.now // 1000)
     peer.conns += 1
     request.tried.add(peer)
     request.attempts.append(peer.name)
+    if request.group.ranking:
+        request.group.ranking.update(peer, request.now)
 
 
 def released(peer: Peer, request: Request, *, failed: bool) -> None:
@@ -310,11 +336,17 @@ def released(peer: Peer, request: Request, *, failed: bool) -> None:
         peer.fails = request.tries = 0
         return
     request.tries = max(0, request.tries - 1)
-    if not failed:
-        if peer.accessed < peer.checked:
-            peer.fails = 0
-        return
+    if failed:
+        blamed(peer, request.now // 1000)
+    elif peer.accessed < peer.checked:
+        peer.fails = 0
+    if request.group.ranking:
+        request.group.ranking.update(peer, request.now)
+
+
+def blamed(peer: Peer, second: int) -> None:
+    """What nginx notes when a peer fails: one more failure, and weight lost by it."""
     peer.fails += 1
-    peer.accessed = peer.checked = request.now // 1000
+    peer.accessed = peer.checked = second
     if peer.max_fails:
         peer.effective = max(0, peer.effective - peer.weight // peer.max_fails)

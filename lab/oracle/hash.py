@@ -18,7 +18,6 @@ class Hash:
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.alike = round_robin.RoundRobin(group)
 
     def get(self, request: Request) -> Peer | None:
         """The server of the chain's next sum; an empty key takes a turn of round robin."""
@@ -40,6 +39,6 @@ class Hash:
         """The server of the first sum, unless it is down."""
         group, key = self.group, arrival.key
         if len(group.peers) < 2 or not key:
-            return self.alike.quick(arrival)
+            return round_robin.quick(self.group)
         peer = group.peers[bisect_right(group.ends, step(0, 0, key) % group.total_weight)]
         return None if peer.out else peer.alone

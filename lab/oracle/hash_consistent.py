@@ -48,7 +48,6 @@ class HashConsistent:
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.alike = round_robin.RoundRobin(group)
         ring = ring_of(group.peers)
         self.points = list(ring)
         self.names = list(ring.values())
@@ -77,7 +76,7 @@ class HashConsistent:
     def quick(self, arrival: Arrival) -> Pick | None:
         """The server of the first point, unless it is down."""
         if self.group.single or not arrival.key:
-            return self.alike.quick(arrival)
+            return round_robin.quick(self.group)
         peers = self.live[bisect_left(self.points, crc32(arrival.key)) % len(self.points)]
         if len(peers) == 1:
             return peers[0].alone

@@ -43,7 +43,6 @@ class IpHash:
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self.alike = round_robin.RoundRobin(group)
 
     def get(self, request: Request) -> Peer | None:
         """The server of the chain's next number; a server that cannot serve is a miss."""
@@ -67,6 +66,6 @@ class IpHash:
         """The server of the first number, unless it is down."""
         group = self.group
         if len(group.peers) < 2:
-            return self.alike.quick(arrival)
+            return round_robin.quick(self.group)
         peer = group.peers[bisect_right(group.ends, first(arrival.client_ip) % group.total_weight)]
         return None if peer.out else peer.alone

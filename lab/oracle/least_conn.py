@@ -1,6 +1,6 @@
 """The fewest open requests per weight; equals take turns."""
 
-from . import round_robin
+from . import ranking, round_robin
 from .base import (
     Arrival,
     Group,
@@ -14,16 +14,22 @@ from .base import (
     to_backups,
     turn,
 )
+from .ranking import Ranking
 
 
 class LeastConn:
-    """Open requests decide, smooth weighted round robin among equals."""
+    """Open requests decide, smooth weighted round robin among equals.
 
-    def __init__(self, group: Group) -> None:
+    Without `candidates` the picks do not list which servers were equal.
+    """
+
+    def __init__(self, group: Group, *, candidates: bool = True) -> None:
         self.group = group
+        self.candidates = candidates
         names = dict.fromkeys(peer.name for peer in group.live)
-        idle: dict[str, float | None] = {**names} if len(names) > 1 else {}
+        idle: dict[str, float | None] = {**names} if candidates and len(names) > 1 else {}
         self.picks = {peer: Pick(peer.name, (peer.name,), idle) for peer in group.live}
+        ranking.keep(group, load=lambda peer, _now: peer.conns)
 
     def get(self, request: Request) -> Peer | None:
         """The least loaded server; without a tie no turn is taken, not even weight regained."""
@@ -31,13 +37,30 @@ class LeastConn:
             return round_robin.get(request)
         if wanted := bound(request):
             return wanted
-        tied = least({it: it.conns for it in eligible_of(request.group.peers, request)})
-        if not tied:
-            return self.get(request) if to_backups(request) else None
-        offer(request, dict.fromkeys(peer.name for peer in tied))
-        return turn(tied) if len(tied) > 1 else tied[0]
+        ranked = request.group.ranking
+        peer = self._ranked(request, ranked) if ranked else self._scanned(request)
+        return self.get(request) if peer is None and to_backups(request) else peer
 
     def quick(self, _arrival: Arrival) -> Pick | None:
         """While nobody has an open request all are equal: plain turns."""
-        best = turn(self.group.live)
+        ranked = self.group.ranking
+        best = ranked.turn(ranked.tied(0), 0) if ranked else turn(self.group.live)
         return self.picks[best] if best else None
+
+    def _scanned(self, request: Request) -> Peer | None:
+        tied = least({it: it.conns for it in eligible_of(request.group.peers, request)})
+        self._offer(request, tied)
+        return turn(tied) if len(tied) > 1 else next(iter(tied), None)
+
+    def _ranked(self, request: Request, ranked: Ranking) -> Peer | None:
+        with ranked.without(request):
+            pools = ranked.tied(request.now)
+            if self.candidates:
+                self._offer(request, ranked.members(pools))
+            if sum(pool.size for pool in pools) == 1:
+                return pools[0].first()
+            return ranked.turn(pools, request.now)
+
+    def _offer(self, request: Request, tied: list[Peer]) -> None:
+        if self.candidates:
+            offer(request, dict.fromkeys(peer.name for peer in tied))

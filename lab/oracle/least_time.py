@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from . import round_robin
+from . import ranking, round_robin
 from .base import (
     Arrival,
     Group,
@@ -14,9 +14,13 @@ from .base import (
     credit,
     eligible_of,
     least,
+    milliseconds,
+    noted,
     offer,
     to_backups,
+    turn,
 )
+from .ranking import Ranking
 
 LONGEST, STEP = 5000, 20  # milliseconds
 
@@ -74,23 +78,47 @@ class LeastTime:
     """Average times and open requests decide, smooth weighted round robin among equals.
 
     `measure` is header or last_byte, with " inflight" behind it where running requests count.
+    Without `candidates` the picks do not list which servers were equal.
     """
 
-    def __init__(self, group: Group, measure: str) -> None:
+    def __init__(self, group: Group, measure: str, *, candidates: bool = True) -> None:
         words = measure.split()
+        self.group = group
         self.by_header = "last_byte" not in words
         self.inflight = "inflight" in words
+        self.candidates = candidates
         self.times = {peer: Times() for peer in group.everyone}
         self.running: set[Request] = set()
+        self.measured = False
+        heaviest = max((peer.weight for peer in group.live), default=0)
+        self.idle = [peer for peer in group.live if peer.weight == heaviest]
+        names = dict.fromkeys(peer.name for peer in self.idle)
+        equals: dict[str, float | None] = {**names} if candidates and len(names) > 1 else {}
+        self.picks = {peer: Pick(peer.name, (peer.name,), equals) for peer in self.idle}
+        if (
+            not self.inflight
+        ):  # nginx updates the age of running requests of every peer at each pick
+            ranking.keep(group, self.eta, self.changes)
 
     def eta(self, peer: Peer, now: int) -> int:
         """The estimated time in ms until a peer would be done with one more request."""
         times = self.times[peer]
         times.look(now)
-        time = halved(times.header if self.by_header else times.response, peer, now)
+        time = halved(self.average(peer), peer, now)
         if times.running:
             time = max(time, times.inflight)
         return clustered(time) * (1 + peer.conns)
+
+    def average(self, peer: Peer) -> int:
+        """The moving average that counts for a peer, in ms."""
+        return self.times[peer].header if self.by_header else self.times[peer].response
+
+    def changes(self, peer: Peer, now: int) -> int:
+        """The second at which a peer's average is halved again, 0 where that changes nothing."""
+        if not halved(self.average(peer), peer, now):
+            return 0
+        period = peer.fail_timeout + 1
+        return peer.checked + ((now // 1000 - peer.checked) // period + 1) * period
 
     def get(self, request: Request) -> Peer | None:
         """The server with the least estimate per weight."""
@@ -98,16 +126,52 @@ class LeastTime:
             return round_robin.get(request)
         if wanted := bound(request):
             return wanted
+        ranked = request.group.ranking
+        peer = self._ranked(request, ranked) if ranked else self._scanned(request)
+        return self.get(request) if peer is None and to_backups(request) else peer
+
+    def quick(self, arrival: Arrival) -> Pick | None:
+        """While no time was measured the heaviest servers are equal: plain turns among them."""
+        if self.group.single:
+            return round_robin.quick(self.group)
+        best = None if self.measured else self._idle_turn()
+        if best is None:
+            return None
+        noted(best, milliseconds(arrival.t) // 1000)
+        return self.picks[best]
+
+    def _idle_turn(self) -> Peer | None:
+        if len(self.idle) == 1:
+            return self.idle[0]
+        ranked = self.group.ranking
+        return ranked.turn(ranked.tied(0), 0) if ranked else turn(self.idle)
+
+    def _scanned(self, request: Request) -> Peer | None:
         etas = {it: self.eta(it, request.now) for it in eligible_of(request.group.peers, request)}
         tied = least(etas)
-        if not tied:
-            return self.get(request) if to_backups(request) else None
-        offer(request, dict.fromkeys(peer.name for peer in tied))
-        return turn_of_equals(tied, etas) if len(tied) > 1 else tied[0]
+        self._offer(request, tied)
+        return turn_of_equals(tied, etas) if len(tied) > 1 else next(iter(tied), None)
 
-    def quick(self, _arrival: Arrival) -> Pick | None:
-        """None: times always matter."""
-        return None
+    def _ranked(self, request: Request, ranked: Ranking) -> Peer | None:
+        with ranked.without(request):
+            pools = ranked.tied(request.now)
+            if self.candidates:
+                self._offer(request, ranked.members(pools))
+            if sum(pool.size for pool in pools) == 1:
+                return pools[0].first()
+            if len({pool.weight for pool in pools}) <= 1:
+                return ranked.turn(pools, request.now)
+            tied = ranked.members(pools)
+            for peer in tied:
+                ranked.remove(peer)
+            best = turn_of_equals(tied, {peer: self.eta(peer, request.now) for peer in tied})
+            for peer in tied:
+                ranked.update(peer, request.now)
+            return best
+
+    def _offer(self, request: Request, tied: list[Peer]) -> None:
+        if self.candidates:
+            offer(request, dict.fromkeys(peer.name for peer in tied))
 
     def begun(self, request: Request, peer: Peer) -> None:
         """A request was sent to a peer."""
@@ -119,6 +183,7 @@ class LeastTime:
         """A peer's response header came after `header` ms; only `header inflight` listens."""
         if self.by_header and self.inflight:
             self.times[peer].header = averaged(self.times[peer].header, header)
+            self.measured = True
             self._finish(request, peer, header)
 
     def ended(self, request: Request, peer: Peer, header: int | None, response: int) -> None:
@@ -126,6 +191,7 @@ class LeastTime:
         self._finish(request, peer, response)
         if header is None:
             return
+        self.measured = self.measured or bool(response or header)
         times = self.times[peer]
         times.response = averaged(times.response, response)
         if not (self.by_header and self.inflight):
@@ -149,5 +215,5 @@ def turn_of_equals(tied: list[Peer], etas: Mapping[Peer, int]) -> Peer:
             total += credit(peer)
             if peer.current > best.current:
                 best = peer
-    best.current -= total
+    best.score -= total
     return best

@@ -1,5 +1,6 @@
 """Smooth weighted round robin, nginx's default and what other methods fall back to."""
 
+from . import ranking
 from .base import Arrival, Group, Peer, Pick, Request, bound, eligible_of, to_backups, turn
 
 
@@ -16,28 +17,44 @@ def get(request: Request) -> Peer | None:
     wanted = bound(request)
     if wanted and wanted.current <= wanted.weight - request.group.total_weight:
         return wanted
-    best = turn(eligible_of(request.group.peers, request), wanted)
+    best = turn_of(request, wanted)
     if best is None and to_backups(request):
         return get(request)
     return best
 
 
+def turn_of(request: Request, charged: Peer | None) -> Peer | None:
+    """One turn among the peers of the current group that a request may go to."""
+    if ranked := request.group.ranking:
+        with ranked.without(request):
+            return ranked.turn(ranked.tied(request.now), request.now, charged)
+    return turn(eligible_of(request.group.peers, request), charged)
+
+
+def quick(group: Group) -> Pick | None:
+    """The server whose turn it is while every peer is unscathed."""
+    ranked = group.ranking
+    best = ranked.turn(ranked.tied(0), 0) if ranked else turn(group.live)
+    return best.alone if best else None
+
+
 def peek(request: Request) -> Peer | None:
     """The server that get would return, without taking the turn."""
     group = request.group
-    turns = [(peer, peer.current, peer.effective) for peer in group.everyone]
+    turns = [(peer, peer.score, peer.effective) for peer in group.everyone]
     peer = get(request)
-    for it, current, effective in turns:
-        it.current, it.effective = current, effective
+    for it, score, effective in turns:
+        it.score, it.effective = score, effective
     request.group = group
     return peer
 
 
 class RoundRobin:
-    """The default method; needs nothing but the turns in the peers."""
+    """The default method: the turns among all peers that can take a request."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
+        ranking.keep(group, load=lambda _peer, _now: 0)
 
     def get(self, request: Request) -> Peer | None:
         """The server whose turn it is."""
@@ -45,5 +62,4 @@ class RoundRobin:
 
     def quick(self, _arrival: Arrival) -> Pick | None:
         """The server whose turn it is while all is well."""
-        best = turn(self.group.live)
-        return best.alone if best else None
+        return quick(self.group)
