@@ -55,11 +55,13 @@ def backend(settings: Settings, write: Callable[[str], object]) -> Backend:
     def soon(flush: Callable[[], None]) -> object:
         return asyncio.get_running_loop().call_later(settings.journal_pause, flush)
 
+    metrics = Metrics(settings.model)
+    engine = Engine(settings.profile, seed=settings.seed)
     return Backend(
         settings,
-        Runner(Engine(settings.profile), settings.time_scale),
+        Runner(engine, settings.time_scale, observe=metrics.observe_step),
         Switch(),
-        Metrics(settings.model),
+        metrics,
         Journal(settings.name, write, soon),
     )
 
@@ -216,7 +218,7 @@ def _handlers(lab: Backend) -> dict[type[Exception] | int, _Handler]:
     def on_api_error(_request: Request, error: Exception) -> Response:
         if not isinstance(error, ApiError):
             raise error
-        return _response(Reply(error.status, json_bytes(error.content())))
+        return _response(Reply(error.status, json_bytes(error.content()), headers=_pairs(error)))
 
     def on_refused(request: Request, error: Exception) -> Response:
         if not isinstance(error, RefusedError):
@@ -249,8 +251,11 @@ def _problem(lab: Backend, scope: Scope, error: RefusedError) -> Reply:
     if not scope["path"].startswith("/v1/"):
         return article.refuse(lab.settings.name, error)
     content = ApiError(error.status, error.message).content()
-    headers = tuple((key.encode(), value.encode()) for key, value in error.headers.items())
-    return Reply(error.status, json_bytes(content), headers=headers)
+    return Reply(error.status, json_bytes(content), headers=_pairs(error))
+
+
+def _pairs(error: RefusedError | ApiError) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((key.encode(), value.encode()) for key, value in error.headers.items())
 
 
 def _response(reply: Reply) -> Response:

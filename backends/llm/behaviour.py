@@ -147,6 +147,7 @@ class Faults:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, badly."""
         behaviour = self._switch.behaviour
+        scope["lab.unaltered"] = self._switch.healthy
         if self._switch.healthy or self._spared(scope):
             await self._app(scope, receive, send)
             return

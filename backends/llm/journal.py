@@ -14,7 +14,8 @@ class LlmFigures:
     """What an LLM call adds to its line: tokens, and seconds since the request arrived.
 
     `completion_tokens` were produced, `tokens_sent` left for the client; `queued` and `ttft` are
-    None for a call that ended before it had a slot, or a token.
+    None for a call that ended before it had a slot, or a token. `late` is the most that a token
+    was behind the moment at which the engine's model says that it is due: what the machine added.
     """
 
     stream: bool = False
@@ -24,6 +25,7 @@ class LlmFigures:
     tokens_sent: int = 0
     queued: float | None = None
     ttft: float | None = None
+    late: float = 0.0
 
 
 @dataclass(slots=True)
@@ -64,6 +66,7 @@ def _llm(figures: LlmFigures) -> str:
         "tokens_sent": figures.tokens_sent,
         "queued": _rounded(figures.queued),
         "ttft": _rounded(figures.ttft),
+        "late": _rounded(figures.late),
         "stream": figures.stream,
     }
     return "," + _encode(fields)[1:-1]

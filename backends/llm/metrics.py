@@ -1,11 +1,16 @@
-"""Prometheus text under the names that vLLM's dashboards use."""
+"""Prometheus text: vLLM's metrics under vLLM's names, and how far the backend is behind its model.
+
+Names, kinds and bounds follow `vllm/v1/metrics/loggers.py`. Two older names that dashboards still
+use are kept: `gpu_cache_usage_perc` and `time_per_output_token_seconds`.
+"""
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from .engine import Engine
+from .blocks import BLOCK_TOKENS
+from .engine import Engine, Step
 
 # upper bounds in seconds, as vLLM has them
 _LATENCY = (
@@ -20,6 +25,30 @@ _BETWEEN = (
     *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5),
     *(10.0, 20.0, 40.0, 80.0),
 )
+_LATE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+# in tokens
+_LENGTH = tuple(float(mark * 10**power) for power in range(6) for mark in (1, 2, 5))
+_STEP = tuple(float(1 << power) for power in (0, *range(3, 15)))
+_CHOICES = (1.0, 2.0, 5.0, 10.0, 20.0)
+
+_HISTOGRAMS: Mapping[str, tuple[float, ...]] = {
+    "vllm:time_to_first_token_seconds": _FIRST_TOKEN,
+    "vllm:inter_token_latency_seconds": _BETWEEN,
+    "vllm:time_per_output_token_seconds": _BETWEEN,
+    "vllm:request_time_per_output_token_seconds": _BETWEEN,
+    "vllm:e2e_request_latency_seconds": _LATENCY,
+    "vllm:request_queue_time_seconds": _LATENCY,
+    "vllm:request_inference_time_seconds": _LATENCY,
+    "vllm:request_prefill_time_seconds": _LATENCY,
+    "vllm:request_decode_time_seconds": _LATENCY,
+    "vllm:request_prompt_tokens": _LENGTH,
+    "vllm:request_generation_tokens": _LENGTH,
+    "vllm:request_max_num_generation_tokens": _LENGTH,
+    "vllm:request_params_max_tokens": _LENGTH,
+    "vllm:request_params_n": _CHOICES,
+    "vllm:iteration_tokens_total": _STEP,
+    "lab:request_late_seconds": _LATE,
+}
 
 
 class Histogram:
@@ -47,6 +76,15 @@ class Histogram:
         yield f"{name}_count{{{labels}}} {running}"
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The phases of one generation, in real seconds; None for one that it did not reach."""
+
+    queued: float | None
+    prefill: float | None
+    decode: float | None
+
+
 @dataclass(slots=True)
 class Metrics:
     """What a backend has counted since it started; times in real seconds."""
@@ -54,42 +92,84 @@ class Metrics:
     model: str
     prompt_tokens: int = 0
     generation_tokens: int = 0
+    late: float = 0.0
     finished: Counter[str] = field(default_factory=Counter)
-    first_token: Histogram = field(default_factory=lambda: Histogram(_FIRST_TOKEN))
-    between: Histogram = field(default_factory=lambda: Histogram(_BETWEEN))
-    latency: Histogram = field(default_factory=lambda: Histogram(_LATENCY))
-    queue: Histogram = field(default_factory=lambda: Histogram(_LATENCY))
+    histograms: Mapping[str, Histogram] = field(
+        default_factory=lambda: {name: Histogram(bounds) for name, bounds in _HISTOGRAMS.items()}
+    )
+
+    def observe(self, name: str, value: float) -> None:
+        """Count a value in one of vLLM's histograms, named without its "vllm:"."""
+        self.histograms[f"vllm:{name}"].observe(value)
+
+    def observe_step(self, step: Step) -> None:
+        """Count the tokens of a step of the engine; one that computed nothing is none."""
+        if step.prefilled or step.decoded:
+            self.observe("iteration_tokens_total", step.prefilled + step.decoded)
+
+    def observe_between(self, seconds: float) -> None:
+        """Count the time between two tokens of a generation, under both of its names."""
+        self.observe("inter_token_latency_seconds", seconds)
+        self.observe("time_per_output_token_seconds", seconds)
+
+    def observe_late(self, seconds: float) -> None:
+        """Count how far a request's tokens were behind the model at most."""
+        self.histograms["lab:request_late_seconds"].observe(seconds)
+        self.late = max(self.late, seconds)
+
+    def observe_times(self, times: Times, tokens: int) -> None:
+        """Count the phases of a generation that made so many tokens."""
+        if times.queued is not None:
+            self.observe("request_queue_time_seconds", times.queued)
+        if times.prefill is None:
+            return
+        self.observe("request_prefill_time_seconds", times.prefill)
+        decode = times.decode or 0.0
+        self.observe("request_decode_time_seconds", decode)
+        self.observe("request_inference_time_seconds", times.prefill + decode)
+        if tokens > 1:
+            self.observe("request_time_per_output_token_seconds", decode / (tokens - 1))
 
     def text(self, engine: Engine) -> str:
         """Write all of it, with the engine's present state."""
-        labels = f'model_name="{self.model}"'
+        labels = f'engine="0",model_name="{self.model}"'
         return "\n".join(self._lines(engine, labels)) + "\n"
 
     def _lines(self, engine: Engine, labels: str) -> Iterator[str]:
         gauges: dict[str, float] = {
-            "num_requests_running": engine.running,
-            "num_requests_waiting": engine.waiting,
-            "gpu_cache_usage_perc": round(engine.cache_usage, 6),
-            "kv_cache_usage_perc": round(engine.cache_usage, 6),
+            "vllm:num_requests_running": engine.running,
+            "vllm:num_requests_waiting": engine.waiting,
+            "vllm:kv_cache_usage_perc": round(engine.cache_usage, 6),
+            "vllm:gpu_cache_usage_perc": round(engine.cache_usage, 6),
+            "lab:late_seconds_max": round(self.late, 6),
         }
         for name, value in gauges.items():
-            yield f"# TYPE vllm:{name} gauge"
-            yield f"vllm:{name}{{{labels}}} {value}"
+            yield f"# TYPE {name} gauge"
+            yield f"{name}{{{labels}}} {value}"
+        yield "# TYPE vllm:cache_config_info gauge"
+        yield f"vllm:cache_config_info{{{_cache_config(engine)},{labels}}} 1"
         counters = {
             "prompt_tokens_total": self.prompt_tokens,
             "generation_tokens_total": self.generation_tokens,
             "prefix_cache_queries_total": engine.prompt_tokens,
             "prefix_cache_hits_total": engine.cached_tokens,
+            "num_preemptions_total": engine.preemptions,
         }
         for name, value in counters.items():
             yield f"# TYPE vllm:{name} counter"
             yield f"vllm:{name}{{{labels}}} {value}"
         yield "# TYPE vllm:request_success_total counter"
         for reason in ("stop", "length", "abort"):
-            finished = self.finished[reason]
-            yield f'vllm:request_success_total{{{labels},finished_reason="{reason}"}} {finished}'
-        yield from self.first_token.lines("vllm:time_to_first_token_seconds", labels)
-        yield from self.between.lines("vllm:time_per_output_token_seconds", labels)
-        yield from self.between.lines("vllm:inter_token_latency_seconds", labels)
-        yield from self.latency.lines("vllm:e2e_request_latency_seconds", labels)
-        yield from self.queue.lines("vllm:request_queue_time_seconds", labels)
+            count = self.finished[reason]
+            yield f'vllm:request_success_total{{{labels},finished_reason="{reason}"}} {count}'
+        for name, histogram in self.histograms.items():
+            yield from histogram.lines(name, labels)
+
+
+def _cache_config(engine: Engine) -> str:
+    config = {
+        "block_size": BLOCK_TOKENS,
+        "enable_prefix_caching": True,
+        "num_gpu_blocks": engine.profile.kv_blocks,
+    }
+    return ",".join(f'{name}="{value}"' for name, value in config.items())

@@ -14,14 +14,23 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from . import text
+from .blocks import BLOCK_TOKENS
 from .engine import Generation, Request, Token
 from .journal import LlmFigures, Record
-from .metrics import Metrics
+from .metrics import Metrics, Times
 from .openai_call import ApiError, Call, parse_chat, parse_text
 from .profiles import Profile
 from .runner import Mailbox, Runner
 from .settings import Settings
-from .wire import ClientGoneError, closing, header, json_bytes, parse_json, read_body
+from .wire import (
+    ClientGoneError,
+    closing,
+    header,
+    json_bytes,
+    parse_json,
+    read_body,
+    write_chunk,
+)
 
 _CREATED = 1_700_000_000  # when the model, as every server of it says, was made
 _EVENT_STREAM = [
@@ -50,7 +59,8 @@ def plan(
     An answer has `exact` tokens if that is given (at most `max_tokens`), `max_tokens` with
     `ignore_eos`, else its natural length. Raises ApiError (context_length_exceeded).
     """
-    limits = [_room(call, prompt, settings) for prompt in call.prompts]
+    most = min(settings.max_model_len, profile.kv_blocks * BLOCK_TOKENS)
+    limits = [_room(call, prompt, most, settings.max_output) for prompt in call.prompts]
     return tuple(
         _answer(call, settings.seed, profile, (number, choice), limits[number], exact)
         for number in range(len(call.prompts))
@@ -58,17 +68,17 @@ def plan(
     )
 
 
-def _room(call: Call, prompt: tuple[str, ...], settings: Settings) -> int:
-    """Tokens that an answer to this prompt may have."""
-    room = settings.max_model_len - len(prompt)
+def _room(call: Call, prompt: tuple[str, ...], most: int, max_output: int) -> int:
+    """Tokens that an answer to this prompt may have, where both may have `most` together."""
+    room = most - len(prompt)
     if room >= (call.max_tokens or 1):
-        return call.max_tokens or min(room, settings.max_output)
+        return call.max_tokens or min(room, max_output)
     part = "messages" if call.chat else "prompt"
     asked = ""
     if call.max_tokens:
         asked = f" and {call.max_tokens} tokens were asked for in the completion"
     message = (
-        f"This model's maximum context length is {settings.max_model_len} tokens. However, your "
+        f"This model's maximum context length is {most} tokens. However, your "
         f"{part} resulted in {len(prompt)} tokens{asked}. Please reduce the length of the {part}."
     )
     raise ApiError(400, message, part, "context_length_exceeded")
@@ -109,10 +119,26 @@ class Work:
         self._arrived = record.arrived
         self._last_at: dict[Generation, float] = {}
 
-    async def run(self, receive: Receive, deliver: Callable[[Token], Awaitable[None]]) -> bool:
-        """Generate, handing on each token; False if the client left, its slots freed at once."""
+    async def run(
+        self,
+        receive: Receive,
+        deliver: Callable[[Token], Awaitable[None]],
+        write: Callable[[Token], bool] = lambda _token: True,
+    ) -> bool:
+        """Generate, handing on each token; False if the client left, its slots freed at once.
+
+        `write` is the short cut past `deliver`: it returns whether it could send the token.
+        """
         requests = [answer.request for answer in self.answers]
         box = self._runner.submit(requests, self._arrived)
+
+        def sink(token: Token) -> bool:
+            if self.figures.ttft is None or not write(token):
+                return False
+            self._observe(token)
+            return True
+
+        box.sink = sink
         watcher = asyncio.create_task(self._watch(receive, box))
         try:
             while batch := await box.take():
@@ -134,10 +160,13 @@ class Work:
         last_at = self._last_at.get(token.generation)
         self._last_at[token.generation] = token.at
         if last_at is not None:
-            self._metrics.between.observe(self._runner.real_seconds(token.at - last_at))
+            self._metrics.observe_between(self._runner.real_seconds(token.at - last_at))
+        behind = self._runner.behind(token.at)
+        if behind > self.figures.late:
+            self.figures.late = behind
         if self.figures.ttft is None:
             self.figures.ttft = time.perf_counter() - self._arrived
-            self._metrics.first_token.observe(self.figures.ttft)
+            self._metrics.observe("time_to_first_token_seconds", self.figures.ttft)
 
     def _settle(self, box: Mailbox) -> bool:
         figures, metrics = self.figures, self._metrics
@@ -149,19 +178,36 @@ class Work:
         figures.prompt_tokens = sum(each.request.prompt_tokens for each in firsts)
         figures.cached_tokens = sum(each.cached_tokens for each in firsts)
         figures.completion_tokens = sum(each.produced for each in box.generations)
-        first = box.generations[0]
-        if first.started is not None:
-            figures.queued = self._runner.real_seconds(first.started - first.arrived)
-            metrics.queue.observe(figures.queued)
+        figures.queued = self._times(box.generations[0], 0.0).queued
         metrics.prompt_tokens += figures.prompt_tokens
         metrics.generation_tokens += figures.completion_tokens
-        metrics.latency.observe(time.perf_counter() - self._arrived)
+        metrics.observe("e2e_request_latency_seconds", time.perf_counter() - self._arrived)
+        metrics.observe_late(figures.late)
         whole = True
         for answer, generation in zip(self.answers, box.generations, strict=True):
             ended = generation.produced == generation.request.output_tokens
             metrics.finished[answer.finish_reason if ended else "abort"] += 1
+            self._count(generation)
             whole = whole and ended
         return whole
+
+    def _count(self, generation: Generation) -> None:
+        metrics, request = self._metrics, generation.request
+        metrics.observe("request_prompt_tokens", request.prompt_tokens)
+        metrics.observe("request_generation_tokens", generation.produced)
+        metrics.observe("request_max_num_generation_tokens", request.output_tokens)
+        last_at = self._last_at.get(generation, 0.0)
+        metrics.observe_times(self._times(generation, last_at), generation.produced)
+
+    def _times(self, generation: Generation, last_at: float) -> Times:
+        """The phases of a generation whose last token came at that second of the model."""
+        started, first = generation.started, generation.first_token_at
+        real = self._runner.real_seconds
+        return Times(
+            None if started is None else real(started - generation.arrived),
+            None if started is None or first is None else real(first - started),
+            None if first is None else real(max(0.0, last_at - first)),
+        )
 
     def usage(self) -> dict[str, object]:
         """The usage of the whole call, in OpenAI's words."""
@@ -256,7 +302,14 @@ class TokenStream(Response):
         async def deliver(token: Token) -> None:
             await self._deliver(token, scope, send)
 
-        if not await self._work.run(receive, deliver):
+        def write(token: Token) -> bool:
+            event = self._events[token.generation.request.tag].token(token.number)
+            if not write_chunk(scope, event):
+                return False
+            self._work.figures.tokens_sent += 1
+            return True
+
+        if not await self._work.run(receive, deliver, write):
             return
         end = b"data: [DONE]\n\n"
         if self._include_usage:
@@ -331,13 +384,25 @@ class OpenAi:
             record.llm.stream = call.stream
             exact = _exact_tokens(request.scope, self.settings.max_output)
             answers = plan(call, self.settings, self.runner.engine.profile, exact)
+            self._refuse_if_full()
             work = Work(self.runner, self.metrics, record, answers)
+            self.metrics.observe("request_params_n", call.choices)
+            if call.max_tokens is not None:
+                self.metrics.observe("request_params_max_tokens", call.max_tokens)
             shape = Shape(call.chat, self.settings.model)
             if call.stream:
                 return TokenStream(work, shape, call.include_usage)
         if not await work.run(request.receive, _keep):
             raise ClientGoneError
         return _json(shape.whole(work))
+
+    def _refuse_if_full(self) -> None:
+        """Raise ApiError (the profile's 429 or 503, with Retry-After) if the queue is full."""
+        engine = self.runner.engine
+        if engine.queue_is_full:
+            message = f"The request queue is full: {engine.waiting} requests are waiting."
+            status = engine.profile.queue_status
+            raise ApiError(status, message, code="queue_full", headers={"Retry-After": "1"})
 
     def _model(self) -> dict[str, Any]:
         return {

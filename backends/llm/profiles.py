@@ -75,7 +75,7 @@ PROFILES = {
             per_token=0.002,
             per_context=1e-6,
             per_pair=100e-9,
-            max_num_seqs=16,
+            max_num_seqs=4,
             max_num_batched_tokens=512,
             kv_blocks=512,
         ),

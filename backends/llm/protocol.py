@@ -116,6 +116,7 @@ class Protocol(HttpToolsProtocol):
             return
         cast("dict[str, Any]", self.scope)["lab.transport"] = self.transport
         super().on_headers_complete()
+        cast("dict[str, Any]", self.scope)["lab.cycle"] = self.cycle
         self._cycles = [*self._open_cycles(), self.cycle]
 
     def on_body(self, body: bytes) -> None:

@@ -14,10 +14,15 @@ _TOKENS_A_TURN = 2048
 
 
 class Mailbox:
-    """The tokens of one call, one or more generations, in the order of their making."""
+    """The tokens of one call, one or more generations, in the order of their making.
+
+    `sink`, if it is set, is offered each token that nobody has to be woken for: while the reader
+    waits in `take`, and not the last of a generation. It returns whether it took the token.
+    """
 
     def __init__(self) -> None:
         self.generations: list[Generation] = []
+        self.sink: Callable[[Token], bool] | None = None
         self._tokens: list[Token] = []
         self._left = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -29,6 +34,8 @@ class Mailbox:
 
     def put(self, token: Token) -> None:
         """Deliver a token."""
+        if self.sink and not token.last and self._reader_waits() and self.sink(token):
+            return
         self._tokens.append(token)
         self._left -= token.last
         self._wake()
@@ -47,19 +54,30 @@ class Mailbox:
         tokens, self._tokens = self._tokens, []
         return tokens
 
+    def _reader_waits(self) -> bool:
+        return self._waiter is not None and not self._waiter.done()
+
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():
             self._waiter.set_result(None)
 
 
 class Runner:
-    """Drives an engine `scale` times as fast as life; `clock` gives real seconds."""
+    """Drives an engine `scale` times as fast as life; `clock` gives real seconds.
+
+    `observe` is called with each step of the engine.
+    """
 
     def __init__(
-        self, engine: Engine, scale: float = 1.0, clock: Callable[[], float] = time.perf_counter
+        self,
+        engine: Engine,
+        scale: float = 1.0,
+        clock: Callable[[], float] = time.perf_counter,
+        observe: Callable[[Step], object] = lambda _step: None,
     ) -> None:
         self.engine = engine
         self.scale = scale
+        self._observe = observe
         self._clock = clock
         self._real_origin = clock()
         self._model_origin = 0.0
@@ -69,6 +87,11 @@ class Runner:
     def model_time(self, real: float) -> float:
         """Seconds of the model at a reading of the clock."""
         return self._model_origin + (real - self._real_origin) * self.scale
+
+    def behind(self, model: float) -> float:
+        """Real seconds by which the clock is past a moment of the model; 0 if it is before it."""
+        due = self._real_origin + (model - self._model_origin) / self.scale
+        return max(0.0, self._clock() - due)
 
     def real_seconds(self, model: float) -> float:
         """Turn a span of the model into real seconds."""
@@ -129,6 +152,7 @@ class Runner:
             delivered += self._deliver(self.engine.step())
 
     def _deliver(self, step: Step) -> int:
+        self._observe(step)
         for token in step.tokens():
             self._boxes[token.generation].put(token)
             if token.last:

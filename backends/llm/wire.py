@@ -146,6 +146,23 @@ def closing(scope: Scope) -> bool:
     return transport is not None and transport.is_closing()
 
 
+def write_chunk(scope: Scope, data: bytes) -> bool:
+    """Write a piece of a chunked answer that has begun, past the ASGI layers: a tenth of the cost.
+
+    False, and nothing written, where that is not possible: a behaviour alters what is sent, the
+    answer is not chunked, the client does not read as fast, or the connection is gone.
+    """
+    cycle = scope.get("lab.cycle")
+    if cycle is None or not scope.get("lab.unaltered"):
+        return False
+    transport = scope["lab.transport"]
+    if not cycle.chunked_encoding or cycle.flow.write_paused or transport.is_closing():
+        return False
+    transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+    scope["lab.record"].bytes += len(data)
+    return True
+
+
 def close(scope: Scope) -> None:
     """Close the connection after what was already written; nothing else is sent on it."""
     transport: asyncio.Transport = scope["lab.transport"]

@@ -45,8 +45,11 @@ def test_metrics_count_what_was_generated(start: Callable[..., Running]):
 
     lines = http.get(lab.url + "/metrics").text.splitlines()
 
-    assert 'vllm:prompt_tokens_total{model_name="lab-llm"} 3' in lines
-    assert 'vllm:generation_tokens_total{model_name="lab-llm"} 5' in lines
-    assert 'vllm:request_success_total{model_name="lab-llm",finished_reason="length"} 1' in lines
-    assert 'vllm:time_to_first_token_seconds_count{model_name="lab-llm"} 1' in lines
-    assert 'vllm:inter_token_latency_seconds_count{model_name="lab-llm"} 4' in lines
+    assert 'vllm:prompt_tokens_total{engine="0",model_name="lab-llm"} 3' in lines
+    assert 'vllm:generation_tokens_total{engine="0",model_name="lab-llm"} 5' in lines
+    assert (
+        'vllm:request_success_total{engine="0",model_name="lab-llm",finished_reason="length"} 1'
+        in lines
+    )
+    assert 'vllm:time_to_first_token_seconds_count{engine="0",model_name="lab-llm"} 1' in lines
+    assert 'vllm:inter_token_latency_seconds_count{engine="0",model_name="lab-llm"} 4' in lines

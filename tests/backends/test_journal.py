@@ -38,6 +38,7 @@ def test_an_llm_call_adds_its_figures():
         "tokens_sent": 9,
         "queued": 0.5,
         "ttft": None,
+        "late": 0.0,
         "stream": True,
     }
 

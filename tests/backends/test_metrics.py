@@ -30,7 +30,60 @@ def test_the_engines_present_state_is_told_in_vllms_names():
 
     lines = Metrics("lab-llm").text(engine).splitlines()
 
-    assert 'vllm:num_requests_running{model_name="lab-llm"} 4' in lines
-    assert 'vllm:num_requests_waiting{model_name="lab-llm"} 2' in lines
-    assert 'vllm:gpu_cache_usage_perc{model_name="lab-llm"} 0.0625' in lines
-    assert 'vllm:prefix_cache_queries_total{model_name="lab-llm"} 512' in lines
+    assert 'vllm:num_requests_running{engine="0",model_name="lab-llm"} 4' in lines
+    assert 'vllm:num_requests_waiting{engine="0",model_name="lab-llm"} 2' in lines
+    assert 'vllm:gpu_cache_usage_perc{engine="0",model_name="lab-llm"} 0.0625' in lines
+    assert 'vllm:prefix_cache_queries_total{engine="0",model_name="lab-llm"} 512' in lines
+
+
+def test_every_series_of_vllms_dashboards_is_there():
+    """Of an engine that has done nothing yet, too."""
+    text = Metrics("lab-llm").text(Engine(PROFILES["h100-8b"]))
+    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
+
+    assert names >= {
+        "vllm:num_requests_running",
+        "vllm:num_requests_waiting",
+        "vllm:kv_cache_usage_perc",
+        "vllm:num_preemptions_total",
+        "vllm:prefix_cache_queries_total",
+        "vllm:prefix_cache_hits_total",
+        "vllm:prompt_tokens_total",
+        "vllm:generation_tokens_total",
+        "vllm:request_success_total",
+        "vllm:cache_config_info",
+        "vllm:iteration_tokens_total",
+        "vllm:time_to_first_token_seconds",
+        "vllm:inter_token_latency_seconds",
+        "vllm:e2e_request_latency_seconds",
+        "vllm:request_queue_time_seconds",
+        "vllm:request_inference_time_seconds",
+        "vllm:request_prefill_time_seconds",
+        "vllm:request_decode_time_seconds",
+        "vllm:request_prompt_tokens",
+        "vllm:request_generation_tokens",
+        "vllm:request_max_num_generation_tokens",
+        "vllm:request_params_n",
+        "vllm:request_params_max_tokens",
+    }
+
+
+def test_the_cache_config_names_its_blocks():
+    """What a dashboard multiplies the usage by."""
+    text = Metrics("lab-llm").text(Engine(PROFILES["cpu-small"]))
+
+    assert 'block_size="16"' in text
+    assert 'num_gpu_blocks="512"' in text
+
+
+def test_a_step_counts_the_tokens_that_it_computed():
+    """A prompt of 128 tokens, and the step that only began it, which counts nothing."""
+    metrics = Metrics("lab-llm")
+    engine = Engine(PROFILES["cpu-small"])
+    engine.submit(0.0, Request(128, 1))
+    for _ in range(2):
+        metrics.observe_step(engine.step())
+
+    assert 'vllm:iteration_tokens_total_sum{engine="0",model_name="lab-llm"} 128' in metrics.text(
+        engine
+    )

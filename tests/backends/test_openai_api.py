@@ -1,6 +1,7 @@
 """OpenAI's API as its clients see it."""
 
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -265,3 +266,33 @@ def test_a_client_that_hangs_up_in_the_queue_is_forgotten(start: Callable[..., R
 
     assert (line["status"], line["fate"]) == (499, "client_gone")
     assert (line["queued"], line["ttft"], line["completion_tokens"]) == (None, None, 0)
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_back(start: Callable[..., Running]):
+    """One slot, one place in the queue: the third call is refused, in OpenAI's shape."""
+    lab = start(profile=Profile("narrow", 0.05, max_num_seqs=1, max_queued=1, queue_status=429))
+    asked = call(max_tokens=2000, ignore_eos=True, stream=True)
+    first = lab.begin("/v1/chat/completions", asked)
+    waiting = socket.create_connection(("127.0.0.1", lab.port))
+    content = json.dumps(asked).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}"
+    waiting.sendall(head.encode() + b"\r\n\r\n" + content)
+    while not lab.service.lab.runner.engine.queue_is_full:
+        assert http.get(lab.url + "/health").ok
+
+    answer = chat(lab, max_tokens=1)
+
+    waiting.close()
+    first.close()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+    assert answer.json()["error"]["type"] == "rate_limit_error"
+
+
+def test_a_prompt_that_the_cache_cannot_hold_is_refused(start: Callable[..., Running]):
+    """Four blocks are 64 tokens, whatever the model's own limit is."""
+    lab = start(profile=Profile("small", kv_blocks=4))
+
+    answer = chat(lab, messages=[{"role": "user", "content": "word " * 70}])
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
