@@ -33,7 +33,8 @@ class Hit:
 
     `upstream_addr` holds every address tried, in order (the upstream's own name where nginx said
     "no live upstreams"); the three time tuples and `upstream_status` run beside it, None where
-    nginx wrote "-". Times are seconds; `msec` is the end of the request.
+    nginx wrote "-". Times are seconds; `msec` is the end of the request. `connection_requests`
+    numbers the requests of one `connection`, from 1; both are 0 where the log has neither.
     """
 
     upstream_addr: tuple[str, ...]
@@ -48,6 +49,8 @@ class Hit:
     http_cookie: str = ""
     bytes_sent: int = 0
     pid: int = 0
+    connection: int = 0
+    connection_requests: int = 0
     upstream_status: tuple[int | None, ...] = ()
     upstream_connect_time: tuple[float | None, ...] = ()
     upstream_header_time: tuple[float | None, ...] = ()
@@ -190,6 +193,8 @@ def _hit(words: dict[str, str], entries: tuple[str, ...]) -> Hit:
         http_cookie=get("http_cookie", ""),
         bytes_sent=_count(get("bytes_sent", "")),
         pid=_count(get("pid", "")),
+        connection=_count(get("connection", "")),
+        connection_requests=_count(get("connection_requests", "")),
         upstream_status=_beside(entries, _statuses(get("upstream_status", ""))),
         upstream_connect_time=_beside(entries, _times(get("upstream_connect_time", ""))),
         upstream_header_time=_beside(entries, _times(get("upstream_header_time", ""))),
