@@ -97,6 +97,16 @@ def keep(group: Group, load: Load, changes: Load = never) -> None:
         keep(group.backup, load, changes)
 
 
+def drop(group: Group) -> None:
+    """Leave a group and its backups to scans again, for whoever sets peers to another state."""
+    for peer in group.everyone:
+        if peer.pool:
+            peer.pool.leave(peer)
+    for each in (group, group.backup):
+        if each:
+            each.ranking = None
+
+
 class Ranking:
     """The peers that can take a request, in pools by their load per weight.
 

@@ -12,7 +12,7 @@ from itertools import islice
 from ..evidence.access_log import Hit
 from ..evidence.trace import PICK, TIMED, Step
 from ..nginxconf.model import Upstream
-from ..oracle import ORACLES
+from ..oracle import ORACLES, ranking
 from ..oracle import retry as retries
 from ..oracle.base import Peer, Request, bound, chosen, eligible_of, group_of, released
 from ..oracle.least_time import LeastTime
@@ -30,13 +30,15 @@ Odds = Mapping[str | None, float]  # servers and their probabilities; None: no l
 class Weighed:
     """One pick, and the lowest and the highest probability of its server under the claim.
 
-    `allowed` holds every server that the claim gives this pick, in one of the orders.
+    `least` and `most` are the lowest and the highest probability of each server that the claim
+    gives this pick, over all orders of events; `low` and `high` those of the server that it had.
     """
 
     step: Step
     low: float
     high: float
-    allowed: Odds
+    least: Odds
+    most: Odds
 
     @property
     def decided(self) -> bool:
@@ -145,6 +147,7 @@ class Model:
         self.upstream = upstream
         self.group = group_of(upstream, addresses)
         self.method = ORACLES[upstream.method](self.group, upstream.measure, None)
+        ranking.drop(self.group)  # `load` sets the peers back behind its back
         self.timed = self.method if isinstance(self.method, LeastTime) else None
         self.budget = retries.budget(self.group, upstream.next_upstream)
         self.peers = {peer.name: peer for peer in self.group.everyone}
@@ -213,7 +216,7 @@ class Model:
         """The state of the model now."""
         everyone = self.group.everyone
         peers = tuple(
-            (peer.current, peer.effective, peer.conns, peer.fails, peer.accessed, peer.checked)
+            (peer.score, peer.effective, peer.conns, peer.fails, peer.accessed, peer.checked)
             for peer in everyone
         )
         timed = self.timed.times.values() if self.timed else ()
@@ -223,9 +226,7 @@ class Model:
     def load(self, state: State) -> None:
         """Set the model back to a state."""
         for peer, values in zip(self.group.everyone, state.peers, strict=True):
-            peer.current, peer.effective, peer.conns, peer.fails, peer.accessed, peer.checked = (
-                values
-            )
+            peer.score, peer.effective, peer.conns, peer.fails, peer.accessed, peer.checked = values
         timed = self.timed.times.values() if self.timed else ()
         for times, (header, response) in zip(timed, state.times, strict=True):
             times.header, times.response = header, response
@@ -265,13 +266,12 @@ class Replay:
         picks = [step for step in cluster if step.kind == PICK]
         if len(cluster) == 1 and not self.states:
             odds = self._take(cluster)
-            return [_weighed(self.model.upstream, step, odds[step]) for step in picks]
+            return [_weighed(self.model.upstream, step, [odds[step]]) for step in picks]
         paths = list(self._paths(cluster))
         kept = [path for path in paths if all(map(path.chance, picks))] or paths[:1]
         self._go_on([path.state for path in kept])
-        chances = {step: [path.chance(step) for path in kept] for step in picks}
         return [
-            Weighed(step, min(chances[step]), max(chances[step]), kept[0].odds[step])
+            _weighed(self.model.upstream, step, [path.odds[step] for path in kept])
             for step in picks
         ]
 
@@ -296,9 +296,13 @@ class Replay:
         self.states = distinct if len(distinct) > 1 else []
 
 
-def _weighed(upstream: Upstream, step: Step, odds: Odds) -> Weighed:
-    chance = odds.get(seen(upstream, step), 0.0)
-    return Weighed(step, chance, chance, odds)
+def _weighed(upstream: Upstream, step: Step, odds: Sequence[Odds]) -> Weighed:
+    """A pick by its odds in each of the orders."""
+    servers = {name for each in odds for name in each}
+    least = {name: min(each.get(name, 0.0) for each in odds) for name in servers}
+    most = {name: max(each.get(name, 0.0) for each in odds) for name in servers}
+    server = seen(upstream, step)
+    return Weighed(step, least.get(server, 0.0), most.get(server, 0.0), least, most)
 
 
 def seen(upstream: Upstream, step: Step) -> str | None:

@@ -149,6 +149,19 @@ def test_a_full_server_is_not_allowed() -> None:
     assert replayed(full, "1a", "2b", "-2", "3a") == [1, 1, 0]
 
 
+@pytest.mark.parametrize("method", ["round_robin", "least_conn", "least_time"])
+def test_large_groups_are_set_back_too(method: str) -> None:
+    """After an overlap the model tries both orders; 30 servers are more than a scan is made for."""
+    servers = tuple(Server(name) for name in "abcdefghijklmnopqrstuvwxyzABCD")
+    overlap = (
+        "1a",
+        "2b@1|3c@2",
+        *(f"{number}{server.name}" for number, server in enumerate(servers[3:], 4)),
+    )
+
+    assert set(replayed(Upstream(servers, method, measure="header"), *overlap)) == {1}
+
+
 def test_without_a_zone_each_worker_takes_its_own_turns() -> None:
     """Both workers begin with a; in a zone the second request is b's."""
     first_of_two = ("1a@1", "2a@2", "3b@1", "4b@2")
