@@ -169,11 +169,11 @@ class Ledger:
 
 
 def of_record(record: Record) -> Call:
-    """The call behind a record of the workload, all of which are POSTs; one unsent has no end."""
+    """The call behind a client's record; one that was not sent has no end."""
     sent = record.due if record.sent is None else record.sent
     end = sent if record.end is None else record.end
     error = "" if record.error.startswith("http_") else record.error
-    return Call(record.id, "POST", sent, end, record.status or 0, error, record.stream)
+    return Call(record.id, record.method, sent, end, record.status or 0, error, record.stream)
 
 
 def named_by_tenure(

@@ -2,8 +2,9 @@
 
 import json
 import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -25,6 +26,8 @@ from .fates import Call, Ledger, account, excused, named_by_tenure, of_record
 from .faults import faults_of, rules_of
 
 PORT = "8000"  # of every backend of the lab
+LONGEST = 600.0  # seconds that a request may have been open when a stretch begins
+SLACK_BYTES = 32 << 20  # that a service may hold more of after a soak and count as flat
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +132,87 @@ class Loaded:
         }
 
 
-AnyOutcome: TypeAlias = Outcome | Loaded
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """How the split looked from `fail_timeout` + 1 s after a mend on, against the prediction."""
+
+    step: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Soaked:
+    """The result of `lab soak`; `memory` is bytes by service, before and after."""
+
+    folder: Path
+    seed: int
+    seconds: float
+    steps: tuple[str, ...]
+    memory: Mapping[str, tuple[int, ...]]
+    ledger: Ledger
+    recoveries: tuple[Recovery, ...]
+
+    @property
+    def not_recovered(self) -> tuple[Recovery, ...]:
+        """The faults after which the split was not seen to return to the prediction."""
+        return tuple(each for each in self.recoveries if each.verdict.word != "PASS")
+
+    @property
+    def growing(self) -> tuple[str, ...]:
+        """The services whose memory is not flat."""
+        return tuple(name for name, held in self.memory.items() if held[-1] > held[0] + SLACK_BYTES)
+
+    @property
+    def holds(self) -> bool:
+        """Whether every fate is explained, every split came back, and memory is flat."""
+        return self.ledger.holds and not self.not_recovered and not self.growing
+
+    def case(self) -> dict[str, str]:
+        """Give the soak as a case of a JUnit suite."""
+        word = "PASS" if self.holds else "FAIL"
+        return {"name": f"soak, seed {self.seed}", "word": word, "text": str(self)}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, for JSON."""
+        return {
+            **self.ledger.as_dict(),
+            "holds": self.holds,
+            "seed": self.seed,
+            "seconds": round(self.seconds, 1),
+            "steps": list(self.steps),
+            "recoveries": len(self.recoveries),
+            "not_recovered": [f"{each.step}: {each.verdict}" for each in self.not_recovered],
+            "memory": {name: list(held) for name, held in self.memory.items()},
+            "folder": str(self.folder),
+        }
+
+    def __str__(self) -> str:
+        did = Counter(step.partition(" ")[0] for step in self.steps)
+        memory = ", ".join(
+            f"{name} {held[0] / 1e6:.1f} → {held[-1] / 1e6:.1f} MB"
+            for name, held in self.memory.items()
+        )
+        back = len(self.recoveries) - len(self.not_recovered)
+        lines = [
+            f"{'PASS' if self.holds else 'FAIL'}  soak of {self.seconds:.0f} s, seed {self.seed}",
+            "  " + ", ".join(f"{number} {what}" for what, number in sorted(did.items())),
+            str(self.ledger),
+            f"  {back} of {len(self.recoveries)} splits back within fail_timeout + 1 s",
+            *(f"  not recovered after {each.step}: {each.verdict}" for each in self.not_recovered),
+            f"  memory: {memory}",
+            f"  {self.folder}",
+        ]
+        return "\n".join(lines)
+
+
+AnyOutcome: TypeAlias = Outcome | Loaded | Soaked
 
 
 def judge(place: Path) -> AnyOutcome:
     """Recompute the result of whichever command left this run folder."""
     evidence = folder.read(place)
+    if evidence.kind == "soak":
+        return judge_soak(place, evidence)
     return judge_load(place, evidence) if evidence.kind == "load" else judge_run(place, evidence)
 
 
@@ -212,6 +290,47 @@ def judge_load(place: Path, evidence: Evidence) -> Loaded:
     )
 
 
+# --- lab soak -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _SoakNotes:
+    """What a soak notes in run.json."""
+
+    seed: int
+    seconds: float
+    steps: tuple[str, ...]
+    memory: Mapping[str, tuple[int, ...]]
+
+
+def judge_soak(place: Path, evidence: Evidence | None = None) -> Soaked:
+    """The fates and recoveries of a `lab soak` from its folder."""
+    evidence = evidence or folder.read(place)
+    timeline = _timeline(place, evidence)
+    lines, entries = _own_lines(evidence)
+    named = tuple(named_by_tenure(lines, timeline.tenures))
+    rules = rules_of(upstream.read(place / FIRST_CLAIM), timeline)
+    try:
+        notes = typed.read(_SoakNotes, evidence.notes, "notes")
+    except typed.MisfitError as error:
+        raise UsageError(f"{place}/{folder.RUN} is not a run's: {error}") from None
+    return Soaked(
+        folder=place,
+        seed=notes.seed,
+        seconds=notes.seconds,
+        steps=notes.steps,
+        memory=notes.memory,
+        ledger=account(calls_of(evidence), named, entries, faults_of(timeline), rules),
+        recoveries=tuple(
+            Recovery(window.after, said)
+            for window, said in judge_windows(place, evidence, named, entries)
+        ),
+    )
+
+
+# --- what both read -----------------------------------------------------------------------
+
+
 def calls_of(evidence: Evidence) -> list[Call]:
     """The calls behind the records; what was held back for too many open requests is none."""
     return [of_record(record) for record in evidence.records if record.error != "unsent"]
@@ -225,10 +344,9 @@ def judge_windows(
 ) -> list[tuple[Window, Verdict]]:
     """The verdict on each stretch that the timeline names; `lines` are named by backend."""
     timeline = _timeline(place, evidence)
-    hits = [line for line in lines if isinstance(line, Hit)]
-    clock = math.ceil(folder.clock_doubt(hits, entries))
+    hits = sorted((line for line in lines if isinstance(line, Hit)), key=_start)
     return [
-        (window, _judge_window(_claim(place, evidence, window), window, hits, timeline, clock))
+        (window, _judge_window(_claim(place, evidence, window), window, hits, entries, timeline))
         for window in timeline.windows
     ]
 
@@ -240,27 +358,38 @@ def _claim(place: Path, evidence: Evidence, window: Window) -> Upstream:
 
 
 def _judge_window(
-    claim: Upstream, window: Window, hits: Sequence[Hit], timeline: Timeline, clock: float
+    claim: Upstream,
+    window: Window,
+    hits: Sequence[Hit],
+    entries: Sequence[Entry],
+    timeline: Timeline,
 ) -> Verdict:
-    """Judge what began within a stretch; requests that were open before it are load."""
+    """Judge what began within a stretch; requests that were open before it are load.
+
+    `hits` are in the order of their beginnings.
+    """
     names = {server.name.rpartition(":")[0]: server.name for server in claim.servers}
     addresses: dict[str, tuple[str, ...]] = {}
     for tenure in timeline.tenures:
         addresses.setdefault(names.get(tenure.backend, tenure.backend), (tenure.address,))
-    within = [
-        hit
-        for hit in access_log.named(hits, names)
-        if window.end is None or hit.msec - hit.request_time < window.end
-    ]
+    first = bisect_left(hits, window.start - LONGEST, key=_start)
+    last = bisect_left(hits, math.inf if window.end is None else window.end, key=_start)
+    near = [hit for hit in hits[first:last] if hit.msec >= window.start - 1]
+    begun = [hit for hit in near if _start(hit) >= window.start]  # in no fault of before
     return verdict.judge(
         claim,
-        within,
+        tuple(access_log.named(near, names)),
         sequential=False,
         addresses=addresses,
         fresh=window.fresh,
-        clock=clock,
-        since=window.start if not window.fresh else -math.inf,
+        clock=math.ceil(folder.clock_doubt(begun, entries)),
+        since=-math.inf if window.fresh else window.start,
     )
+
+
+def _start(hit: Hit) -> float:
+    """When nginx began a request, in seconds since the epoch."""
+    return hit.msec - hit.request_time
 
 
 def _own_lines(evidence: Evidence) -> tuple[list[join.Line], list[Entry]]:

@@ -10,7 +10,7 @@ from ..report import tables
 from ..traffic import scenario as known
 from .here import this_lab
 from .options import Json, Key, Measure, Weights
-from .terminal import exit_unless, load_progress, say, show
+from .terminal import exit_unless, progress, say, show
 
 ScenarioName = Annotated[
     str, typer.Argument(help="A name from `lab scenarios`, or the path of a YAML file.")
@@ -40,7 +40,7 @@ def load(
     lab = this_lab()
     workload = experiment.shortened(scenario, duration)
     choice = experiment.blank(method, weights, key, measure) if method else None
-    with load_progress(workload.name) as advance:
+    with progress(workload.name) as advance:
         loaded = experiment.load(lab, workload, choice, advance)
     show(loaded.as_dict()) if as_json else say(tables.loaded(loaded))
     exit_unless(loaded.holds)
@@ -62,7 +62,7 @@ def compare(
     runs = []
     for turn in range(repeats):
         for choice in choices:
-            with load_progress(f"{choice.method} {turn + 1}/{repeats}") as advance:
+            with progress(f"{choice.method} {turn + 1}/{repeats}") as advance:
                 runs.append(experiment.load(lab, workload, choice, advance))
     rows = experiment.compare(runs)
     if as_json:

@@ -63,7 +63,7 @@ def run(
     """Switch, send the traffic that the method needs, count, predict, judge: one verdict."""
     lab = this_lab()
     choice = choice_of(lab, options)
-    with progress(f"{requests} requests by {choice.method}", requests) as advance:
+    with progress(f"{requests} requests by {choice.method}") as advance:
         call = Ab(requests, concurrency or min(10, requests), ab_keeps)
         outcome = experiment.run(lab, choice, call, by_ab, seed, concurrency, advance)
     conclude(outcome, as_json, junit)

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,9 @@ import typer
 from ..word import Word
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from collections.abc import Callable, Iterator
+
+    from ..traffic.sender import Progress
 
 COLOURS = {Word.PASS: "green", Word.FAIL: "red", Word.UNSURE: "yellow"}
 
@@ -52,24 +53,12 @@ def exit_unless(holds: bool) -> None:
 
 
 @contextmanager
-def progress(text: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr, if stderr is a terminal; a call of its value adds 1."""
-    with _bar(text, total) as (bar, task):
-        yield lambda *_: bar.advance(task)
-
-
-@contextmanager
-def load_progress(text: str) -> Iterator[Callable[[Any], None]]:
-    """A progress bar that follows the generator's own count."""
-    with _bar(text, None) as (bar, task):
-        yield lambda seen: bar.update(task, completed=seen.done, total=seen.total)
-
-
-@contextmanager
-def _bar(text: str, total: int | None) -> "Iterator[tuple[Progress, TaskID]]":
+def progress(text: str) -> "Iterator[Callable[[Progress], None]]":
+    """A progress bar on stderr, if stderr is a terminal; its value takes a sender's Progress."""
     from rich.console import Console  # slow to import, and only long verbs draw a bar
-    from rich.progress import Progress
+    from rich.progress import Progress as Bar
 
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        yield bar, bar.add_task(text, total=total)
+    with Bar(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda sent: bar.update(task, completed=sent.done, total=sent.total)

@@ -1,20 +1,24 @@
 """One method under traffic: send, collect what every side logged, judge, keep the evidence."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..accounts.outcome import Outcome, judge_run, short
+from ..errors import LabError
 from ..evidence import ab_report, access_log
+from ..evidence.record import Record
 from ..evidence.split import Count, Split, count, split
 from ..nginxconf import methods
 from ..stack import compose, nginx
 from ..stack.compose import Lab
 from ..traffic import ab as traffic
-from ..traffic import probes
+from ..traffic import probes, sender, workload
 from .collect import Sent, begin
 from .fleet import choose, log_mark, saved, use
+
+ANSWER_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def run(
     by_ab: bool,
     seed: int,
     concurrency: int,
-    on_progress: Callable[[int], None],
+    on_progress: sender.OnProgress | None = None,
 ) -> Outcome:
     """One verdict, by ab or by the traffic that the method needs (concurrency 0: as it needs)."""
     if by_ab or not probes.ab_is_blind(choice.method):
@@ -107,7 +111,7 @@ def run_plan(
     lab: Lab,
     choice: methods.Choice,
     plan: probes.Plan,
-    on_progress: Callable[[int], None] = lambda _: None,
+    on_progress: sender.OnProgress | None = None,
 ) -> Outcome:
     """Switch, send planned requests, judge."""
     use(lab, choice)
@@ -118,19 +122,30 @@ def observe_plan(
     lab: Lab,
     choice: methods.Choice,
     plan: probes.Plan,
-    on_progress: Callable[[int], None] = lambda _: None,
+    on_progress: sender.OnProgress | None = None,
 ) -> Outcome:
     """Send planned requests to an nginx that has just been switched, and judge."""
-    name = f"{len(plan.requests)} of its own, {plan.concurrency} at a time"
+    name = f"{len(plan.requests)} generated requests, concurrency {plan.concurrency}"
 
     def send() -> Sent:
-        answers = traffic.send(
-            lab.door, plan.requests, plan.concurrency, plan.sessions, on_progress
-        )
-        traffic.refuse_failures(answers)
-        return Sent(len(answers))
+        requests = workload.fixed(plan.requests, plan.concurrency, plan.sessions)
+        records = sender.run(requests, lab.door, on_progress, timeout=ANSWER_SECONDS)
+        refuse_failures(records)
+        return Sent(len(records), tuple(records))
 
     return observe(lab, choice, Load(name, plan.concurrency == 1, send))
+
+
+def refuse_failures(records: Sequence[Record]) -> None:
+    """LabError where a request got no answer at all."""
+    silent = [record for record in records if record.status is None]
+    if silent:
+        lost = f"{len(silent):,} of {len(records):,} requests got no answer"
+        first = silent[0]
+        raise LabError(
+            f"{lost}; request {first.number + 1}: {first.error} {first.detail}",
+            "lab status; docker compose logs nginx",
+        )
 
 
 def observe(lab: Lab, choice: methods.Choice, load: Load) -> Outcome:

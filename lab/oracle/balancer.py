@@ -32,9 +32,7 @@ class Balancer:
 
     def quick(self, arrival: Arrival) -> Pick | None:
         """The pick for a request that nothing can disturb, without the bookkeeping."""
-        if arrival.fail or arrival.faults or arrival.duration is not None:
-            return None
-        if self.sessions and (self.sessions.learns or arrival.sticky):
+        if self.sessions or arrival.fail or arrival.faults or arrival.duration is not None:
             return None
         if not self.calm and not self._is_calm():
             return None

@@ -1,23 +1,13 @@
-"""Traffic through the lab door: ApacheBench from the load container, and clients of every kind."""
+"""ApacheBench, run in the load container, through the lab door."""
 
-import asyncio
-import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import aiohttp
-from yarl import URL
-
-from ..errors import LabError, UsageError
+from ..errors import UsageError
 from ..stack import compose
 from ..stack.compose import Lab
 from ..stack.shell import run
-
-if TYPE_CHECKING:
-    from ..nginxconf.request import Request
 
 INSIDE = "http://nginx:8081"  # the lab door, as the load container sees it
 ANSWER_SECONDS = 120
@@ -76,101 +66,3 @@ def body_of(file: Path) -> bytes:
         raise UsageError(
             f"{file}: {error.strerror}", "--post with a file that can be read"
         ) from None
-
-
-# --- requests of every kind ---------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back: status 0 and `error` where nothing did."""
-
-    status: int
-    backend: str = ""
-    request_id: str = ""
-    cookies: Mapping[str, str] = field(default_factory=dict)
-    error: str = ""
-    seconds: float = 0.0
-
-
-def send(
-    base_url: str,
-    requests: Sequence["Request"],
-    concurrency: int = 1,
-    sessions: Sequence[str] = (),
-    on_progress: Callable[[int], None] = lambda _: None,
-) -> list[Answer]:
-    """Send every request once, `concurrency` at a time, and return the answers in their order.
-
-    With a concurrency of 1 all go over one connection, each after the answer before it: nginx
-    then sees them in exactly this order. `sessions`, if given, names the session of each request.
-    """
-    named = sessions or [""] * len(requests)
-    return asyncio.run(_send(base_url, requests, named, concurrency, on_progress))
-
-
-async def _send(
-    base_url: str,
-    requests: Sequence["Request"],
-    sessions: Sequence[str],
-    concurrency: int,
-    on_progress: Callable[[int], None],
-) -> list[Answer]:
-    answers: list[Answer | None] = [None] * len(requests)
-    waiting = iter(enumerate(requests))
-    jars: dict[str, dict[str, str]] = {}
-    connector = aiohttp.TCPConnector(limit=concurrency)
-    limit = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
-    async with aiohttp.ClientSession(
-        base_url, connector=connector, timeout=limit, cookie_jar=aiohttp.DummyCookieJar()
-    ) as session:
-
-        async def work() -> None:
-            for number, request in waiting:
-                jar = jars.setdefault(name, {}) if (name := sessions[number]) else {}
-                answers[number] = answer = await _one(session, request, jar)
-                jar.update(answer.cookies)
-                on_progress(number)
-
-        await asyncio.gather(*(work() for _ in range(min(concurrency, len(requests)))))
-    return [answer for answer in answers if answer is not None]
-
-
-async def _one(
-    session: aiohttp.ClientSession, request: "Request", cookies: Mapping[str, str]
-) -> Answer:
-    """Send one request; whatever goes wrong is part of the answer."""
-    headers = {**request.headers, "X-Forwarded-For": request.client_ip}
-    if cookies:
-        headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
-    started = time.monotonic()
-    try:
-        async with session.request(
-            request.method,
-            URL(request.uri, encoded=True),
-            headers=headers,
-            data=request.body or None,
-        ) as response:
-            await response.read()
-            return Answer(
-                status=response.status,
-                backend=response.headers.get("X-Backend", ""),
-                request_id=response.headers.get("X-Request-ID", ""),
-                cookies={name: morsel.value for name, morsel in response.cookies.items()},
-                seconds=time.monotonic() - started,
-            )
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        said = f"{type(error).__name__}: {error}"
-        return Answer(0, error=said, seconds=time.monotonic() - started)
-
-
-def refuse_failures(answers: Sequence[Answer]) -> None:
-    """LabError where a request got no answer at all."""
-    silent = [(number, answer) for number, answer in enumerate(answers, 1) if not answer.status]
-    if silent:
-        number, first = silent[0]
-        lost = f"{len(silent):,} of {len(answers):,} requests got no answer"
-        raise LabError(
-            f"{lost}; request {number}: {first.error}",
-            "lab status; docker compose logs nginx",
-        )

@@ -27,11 +27,10 @@ import requests
 import urllib3
 
 from ..errors import LabError, UsageError
+from .events import MODEL, EventStream, text_of
 
-MODEL = "lab-llm"  # what the backends call their model unless told otherwise
 TIMEOUT = 60.0
 _CHUNK = 1 << 16
-_LONGEST = 1 << 20  # bytes of one line of a stream
 _TROUBLE = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
@@ -274,10 +273,14 @@ class _Events:
     def __init__(self, url: str) -> None:
         self._url = url
         self._server = ""
-        self._rest = b""
+        self._stream = EventStream()
         self.count = 0
         self.begun = False
-        self.done = False
+
+    @property
+    def done(self) -> bool:
+        """Whether [DONE] has come: nothing can be lost any more."""
+        return self._stream.done
 
     def begin(self, headers: Mapping[str, str]) -> None:
         """Note that the answer has begun, and who gives it."""
@@ -286,14 +289,13 @@ class _Events:
 
     def pieces(self, chunk: bytes) -> Iterator[Piece]:
         """Yield the text of each event that is complete with this chunk."""
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        if len(self._rest) > _LONGEST:
-            raise self._broken("sent a line without end")
-        for line in lines:
-            text = self._text(line)
-            if text:
-                self.count += 1
-                yield Piece(text, self._server)
+        try:
+            for payload in self._stream.feed(chunk):
+                if text := self._text(payload):
+                    self.count += 1
+                    yield Piece(text, self._server)
+        except ValueError:
+            raise self._broken("sent a line without end") from None
 
     def end(self) -> Iterator[Piece]:
         """Yield what the last line held; CallError where the stream ended without [DONE]."""
@@ -305,19 +307,16 @@ class _Events:
         """The error of a stream that was cut."""
         return self._broken(f"broke off ({reason})")
 
-    def _text(self, line: bytes) -> str:
-        if self.done or not line.startswith(b"data:"):
-            return ""
-        data = line.removeprefix(b"data:").strip()
-        if data == b"[DONE]":
-            self.done = True
-            return ""
-        event = _json(data)
+    def _text(self, payload: bytes) -> str:
+        event = _json(payload)
         if event is None:
-            raise self._broken(f"sent an event that is not JSON: {data[:80]!r}")
+            raise self._broken(f"sent an event that is not JSON: {payload[:80]!r}")
         if "error" in event:
-            raise self._broken(f"broke off ({_said(data)})")
-        return _content(event)
+            raise self._broken(f"broke off ({_said(payload)})")
+        try:
+            return text_of(event)
+        except (AttributeError, TypeError):
+            return ""
 
     def _broken(self, what: str) -> CallError:
         pieces = "1 piece" if self.count == 1 else f"{self.count} pieces"
@@ -385,14 +384,6 @@ def _json(text: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _content(event: dict[str, Any]) -> str:
-    """The text in a chunk of OpenAI's stream; none in the first, the last and the usage's."""
-    match event:
-        case {"choices": [{"delta": {"content": str(text)}}, *_]}:
-            return text
-    return ""
 
 
 @contextmanager

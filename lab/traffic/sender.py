@@ -18,18 +18,23 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from ..errors import UsageError
 from ..evidence.record import Record
+from ..nginxconf.request import Request
+from .events import EventStream, text_of
 from .workload import Plan, Planned, User
 
 _READY = 256  # requests built before they are due: a burst finds them ready
 _AT_ONCE = 8  # sockets read before the loop looks at its clock again: about 1 ms
-_PAUSE_AFTER_FAILURE = 1.0  # seconds: a user who is refused at once must not become a flood
 _PROGRESS_EVERY = 0.2  # seconds
-_LONGEST_LINE = 1 << 20  # bytes: a "stream" without line ends must not fill the memory
 _SPARE_FILES = 128  # file descriptors left to everybody else in this process
 _BROKEN_OFF = {"truncated", "timeout", "cut"}
+_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept-Encoding": "identity",  # compression would hold tokens back
+}
 _PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 
 
@@ -79,11 +84,12 @@ async def generate(
     _check_url(base_url)
     run = _Run(plan, base_url.rstrip("/"), min(cap, _files()), run_id)
     # a reload resets whoever sends on a connection that was idle: see docs/faults.md
-    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    connector = aiohttp.TCPConnector(limit=0, force_close=not plan.keepalive)
     jar = aiohttp.DummyCookieJar()  # one jar would make all users one for `sticky`
     async with aiohttp.ClientSession(
         connector=connector, cookie_jar=jar, timeout=aiohttp.ClientTimeout(total=timeout)
     ) as session:
+        session._retry_connection = False  # a request that is sent twice has two fates
         with _calm_gc(), _ahead_of_others(), suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 await _with_progress(run, session, on_progress)
@@ -205,6 +211,8 @@ class _Job:
     planned: Planned
     due: float
     id: str
+    method: str
+    url: URL
     headers: dict[str, str]
     body: bytes
     rest: Iterator[Planned]
@@ -219,6 +227,7 @@ class _Run:
         self.cap = cap
         self.run_id = run_id or secrets.token_hex(12)
         self.records: list[Record] = []
+        self.cookies: dict[str, dict[str, str]] = {}
         self.open = self.sent = self.failed = 0
         self.start = time.monotonic()
         self.epoch = time.time() - self.start
@@ -246,24 +255,26 @@ class _Run:
         return self._job(next(user.requests), user.due, user.requests)
 
     def _job(self, planned: Planned, due: float, rest: Iterator[Planned]) -> _Job:
-        request_id = f"{self.run_id}{planned.number:08x}"
-        headers = {
-            "Content-Type": "application/json",
-            "Accept-Encoding": "identity",  # compression would hold tokens back
-            "X-Forwarded-For": planned.client_ip,
-            "X-Request-ID": request_id,
-        }
-        return _Job(planned, due, request_id, headers, _body(planned), rest)
+        request = planned.request or _call(planned)
+        headers = {**request.headers, "X-Forwarded-For": request.client_ip}
+        own = next((headers[name] for name in headers if name.lower() == "x-request-id"), "")
+        request_id = own or f"{self.run_id}{planned.number:08x}"
+        if not own:
+            headers["X-Request-ID"] = request_id
+        url = URL(self.base_url + request.uri, encoded=True)
+        return _Job(planned, due, request_id, request.method, url, headers, request.body, rest)
 
     async def _visit(self, session: aiohttp.ClientSession, job: _Job) -> None:
         """All of one user's requests, each after the answer to the one before."""
-        cookies: dict[str, str] = {}
+        own: dict[str, str] = {}
         while True:
+            visitor = job.planned.visitor
+            cookies = self.cookies.setdefault(visitor, {}) if visitor else own
             record = await self._ask(session, job, cookies)
             planned = next(job.rest, None)
             if planned is None:
                 return
-            pause = max(planned.due, _PAUSE_AFTER_FAILURE) if record.error else planned.due
+            pause = max(planned.due, self.plan.pause_after_failure if record.error else 0.0)
             due = time.monotonic() - self.start + pause
             if self.plan.duration is not None and due >= self.plan.duration:
                 return
@@ -303,25 +314,17 @@ class _Run:
     ) -> None:
         headers = job.headers
         if cookies:
-            pairs = (f"{name}={value}" for name, value in cookies.items())
+            pairs = [headers["Cookie"]] if "Cookie" in headers else []
+            pairs += [f"{name}={value}" for name, value in cookies.items()]
             headers = {**headers, "Cookie": "; ".join(pairs)}
-        url = self.base_url + _PATHS[job.planned.api]
-        async with session.post(
-            url, data=job.body, headers=headers, allow_redirects=False
+        async with session.request(
+            job.method, job.url, data=job.body or None, headers=headers, allow_redirects=False
         ) as response:
             answer.status = response.status
             answer.backend = response.headers.get("X-Backend", "")
             answer.upstream = response.headers.get("X-Upstream", "")
             cookies.update((name, morsel.value) for name, morsel in response.cookies.items())
-            if response.status != 200:
-                said = (await response.read()).decode(errors="replace")
-                answer.fail(f"http_{response.status // 100}xx", f"{response.status} {said}")
-            elif job.planned.stream:
-                await _read_stream(response.content, answer.stream)
-                answer.judge(answer.stream)
-            else:
-                answer.usage = _usage(json.loads(await response.read()))
-                answer.tokens = _count(answer.usage, "completion_tokens")
+            await _read(response, job.planned, answer)
 
     def _record(self, job: _Job, answer: "_Answer") -> Record:
         def epoch(moment: float | None) -> float | None:
@@ -355,14 +358,15 @@ class _Run:
             tenant=planned.tenant,
             session=planned.session,
             turn=planned.turn,
+            method=job.method,
         )
         self.records.append(record)
         self.failed += bool(record.error)
         return record
 
 
-def _body(planned: Planned) -> bytes:
-    """The request as the OpenAI API wants it, and `ignore_eos`, vLLM's word for: all of them."""
+def _call(planned: Planned) -> Request:
+    """The request as the OpenAI API wants it, and `ignore_eos`, vLLM's word for: all tokens."""
     asked: dict[str, Any] = {"model": planned.model}
     if planned.api == "chat":
         asked["messages"] = planned.messages
@@ -371,51 +375,54 @@ def _body(planned: Planned) -> bytes:
     asked |= {"max_tokens": planned.max_tokens, "ignore_eos": True, "stream": planned.stream}
     if planned.stream:
         asked["stream_options"] = {"include_usage": True}
-    return json.dumps(asked, separators=(",", ":")).encode()
+    body = json.dumps(asked, separators=(",", ":")).encode()
+    return Request(_PATHS[planned.api], planned.client_ip, "POST", _HEADERS, body)
+
+
+async def _read(response: aiohttp.ClientResponse, planned: Planned, answer: "_Answer") -> None:
+    """Read the body as what was planned says that it is."""
+    plain = planned.request is not None
+    if response.status >= 400 or (response.status != 200 and not plain):
+        text = (await response.read()).decode(errors="replace")
+        answer.fail(f"http_{response.status // 100}xx", f"{response.status} {text}")
+    elif planned.stream:
+        await _read_stream(response.content, answer.stream)
+        answer.judge(answer.stream)
+    elif not plain:
+        answer.usage = _usage(json.loads(await response.read()))
+        answer.tokens = _count(answer.usage, "completion_tokens")
+    elif response.content_type == "application/json":
+        json.loads(await response.read())  # ValueError: malformed
+    else:
+        await response.read()
 
 
 @dataclass(slots=True)
 class _Stream:
-    """An OpenAI event stream, read as it comes: when each token came, and how it ended."""
+    """A streamed answer: when each token came, and how it ended."""
 
+    events: EventStream = field(default_factory=EventStream)
     times: "array[float]" = field(default_factory=lambda: array("d"))
     usage: dict[str, Any] = field(default_factory=dict)
-    done: bool = False
     malformed: str = ""
     failure: str = ""
-    rest: bytes = b""
+
+    @property
+    def done(self) -> bool:
+        """Whether [DONE] has come."""
+        return self.events.done
 
     def feed(self, data: bytes, now: float) -> None:
         """Take in what one read brought; an event that is not whole yet waits for the next."""
-        lines = (self.rest + data).split(b"\n")
-        self.rest = lines.pop()
-        if len(self.rest) > _LONGEST_LINE:
-            raise ValueError(f"a line of more than {_LONGEST_LINE:,} bytes")
-        for line in lines:
-            if line.startswith(b"data:"):
-                self._event(line[5:].strip(), now)
-
-    def _event(self, payload: bytes, now: float) -> None:
-        if payload == b"[DONE]":
-            self.done = True
-            return
-        try:
-            event = json.loads(payload)
-            if _has_text(event):
-                self.times.append(now)
-            self.usage = dict(event.get("usage") or self.usage)
-            self.failure = self.failure or str(event.get("error") or "")
-        except (ValueError, TypeError, AttributeError, RecursionError):
-            self.malformed = self.malformed or repr(payload[:100])
-
-
-def _has_text(event: Any) -> bool:
-    """Whether a chunk brings a token: the first and the last of a stream often bring none."""
-    for choice in event.get("choices") or ():
-        piece = choice.get("delta") or choice
-        if piece.get("content") or piece.get("text") or piece.get("reasoning_content"):
-            return True
-    return False
+        for payload in self.events.feed(data):
+            try:
+                event = json.loads(payload)
+                if text_of(event):
+                    self.times.append(now)
+                self.usage = dict(event.get("usage") or self.usage)
+                self.failure = self.failure or str(event.get("error") or "")
+            except (ValueError, TypeError, AttributeError, RecursionError):
+                self.malformed = self.malformed or repr(payload[:100])
 
 
 async def _read_stream(content: aiohttp.StreamReader, stream: _Stream) -> None:

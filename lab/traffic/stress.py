@@ -1,15 +1,18 @@
 """The article's stress test: many calls at once, all answered, and by whom."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 from ..errors import UsageError
+from ..evidence.record import Record
 from ..evidence.split import Split
-from .clients import TIMEOUT, AsyncClient, CallError, chat_call, completions_call
+from ..nginxconf.request import Request
+from . import sender
+from .clients import TIMEOUT, chat_call, completions_call
+from .workload import Plan, Planned, User, plain, streamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +62,6 @@ class StressReport:
             yield f"failed: {times} {reason}: {self.examples[reason]}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What became of one call."""
-
-    kind: str
-    server: str = ""
-    pieces: int = 0
-    failure: str = ""
-    message: str = ""
-
-
 def stress(
     base_url: str,
     chats: int = 100,
@@ -78,60 +70,52 @@ def stress(
     timeout: float = TIMEOUT,
 ) -> StressReport:
     """Make all calls at once and wait for every one; a call that fails is counted, never raised."""
-    return asyncio.run(stress_async(base_url, chats, completions, streams, timeout))
-
-
-async def stress_async(
-    base_url: str,
-    chats: int = 100,
-    completions: int = 100,
-    streams: int = 0,
-    timeout: float = TIMEOUT,
-) -> StressReport:
-    """Do as `stress` does, within a running event loop."""
     sent = {"chats": chats, "completions": completions, "streams": streams}
     if min(sent.values()) < 0:
         raise UsageError(f"a number of calls below zero: {min(sent.values())}")
-    async with AsyncClient(base_url, timeout) as client:
-        started = perf_counter()
-        outcomes = await asyncio.gather(*_calls(client, sent))
-        return _report(sent, outcomes, perf_counter() - started)
+    kinds = list(_in_turn(sent))
+    calls = [_planned(number, kind) for number, kind in enumerate(kinds)]
+    users = (User(call.number, 0.0, iter((call,))) for call in calls)
+    started = perf_counter()
+    records = sender.run(Plan(users, None, len(calls)), base_url, timeout=timeout)
+    return _report(sent, kinds, records, perf_counter() - started)
 
 
-def _calls(client: AsyncClient, sent: Mapping[str, int]) -> Iterator[Awaitable[_Outcome]]:
-    """Yield the calls, a kind in turn with the other while both last, as the article sends them."""
+def _in_turn(sent: Mapping[str, int]) -> Iterator[str]:
+    """Yield the kinds of the calls, one in turn with the other while both last."""
     for turn in range(max(sent.values())):
-        for kind, number in sent.items():
-            if turn < number:
-                yield _call(client, kind)
+        yield from (kind for kind, number in sent.items() if turn < number)
 
 
-async def _call(client: AsyncClient, kind: str) -> _Outcome:
-    try:
-        if kind == "streams":
-            return await _stream(client)
-        call = chat_call("test message") if kind == "chats" else completions_call("test text")
-        return _Outcome(kind, (await client.send(call)).server)
-    except CallError as error:
-        return _Outcome(kind, failure=f"{kind}, {error.kind}", message=error.message)
+def _planned(number: int, kind: str) -> Planned:
+    """One call of a kind, as the article's clients make it."""
+    if kind == "streams":
+        message = {"role": "user", "content": "test message"}
+        return streamed(number, (message,), max_tokens=16)
+    call = chat_call("test message") if kind == "chats" else completions_call("test text")
+    headers = {"Content-Type": call.content_type}
+    return plain(number, Request(call.path, method="POST", headers=headers, body=call.body))
 
 
-async def _stream(client: AsyncClient) -> _Outcome:
-    server, pieces = "", 0
-    async for piece in client.chat_stream("test message"):
-        server, pieces = piece.server, pieces + 1
-    return _Outcome("streams", server, pieces)
-
-
-def _report(sent: Mapping[str, int], outcomes: list[_Outcome], seconds: float) -> StressReport:
-    answered = [outcome for outcome in outcomes if not outcome.failure]
-    failed = [outcome for outcome in outcomes if outcome.failure]
+def _report(
+    sent: Mapping[str, int], kinds: Sequence[str], records: Sequence[Record], seconds: float
+) -> StressReport:
+    called = list(zip(kinds, records, strict=True))
+    failed = [(f"{kind}, {_failure(record)}", record) for kind, record in called if record.error]
+    answered = [(kind, record) for kind, record in called if not record.error]
     return StressReport(
         sent=sent,
-        answered=Counter(outcome.kind for outcome in answered),
-        split=Split.of(Counter(outcome.server or "unnamed" for outcome in answered)),
-        failures=Counter(outcome.failure for outcome in failed),
-        examples={outcome.failure: outcome.message for outcome in failed},
-        pieces=sum(outcome.pieces for outcome in outcomes),
+        answered=Counter(kind for kind, _ in answered),
+        split=Split.of(Counter(record.backend or "unnamed" for _, record in answered)),
+        failures=Counter(failure for failure, _ in failed),
+        examples={failure: record.detail for failure, record in failed},
+        pieces=sum(len(record.token_times) for _, record in answered),
         seconds=seconds,
     )
+
+
+def _failure(record: Record) -> str:
+    """The kind of a failure: `status 502`, `no connection`, or the sender's word."""
+    if record.error.startswith("http_"):
+        return f"status {record.status}"
+    return "no connection" if record.error == "connect" else record.error

@@ -1,12 +1,14 @@
 """Plan the requests of a scenario: who asks what, and when."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice, takewhile
 from typing import TypeAlias
 
 import numpy as np
 
+from ..nginxconf.request import Request
+from .events import MODEL
 from .scenario import Lengths, Scenario
 
 Message: TypeAlias = dict[str, str]
@@ -24,6 +26,8 @@ class Planned:
     answer (`after` is that one's number), after the end of that answer. `session` numbers the
     conversations and `turn` its requests, from 0. `messages` is what the chat API is sent,
     `prompt` the same as one text, for the completions API; the one that is not used is empty.
+    A `request` is sent as it is, in place of a call to an LLM. `visitor` names whose cookies it
+    carries, if not those of its user.
     """
 
     number: int
@@ -39,6 +43,8 @@ class Planned:
     model: str
     messages: tuple[Message, ...] = ()
     prompt: str = ""
+    request: Request | None = None
+    visitor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +65,75 @@ class Plan:
     """Users in the order in which they come, and the bounds of the run.
 
     Nothing is sent `duration` seconds after the start or later (None: no such bound). `total` is
-    how many requests that makes at most, None where only time ends the run.
+    how many requests that makes at most, None where only time ends the run. `keepalive` keeps
+    connections open from one request to the next. A user whose request failed waits for
+    `pause_after_failure` seconds: who is refused at once must not become a flood.
     """
 
     users: Iterator[User]
     duration: float | None
     total: int | None
+    keepalive: bool = False
+    pause_after_failure: float = 1.0
 
 
 def plan(scenario: Scenario) -> Plan:
     """All that the scenario will send, made as it is asked for. Same scenario, same plan."""
     return Plan(users(scenario), scenario.duration, total(scenario))
+
+
+def fixed(requests: Sequence[Request], concurrency: int = 1, visitors: Sequence[str] = ()) -> Plan:
+    """Each request once, `concurrency` at a time, each user with the next that nobody has sent.
+
+    One at a time they all go over one connection: nginx sees them in exactly this order.
+    `visitors`, if given, names beside each request whose cookies it carries.
+    """
+    names = visitors or [""] * len(requests)
+    waiting = iter(
+        [plain(number, *pair) for number, pair in enumerate(zip(requests, names, strict=True))]
+    )
+    most = min(concurrency, len(requests))
+    together = (User(number, 0.0, waiting) for number in range(most))
+    return Plan(together, None, len(requests), keepalive=True, pause_after_failure=0.0)
+
+
+def plain(number: int, request: Request, visitor: str = "") -> Planned:
+    """A request that is no call to an LLM."""
+    return Planned(
+        number,
+        due=0.0,
+        after=None,
+        client_ip=request.client_ip,
+        tenant=0,
+        session=0,
+        turn=0,
+        max_tokens=0,
+        stream=False,
+        api="",
+        model="",
+        request=request,
+        visitor=visitor,
+    )
+
+
+def streamed(
+    number: int, messages: tuple[Message, ...], max_tokens: int, client_ip: str = "127.0.0.1"
+) -> Planned:
+    """One streamed chat, of no scenario."""
+    return Planned(
+        number,
+        due=0.0,
+        after=None,
+        client_ip=client_ip,
+        tenant=0,
+        session=number,
+        turn=0,
+        max_tokens=max_tokens,
+        stream=True,
+        api="chat",
+        model=MODEL,
+        messages=messages,
+    )
 
 
 def users(scenario: Scenario) -> Iterator[User]:

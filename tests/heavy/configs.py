@@ -15,7 +15,7 @@ from nginx_llm_lab.nginxconf import upstream
 from nginx_llm_lab.nginxconf.request import Request
 from nginx_llm_lab.stack import compose, faults, nginx
 from nginx_llm_lab.stack.compose import Lab
-from nginx_llm_lab.traffic import ab, probes
+from nginx_llm_lab.traffic import probes, sender, workload
 
 EXACT = ("round_robin", "ip_hash", "hash", "hash_consistent", "least_conn", "sticky")
 KEYS = ("$request_uri", "$remote_addr", "$arg_user", "$http_x_session$request_method")
@@ -124,7 +124,8 @@ def observe(lab: Lab, found: Config, plan: probes.Plan, folder: Path) -> verdict
         faults.tell(lab, found.ill, "PUT", "/behaviour", found.behaviour)
     try:
         mark, began = nginx.log_size(lab), time.time()
-        sent = ab.send(lab.door, plan.requests, plan.concurrency, plan.sessions)
+        requests = workload.fixed(plan.requests, plan.concurrency, plan.sessions)
+        sent = sender.run(requests, lab.door, timeout=120)
         log = nginx.log_with(lab, mark, len(sent))
     finally:
         if found.ill:

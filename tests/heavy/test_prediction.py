@@ -6,7 +6,7 @@ import time
 import pytest
 
 from nginx_llm_lab.stack import nginx
-from nginx_llm_lab.traffic import ab, probes
+from nginx_llm_lab.traffic import probes, sender, workload
 from tests.heavy import configs
 
 GROUPS, EACH, HITS = 20, 11, 100
@@ -112,7 +112,7 @@ def settled(lab, method, claim, text, seed, folder):
     for _ in range(3):
         nginx.switch(lab, text)
         mark, began = nginx.log_size(lab), time.time()
-        ab.send(lab.door, plan.requests, plan.concurrency)
+        sender.run(workload.fixed(plan.requests, plan.concurrency), lab.door, timeout=120)
         log = nginx.log_with(lab, mark, count)
         clock = configs.doubt(lab, log, began)
         word = configs.judged(lab, claim, log, False, folder, clock).word

@@ -21,14 +21,14 @@ def test_backends_come_and_go_without_a_lost_request(lab, three):
     """3, then 5, then 2, under GETs, POSTs and streams: all are answered by who is there."""
     lab.use("round_robin")
 
-    with soak.traffic(lab.lab.door, seed=1, rate=60) as calls:
+    with soak.traffic(lab.lab.door, seed=1, rate=60) as records:
         fleet.up(lab.lab, 5)
         five = served(lab, 40)
         fleet.up(lab.lab, 2)
         two = served(lab, 20)
 
-    assert [call for call in calls if call.failed] == []
-    assert len(calls) > 100
+    assert [record for record in records if record.error] == []
+    assert len(records) > 100
     assert five == {f"backend-{number}" for number in range(1, 6)}
     assert two == {"backend-1", "backend-2"}
 

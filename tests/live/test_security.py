@@ -7,6 +7,7 @@ import socket
 import pytest
 import requests
 
+from nginx_llm_lab.accounts import outcome
 from nginx_llm_lab.experiment import soak
 from nginx_llm_lab.stack import compose, nginx, sbom
 
@@ -176,7 +177,7 @@ def test_slow_senders_are_sent_away_and_hold_nobody_up(lab, mark):
     assert {status(end) for end in ends} <= {0, 408}
     assert journals(lab, mark) == []
     after = soak.memory(lab.lab)
-    assert all(after[name] <= before[name] + soak.SLACK for name in before)
+    assert all(after[name] <= before[name] + outcome.SLACK_BYTES for name in before)
 
 
 def test_a_spoofed_address_changes_nothing_at_the_front_door(lab):
