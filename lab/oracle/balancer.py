@@ -32,7 +32,9 @@ class Balancer:
 
     def quick(self, arrival: Arrival) -> Pick | None:
         """The pick for a request that nothing can disturb, without the bookkeeping."""
-        if self.sessions or arrival.fail or arrival.faults or arrival.duration is not None:
+        if arrival.fail or arrival.faults or arrival.duration is not None:
+            return None
+        if self.sessions and (self.sessions.learns or arrival.sticky):
             return None
         if not self.calm and not self._is_calm():
             return None

@@ -1,8 +1,8 @@
 """The client's address decides: three octets of IPv4, all sixteen of IPv6."""
 
+import socket
 from bisect import bisect_right
 from functools import lru_cache
-from ipaddress import IPv4Address, ip_address
 
 from ..errors import UsageError
 from . import round_robin
@@ -11,18 +11,18 @@ from .base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible
 SEED, FACTOR, MODULUS = 89, 113, 6271
 
 
-@lru_cache(maxsize=65536)
 def octets(client_ip: str) -> bytes:
     """The bytes of a client's address that count; three zeros for a unix socket."""
     if client_ip.startswith("unix:"):
         return bytes(3)
+    family = socket.AF_INET6 if ":" in client_ip else socket.AF_INET
     try:
-        address = ip_address(client_ip)
-    except ValueError:
+        packed = socket.inet_pton(family, client_ip)
+    except (OSError, ValueError):
         raise UsageError(
             f'client_ip "{client_ip}" is no address', "give an IPv4 or IPv6 address"
         ) from None
-    return address.packed[:3] if isinstance(address, IPv4Address) else address.packed
+    return packed[:3] if family == socket.AF_INET else packed
 
 
 def step(chain: int, address: bytes) -> int:
@@ -33,9 +33,9 @@ def step(chain: int, address: bytes) -> int:
 
 
 @lru_cache(maxsize=65536)
-def first(client_ip: str) -> int:
+def first(address: bytes) -> int:
     """Where the chain of a client begins."""
-    return step(SEED, octets(client_ip))
+    return step(SEED, address)
 
 
 class IpHash:
@@ -67,5 +67,6 @@ class IpHash:
         group = self.group
         if len(group.peers) < 2:
             return round_robin.quick(self.group)
-        peer = group.peers[bisect_right(group.ends, first(arrival.client_ip) % group.total_weight)]
+        number = first(octets(arrival.client_ip))
+        peer = group.peers[bisect_right(group.ends, number % group.total_weight)]
         return None if peer.out else peer.alone

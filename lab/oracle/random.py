@@ -1,16 +1,20 @@
 """A draw by weight decides: a distribution, not a sequence."""
 
 from bisect import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from . import round_robin
 from .base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible, eligible_of, offer
 
+SURE = 1e-12  # what rounding may leave of 1
+KEPT = 256  # sets of servers whose odds are cached
+
 Odds = dict[Peer, float]
+Offer = tuple[Peer | None, Mapping[str, float | None]]
 Draw = Callable[[int], int]  # a whole number from 0 up to, not including, its argument
 
 
-def odds_of(group: Group, fit: list[Peer]) -> Odds:
+def odds_of(group: Group, fit: Sequence[Peer]) -> Odds:
     """How likely a draw, redrawn on a miss, ends at each fit peer.
 
     What is missing to 1 is the chance of 21 misses in a row, which end in round robin.
@@ -23,7 +27,7 @@ def odds_of(group: Group, fit: list[Peer]) -> Odds:
 def with_fallback(odds: Odds, request: Request) -> Odds:
     """Add what ends in round robin to the server whose turn it is."""
     rest = 1 - sum(odds.values())
-    if rest > 1e-12 and (peer := round_robin.peek(request)):
+    if rest > SURE and (peer := round_robin.peek(request)):
         odds = {**odds, peer: odds.get(peer, 0.0) + rest}
     return odds
 
@@ -62,12 +66,37 @@ class Random:
     def __init__(self, group: Group, draw: Draw | None = None) -> None:
         self.group = group
         self.draw = draw
+        self.known: dict[Hashable, Offer] = {}
         self.still: Pick | None = None
+        self.asked = False
 
     def odds(self, request: Request) -> Odds:
         """Every server that may come out for a request, with its probability."""
-        fit = eligible_of(request.group.peers, request)
-        return with_fallback(odds_of(request.group, fit), request)
+        fit = tuple(eligible_of(request.group.peers, request))
+        return with_fallback(self.draw_odds(request.group, fit), request)
+
+    def draw_odds(self, group: Group, fit: tuple[Peer, ...]) -> Odds:
+        """How likely the draws end at each fit peer of a group."""
+        return odds_of(group, fit)
+
+    def offer(self, request: Request) -> Offer:
+        """The most probable server of a request, and every server with its probability."""
+        fit = tuple(eligible_of(request.group.peers, request))
+        state = self.state(fit)
+        if (known := self.known.get(state)) is not None:
+            return known
+        drawn = self.draw_odds(request.group, fit)
+        odds = with_fallback(drawn, request)
+        offered = likeliest(odds) if odds else None, by_name(odds)
+        if odds is drawn:  # the odds do not depend on whose turn it is
+            if len(self.known) >= KEPT:
+                self.known.clear()
+            self.known[state] = offered
+        return offered
+
+    def state(self, fit: tuple[Peer, ...]) -> Hashable:
+        """What the odds of these fit peers depend on."""
+        return fit
 
     def get(self, request: Request) -> Peer | None:
         """The most probable server; fewer than two take turns of round robin."""
@@ -77,9 +106,8 @@ class Random:
             return wanted
         if self.draw:
             return self.drawn(request, self.draw)
-        odds = self.odds(request)
-        offer(request, by_name(odds))
-        best = likeliest(odds) if odds else None
+        best, candidates = self.offer(request)
+        offer(request, candidates)
         return best if best in request.group.peers else round_robin.get(request)
 
     def drawn(self, request: Request, draw: Draw) -> Peer | None:
@@ -90,9 +118,16 @@ class Random:
         """While all is well every request has the same odds."""
         if self.draw:
             return None
-        if self.still is None and len(self.group.live) == len(self.group.peers) > 1:
-            request = Request(Arrival(), self.group, 0, 0, 0)
-            odds = self.odds(request)
-            name = likeliest(odds).name
-            self.still = Pick(name, (name,), by_name(odds))
+        if not self.asked:
+            self.asked, self.still = True, self._idle()
         return self.still
+
+    def _idle(self) -> Pick | None:
+        """The pick of every request while all is well; None where a turn has a say in it."""
+        group = self.group
+        if len(group.peers) < 2 or not group.live:
+            return None
+        best, candidates = self.offer(Request(Arrival(), group, 0, 0, 0))
+        if best is None or (len(group.live) < len(group.peers) and not self.known):
+            return None
+        return Pick(best.name, (best.name,), candidates if len(candidates) > 1 else {})

@@ -1,30 +1,66 @@
 """Two draws by weight, the less loaded wins; on a tie the second."""
 
 from bisect import bisect
+from collections.abc import Hashable, Sequence
+from functools import cache
 
 from . import round_robin
-from .base import MISSES, Group, Peer, Request, eligible, eligible_of
-from .random import Draw, Odds, Random, with_fallback
+from .base import MISSES, Group, Peer, Request, eligible
+from .random import KEPT, Draw, Odds, Random
+from .ranking import LARGE
+
+Pairs = dict[tuple[Peer, Peer], float]
 
 
-def pair_odds(group: Group, fit: list[Peer]) -> dict[tuple[Peer, Peer], float]:
-    """How likely the first draw is the first and the second the second of two fit peers.
+def tails_of(group: Group, fit: Sequence[Peer]) -> list[float]:
+    """For each fit peer, drawn first: how many ways, by their weight, lead on to a second draw.
 
     Every draw but the last costs one of 20 tries, the one that finds the first peer included.
     """
     total = group.total_weight
     missed = 1 - sum(peer.weight for peer in fit) / total
-    pairs: dict[tuple[Peer, Peer], float] = {}
-    for first in fit:
-        stuck = missed + first.weight / total
-        tails = sum(
+
+    @cache
+    def tails(weight: int) -> float:
+        stuck = missed + weight / total
+        return sum(
             missed ** (draw - 1) * sum(stuck**n for n in range(MISSES + 1 - draw))
             for draw in range(1, MISSES + 1)
         )
-        for second in fit:
-            if second is not first:
-                pairs[first, second] = first.weight * second.weight / total**2 * tails
-    return pairs
+
+    return [tails(peer.weight) for peer in fit]
+
+
+def pair_odds(group: Group, fit: Sequence[Peer]) -> Pairs:
+    """How likely the first draw is the first and the second the second of two fit peers."""
+    total = group.total_weight
+    return {
+        (first, second): first.weight * second.weight / total**2 * tails
+        for first, tails in zip(fit, tails_of(group, fit), strict=True)
+        for second in fit
+        if second is not first
+    }
+
+
+def winner_odds(group: Group, fit: Sequence[Peer]) -> Odds:
+    """How likely each fit peer wins its pair: `pair_odds` and `winner`, for many peers at once.
+
+    The sums are made in the order of the pairs, so that they round as they do one by one.
+    """
+    # numpy takes longer to import than a small prediction does to run
+    import numpy as np
+
+    weights = np.array([peer.weight for peer in fit])
+    conns = np.array([peer.conns for peer in fit])
+    pairs = np.outer(weights, weights) / group.total_weight**2
+    pairs *= np.array(tails_of(group, fit))[:, None]
+    np.fill_diagonal(pairs, 0.0)
+    first_wins = np.outer(weights, conns) > np.outer(conns, weights)
+    second = np.where(first_wins, 0.0, pairs)
+    first = np.where(first_wins, pairs, 0.0)
+    # a peer's pairs in order: second to those before it, first, second to those behind it
+    sums = np.vstack([np.triu(second), first.T, np.tril(second)]).sum(axis=0)
+    return dict(zip(fit, sums.tolist(), strict=True))
 
 
 def winner(first: Peer, second: Peer) -> Peer:
@@ -37,19 +73,24 @@ class RandomTwo(Random):
 
     def __init__(self, group: Group, draw: Draw | None = None) -> None:
         super().__init__(group, draw)
-        self.pairs: dict[tuple[Peer, ...], dict[tuple[Peer, Peer], float]] = {}
+        self.pairs: dict[tuple[Peer, ...], Pairs] = {}
 
-    def odds(self, request: Request) -> Odds:
-        """Every server that may come out for a request, with its probability."""
-        fit = tuple(eligible_of(request.group.peers, request))
+    def state(self, fit: tuple[Peer, ...]) -> Hashable:
+        """The odds depend on the load as well."""
+        return fit, tuple(peer.conns for peer in fit)
+
+    def draw_odds(self, group: Group, fit: tuple[Peer, ...]) -> Odds:
+        """How likely each fit peer wins its pair."""
+        if len(fit) >= LARGE:
+            return winner_odds(group, fit)
         if fit not in self.pairs:
-            if len(self.pairs) > 256:
+            if len(self.pairs) >= KEPT:
                 self.pairs.clear()
-            self.pairs[fit] = pair_odds(request.group, list(fit))
+            self.pairs[fit] = pair_odds(group, fit)
         odds = dict.fromkeys(fit, 0.0)
         for (first, second), chance in self.pairs[fit].items():
             odds[winner(first, second)] += chance
-        return with_fallback(odds, request)
+        return odds
 
     def drawn(self, request: Request, draw: Draw) -> Peer | None:
         """The server that these draws lead to; the 21st draw without a pair is round robin's."""

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.oracle import Arrival, predict
+from nginx_llm_lab.oracle.base import group_of
+from nginx_llm_lab.oracle.random_two import pair_odds, winner, winner_odds
 
 
 def upstream_of(*weights: int) -> Upstream:
@@ -57,6 +59,19 @@ def test_one_fit_server_alone_is_left_to_round_robin():
 
     assert pick.server == "a"
     assert pick.candidates == {}
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3)), min_size=2, max_size=30))
+def test_many_peers_at_once_have_the_odds_of_pair_by_pair(lines: list[tuple[int, int]]) -> None:
+    """Any weights and loads: the sums are equal to the last bit."""
+    group = group_of(upstream_of(*(weight for weight, _ in lines)), {})
+    for peer, (_, conns) in zip(group.peers, lines, strict=True):
+        peer.conns = conns
+    one_by_one = dict.fromkeys(group.peers, 0.0)
+    for (first, second), chance in pair_odds(group, group.peers).items():
+        one_by_one[winner(first, second)] += chance
+
+    assert winner_odds(group, group.peers) == one_by_one
 
 
 def simulated(weights: list[int], load: list[int], up: set[int], rng: random.Random) -> int | None:
