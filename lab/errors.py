@@ -15,3 +15,7 @@ class LabError(Exception):
 
 class UsageError(LabError):
     """Wrong usage or unreadable input: exit code 2."""
+
+
+class UndecidedError(UsageError):
+    """A value that no request decides, as `$request_id`: an error only where it counts."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from ..errors import UsageError
+from ..errors import UndecidedError, UsageError
 from .request import Evaluator, Request, raw
 from .tree import Directive
 
@@ -100,11 +100,11 @@ def map_(block: Directive, scope: Scope) -> Evaluator:
     regexes: list[tuple[re.Pattern[bytes], Evaluator]] = []
     for line in _map_entries(block):
         if line.name == "default":
-            default = scope.text(line.args[0])
+            default = result_of(line, scope)
         elif line.name.startswith("~") and line.name != "~":
             regexes.append(_map_regex(line, source, scope))
         else:
-            _add(texts, line, hostnames=hostnames, result=scope.text(line.args[0]))
+            _add(texts, line, hostnames=hostnames, result=result_of(line, scope))
     wildcards = hostnames and any(b"*" in text for text in texts)
 
     def find(request: Request) -> bytes:
@@ -123,6 +123,19 @@ def map_(block: Directive, scope: Scope) -> Evaluator:
         return default(request)
 
     return find
+
+
+def result_of(line: Directive, scope: Scope) -> Evaluator:
+    """What a line of a map gives; what no request decides is an error only where it is chosen."""
+    try:
+        return scope.text(line.args[0])
+    except UndecidedError as error:
+        undecided = error
+
+    def fail(_request: Request) -> bytes:
+        raise undecided
+
+    return fail
 
 
 def _map_entries(block: Directive) -> Iterator[Directive]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from ..errors import UsageError
+from ..errors import UndecidedError, UsageError
 from . import request as of
 from . import tree
 from .maps import BLOCKS, captures, constant, pattern
@@ -168,7 +168,8 @@ class _Scope:
     def _unknown(self, name: str) -> UsageError:
         if name in UNKNOWABLE or name.startswith(("upstream_", "sent_http_")):
             hint = 'give the value itself, as "key" on each line'
-            return self._error(f'variable "${name}" cannot be told from the request', hint)
+            fault = f'variable "${name}" cannot be told from the request'
+            return UndecidedError(f"{fault} in {self.where}" if self.where else fault, hint)
         return self._error(f'unknown "{name}" variable', "define it with map or set")
 
     def _error(self, fault: str, hint: str = "") -> UsageError:

@@ -70,6 +70,14 @@ def traffic(upstream: Upstream, way: Way, conf: Variables, seed: int, at_once: i
     return Traffic(calls, at_once)
 
 
+def plain(upstream: Upstream, way: Way, conf: Variables, seed: int, count: int) -> Traffic:
+    """So many calls along one way, one after the other, with varied keys and no duration."""
+    rng = random.Random(f"{seed} {upstream.name} plain")
+    vary = variation(upstream, way, conf)
+    numbers = range(1, count + 1)
+    return Traffic(tuple(Call(f"plain-{number}", vary(number, rng)) for number in numbers), 1)
+
+
 def by_load(upstream: Upstream) -> bool:
     """Whether only requests that overlap show the method."""
     return upstream.method in BY_LOAD and several(upstream) and upstream.sticky is None
@@ -85,12 +93,12 @@ def several(upstream: Upstream) -> bool:
     return len([server for server in upstream.servers if not server.backup]) > 1
 
 
-def probe(upstream: Upstream, way: Way, number: int) -> Call:
+def probe(upstream: Upstream, way: Way, conf: Variables, number: int) -> Call:
     """The call that finds out whether a way is open.
 
-    It lasts as the others do: the first time that least_time sees counts for long.
+    It has a key and lasts as the others do: the first time that least_time sees counts for long.
     """
-    request = way.request
+    request = variation(upstream, way, conf)(0, random.Random(number))
     if takes_time(upstream):
         request = lasting(request, upstream, random.Random(number))
     return Call(f"probe-{number}", request)

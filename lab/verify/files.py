@@ -3,10 +3,13 @@
 import glob
 import os
 import re
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import LabError
+from ..errors import LabError, UsageError
 from ..nginxconf.tree import Config
 from ..stack import shell
 from . import reach
@@ -18,6 +21,24 @@ WHOLE = 'worker_processes auto;\nevents {{}}\nhttp {{ include "{}"; }}\n'
 LARGEST = 16_000_000  # bytes of a file that nginx asks for
 SERVER = re.compile(rb"\bserver(?:\s|#[^\n]*\n)*\{")
 INCLUDE = re.compile(rb"^[ \t]*include[ \t]+([^;\s]+)[ \t]*;", re.MULTILINE)
+
+
+def is_stream(conf: Path) -> bool:
+    """Whether a config can be read only once: "-", /dev/stdin, a pipe."""
+    return str(conf) == "-" or (conf.exists() and not (conf.is_file() or conf.is_dir()))
+
+
+@contextmanager
+def kept(conf: Path) -> Iterator[Path]:
+    """A copy of such a config, as long as it is needed."""
+    try:
+        content = sys.stdin.buffer.read() if str(conf) == "-" else conf.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{conf}: {error.strerror}", "name an nginx config file") from None
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "nginx.conf"
+        copy.write_bytes(content)
+        yield copy
 
 
 def laid(config: Config, conf: Path) -> dict[str, bytes]:

@@ -314,6 +314,22 @@ class Stage:
         words = ["docker", "exec", "-i", str(self.near.id), "python3", "-c", source(caller)]
         return json.loads(run(words, stdin=json.dumps(plan).encode(), timeout=LIFE).stdout)
 
+    def close_doors(self, doors: Sequence[str]) -> None:
+        """Let these stand-ins ("10.0.0.5:8000") refuse connections, and all others serve."""
+        for container in filter(None, (self.near, self.far)):
+            run(
+                [
+                    "docker",
+                    "exec",
+                    str(container.id),
+                    "python3",
+                    "-c",
+                    source(standin),
+                    "close",
+                    *doors,
+                ]
+            )
+
     def hold_workers(self, count: str) -> None:
         """Stop all workers but the first, so that one worker's own state is seen.
 

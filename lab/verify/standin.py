@@ -12,7 +12,7 @@ import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,70 @@ LASTS = re.compile(
     rb"[?&]lab_lasts=([0-9.]{1,9}|own)|\r\nx-lab-duration: *([0-9.]{1,9}|own)", re.IGNORECASE
 )
 LONGEST = 5.0  # seconds that a request may ask an answer to last
+CONTROL = "\0nginx-llm-lab.standin"  # an abstract socket: it belongs to the container's network
+
+
+class Door:
+    """One stand-in's address: `close` refuses connections from then on, `open` takes them again."""
+
+    def __init__(
+        self,
+        name: str,
+        pace: float,
+        listen: Callable[[], socket.socket],
+        context: ssl.SSLContext | None,
+    ) -> None:
+        self.name = name
+        self.pace = pace
+        self.listen = listen
+        self.context = context
+        self.server: asyncio.Server | None = None
+        self.writers: set[asyncio.StreamWriter] = set()
+
+    async def open(self) -> None:
+        """Listen, unless it does already."""
+        if self.server is None:
+            self.server = await asyncio.start_server(
+                self._serve, sock=self.listen(), ssl=self.context, backlog=4096
+            )
+
+    def close(self) -> None:
+        """Stop listening, and cut the connections that are open."""
+        if self.server is not None:
+            self.server.close()
+            self.server = None
+        for writer in self.writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.add(writer)
+        try:
+            await answer(self.name, self.pace, reader, writer)
+        finally:
+            self.writers.discard(writer)
+
+
+async def control(
+    doors: Mapping[str, Door], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Close the doors that a line of JSON names, open all others, and say when that is done."""
+    closed = json.loads(await reader.readline())
+    for name, door in doors.items():
+        if name in closed:
+            door.close()
+        else:
+            await door.open()
+    writer.write(b"done\n")
+    await writer.drain()
+    writer.close()
+
+
+def tell(closed: Sequence[str]) -> None:
+    """Tell the stand-ins of this network which of them are to be closed; return when they are."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(CONTROL)
+        line.sendall(json.dumps(closed).encode() + b"\n")
+        line.recv(16)
 
 
 async def answer(
@@ -151,17 +215,13 @@ async def main(
 ) -> None:
     """Listen on doors [host, port, tls, pace] and name servers [host, port], say so, and serve."""
     context = secured(pem) if pem else None
-    servers = []
+    found: dict[str, Door] = {}
     for host, port, tls, pace in doors:
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        servers.append(
-            await asyncio.start_server(
-                functools.partial(answer, name, pace),
-                sock=listener(host, port, socket.SOCK_STREAM),
-                ssl=context if tls else None,
-                backlog=4096,
-            )
-        )
+        listen = functools.partial(listener, host, port, socket.SOCK_STREAM)
+        found[name] = Door(name, pace, listen, context if tls else None)
+        await found[name].open()
+    await asyncio.start_unix_server(functools.partial(control, found), path=CONTROL)
     for host, port in dns:
         await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: Names(names), sock=listener(host, port, socket.SOCK_DGRAM)
@@ -181,5 +241,7 @@ def run(plan: Mapping[str, Any]) -> None:
         sys.exit(f"cannot listen: {error}")
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:2] == ["close"]:
+    tell(sys.argv[2:])
+elif __name__ == "__main__":
     run(json.loads(sys.argv[1] if len(sys.argv) > 1 else Path("/dev/stdin").read_text()))

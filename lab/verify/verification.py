@@ -3,9 +3,9 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from .. import verdict
 from ..errors import LabError, UsageError
@@ -13,7 +13,7 @@ from ..nginxconf import tree, variables
 from ..nginxconf.model import Upstream
 from ..nginxconf.variables import Variables
 from ..verdict import Verdict
-from . import calls, files, reach
+from . import calls, failover, files, reach
 from .calls import Call, Traffic
 from .doubts import ALLOW, Doubt, exists, names_to_resolve, remaining
 from .reach import Way
@@ -25,6 +25,7 @@ STATELESS = (*verdict.HASHES, "random")  # a worker needs no memory for these
 
 # what to do where there is no verdict
 NO_STANDIN = f"give it an address and port of its own in a copy of the file; {ALLOW}"
+SAME_ADDRESS = f"give each server an address or a port of its own; {ALLOW}"
 NO_REQUEST = f"judge the other upstreams with --upstream NAME; {ALLOW}"
 REFUSED = f"relax in a copy of the file what answers instead; {ALLOW}"
 UNDECIDED = f"in a copy of the file, hash what a request says ($request_uri, a header); {ALLOW}"
@@ -167,6 +168,12 @@ def verify(
     out: no container has a network.
     """
     begun = time.monotonic()
+    if files.is_stream(conf):
+        with files.kept(conf) as copy:
+            found_there = verify(
+                copy, seed=seed, assumed=assumed, only=only, on_progress=on_progress
+            )
+            return renamed(found_there, str(copy), str(conf))
     config = tree.read(conf)
     found = surveyed(config)
     refuse_unknown(only, found)
@@ -198,6 +205,22 @@ def verify(
         unjudged=tuple(unreachable(found)),
         doubts=remaining(doubts, assumed),
     )
+
+
+Value = TypeVar("Value")
+
+
+def renamed(value: Value, old: str, new: str) -> Value:
+    """A value with another path in all its texts, at any depth."""
+    changed: Any = value
+    if isinstance(value, str):
+        changed = value.replace(old, new)
+    elif isinstance(value, tuple):
+        changed = tuple(renamed(part, old, new) for part in value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = {part.name: getattr(value, part.name) for part in fields(value)}
+        changed = replace(value, **{name: renamed(part, old, new) for name, part in parts.items()})
+    return cast("Value", changed)
 
 
 def surveyed(config: tree.Config) -> Survey:
@@ -297,29 +320,30 @@ def judge_all(trial: Trial, on_progress: Callable[[str], None]) -> Iterator[Judg
     """
     led_to = list(trial.upstreams)
     said: dict[str, Judged] = {}
+    passed: dict[str, tuple[Attempt, Way]] = {}
     for upstream in sorted(led_to, key=lambda it: not it.zone):
         on_progress(f"upstream {upstream.name}: {label(upstream)}")
         try:
-            said[upstream.name] = judge_one(trial, upstream)
+            said[upstream.name], attempted = judge_one(trial, upstream)
+            if attempted and said[upstream.name].verdict.word == "PASS":
+                passed[upstream.name] = attempted
         except UsageError as error:  # a variable whose value no request decides
             said[upstream.name] = unsure(trial, upstream, error.message, UNDECIDED)
+    # last, as upstreams may share servers
+    for name, (attempt, way) in passed.items():
+        said[name] = attempt.fail_over(way, said[name])
     yield from (said[upstream.name] for upstream in led_to)
 
 
-def judge_one(trial: Trial, upstream: Upstream) -> Judged:
-    """Find a way that is open, send the method's traffic along it, judge what came back."""
-    doubt = trial.survey.doubts.get(upstream.name)
-    if doubt and not exists(doubt.name, trial.assumed):
-        return unsure(trial, upstream, doubt.cause, doubt.hint)
+def judge_one(trial: Trial, upstream: Upstream) -> tuple[Judged, tuple["Attempt", Way] | None]:
+    """Find a way that is open, send the method's traffic along it, judge what came back.
+
+    With the verdict come the attempt and the way that it took, where there was one.
+    """
+    if reason := unjudgeable(trial, upstream):
+        return unsure(trial, upstream, *reason), None
     places = trial.survey.places[upstream.name]
-    if homeless := [place for place in places if place.reason]:
-        why = f"server {homeless[0].server}: {homeless[0].reason}"
-        return unsure(trial, upstream, why, NO_STANDIN)
     servers = {str(door): place.server for place in places for door in place.doors}
-    live = {server.name for server in upstream.servers if not server.down}
-    if len(set(servers.values())) < len(live):
-        why = "two servers are one address: nobody can tell them apart"
-        return unsure(trial, upstream, why, "give each server an address or a port of its own")
     conf = variables.read(trial.config, upstream.name)
     routes = [
         route for route in trial.survey.routes[upstream.name.lower()] if reach.from_outside(route)
@@ -327,9 +351,27 @@ def judge_one(trial: Trial, upstream: Upstream) -> Judged:
     ways = tuple(way for route in routes for way in reach.ways(route, conf))
     if not ways:
         tried = "; ".join(reach.obstacle(route, conf) for route in routes)
-        return unsure(trial, upstream, f"no request could be made for {tried}", NO_REQUEST)
+        why = f"no request could be made for {tried}"
+        return unsure(trial, upstream, why, NO_REQUEST), None
     await_doors(trial, upstream, ways)
-    return Attempt(trial, upstream, conf, servers).judge(ways)
+    attempt = Attempt(trial, upstream, conf, servers)
+    judged, way = attempt.judge(ways)
+    return judged, (attempt, way)
+
+
+def unjudgeable(trial: Trial, upstream: Upstream) -> tuple[str, str] | None:
+    """Why an upstream has no verdict before any request is made, and what to do; None if it can."""
+    doubt = trial.survey.doubts.get(upstream.name)
+    if doubt and not exists(doubt.name, trial.assumed):
+        return doubt.cause, doubt.hint
+    places = trial.survey.places[upstream.name]
+    if homeless := [place for place in places if place.reason]:
+        return f"server {homeless[0].server}: {homeless[0].reason}", NO_STANDIN
+    doors = {str(door): place.server for place in places for door in place.doors}
+    live = {server.name for server in upstream.servers if not server.down}
+    if len(set(doors.values())) < len(live):
+        return "two servers are one address: nobody can tell them apart", SAME_ADDRESS
+    return None
 
 
 def await_doors(trial: Trial, upstream: Upstream, ways: Sequence[Way]) -> None:
@@ -349,13 +391,16 @@ class Attempt:
     conf: Variables
     servers: Mapping[str, str]
 
-    def judge(self, ways: Sequence[Way]) -> Judged:
-        """The verdict; what load did not show, or showed wrong, is tried again with less of it."""
+    def judge(self, ways: Sequence[Way]) -> tuple[Judged, Way]:
+        """The verdict, and the way that requests took.
+
+        What load did not show, or showed wrong, is tried again with less of it.
+        """
         probes, records = self.probe(ways)
         way, call = probes[-1]
         if not self.reached(call, records):
             why = f"no request reached it: {self.refusals(records)}"
-            return unsure(self.trial, self.upstream, why, REFUSED)
+            return unsure(self.trial, self.upstream, why, REFUSED), way
         said: Judged | None = None
         made, fresh = [call for _, call in probes], True
         for at_once in calls.at_once(self.upstream):
@@ -363,10 +408,31 @@ class Attempt:
             records += self.trial.stage.call(calls.plan(way, sent))
             judged = self.weigh(way, (*made, *sent.calls), records, at_once == 1, fresh)
             if judged.verdict.word == "PASS":
-                return judged
+                return judged, way
             said = judged if said is None or judged.verdict.word == "FAIL" else said
             made, records, fresh = [], [], False
-        return said or judged
+        return said or judged, way
+
+    def fail_over(self, way: Way, judged: Judged) -> Judged:
+        """The verdict again, with what nginx did while servers refused connections."""
+        texts: list[str] = []
+        faults: list[str] = []
+        for drill in failover.drills(self.upstream):
+            doors = [door for door, name in self.servers.items() if name in drill.closed]
+            self.trial.stage.close_doors(doors)
+            sent = calls.plain(self.upstream, way, self.conf, self.trial.seed, failover.REQUESTS)
+            records = list(calls.uncached(self.trial.stage.call(calls.plan(way, sent))))
+            answers = [(self.servers.get(it.get("server", ""), ""), it["status"]) for it in records]
+            text, fault = failover.outcome(drill, answers)
+            texts.append(text)
+            faults += [fault] if fault else []
+        if not texts:
+            return judged
+        self.trial.stage.close_doors(())
+        verdict = judged.verdict
+        if faults:
+            verdict = replace(verdict, word="FAIL", why=f"fail-over: {faults[0]}")
+        return replace(judged, verdict=verdict, failover="; ".join(texts))
 
     def weigh(
         self,
@@ -411,7 +477,7 @@ class Attempt:
         tried: list[tuple[Way, Call]] = []
         records: list[Record] = []
         for number, way in enumerate(ways, 1):
-            call = calls.probe(self.upstream, way, number)
+            call = calls.probe(self.upstream, way, self.conf, number)
             tried.append((way, call))
             records += self.trial.stage.call(calls.plan(way, Traffic((call,), 1)))
             if self.reached(call, records):

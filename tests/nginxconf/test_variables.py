@@ -202,3 +202,17 @@ def test_any_text_and_request_give_bytes_or_a_refusal(
         return
 
     assert isinstance(found, bytes)
+
+
+def test_what_no_request_decides_is_an_error_only_where_a_map_chooses_it(tmp_path: Path) -> None:
+    """A hash of the session that falls back to $request_id can be told for whoever has one."""
+    conf = tmp_path / "nginx.conf"
+    conf.write_text(
+        "http { map $http_x_session $who { default $http_x_session; '' $request_id; }"
+        " upstream llm { hash $who; server a; } }"
+    )
+    find = variables.compile_text("$who", variables.read(conf, "llm"))
+
+    assert find(Request("/", headers={"X-Session": "ann"})) == b"ann"
+    with pytest.raises(UsageError, match="request_id"):
+        find(Request("/"))

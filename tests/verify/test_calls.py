@@ -158,10 +158,10 @@ def test_only_methods_that_look_at_the_load_get_requests_that_overlap(
 )
 def test_answers_take_time_where_that_decides(tmp_path: Path, block: str, asked: str) -> None:
     """The probe's too: the first time that least_time sees counts for long."""
-    claim, way, _ = ready(tmp_path, block)
+    claim, way, conf = ready(tmp_path, block)
     sent = made(tmp_path, block).calls
 
-    for call in (calls.probe(claim, way, 1), *sent):
+    for call in (calls.probe(claim, way, conf, 1), *sent):
         assert asked in call.request.uri
         assert ("X-Lab-Duration" in call.request.headers) == bool(asked)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import socket
 
 import pytest
 
@@ -98,3 +99,43 @@ def test_an_unknown_name_does_not_exist() -> None:
 def test_a_broken_question_breaks_nothing(data: bytes) -> None:
     """At worst there is no answer."""
     standin.reply(data, {})
+
+
+def test_a_closed_door_refuses_and_opens_again() -> None:
+    """As a server that is down does: new connections are refused, open ones are cut."""
+
+    async def try_door() -> list[bool]:
+        bound = standin.listener("127.0.0.1", 0, socket.SOCK_STREAM)
+        port = bound.getsockname()[1]
+        bound.close()
+        listen = functools.partial(standin.listener, "127.0.0.1", port, socket.SOCK_STREAM)
+        door = standin.Door("gpu:8000", 0.0, listen, None)
+        await door.open()
+        reader, kept = await asyncio.open_connection("127.0.0.1", port)
+        answered = []
+        for action in ("keep", "close", "open"):
+            if action == "close":
+                door.close()
+                answered.append(await cut(reader))
+            elif action == "open":
+                await door.open()
+            answered.append(await accepts(port))
+        door.close()
+        kept.close()
+        return answered
+
+    async def cut(reader: asyncio.StreamReader) -> bool:
+        try:
+            return await asyncio.wait_for(reader.read(1), 10) == b""
+        except ConnectionResetError:
+            return True
+
+    async def accepts(port: int) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            return False
+        writer.close()
+        return True
+
+    assert asyncio.run(try_door()) == [True, True, False, True]

@@ -1,7 +1,7 @@
 """Verdicts on somebody's own config, against a stage on which nginx is played by the oracle."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,6 +32,8 @@ class Play:
         self.picks = oracle.predict(claim, (Arrival() for _ in itertools.count()))
         self.refuse = refuse
         self.held: list[str] = []
+        self.closed: list[list[str]] = []
+        self.stubborn = False
         self.clock = 0.0
 
     def await_nginx(self, host: str, port: int) -> None:
@@ -40,6 +42,10 @@ class Play:
     def hold_workers(self, count: str) -> None:
         """Remember that it was asked for."""
         self.held.append(count)
+
+    def close_doors(self, doors: Sequence[str]) -> None:
+        """Remember which stand-ins were closed."""
+        self.closed.append(list(doors))
 
     def call(self, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Answer every call, the first ones with a refusal."""
@@ -53,6 +59,8 @@ class Play:
             return {"id": call["id"], "status": 401, "server": "", "location": ""}
         times = dict.fromkeys(("sent", "received", "answered", "done"), self.clock)
         server = next(self.picks).server
+        while self.closed and server in self.closed[-1] and not self.stubborn:
+            server = next(self.picks).server
         return {"id": call["id"], "status": 200, "server": server, "cookie": "", **times}
 
 
@@ -84,6 +92,29 @@ def test_a_right_nginx_passes(tmp_path: Path) -> None:
     )
     assert judged.where == f"{conf}:1"
     assert judged.besides == "answered by nginx with 401: 1"
+
+
+def test_fail_over_is_part_of_the_verdict(tmp_path: Path) -> None:
+    """With the first server closed the second answers all; afterwards none is closed."""
+    conf = written(tmp_path, ROUND_ROBIN)
+    play = Play(read(conf))
+
+    (judged,) = played(conf, play)
+
+    assert judged.failover == "without 127.0.0.1:8001: 127.0.0.1:8002 20 of 20"
+    assert play.closed == [["127.0.0.1:8001"], []]
+
+
+def test_traffic_that_does_not_fail_over_fails(tmp_path: Path) -> None:
+    """A nginx that still asks the server that is down does not do what the config says."""
+    conf = written(tmp_path, ROUND_ROBIN)
+    play = Play(read(conf))
+    play.stubborn = True
+
+    (judged,) = played(conf, play)
+
+    assert judged.verdict.word == "FAIL"
+    assert judged.verdict.why == "fail-over: 127.0.0.1:8001 answered while it refused connections"
 
 
 def test_a_wrong_nginx_fails(tmp_path: Path) -> None:
@@ -292,6 +323,16 @@ def test_a_verification_is_data_for_ci() -> None:
     assert data["not_honoured"] == ["resolver x"]
     assert [case["name"] for case in found.cases()] == ["nginx.conf llm", "nginx.conf idle"]
     assert [case["word"] for case in found.cases()] == ["PASS", "UNSURE"]
+
+
+def test_a_config_from_a_pipe_keeps_the_name_that_the_user_gave() -> None:
+    """It is read from a temporary file, which nobody wants to see."""
+    found = Verification("/copy/nginx.conf", "1.31.3", (PASS,), ("y (/copy/nginx.conf:2)",))
+
+    shown = verification.renamed(found, "/copy/nginx.conf", "-")
+
+    assert (shown.conf, shown.not_honoured) == ("-", ("y (-:2)",))
+    assert shown.upstreams == (PASS,)
 
 
 def test_paths_are_shown_as_the_user_wrote_them(tmp_path: Path, monkeypatch: Any) -> None:

@@ -1,0 +1,95 @@
+"""lab verify on a hundred configurations, each beside `nginx -t` on a machine like the user's."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from docker.models.containers import Container
+
+from nginx_llm_lab.errors import LabError
+from nginx_llm_lab.nginxconf import tree
+from nginx_llm_lab.stack.compose import engine
+from nginx_llm_lab.verify import files, verification
+from nginx_llm_lab.verify.stage import images, packed
+from nginx_llm_lab.verify.survey import survey
+from nginx_llm_lab.verify.verification import Verification
+
+from .shapes import HOSTS, PASS, REFUSED, SPECIAL, UNSURE, Shape, shapes
+
+SHAPES = shapes()
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+    """The user's machine: root, the hosts, a certificate and a password file; no way out."""
+    folder = tmp_path_factory.mktemp("machine")
+    conf = folder / "nginx.conf"
+    conf.write_text(SPECIAL["TLS"].text)
+    pem = files.certificate(survey(tree.read(conf)))
+    container = engine().containers.run(
+        images()["nginx"],
+        entrypoint=["sleep", "3600"],
+        command=[],
+        detach=True,
+        auto_remove=True,
+        user="0:0",
+        network_mode="none",
+        extra_hosts=dict.fromkeys(HOSTS, "10.1.1.1"),
+    )
+    try:
+        container.exec_run(["sh", "-c", "rm -rf /etc/nginx/conf.d; echo > /etc/resolv.conf"])
+        own = {"/etc/ssl/fleet.pem": pem.encode(), "/etc/nginx/htpasswd": b"a:{PLAIN}b\n"}
+        container.put_archive("/", packed(own, ()))
+        yield container
+    finally:
+        container.remove(force=True)
+
+
+def written(shape: Shape, folder: Path) -> Path:
+    """The shape as a repository's folder."""
+    conf = folder / "nginx.conf"
+    conf.write_text(shape.text)
+    for name, text in shape.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return conf
+
+
+def refusal(machine: Container, shape: Shape) -> str:
+    """What `nginx -t` says against a shape on the user's machine; empty where nginx starts."""
+    main = shape.text if "events" in shape.text else f"events {{}} http {{ {shape.text} }}"
+    texts = {"nginx.conf": main, **shape.files}
+    laid = {f"/etc/nginx/{name}": text.encode() for name, text in texts.items()}
+    machine.put_archive("/", packed(laid, ()))
+    try:
+        code, output = machine.exec_run(["nginx", "-t", "-p", "/etc/nginx/", "-c", "nginx.conf"])
+        return bytes(output).decode(errors="replace") if code else ""  # type: ignore[arg-type]  # not a stream
+    finally:
+        machine.exec_run(["sh", "-c", "rm -rf /etc/nginx/conf.d /etc/nginx/upstreams"])
+
+
+def verified(conf: Path) -> Verification | LabError:
+    """What `lab verify` comes to: verdicts, or a refusal."""
+    try:
+        return verification.verify(conf)
+    except LabError as error:
+        return error
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_shape(name: str, machine: Container, tmp_path: Path) -> None:
+    """Never green where nginx would not start, never refused where it would start."""
+    shape = SHAPES[name]
+    conf = written(shape, tmp_path)
+    complaint = refusal(machine, shape)
+
+    assert bool(complaint) == (shape.word == REFUSED), complaint
+    found = verified(conf)
+    if isinstance(found, LabError):
+        assert complaint, f"refused, and nginx would start: {found}"
+        return
+    assert not (found.holds and complaint), f"green, and nginx says: {complaint}\n{found}"
+    doubtful = [(it.verdict.why, it.hint) for it in found.upstreams if it.verdict.word == UNSURE]
+    assert all(why and hint for why, hint in doubtful), str(found)
+    assert shape.word == REFUSED or found.holds == (shape.word == PASS), str(found)
+    assert "FAIL" not in found.words, str(found)
