@@ -37,6 +37,8 @@ VERBS = {
     "complete": "clients",
     "stress": "clients",
     "predict": "predict",
+    "whatif": "whatif",
+    "report": "report",
     "verify": "verify",
     "scenarios": "load",
     "load": "load",

@@ -129,7 +129,7 @@ def count_file(path: str = "-") -> Count:
     """Count a log file, gzipped or not, or stdin for "-"; UsageError where it cannot be read."""
     where = "stdin" if path == "-" else f'"{path}"'
     try:
-        with _opened(path) as stream:
+        with opened(path) as stream:
             counted = count(stream)
     except FileNotFoundError:
         raise UsageError(
@@ -238,7 +238,8 @@ def _blocks(stream: BinaryIO) -> Iterator[list[bytes]]:
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
+def opened(path: str) -> Iterator[BinaryIO]:
+    """A log's bytes, unpacked where it is gzipped; stdin's for "-"."""
     if path == "-":
         yield _inflated(sys.stdin.buffer)
         return

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..experiment.run import Bench
     from ..nginxconf.methods import Method
     from ..traffic.scenario import Event, Scenario
+    from ..whatif.replay import WhatIf
 
 WIDTH = 130
 LOADED = (
@@ -206,3 +207,38 @@ try next:
   make run METHOD=hash                    traffic, prediction, verdict
   .venv/bin/lab --help                    everything else
   make down                               leave nothing behind"""
+
+
+WHATIF = (
+    *("method", "requests by server", "most in flight by server", "hottest"),
+    *("without it: most in flight", "requests moved"),
+)
+
+
+def whatif(replayed: "WhatIf") -> str:
+    """How each method would have spread a log, and what the replay takes for granted."""
+    drawn = table(*WHATIF)
+    for spread in replayed.spreads:
+        drawn.add_row(
+            spread.method,
+            _shares(spread.requests),
+            _shares(spread.peak),
+            spread.hottest,
+            str(spread.peak_without),
+            f"{spread.moved:.1%}",
+        )
+    head = f"{replayed.requests:,} requests in {replayed.seconds:,.1f} s"
+    lost = f"; {replayed.malformed:,} malformed lines" if replayed.malformed else ""
+    left_out = [f"left out: {name}, {why}" for name, why in replayed.left_out.items()]
+    malformed = [f"malformed: {line}" for line in replayed.malformed_lines]
+    assumed = [f"assumed: {text}" for text in replayed.assumptions]
+    return "\n".join([f"{head}{lost}", "", text(drawn), "", *left_out, *assumed, *malformed])
+
+
+def _shares(values: Mapping[str, int]) -> str:
+    """Up to eight servers one by one, more of them as the lowest, the median and the highest."""
+    counts = list(values.values())
+    if len(counts) <= 8:
+        return " ".join(f"{count:,}" for count in counts)
+    ordered = sorted(counts)
+    return f"{ordered[0]:,} to {ordered[-1]:,}, median {ordered[len(ordered) // 2]:,}"

@@ -20,6 +20,7 @@ Numbers = npt.NDArray[np.float64]
 Servers = npt.NDArray[np.int32]
 
 SHOWN = 10  # malformed lines that are named
+SAMPLE = 200_000  # requests that are replayed a second time, without the hottest server
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +48,18 @@ class Traffic:
         """From the first arrival to the last."""
         return float(self.starts[-1])
 
+    def first(self, requests: int) -> "Traffic":
+        """The first so many requests."""
+        if requests >= len(self):
+            return self
+        return replace(
+            self,
+            starts=self.starts[:requests],
+            lasted=self.lasted[:requests],
+            keys=self.keys[:requests],
+            clients=self.clients[:requests],
+        )
+
     def arrivals(self, *, lasting: bool) -> Iterator[Arrival]:
         """The requests as the oracle takes them; `lasting` ones hold their server for a time."""
         durations = self.lasted.tolist() if lasting else [None] * len(self)
@@ -60,9 +73,9 @@ class Spread:
     """What one method would have done.
 
     `requests`, `busy` (seconds) and `peak` (requests in flight at once) are by server. `hottest`
-    is the server with the highest peak, the first on a tie. Then the same traffic without it:
-    `moved` is the share of the other servers' requests that change their server, `peak_without`
-    the highest peak.
+    is the server with the highest peak, the first on a tie. Then the first SAMPLE requests without
+    it: `moved` is the share of the other servers' requests that change their server,
+    `peak_without` the highest peak.
     """
 
     method: str
@@ -186,16 +199,18 @@ def spread(upstream: Upstream, log: Traffic, *, stateless: bool, seed: int = 1) 
     picked = picks(upstream, log, stateless, seed)
     peaks = peaks_in_flight(log, picked, len(names))
     hottest = int(np.argmax(peaks))
-    without = picks(_down(upstream, hottest), log, stateless, seed)
-    others = (picked != hottest) & (picked >= 0)
+    sample = log.first(SAMPLE)
+    before = picked[: len(sample)]
+    without = picks(_down(upstream, hottest), sample, stateless, seed)
+    others = (before != hottest) & (before >= 0)
     return Spread(
         upstream.method,
         {name: int((picked == at).sum()) for at, name in enumerate(names)},
         {name: float(log.lasted[picked == at].sum()) for at, name in enumerate(names)},
         dict(zip(names, peaks, strict=True)),
         names[hottest],
-        float((picked != without)[others].mean()) if others.any() else 0.0,
-        max(peaks_in_flight(log, without, len(names))),
+        float((before != without)[others].mean()) if others.any() else 0.0,
+        max(peaks_in_flight(sample, without, len(names))),
     )
 
 

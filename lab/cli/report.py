@@ -1,0 +1,35 @@
+"""`lab report`: run folders as one page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..report import page, sections
+from .options import Json
+from .terminal import say, show, warn
+
+
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders of them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the page goes.")] = Path(
+        "report.html"
+    ),
+    title: Annotated[str, typer.Option(help="The page's title.")] = "nginx-llm-lab report",
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, for a CI job's summary.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write one self-contained HTML page of run folders: verdicts, figures, timelines.
+
+    The page needs no network and holds no script. --json prints its numbers instead.
+    """
+    made = sections.page(title, folders)
+    if as_json:
+        show(made.as_dict())
+    elif markdown:
+        say(page.markdown(made))
+    else:
+        output.write_text(page.html(made))
+        warn(f"{output}: {len(made.sections)} runs, {output.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,68 @@
+"""`lab whatif`: how each method would have spread the traffic of an access log."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from ..evidence.split import opened
+from ..nginxconf import methods as known
+from ..report import tables
+from ..whatif import replay, spread
+from .options import Json
+from .terminal import say, show, warn
+
+
+def whatif(
+    log: Annotated[str, typer.Argument(help="An access log, gzipped or not; - is stdin.")],
+    log_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="The text of nginx's log_format. Default: combined, with $request_time behind it"
+            " if it is there, or JSON whose keys are nginx's variables.",
+        ),
+    ] = "",
+    servers: Annotated[str, typer.Option(help="How many servers, or their names: a:1,b:1.")] = "3",
+    weights: Annotated[str, typer.Option(help="One weight for each server: 3,2,1.")] = "",
+    key: Annotated[str, typer.Option(help="What the hash methods hash.")] = "$request_uri",
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas. Default: all.")] = "",
+    service_time: Annotated[
+        float, typer.Option(help="Seconds of a request for which the log has no duration.")
+    ] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Replay an access log and print how each method would have spread its traffic.
+
+    Prints each server's requests, its highest number of requests in flight, and what happens to
+    the others without the server that was hottest. Needs no Docker.
+    """
+    names = [name.strip() for name in methods.split(",")] if methods else list(known.methods())
+    texts = replay.server_texts(servers)
+    with read(log) as stream:
+        traffic = spread.traffic(stream, key, log_format, service_time)
+    result = replay.whatif(
+        traffic,
+        [known.method(name).name for name in names],
+        texts,
+        weights=weights,
+        key=key,
+        service_time=service_time,
+        on_progress=lambda method: warn(f"replayed {len(traffic):,} requests by {method}"),
+    )
+    show(result.as_dict()) if as_json else say(tables.whatif(result))
+
+
+@contextmanager
+def read(path: str) -> Iterator[Iterable[bytes]]:
+    """The lines of a log; UsageError where it cannot be read."""
+    try:
+        with opened(path) as stream:
+            yield stream
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f'log "{path}" cannot be read: {reason}', "name a file, or - for stdin"
+        ) from None

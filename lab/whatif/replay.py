@@ -1,0 +1,121 @@
+"""A log through every method that a log can show."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ..errors import UsageError
+from ..nginxconf import methods, sources
+from ..nginxconf.model import Upstream
+from .spread import SAMPLE, Spread, Traffic, spread
+
+STATELESS = ("ip_hash", "hash", "hash_consistent", "random")  # what is in flight changes no pick
+UNSEEN = {
+    "sticky": "its cookie is set by nginx, and is not in the log",
+    "prompt_prefix": "the prompt is not in the log",
+}
+LARGE = 50_000  # requests from which on methods are replayed side by side
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What each method would have done with a log.
+
+    `left_out` says why a method is not there, `assumptions` what the replay takes for granted.
+    """
+
+    requests: int
+    seconds: float
+    malformed: int
+    malformed_lines: tuple[str, ...]
+    spreads: tuple[Spread, ...]
+    left_out: dict[str, str]
+    assumptions: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, for JSON."""
+        return {
+            "requests": self.requests,
+            "seconds": round(self.seconds, 3),
+            "malformed": self.malformed,
+            "malformed_lines": list(self.malformed_lines),
+            "methods": [spread.as_dict() for spread in self.spreads],
+            "left_out": self.left_out,
+            "assumptions": list(self.assumptions),
+        }
+
+
+def whatif(
+    log: Traffic,
+    names: Sequence[str],
+    servers: Sequence[str],
+    *,
+    weights: str = "",
+    key: str = "$request_uri",
+    service_time: float = 0.0,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> WhatIf:
+    """Replay a log by each of the methods `names` over `servers` (texts as nginx has them).
+
+    `on_progress` is called with each method of a long log when it is done.
+    """
+    upstreams = [
+        sources.from_method(name, servers, weights, hash_key(name, key), "header", True)[0]
+        for name in names
+        if name not in UNSEEN
+    ]
+    return WhatIf(
+        len(log),
+        log.seconds,
+        log.malformed,
+        tuple(f"line {line.number}: {line.reason}" for line in log.first_malformed),
+        tuple(_spreads(log, upstreams, on_progress)),
+        {name: UNSEEN[name] for name in names if name in UNSEEN},
+        tuple(_assumptions(log, service_time)),
+    )
+
+
+def hash_key(method: str, key: str) -> str:
+    """The key of a hash method; no other method takes one."""
+    return key if methods.method(method).key else ""
+
+
+def server_texts(text: str) -> list[str]:
+    """The servers that a user names: a number of them, or their texts with commas between."""
+    if not text.isdecimal():
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if not 1 <= int(text) <= 10_000:
+        raise UsageError(f"--servers {text}", "a number from 1 to 10000, or a:1,b:1")
+    return [f"server-{number}" for number in range(1, int(text) + 1)]
+
+
+def _spreads(
+    log: Traffic, upstreams: Sequence[Upstream], on_progress: Callable[[str], None]
+) -> Iterator[Spread]:
+    """One Spread for each upstream, in order; a long log is replayed by several processes."""
+    if len(log) < LARGE:
+        yield from (_spread(log, upstream) for upstream in upstreams)
+        return
+    with ProcessPoolExecutor() as pool:
+        for made in pool.map(partial(_spread, log), upstreams):
+            on_progress(made.method)
+            yield made
+
+
+def _spread(log: Traffic, upstream: Upstream) -> Spread:
+    return spread(upstream, log, stateless=upstream.method in STATELESS)
+
+
+def _assumptions(log: Traffic, service_time: float) -> Iterator[str]:
+    yield "a request lasts as long on every server as the log says of it"
+    yield "every server is healthy; nginx starts fresh and all workers share one zone"
+    if not log.exact:
+        yield "the log has whole seconds: requests of one second are taken 1 ms apart, in its order"
+    if missing := len(log) - log.timed:
+        lasting = f"{service_time:g} s" if service_time else "no time (--service-time gives one)"
+        yield f"{missing:,} requests have no duration in the log and are taken to last {lasting}"
+    if len(log) > SAMPLE:
+        yield f"what happens without the hottest server is from the first {SAMPLE:,} requests"
+    yield "random and random_two are drawn with seed 1"

@@ -1,0 +1,50 @@
+"""A log through every method that a log can show."""
+
+import pytest
+
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.whatif import replay
+from nginx_llm_lab.whatif.replay import server_texts, whatif
+from nginx_llm_lab.whatif.spread import traffic
+
+from .test_spread import line
+
+
+def test_each_method_that_the_log_shows_is_replayed_and_the_others_say_why():
+    """A cookie that nginx sets is in no log."""
+    log = traffic([line(n / 10, 0.3, f"/{n}") for n in range(60)])
+
+    result = whatif(log, ["round_robin", "hash", "sticky"], ["a:1", "b:1"], weights="2,1")
+
+    assert [spread.method for spread in result.spreads] == ["round_robin", "hash"]
+    assert result.spreads[0].requests == {"a:1": 40, "b:1": 20}
+    assert "cookie" in result.left_out["sticky"]
+
+
+def test_a_long_log_gives_the_same_answer_by_several_processes(monkeypatch):
+    """Only the time differs."""
+    log = traffic([line(n / 10, 0.5, f"/{n % 7}") for n in range(300)])
+    names = ["least_conn", "hash_consistent", "random_two"]
+    alone = whatif(log, names, server_texts("3"))
+
+    monkeypatch.setattr(replay, "LARGE", 100)
+
+    assert whatif(log, names, server_texts("3")) == alone
+
+
+def test_servers_are_a_number_or_names():
+    """As `lab predict` takes them."""
+    assert server_texts("2") == ["server-1", "server-2"]
+    assert server_texts("a:1, b:1 weight=2") == ["a:1", "b:1 weight=2"]
+    with pytest.raises(UsageError, match="--servers 0"):
+        server_texts("0")
+
+
+def test_what_the_replay_takes_for_granted_is_said():
+    """A log without durations, in whole seconds."""
+    text = '10.0.0.1 - - [25/Nov/2026:10:00:07 +0000] "GET / HTTP/1.1" 200 1 "-" "x"'
+    result = whatif(traffic([text.encode()] * 2), ["round_robin"], ["a:1"])
+
+    assumed = " ".join(result.assumptions)
+    assert "whole seconds" in assumed
+    assert "2 requests have no duration" in assumed
