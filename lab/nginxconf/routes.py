@@ -114,7 +114,7 @@ def _routes(
     server_names = [name for line in server.all("server_name") for name in line.args]
     for upstream in known or (_leading(url),):
         yield Route(
-            listen=tuple(_listens(server)),
+            listen=tuple(listens(server)),
             server_name=server_names[0] if server_names else "",
             location=" ".join(locations[-1].args) if locations else "",
             upstream=upstream,
@@ -143,23 +143,26 @@ def _check(url: str, names: Mapping[str, str], proxy_pass: Directive) -> None:
         raise UsageError(f'upstream "{host}" may not have port {port} in {proxy_pass.where}')
 
 
-def _listens(server: Directive) -> Iterator[Listen]:
-    """The `listen` lines of a server; nginx's default is port 80."""
+def listens(server: Directive) -> Iterator[Listen]:
+    """What a `server` block listens on; nginx's default is port 80."""
     for line in server.all("listen"):
         if line.args:
-            yield _listen(line.args[0], line.args[1:])
+            yield from _listen(line.args[0], line.args[1:])
     if not server.all("listen"):
         yield Listen("*", 80)
 
 
-def _listen(text: str, options: tuple[str, ...]) -> Listen:
-    """Read "8080", "127.0.0.1:8080", "[::1]:8080", "localhost" or "unix:/path"."""
+def _listen(text: str, options: tuple[str, ...]) -> Iterator[Listen]:
+    """Read 8080, 127.0.0.1:8080, [::1]:8080, localhost, unix:/path, or ports 8080-8083."""
     if text.lower().startswith("unix:"):
-        return Listen(text, 0, options)
-    found = re.fullmatch(r"(?:(.*):)?(\d{1,5})(?:-\d+)?", text, re.ASCII)
+        yield Listen(text, 0, options)
+        return
+    found = re.fullmatch(r"(?:(.*):)?(\d{1,5})(?:-(\d{1,5}))?", text, re.ASCII)
     if found is None:
-        return Listen(text, 80, options)
-    return Listen(found[1] or "*", int(found[2]), options)
+        yield Listen(text, 80, options)
+        return
+    first, last = int(found[2]), int(found[3] or found[2])
+    yield from (Listen(found[1] or "*", port, options) for port in range(first, last + 1))
 
 
 def _assigned(http: Directive) -> dict[str, tuple[str, ...]]:

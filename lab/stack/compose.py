@@ -154,10 +154,22 @@ def environment(lab: Lab, extra: Mapping[str, str] | None = None) -> dict[str, s
         "LAB_PORT": str(lab.port),
         "LAB_DOOR_PORT": str(lab.door_port),
         "LAB_ACTIVE": str(lab.active),
-        "LAB_NGINX": os.environ.get("NGINX", "mainline"),
+        "LAB_NGINX": chosen_nginx(),
         "LAB_DEFINITION": definition("nginx"),
         **(extra or {}),
     }
+
+
+def chosen_nginx() -> str:
+    """Which nginx the environment asks for: mainline or debian."""
+    return os.environ.get("NGINX", "mainline")
+
+
+def image(name: str) -> str:
+    """The image that compose.yaml gives a service, its variables filled in."""
+    values = {**os.environ, "LAB_NGINX": chosen_nginx()}
+    text = str(yaml.safe_load((ROOT / "compose.yaml").read_text())["services"][name]["image"])
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", lambda it: values.get(it[1]) or it[2] or "", text)
 
 
 def definition(name: str) -> str:
@@ -210,7 +222,7 @@ def _nginx_stands(lab: Lab) -> bool:
     tag = str(found[0].attrs["Config"]["Image"])
     images = engine().images.list(filters={"reference": tag})
     same = [image.id for image in images] == [found[0].attrs["Image"]]
-    return same and tag.startswith(f"nginx-llm-lab/nginx:{environment(lab)['LAB_NGINX']}-")
+    return same and tag.startswith(f"nginx-llm-lab/nginx:{chosen_nginx()}-")
 
 
 def settings(lab: Lab) -> dict[str, str]:

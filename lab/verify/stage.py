@@ -17,19 +17,20 @@ from typing import Any
 
 import docker
 import docker.errors
-import yaml
 from docker.models.containers import Container
 
 from ..errors import LabError
-from ..paths import ROOT
+from ..stack import compose
 from ..stack.compose import engine
 from ..stack.shell import poll, run
 from . import cable, caller, standin
+from .cable import Address
 from .doubts import Doubt, absent_file, unresolved
 from .setting import Door, Setting
 from .survey import DNS_PORT
 
 LABEL = "nginx-llm-lab.verify"
+IMAGES = {"nginx": "nginx", "backend": "backend-1", "load": "load"}  # by the service that has it
 # Seconds that stand-ins take where they are asked to be themselves: least_time rounds to 20 ms, so
 # in the middle of that; so far apart that a step more or less changes no order.
 PACES = 0.05, 0.13, 0.25
@@ -69,7 +70,7 @@ class Stage:
         self.setting = setting
         self.id = uuid.uuid4().hex[:12]
         self.engine = engine()
-        self.images = images()
+        self.images = {name: compose.image(service) for name, service in IMAGES.items()}
         self.files = dict(setting.files)
         self.names = dict(setting.names)
         self.mended: list[str] = []
@@ -179,29 +180,35 @@ class Stage:
 
     def _connect(self) -> None:
         """Lay the cable to the far stand-ins, and give nginx's machine its addresses."""
-        own = [["lo", address, ""] for address in self.setting.own]
+        own = [Address("lo", address) for address in self.setting.own]
         far = list(dict.fromkeys(door.host for door in self.setting.doors if not door.near))
         ends = [(near_end(number, host), host) for number, host in enumerate(far, 1)]
         if self.far is not None:
-            here = own + [[cable.NAME, mine, other] for mine, other in ends]
-            there = [[cable.NAME, other, mine] for mine, other in ends]
-            self._network(self.near, {"lay": True, "addresses": here}, beside=self.far)
-            self._network(self.far, {"lay": False, "addresses": there})
+            here = [Address(cable.NAME, mine, other) for mine, other in ends]
+            there = [Address(cable.NAME, other, mine) for mine, other in ends]
+            self._network(self.near, [*own, *here], beside=self.far)
+            self._network(self.far, there)
         elif own:
-            self._network(self.near, {"lay": False, "addresses": own})
+            self._network(self.near, own)
 
     def _network(
-        self, where: Container, plan: Mapping[str, Any], beside: Container | None = None
+        self, where: Container, addresses: Sequence[Address], beside: Container | None = None
     ) -> None:
-        """Change a container's network from a short-lived one that may do that and nothing else."""
-        words = ["docker", "run", "--rm", "--label", f"{LABEL}={self.id}", "--user", "0:0"]
+        """Change a container's network from a short-lived one that may do that and nothing else.
+
+        `beside` is the container that gets the other end of a new cable.
+        """
+        words = ["docker", "run", "--rm", "-i", "--label", f"{LABEL}={self.id}", "--user", "0:0"]
         words += ["--cap-drop", "ALL", "--cap-add", "NET_ADMIN"]
         words += ["--security-opt", "no-new-privileges:true", "--network", f"container:{where.id}"]
-        words += ["--pid", f"container:{beside.id}"] if beside else []
-        words += ["--entrypoint", "python3", self.images["backend"], "-c", source(cable)]
-        done = run([*words, json.dumps(plan)], check=False, timeout=START_SECONDS)
+        # ip reads the other namespace from /proc, which takes SYS_PTRACE
+        other = ["--pid", f"container:{beside.id}", "--cap-add", "SYS_PTRACE"] if beside else []
+        words += other
+        words += ["--entrypoint", "ip", self.images["load"], "-batch", "-"]
+        lines = "\n".join(cable.commands(addresses, new=beside is not None))
+        done = run(words, stdin=lines.encode(), check=False, timeout=START_SECONDS)
         if done.returncode:
-            raise LabError(f"the network could not be laid: {done.stderr.strip()}")
+            raise LabError(f"the network could not be laid: {done.stderr.strip()}", "make setup")
 
     # --- files, names ---------------------------------------------------------------------
 
@@ -246,7 +253,7 @@ class Stage:
         replaced = "".join(f"\nreplaced before: {note}" for note in self.mended)
         raise LabError(
             f"nginx refuses {self.setting.conf}\n{said}{replaced}",
-            "mend what nginx says; an nginx with other modules: LAB_NGINX names its image's tag",
+            "mend what nginx says; an nginx with other modules: NGINX=debian lab verify",
         )
 
     def _content(self, path: str) -> bytes | None:
@@ -267,8 +274,7 @@ class Stage:
         if mended.names:
             self._tell_names()
         if mended.own:
-            addresses = [["lo", address, ""] for address in mended.own]
-            self._network(self.near, {"lay": False, "addresses": addresses})
+            self._network(self.near, [Address("lo", address) for address in mended.own])
 
     def _complaint(self) -> str:
         """The first reason for which `nginx -t` fails, empty where it does not."""
@@ -473,19 +479,3 @@ def alive(container: Container) -> bool:
 def source(script: Any) -> str:
     """The text of a script that runs inside a container."""
     return Path(script.__file__).read_text()
-
-
-def images() -> dict[str, str]:
-    """The images that compose.yaml names for nginx and the backends."""
-    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    return {
-        "nginx": expanded(services["nginx"]["image"]),
-        "backend": expanded(services["backend-1"]["image"]),
-    }
-
-
-def expanded(text: str) -> str:
-    """A value of compose.yaml with its variables, from the environment or their defaults."""
-    return re.sub(
-        r"\$\{(\w+)(?::-([^}]*))?\}", lambda it: os.environ.get(it[1]) or it[2] or "", text
-    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from ..nginxconf.model import Server, Upstream
-from ..nginxconf.routes import Listen, Route, everything, routes
+from ..nginxconf.routes import Listen, Route, everything, listens, routes
 from ..nginxconf.tree import Config, Directive
 from ..nginxconf.upstream import read_all
 from .doubts import Doubt, unresolved
@@ -147,16 +147,7 @@ def every_listen(config: Config) -> Iterator[Listen]:
     """What nginx listens on, for http and stream alike."""
     for context in ("http", "stream"):
         for server in config.block(context).all("server"):
-            lines = [line for line in server.all("listen") if line.args]
-            yield from (_listen(line.args[0], line.args[1:]) for line in lines)
-            if not lines:
-                yield Listen("*", 80)
-
-
-def _listen(text: str, options: tuple[str, ...]) -> Listen:
-    """A `listen` line; port 0 for a unix socket."""
-    host, port = ("", int(text)) if text.isdecimal() else split_address(text)
-    return Listen(host or ("*" if port else text), port, options)
+            yield from listens(server)
 
 
 def own_addresses(listens: Iterable[Listen]) -> tuple[str, ...]:

@@ -41,7 +41,6 @@ def test_each_proxy_pass_is_a_route() -> None:
         ("listen [::1]:81 ssl;", Listen("[::1]", 81, ("ssl",))),
         ("listen localhost;", Listen("localhost", 80)),
         ("listen unix:/tmp/a.sock;", Listen("unix:/tmp/a.sock", 0)),
-        ("listen 8000-8003;", Listen("*", 8000)),
     ],
 )
 def test_a_listen_line_is_an_address_and_a_port(tmp_path: Path, text: str, listen: Listen) -> None:
@@ -49,6 +48,16 @@ def test_a_listen_line_is_an_address_and_a_port(tmp_path: Path, text: str, liste
     (route,) = of(tmp_path, f"http {{ server {{ {text} location / {{ proxy_pass http://a; }} }} }}")
 
     assert route.listen == (listen,)
+
+
+def test_a_listen_line_may_have_a_range_of_ports(tmp_path: Path) -> None:
+    """nginx listens on each of them, at that address."""
+    text = "listen 127.0.0.1:8080-8083 ssl;"
+
+    (route,) = of(tmp_path, f"http {{ server {{ {text} location / {{ proxy_pass http://a; }} }} }}")
+
+    ports = range(8080, 8084)
+    assert route.listen == tuple(Listen("127.0.0.1", port, ("ssl",)) for port in ports)
 
 
 def test_set_may_name_the_upstream(tmp_path: Path) -> None:

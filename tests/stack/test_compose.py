@@ -104,3 +104,13 @@ def test_services_are_in_natural_order():
     names = ["backend-10", "backend-2", "backend-1"]
 
     assert sorted(names, key=compose.natural) == ["backend-1", "backend-2", "backend-10"]
+
+
+def test_one_choice_of_nginx_decides_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For `lab up` and `lab verify` alike; the checkout's tag is part of it."""
+    monkeypatch.setenv("LAB_TAG", "mine")
+    monkeypatch.delenv("NGINX", raising=False)
+    assert compose.image("nginx") == "nginx-llm-lab/nginx:mainline-mine"
+
+    monkeypatch.setenv("NGINX", "debian")
+    assert compose.image("nginx") == "nginx-llm-lab/nginx:debian-mine"

@@ -110,15 +110,6 @@ def test_files_are_packed_as_they_are_for_nginx_to_read() -> None:
     assert entries["home/u/nginx.conf"].mode == 0o644
 
 
-def test_images_are_those_of_compose(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LAB_NGINX names the tag here as it does there."""
-    monkeypatch.delenv("LAB_NGINX", raising=False)
-    assert stage.expanded("lab/nginx:${LAB_NGINX:-mainline}") == "lab/nginx:mainline"
-
-    monkeypatch.setenv("LAB_NGINX", "debian")
-    assert stage.expanded("lab/nginx:${LAB_NGINX:-mainline}") == "lab/nginx:debian"
-
-
 def test_near_ends_of_the_cable_are_all_different() -> None:
     """One for each far stand-in, of its own family."""
     ends = {stage.near_end(number, "10.0.0.1") for number in range(1, 1000)}
