@@ -8,9 +8,9 @@ from docker.models.containers import Container
 
 from nginx_llm_lab.errors import LabError
 from nginx_llm_lab.nginxconf import tree
-from nginx_llm_lab.stack.compose import engine
+from nginx_llm_lab.stack.compose import engine, image
 from nginx_llm_lab.verify import files, verification
-from nginx_llm_lab.verify.stage import images, packed
+from nginx_llm_lab.verify.stage import packed
 from nginx_llm_lab.verify.survey import survey
 from nginx_llm_lab.verify.verification import Verification
 
@@ -27,7 +27,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     conf.write_text(SPECIAL["TLS"].text)
     pem = files.certificate(survey(tree.read(conf)))
     container = engine().containers.run(
-        images()["nginx"],
+        image("nginx"),
         entrypoint=["sleep", "3600"],
         command=[],
         detach=True,
