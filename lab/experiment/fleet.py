@@ -22,7 +22,7 @@ def up(
     names = tuple(f"backend-{number}" for number in range(1, backends + 1))
     settings = _settings(lab, profile, time_scale)
     if not compose.containers(lab):
-        first = methods.Choice("round_robin", names)
+        first = methods.Choice(methods.DEFAULT.name, names)
         write_whole(lab.active / "upstream.conf", methods.render(first))
         _remember(lab, first, 0)
         compose.up(lab, backends, settings)
@@ -68,7 +68,7 @@ def saved(lab: Lab) -> methods.Choice:
         found["backends"], found["weights"] = tuple(found["backends"]), tuple(found["weights"])
         return methods.Choice(**found)
     except (OSError, ValueError, TypeError, KeyError):
-        return methods.Choice("round_robin", ())
+        return methods.Choice(methods.DEFAULT.name, ())
 
 
 def log_mark(lab: Lab) -> int:

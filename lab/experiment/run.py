@@ -11,6 +11,7 @@ from ..evidence import ab_report, access_log
 from ..evidence.record import Record
 from ..evidence.split import Count, Split, count, split
 from ..nginxconf import methods
+from ..nginxconf.methods import Decides
 from ..stack import compose, nginx
 from ..stack.compose import Lab
 from ..traffic import ab as traffic
@@ -54,7 +55,7 @@ def bench(lab: Lab, call: traffic.Ab) -> Bench:
     note = (
         f"one ab run has one address and one key: {method} sends it to one server;"
         f" see lab run {method}"
-        if method in probes.BY_REQUEST
+        if Decides.KEY in methods.method(method).decides
         else ""
     )
     return Bench(

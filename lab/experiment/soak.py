@@ -20,6 +20,7 @@ from ..accounts.outcome import Soaked, judge_soak
 from ..evidence.record import Record
 from ..evidence.timeline import FIRST_CLAIM, Done, Event, Window
 from ..nginxconf import upstream
+from ..nginxconf.methods import DEFAULT, METHODS
 from ..stack import compose, faults, nginx
 from ..stack.compose import Lab
 from ..traffic import sender
@@ -35,13 +36,8 @@ QUIET = 700  # requests without a fault, by which a recovery is judged; draws ta
 LASTS = 0.3  # seconds that the longest requests last: see `_ask`
 
 SWITCHES: tuple[tuple[str, tuple[int, ...]], ...] = (
-    ("round_robin", ()),
-    ("round_robin", (3, 2, 1)),
-    ("least_conn", ()),
-    ("hash", ()),
-    ("hash_consistent", ()),
-    ("ip_hash", ()),
-    ("random", ()),
+    (DEFAULT.name, (3, 2, 1)),
+    *((name, ()) for name, method in METHODS.items() if method.soaked),
 )
 NGINX_FAULTS = ("kill", "restart", "pause")
 VALUES: Mapping[str, float] = {"slow": 4.0, "error_rate": 0.5, "drop": 1.0}
@@ -155,7 +151,7 @@ class _Run:
         self.steps: list[Step] = []
         self._next_upstream = next_upstream
         self._rate = rate
-        self._use("round_robin", ())
+        self._use(DEFAULT.name, ())
         self._collector = begin(lab)
         self._timeline = self._collector.timeline
         self._timeline.windows.clear()

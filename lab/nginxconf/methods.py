@@ -1,9 +1,13 @@
-"""The balancing methods, as the files under nginx/methods/ tell them, and what `lab use` writes."""
+"""The balancing methods, one record each, and what `lab use` writes.
+
+Whoever has to know something of a method asks its record. Whoever adds a method adds a record.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from enum import StrEnum
+from functools import cache
 
 from ..errors import UsageError
 from ..paths import ROOT
@@ -11,23 +15,101 @@ from ..paths import ROOT
 FOLDER = ROOT / "nginx/methods"
 
 
+class Decides(StrEnum):
+    """What a method looks at when it picks a server."""
+
+    TURNS = "turns"  # weighted turns, whatever the request is
+    KEY = "key"  # a text of the request: its address, URI, prompt, cookie
+    DRAW = "draw"  # a random number
+    LOAD = "load"  # the requests in flight on each server
+
+
+class Varied(StrEnum):
+    """What must differ from request to request for a method to show itself."""
+
+    NOTHING = "nothing"  # any traffic shows it, one ab run too
+    ADDRESSES = "addresses"
+    KEYS = "keys"
+    PROMPTS = "prompts"
+    SESSIONS = "sessions"
+    DURATIONS = "durations"  # of answers, many in flight at a time
+
+
 @dataclass(frozen=True, slots=True)
-class Method:
-    """One file of nginx/methods/: its name, its comment, its directives, the nginx it needs.
+class FileText:
+    """What a file of nginx/methods/ holds: its comment, its directives, the nginx it needs.
 
     `http` are the directives that stand beside the upstream, `upstream` those inside it.
     """
 
-    name: str
     about: tuple[str, ...]
     upstream: str
     http: str = ""
     needs: tuple[int, ...] = (0,)
 
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """Everything that the lab knows of one method; its directive and text are in its own file.
+
+    `decides` is what it picks by, the first before the others (ties, first visits). `varied` is
+    what traffic must vary to show it. `stateless` says that each worker picks alike without a
+    zone. `backup` says whether nginx takes `backup` on a server line below the directive.
+    `takes` is the option that goes into the directive: key or measure. `algorithm` is the method
+    that nginx runs where this one is a use of another (a hash of the prompt). `soaked` says
+    whether `lab soak`, whose traffic is mixed, switches to it.
+    """
+
+    name: str
+    decides: tuple[Decides, ...]
+    varied: Varied = Varied.NOTHING
+    stateless: bool = False
+    backup: bool = True
+    takes: str = ""
+    algorithm: str = ""
+    soaked: bool = False
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """The comment lines of its file: what it does, and when to use it."""
+        return _file(self.name).about
+
     @property
     def directive(self) -> str:
-        """What makes nginx use it; empty for its default."""
-        return self.upstream.strip()
+        """What makes nginx use it; empty for nginx's default."""
+        return _file(self.name).upstream
+
+    @property
+    def http(self) -> str:
+        """The directives that stand beside the upstream."""
+        return _file(self.name).http
+
+    @property
+    def needs(self) -> tuple[int, ...]:
+        """The oldest nginx that has it; (0,) where any has."""
+        return _file(self.name).needs
+
+    @property
+    def key(self) -> str:
+        """The text of the hash key; empty where nothing is hashed."""
+        match = re.match(r"hash\s+(\S+?)\s*(?:consistent\s*)?;", self.directive)
+        return match[1] if match else ""
+
+    @property
+    def shape(self) -> tuple[str, ...]:
+        """The words of the directive without its key or measure: how a config names it."""
+        option = self.key or (self.words[1] if self.takes else "")
+        return tuple(word for word in self.words if word != option)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the directive; none for nginx's default."""
+        return tuple(self.directive.rstrip(";").split())
+
+    def with_option(self, text: str) -> tuple[str, ...]:
+        """The words of the directive with another key or measure."""
+        option = self.key or (self.words[1] if self.takes else "")
+        return tuple(text if word == option else word for word in self.words)
 
     def as_dict(self) -> dict[str, str | None]:
         """The method as plain values, for JSON."""
@@ -38,11 +120,54 @@ class Method:
             "needs_nginx": ".".join(map(str, self.needs)) if any(self.needs) else None,
         }
 
-    @property
-    def key(self) -> str:
-        """The text of the hash key; empty where nothing is hashed."""
-        found = re.match(r"hash\s+(\S+?)\s*(?:consistent\s*)?;", self.directive)
-        return found[1] if found else ""
+
+# In the order in which people meet them; each has a file of its name in nginx/methods/.
+METHODS: Mapping[str, Method] = {
+    method.name: method
+    for method in (
+        Method("round_robin", (Decides.TURNS,), soaked=True),
+        Method("least_conn", (Decides.LOAD, Decides.TURNS), Varied.DURATIONS, soaked=True),
+        Method(
+            "ip_hash",
+            (Decides.KEY,),
+            Varied.ADDRESSES,
+            stateless=True,
+            backup=False,
+            soaked=True,
+        ),
+        Method(
+            "hash",
+            (Decides.KEY,),
+            Varied.KEYS,
+            stateless=True,
+            backup=False,
+            takes="key",
+            soaked=True,
+        ),
+        Method(
+            "hash_consistent",
+            (Decides.KEY,),
+            Varied.KEYS,
+            stateless=True,
+            backup=False,
+            takes="key",
+            soaked=True,
+        ),
+        Method("least_time", (Decides.LOAD, Decides.TURNS), Varied.DURATIONS, takes="measure"),
+        Method(
+            "prompt_prefix",
+            (Decides.KEY,),
+            Varied.PROMPTS,
+            stateless=True,
+            backup=False,
+            algorithm="hash_consistent",
+        ),
+        Method("random", (Decides.DRAW,), stateless=True, backup=False, soaked=True),
+        Method("random_two", (Decides.DRAW, Decides.LOAD), Varied.DURATIONS, backup=False),
+        Method("sticky", (Decides.KEY, Decides.TURNS), Varied.SESSIONS, algorithm="round_robin"),
+    )
+}
+DEFAULT = METHODS["round_robin"]  # what nginx does without a directive
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +189,36 @@ class Choice:
     keepalive: bool = True
 
 
-def methods(folder: Path = FOLDER) -> dict[str, Method]:
+def methods() -> Mapping[str, Method]:
     """Every method by name, in the order in which people meet them."""
-    found = {
-        file.stem: parse(file.stem, file.read_text()) for file in sorted(folder.glob("*.conf"))
-    }
-    first = ["round_robin", "least_conn", "ip_hash", "hash", "hash_consistent"]
-    order = [name for name in first if name in found]
-    return {name: found[name] for name in [*order, *sorted(set(found) - set(order))]}
+    return METHODS
 
 
-def parse(name: str, text: str) -> Method:
+def method(name: str) -> Method:
+    """The method of that name; UsageError naming all when there is none."""
+    if name not in METHODS:
+        raise UsageError(f'no method "{name}"', f"one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def deciding_by(*decides: Decides) -> tuple[str, ...]:
+    """The names of the methods that look at exactly these, in this order."""
+    return tuple(name for name, record in METHODS.items() if record.decides == decides)
+
+
+def of_shape(*words: str) -> Method:
+    """The method whose directive has these words, its key or measure left out."""
+    return next(
+        method for method in METHODS.values() if not method.algorithm and method.shape == words
+    )
+
+
+@cache
+def _file(name: str) -> FileText:
+    return parse((FOLDER / f"{name}.conf").read_text())
+
+
+def parse(text: str) -> FileText:
     """Read one method file: comment lines, blocks for http, one directive for the upstream."""
     lines = text.splitlines()
     about = tuple(line.lstrip("# ") for line in lines if line.startswith("#"))
@@ -84,15 +228,7 @@ def parse(name: str, text: str) -> Method:
         body = body.replace(block, "")
     version = re.search(r"nginx (\d+\.\d+\.\d+)\+", " ".join(about))
     needs = tuple(int(part) for part in version[1].split(".")) if version else (0,)
-    return Method(name, about, body.strip(), "\n".join(blocks).strip(), needs)
-
-
-def method(name: str) -> Method:
-    """The method of that name; UsageError naming all when there is none."""
-    known = methods()
-    if name not in known:
-        raise UsageError(f'no method "{name}"', f"one of {', '.join(known)}")
-    return known[name]
+    return FileText(about, body.strip(), "\n".join(blocks).strip(), needs)
 
 
 def render(choice: Choice) -> str:
@@ -123,15 +259,15 @@ def _directive(chosen: Method, choice: Choice) -> str:
     """The method's directive with the user's key or measure in it."""
     directive = chosen.directive
     if choice.key:
-        if chosen.name not in ("hash", "hash_consistent"):
+        if chosen.takes != "key":
             raise UsageError(f"{chosen.name} takes no key", "lab use hash --key '$arg_user'")
         directive = directive.replace(chosen.key, _quoted(choice.key), 1)
     if choice.measure:
-        if chosen.name != "least_time":
+        if chosen.takes != "measure":
             raise UsageError(
                 f"{chosen.name} takes no measure", "lab use least_time --measure header"
             )
-        directive = directive.replace("header", choice.measure, 1)
+        directive = f"{' '.join(chosen.with_option(choice.measure))};"
     return directive
 
 

@@ -42,8 +42,7 @@ class NextUpstream:
 class Upstream:
     """A named group of servers and the method that picks among them.
 
-    `method` is the lab's word for the method: round_robin, least_conn, ip_hash, hash,
-    hash_consistent, random, random_two, least_time. `key` is the text of the hash key
+    `method` is the name of the Method that nginx runs. `key` is the text of the hash key
     ("$request_uri"); `measure` is least_time's: header or last_byte, with " inflight" behind it
     where that is given. `line` is 0 for a group without an `upstream` block; `stream` marks one
     of nginx's stream module, which carries no HTTP.
@@ -60,3 +59,8 @@ class Upstream:
     file: str = ""
     line: int = 0
     stream: bool = False
+
+    @property
+    def label(self) -> str:
+        """The lab's word for the method: sticky, whatever decides on a first visit."""
+        return "sticky" if self.sticky else self.method

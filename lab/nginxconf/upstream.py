@@ -8,28 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import UsageError
-from . import tree
+from . import methods, tree
+from .methods import Method
 from .model import NextUpstream, Server, Sticky, Upstream
 from .routes import Route, effective, routes
 from .tree import Config, Directive
 
 Number = TypeVar("Number", int, float)
 
-# the lab's words for the methods, each as the directive that nginx reads
-METHODS = {
-    "round_robin": "",
-    "least_conn": "least_conn",
-    "ip_hash": "ip_hash",
-    "hash": "hash {key}",
-    "hash_consistent": "hash {key} consistent",
-    "random": "random",
-    "random_two": "random two least_conn",
-    "least_time": "least_time {measure}",
-    "sticky": "sticky cookie {cookie}",
-    "prompt_prefix": "hash {key} consistent",
-}
-# the keys that the hash methods have where none is given
-KEYS = {"prompt_prefix": "$prompt_prefix"}
 # directives that nginx takes inside `upstream` and that change no pick
 SILENT = frozenset(
     {"resolver", "resolver_timeout"}
@@ -65,13 +51,12 @@ UNITS = (31_536_000_000, 2_592_000_000, 604_800_000, 86_400_000, 3_600_000, 60_0
 
 
 @dataclass(frozen=True, slots=True)
-class _Method:
-    """A balancing directive as read, and whether the server lines after it may say `backup`."""
+class _Balancing:
+    """A balancing directive as read: its method, with the key or the measure that it names."""
 
-    name: str
+    method: Method = methods.DEFAULT
     key: str = ""
     measure: str = ""
-    backup: bool = True
 
 
 def read(conf: Path | Config, name: str | None = None) -> Upstream:
@@ -124,27 +109,22 @@ def from_options(
     key: str | None = None,
     *,
     measure: str = "header",
-    cookie: str = "lab_route",
     zone: bool = True,
     next_upstream: NextUpstream | None = None,
 ) -> Upstream:
     """The upstream that `METHOD --servers …` describes, under nginx's own rules.
 
     Each server is the text of an nginx `server` line ("10.0.0.1:80 weight=3 down"). `method` is
-    one of METHODS; sticky is round robin with `sticky cookie`. `key` is the hash methods'
-    ($request_uri where None; $prompt_prefix, which a map must define, for prompt_prefix),
-    `measure` least_time's, `cookie` sticky's.
+    one of METHODS, and its file has the directive. `key` is the hash methods' (None: the one in the
+    file, which a map may have to define), `measure` least_time's.
     """
-    if method not in METHODS:
-        hint = f"name one of {', '.join(METHODS)}, or read a config with --conf"
+    if method not in methods.METHODS:
+        hint = f"name one of {', '.join(methods.METHODS)}, or read a config with --conf"
         raise UsageError(f'unknown method "{method}"', hint)
-    texts = {
-        "{key}": KEYS.get(method, "$request_uri") if key is None else key,
-        "{measure}": measure,
-        "{cookie}": cookie,
-    }
-    words = [texts.get(word, word) for word in METHODS[method].split()]
-    balancing = [Directive(words[0], tuple(words[1:]), f'method "{method}"')] if words else []
+    record = methods.METHODS[method]
+    option = measure if record.takes == "measure" else record.key if key is None else key
+    words = record.with_option(option)
+    balancing = [Directive(words[0], words[1:], f'method "{method}"')] if words else []
     lines = [Directive("server", tuple(text.split()), f'--servers "{text}"') for text in servers]
     upstream = _upstream(Directive("upstream", ("llm",), "--servers", 0, (*balancing, *lines)))
     return replace(upstream, zone=zone, next_upstream=next_upstream or NextUpstream())
@@ -211,7 +191,7 @@ def _blocks(context: Directive) -> list[Upstream]:
 def _upstream(block: Directive) -> Upstream:
     """One block, line by line, as the order of the lines decides what each may say."""
     servers: list[Server] = []
-    method = _Method("round_robin")
+    balancing = _Balancing()
     sticky: Sticky | None = None
     zone = False
     once: set[str] = set()
@@ -222,10 +202,10 @@ def _upstream(block: Directive) -> Upstream:
             raise _refusal(f'"{line.name}" directive is duplicate', line)
         once |= {line.name} & ONCE
         if line.name == "server":
-            servers.append(_server(line, method))
+            servers.append(_server(line, balancing.method))
         elif line.name in BALANCERS:
             # nginx lets a later method replace whatever an earlier line set up, sticky included
-            method, sticky = BALANCERS[line.name](line), None
+            balancing, sticky = BALANCERS[line.name](line), None
         elif line.name == "sticky":
             sticky = _sticky(line)
         elif line.name == "zone":
@@ -235,9 +215,9 @@ def _upstream(block: Directive) -> Upstream:
             raise _refusal(f'unknown directive "{line.name}"', line, hint)
     upstream = Upstream(
         servers=tuple(servers),
-        method=method.name,
-        key=method.key,
-        measure=method.measure,
+        method=balancing.method.name,
+        key=balancing.key,
+        measure=balancing.measure,
         sticky=sticky,
         zone=zone,
         name=block.args[0],
@@ -263,11 +243,11 @@ def _check(upstream: Upstream, block: Directive) -> None:
 def _implicit(route: Route, rules: NextUpstream, file: str) -> Upstream:
     """The group of one server that nginx makes of `proxy_pass http://host:port`."""
     line = Directive("server", (route.upstream,), route.where)
-    server = _server(line, _Method("round_robin"))
+    server = _server(line, methods.DEFAULT)
     return Upstream((server,), zone=False, next_upstream=rules, name=route.upstream, file=file)
 
 
-def _server(line: Directive, method: _Method) -> Server:
+def _server(line: Directive, method: Method) -> Server:
     """One `server` line under the method that stands before it."""
     _count(line, 1)
     fields: dict[str, Any] = {}
@@ -275,7 +255,7 @@ def _server(line: Directive, method: _Method) -> Server:
     for text in line.args[1:]:
         name, equals, value = text.partition("=")
         if text == "backup" and not method.backup:
-            hint = f"put {method.name.partition('_')[0]} after the server lines, or drop backup"
+            hint = f"put {method.shape[0]} after the server lines, or drop backup"
             raise _refusal('balancing method does not support parameter "backup"', line, hint)
         if text in FLAGS:
             fields[text] = True
@@ -385,46 +365,42 @@ def _is_literal(address: str) -> bool:
     return True
 
 
-def _plain(name: str) -> Callable[[Directive], _Method]:
-    """The reader of a method without arguments."""
-
-    def read_plain(line: Directive) -> _Method:
-        _count(line, 0, 0)
-        return _Method(name, backup=name != "ip_hash")
-
-    return read_plain
+def _plain(line: Directive) -> _Balancing:
+    _count(line, 0, 0)
+    return _Balancing(methods.of_shape(line.name))
 
 
-def _hash(line: Directive) -> _Method:
+def _hash(line: Directive) -> _Balancing:
     _count(line, 1, 2)
     key, *rest = line.args
     if rest and rest != ["consistent"]:
         raise _refusal(f'invalid parameter "{rest[0]}"', line, "the second word is consistent")
-    return _Method("hash_consistent" if rest else "hash", key=key, backup=False)
+    return _Balancing(methods.of_shape(line.name, *rest), key=key)
 
 
-def _random(line: Directive) -> _Method:
+def _random(line: Directive) -> _Balancing:
     _count(line, 0, 2)
     if line.args and line.args[0] != "two":
         raise _refusal(f'invalid parameter "{line.args[0]}"', line, "random two least_conn;")
     if len(line.args) == 2 and line.args[1] != "least_conn":
         raise _refusal(f'invalid parameter "{line.args[1]}"', line, "random two least_conn;")
-    return _Method("random_two" if line.args else "random", backup=False)
+    # `random two` alone means `random two least_conn`
+    return _Balancing(methods.of_shape(line.name, *(("two", "least_conn") if line.args else ())))
 
 
-def _least_time(line: Directive) -> _Method:
+def _least_time(line: Directive) -> _Balancing:
     _count(line, 1, 2)
     measure, *rest = line.args
     if measure not in MEASURES:
         raise _refusal(f'invalid value "{measure}"', line, "header or last_byte")
     if rest and rest != ["inflight"]:
         raise _refusal(f'invalid parameter "{rest[0]}"', line, "the second word is inflight")
-    return _Method("least_time", measure=" ".join(line.args))
+    return _Balancing(methods.of_shape(line.name), measure=" ".join(line.args))
 
 
-BALANCERS: dict[str, Callable[[Directive], _Method]] = {
-    "least_conn": _plain("least_conn"),
-    "ip_hash": _plain("ip_hash"),
+# the balancing directives of nginx: those with arguments have a reader of their own
+BALANCERS: dict[str, Callable[[Directive], _Balancing]] = {
+    **{record.shape[0]: _plain for record in methods.METHODS.values() if len(record.shape) == 1},
     "hash": _hash,
     "random": _random,
     "least_time": _least_time,

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
+from ..nginxconf import methods
+from ..nginxconf.methods import Decides, Varied
 from ..nginxconf.request import Request
 
-BY_LOAD = ("least_conn", "least_time", "random_two")
-BY_REQUEST = ("ip_hash", "hash", "hash_consistent", "prompt_prefix", "sticky")
+MANY = 20  # requests in flight, where the load decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,29 +34,28 @@ def plan(method: str, key: str, count: int, seed: int, concurrency: int = 0) -> 
     time there is no load, and nothing to wait for).
     """
     rng = random.Random(seed)
-    alone = concurrency == 1 and method in BY_LOAD
-    make = _maker("round_robin" if alone else method, key, rng)
+    record = methods.method(method)
+    by_load = Decides.LOAD in record.decides
+    varied = Varied.NOTHING if by_load and concurrency == 1 else record.varied
+    make = _maker(varied, key, rng)
     requests = tuple(make(number) for number in range(count))
-    sessions = tuple(_visitor(number, rng) for number in range(count)) if method == "sticky" else ()
-    return Plan(requests, concurrency or (20 if method in BY_LOAD else 1), sessions)
+    visitors = range(count) if varied is Varied.SESSIONS else ()
+    sessions = tuple(_visitor(number, rng) for number in visitors)
+    return Plan(requests, concurrency or (MANY if by_load else 1), sessions)
 
 
 def ab_is_blind(method: str) -> bool:
     """Whether one ab run cannot show the method: one address, one key, answers of one length."""
-    return method in BY_LOAD + BY_REQUEST
+    return methods.method(method).varied is not Varied.NOTHING
 
 
-def _maker(method: str, key: str, rng: random.Random) -> Callable[[int], Request]:
-    makers: dict[str, Callable[[int], Request]] = {
-        "ip_hash": lambda _: Request(client_ip=address(rng)),
-        "prompt_prefix": lambda _: _prompt(rng),
-        "least_conn": lambda _: _lasting(rng),
-        "least_time": lambda _: _lasting(rng),
-        "random_two": lambda _: _lasting(rng),
+def _maker(varied: Varied, key: str, rng: random.Random) -> Callable[[int], Request]:
+    makers: dict[Varied, Callable[[int], Request]] = {
+        Varied.ADDRESSES: lambda _: Request(client_ip=address(rng)),
+        Varied.PROMPTS: lambda _: _prompt(rng),
+        Varied.DURATIONS: lambda _: _lasting(rng),
     }
-    if method in makers:
-        return makers[method]
-    return lambda number: keyed(key, number, rng)
+    return makers.get(varied, lambda number: keyed(key, number, rng))
 
 
 def keyed(key: str, number: int, rng: random.Random) -> Request:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..evidence.access_log import Hit
+from ..nginxconf.methods import DEFAULT, method
 from ..nginxconf.model import Upstream
 from ..oracle.base import group_of
 from . import replay
@@ -77,7 +78,7 @@ def judge_one(case: Case) -> Verdict:
         return one_by_one(case)
     if upstream.sticky:
         return bound_ones(case)
-    if len(peers.peers) < 2 or upstream.method == "round_robin":
+    if len(peers.peers) < 2 or upstream.method == DEFAULT.name:
         return counted(case)
     if upstream.method in HASHES:
         return keyed(case)
@@ -86,7 +87,7 @@ def judge_one(case: Case) -> Verdict:
 
 def own_state(case: Case) -> bool:
     """Whether every worker picks for itself and the log knows of several."""
-    stateless = case.upstream.method in (*HASHES, "random") and not case.upstream.sticky
+    stateless = method(case.upstream.method).stateless and not case.upstream.sticky
     return not case.upstream.zone and not stateless and len({hit.pid for hit in case.hits}) > 1
 
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..evidence.access_log import Hit
+from ..nginxconf.methods import Decides, deciding_by
 from ..nginxconf.model import Upstream
 from ..oracle import Pick
 from . import replay
 from .picks import WIDE
 
-HASHES = ("ip_hash", "hash", "hash_consistent")
-DRAWS = ("random", "random_two")
+HASHES = deciding_by(Decides.KEY)
+DRAWS = (*deciding_by(Decides.DRAW), *deciding_by(Decides.DRAW, Decides.LOAD))
 CLOCK = 0.005  # seconds from the start of a request to its pick
 
 
@@ -61,7 +62,7 @@ class Case:
     @property
     def label(self) -> str:
         """The lab's word for what is claimed."""
-        return "sticky" if self.upstream.sticky else self.upstream.method
+        return self.upstream.label
 
     def says(self, word: str, why: str, command: str = "", decided: float | None = None) -> Verdict:
         """A verdict on this case."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..evidence.access_log import Hit
+from ..nginxconf.methods import Decides, Varied, method
 from ..nginxconf.model import Upstream
 from ..nginxconf.request import Evaluator, Request
 from ..nginxconf.routes import VARIABLE, everything
@@ -16,7 +17,6 @@ from ..verdict.odds import draws_to_tell
 from . import reach
 from .reach import Entry, Way
 
-BY_LOAD = ("least_conn", "random_two")
 AT_ONCE = 6  # or twice as many as servers, up to
 MOST_AT_ONCE = 24
 SECONDS = 6.0  # of traffic for one upstream
@@ -80,12 +80,19 @@ def plain(upstream: Upstream, way: Way, conf: Variables, seed: int, count: int) 
 
 def by_load(upstream: Upstream) -> bool:
     """Whether only requests that overlap show the method."""
-    return upstream.method in BY_LOAD and several(upstream) and upstream.sticky is None
+    record = method(upstream.method)
+    needs_overlap = Decides.LOAD in record.decides and not measures_time(upstream)
+    return needs_overlap and several(upstream) and upstream.sticky is None
 
 
 def takes_time(upstream: Upstream) -> bool:
     """Whether answers have to take time to show the method."""
-    return by_load(upstream) or (upstream.method == "least_time" and several(upstream))
+    return by_load(upstream) or (measures_time(upstream) and several(upstream))
+
+
+def measures_time(upstream: Upstream) -> bool:
+    """Whether the method remembers how long each server's answers took."""
+    return method(upstream.method).takes == "measure"
 
 
 def several(upstream: Upstream) -> bool:
@@ -109,13 +116,14 @@ def how_many(upstream: Upstream) -> int:
     group = group_of(upstream, {})
     if len(group.peers) < 2:
         return FEWEST
-    if upstream.method == "least_time":
+    if measures_time(upstream):
         return BY_TIME
-    if upstream.method == "random":
+    decides = method(upstream.method).decides
+    if decides == (Decides.DRAW,):
         total = sum(peer.weight for peer in group.live) or 1
         chances = {str(n): peer.weight / total for n, peer in enumerate(group.live)}
         return min(MOST, max(BY_KEY, draws_to_tell(chances)))
-    if upstream.method == "round_robin" and upstream.sticky is None:
+    if decides == (Decides.TURNS,) and upstream.sticky is None:
         weights = [server.weight for server in upstream.servers]
         cycle = group.total_weight // math.gcd(*weights)
         return min(600, max(60, 3 * cycle))
@@ -135,7 +143,7 @@ def variation(
             changed = varied(request, name, rng.randrange(KEYS))
             if changed is not None and still(changed):
                 request = changed
-        if upstream.method == "ip_hash" or ADDRESSES & set(names):
+        if method(upstream.method).varied is Varied.ADDRESSES or ADDRESSES & set(names):
             request = replace(request, client_ip=address(way.entry, rng))
         request = routed(request, upstream, rng)
         # no two requests are alike, so that no cache answers for the upstream
@@ -214,7 +222,7 @@ def lasting(request: Request, upstream: Upstream, rng: random.Random) -> Request
     nginx's can tell the times that it remembers so well that overlapping picks could be judged.
     """
     seconds = f"{min(0.4, 0.005 + rng.expovariate(1 / 0.06)):.3f}"
-    seconds = "own" if upstream.method == "least_time" else seconds
+    seconds = "own" if measures_time(upstream) else seconds
     asked = reach.given(request, "arg_lab_lasts", seconds) or request
     # a proxy_pass that drops the query may keep headers, and the other way round
     return reach.headed(asked, "X-Lab-Duration", seconds)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from .. import verdict
 from ..errors import LabError, UsageError
 from ..nginxconf import tree, variables
+from ..nginxconf.methods import method
 from ..nginxconf.model import Upstream
 from ..nginxconf.variables import Variables
 from ..verdict import Verdict
@@ -20,8 +21,6 @@ from .reach import Way
 from .setting import Setting
 from .stage import Stage
 from .survey import Survey, literal, split_address, survey
-
-STATELESS = (*verdict.HASHES, "random")  # a worker needs no memory for these
 
 # what to do where there is no verdict
 NO_STANDIN = f"give it an address and port of its own in a copy of the file; {ALLOW}"
@@ -322,7 +321,7 @@ def judge_all(trial: Trial, on_progress: Callable[[str], None]) -> Iterator[Judg
     said: dict[str, Judged] = {}
     passed: dict[str, tuple[Attempt, Way]] = {}
     for upstream in sorted(led_to, key=lambda it: not it.zone):
-        on_progress(f"upstream {upstream.name}: {label(upstream)}")
+        on_progress(f"upstream {upstream.name}: {upstream.label}")
         try:
             said[upstream.name], attempted = judge_one(trial, upstream)
             if attempted and said[upstream.name].verdict.word == "PASS":
@@ -505,13 +504,8 @@ class Attempt:
 
 def unsure(trial: Trial, upstream: Upstream, why: str, hint: str) -> Judged:
     """A verdict without evidence, and what the user can do."""
-    said = Verdict("UNSURE", label(upstream), "", why)
+    said = Verdict("UNSURE", upstream.label, "", why)
     return Judged(upstream.name, where(upstream, trial.survey), said, hint=hint)
-
-
-def label(upstream: Upstream) -> str:
-    """The lab's word for what an upstream claims."""
-    return "sticky" if upstream.sticky else upstream.method
 
 
 def where(upstream: Upstream, found: Survey) -> str:
@@ -525,7 +519,7 @@ def hints(upstream: Upstream, found: Survey) -> Iterator[str]:
     """What a user should know of an upstream beside its verdict."""
     if upstream.name.lower() not in found.routes or len(upstream.servers) < 2:
         return
-    if not upstream.zone and found.workers != "1" and upstream.method not in STATELESS:
+    if not upstream.zone and found.workers != "1" and not method(upstream.method).stateless:
         yield (
             f"upstream {upstream.name} has no zone, so each worker counts for itself: one was"
             f" judged alone. To share: zone {upstream.name} 64k;"

@@ -4,7 +4,7 @@ import crossplane
 import pytest
 
 from nginx_llm_lab.errors import UsageError
-from nginx_llm_lab.nginxconf import methods
+from nginx_llm_lab.nginxconf import methods, upstream
 from nginx_llm_lab.nginxconf.methods import Choice
 
 THREE = ("backend-1", "backend-2", "backend-3")
@@ -28,6 +28,33 @@ def test_the_http_part_of_a_method_is_kept_apart_from_its_directive():
 
     assert found.http.startswith("map $request_body $prompt_prefix {")
     assert found.directive == "hash $prompt_prefix consistent;"
+
+
+def test_every_method_file_has_a_record_and_every_record_a_file():
+    """A method is its file and its record; nothing else lists the methods."""
+    files = {file.stem for file in methods.FOLDER.glob("*.conf")}
+
+    assert files == set(methods.METHODS)
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_a_config_with_the_directive_of_a_method_is_read_as_what_nginx_runs(name):
+    """prompt_prefix runs as hash_consistent, sticky as round_robin, the others as themselves."""
+    record = methods.METHODS[name]
+
+    assert upstream.from_options(name, ["a:1", "b:1"]).method == (record.algorithm or name)
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_a_backup_is_refused_below_the_directives_that_do_not_take_it(name):
+    """As nginx refuses it."""
+    record = methods.METHODS[name]
+
+    if record.backup:
+        assert upstream.from_options(name, ["a:1", "b:1 backup"]).servers[1].backup
+    else:
+        with pytest.raises(UsageError, match="does not support parameter"):
+            upstream.from_options(name, ["a:1", "b:1 backup"])
 
 
 def test_an_unknown_method_names_the_known_ones():

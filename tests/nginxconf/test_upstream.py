@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nginx_llm_lab.errors import LabError, UsageError
-from nginx_llm_lab.nginxconf import tree, upstream
+from nginx_llm_lab.nginxconf import methods, tree, upstream
 from nginx_llm_lab.nginxconf.model import NextUpstream, Server, Sticky, Upstream
 
 DATA = Path(__file__).parents[1] / "data/conf"
@@ -295,7 +295,7 @@ def test_options_are_read_as_the_lines_of_a_config() -> None:
     assert found.servers == (Server("10.0.0.1:80", weight=3), Server("10.0.0.2:80", down=True))
 
 
-@pytest.mark.parametrize("method", upstream.METHODS)
+@pytest.mark.parametrize("method", methods.METHODS)
 def test_every_method_has_its_options(method: str) -> None:
     """Each of the lab's words for a method makes an upstream, the hashes by the request's URI."""
     found = upstream.from_options(method, ["a:1", "b:1"])

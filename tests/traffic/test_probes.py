@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from nginx_llm_lab.nginxconf.methods import METHODS, Decides
 from nginx_llm_lab.traffic import probes
 
 
@@ -62,7 +63,10 @@ def test_prompts_share_their_first_200_characters():
     assert len({body["message"] for body in bodies}) > 390
 
 
-@pytest.mark.parametrize("method", probes.BY_LOAD)
+BY_LOAD = [name for name, record in METHODS.items() if Decides.LOAD in record.decides]
+
+
+@pytest.mark.parametrize("method", BY_LOAD)
 def test_methods_by_load_get_many_requests_at_a_time(method):
     """Of mixed duration: otherwise all counts are zero."""
     plan = probes.plan(method, "", 100, 1)
