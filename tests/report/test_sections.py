@@ -1,0 +1,64 @@
+"""Run folders become sections whose numbers are those of the verdict and the figures."""
+
+from pathlib import Path
+
+import pytest
+
+from nginx_llm_lab.accounts.outcome import Loaded, judge
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.report import page, sections
+
+RUNS = Path(__file__).parents[1] / "data/runs"
+
+
+def test_a_run_shows_its_verdict_and_the_split_beside_the_prediction():
+    """60 requests by weights 3, 2, 1: nginx and the oracle agree on every server."""
+    section = sections.section(RUNS / "round_robin")
+
+    assert section.word == "PASS"
+    assert [(share.server, share.observed, share.expected) for share in section.split] == [
+        ("backend-1", 30, 30),
+        ("backend-2", 20, 20),
+        ("backend-3", 10, 10),
+    ]
+    assert section.config.startswith("# round_robin")
+
+
+def test_a_load_shows_its_figures_as_they_were_computed():
+    """Every number of the table is one of the outcome's."""
+    outcome = judge(RUNS / "load")
+    assert isinstance(outcome, Loaded)
+
+    rows = {row[0]: row for row in sections.section(RUNS / "load").tables[0].rows}
+
+    overall = outcome.figures.overall
+    assert rows["all"][1:6] == (40, 0, overall.tokens, overall.busy_s, overall.ttft_ms.p50)
+    assert list(rows) == ["backend-1", "backend-2", "backend-3", "all"]
+
+
+def test_a_load_has_its_distributions_and_its_timeline():
+    """One time to the first token for each stream, and the pause marked where it was."""
+    section = sections.section(RUNS / "load")
+
+    assert sum(map(len, section.ttft_ms.values())) == 40
+    assert sum(map(len, section.itl_ms.values())) == 326 - 40
+    assert [mark.text for mark in section.marks] == ["pause backend-2", "heal all"]
+    assert 0.5 < section.marks[1].at - section.marks[0].at < 5
+    assert max(count for _, count in section.lanes["backend-2"]) >= 2
+
+
+def test_a_folder_of_run_folders_gives_all_of_them():
+    """In the order of their names, which is that of their times."""
+    made = sections.page("all", [RUNS])
+
+    assert [section.title for section in made.sections] == [
+        "mini by least_conn",
+        "ab -n 60 -c 10 by round_robin",
+    ]
+    assert "<script" not in page.html(made)
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path):
+    """It names the folder and what to give."""
+    with pytest.raises(UsageError, match="no run folder at"):
+        sections.page("none", [tmp_path])
