@@ -2,15 +2,17 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, TypeAlias
 
+from .. import fault_kinds
 from ..evidence.access_log import Hit, Unproxied
 from ..evidence.journal import Entry
 from ..evidence.record import Record
 from ..evidence.timeline import Tenure
+from ..fault_kinds import Failure
 from ..verdict.replay import at
 from .join import Finding
 
@@ -23,25 +25,7 @@ EARLY = 0.1  # seconds by which nginx's clock, which it reads once a turn, may l
 NGINX, ALL = "nginx", "all"
 REMOVAL = "removal"  # of a backend, by a smaller scale
 
-BROKEN, TIMEOUT, ERROR, MALFORMED = "broken off", "timeout", "answered an error", "malformed"
 NO_LIVE = "no live upstreams"  # nginx's words
-
-# What each kind of fault can look like to whoever asks the broken service. A fault that is not
-# here (reload, refuse_health) fails no request.
-LOOKS: Mapping[str, frozenset[str]] = {
-    "kill": frozenset({BROKEN, TIMEOUT}),
-    "stop": frozenset({BROKEN, TIMEOUT}),
-    "restart": frozenset({BROKEN, TIMEOUT}),
-    "cut": frozenset({BROKEN, TIMEOUT}),
-    "pause": frozenset({TIMEOUT}),
-    "hang": frozenset({TIMEOUT}),
-    "slow": frozenset({TIMEOUT}),
-    "drop": frozenset({BROKEN}),
-    "error_rate": frozenset({ERROR}),
-    "malformed_json": frozenset({MALFORMED}),
-    REMOVAL: frozenset(),  # it fails nothing, and is there for nobody
-}
-FATAL = frozenset({"kill"})  # takes log lines that are not written yet with it
 REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})  # nginx: idempotent
 
 
@@ -82,6 +66,16 @@ class Fault:
     kind: str
     start: float
     end: float = inf
+
+    @property
+    def failures(self) -> frozenset[Failure]:
+        """What a request that it met can have failed by."""
+        return fault_kinds.failures(self.kind)
+
+    @property
+    def takes_lines(self) -> bool:
+        """Whether log lines may be lost with it."""
+        return self.kind in fault_kinds.KINDS and fault_kinds.KINDS[self.kind].takes_lines
 
     def meets(self, server: str, start: float, end: float) -> bool:
         """Whether it could befall a request that was at `server` between two moments."""
@@ -211,7 +205,7 @@ def _owner(tenures: Sequence[tuple[float, str]], moment: float) -> str:
 
 def losable(calls: Iterable[Call], faults: Iterable[Fault]) -> int:
     """How many calls succeeded while a killed service may have taken their log lines with it."""
-    fatal = [fault for fault in faults if fault.kind in FATAL]
+    fatal = [fault for fault in faults if fault.takes_lines]
     good = (call for call in calls if not call.failed)
     return sum(any(f.meets(f.target, call.sent, call.end) for f in fatal) for call in good)
 
@@ -220,7 +214,7 @@ def excused(
     findings: Iterable[Finding], calls: Iterable[Call], faults: Sequence[Fault]
 ) -> Iterator[Finding]:
     """Yield the findings of a join; what a kill may have taken is the reason where none is told."""
-    fatal = [fault for fault in faults if fault.kind in FATAL]
+    fatal = [fault for fault in faults if fault.takes_lines]
     by_id = {call.id: call for call in calls}
     for finding in findings:
         call = by_id.get(finding.id)
@@ -383,11 +377,11 @@ class _Case:
         else:
             yield (last.server,), self._look(last)
 
-    def _look(self, attempt: _Attempt) -> str:
+    def _look(self, attempt: _Attempt) -> Failure:
         """What a failed attempt looked like to nginx."""
         if attempt.status in {e.status for e in self.entries if e.backend == attempt.server}:
-            return ERROR
-        return TIMEOUT if attempt.status in (504, None) else BROKEN
+            return Failure.ERROR
+        return Failure.TIMEOUT if attempt.status in (504, None) else Failure.BROKEN
 
     def _explanation(self, blamed: tuple[str, ...], look: str) -> str:
         """The fault behind a failure; "" if there is none."""
@@ -396,14 +390,14 @@ class _Case:
             return f"{look}: {', '.join(dict.fromkeys(outages))}" if all(outages) else ""
         for server in blamed:
             for fault in self._faults_of(server):
-                if look in LOOKS.get(fault.kind, ()):
+                if look in fault.failures:
                     return f"{look} by {fault}"
         return ""
 
     def _outage(self, server: str) -> str:
         """The fault for which a server may be banned; "" if there is none."""
         since = self.call.sent - self.rules.fail_timeout
-        found = (f for f in self.faults if f.kind in LOOKS)
+        found = (f for f in self.faults if f.failures or f.kind == REMOVAL)
         return str(next((f for f in found if f.meets(server, since, self.call.end)), ""))
 
     def _faults_of(self, server: str) -> Iterator[Fault]:
@@ -412,7 +406,7 @@ class _Case:
 
     def _died(self, server: str) -> bool:
         """Whether a service was killed while it had this request, and took its line with it."""
-        return any(fault.kind in FATAL for fault in self._faults_of(server))
+        return any(fault.takes_lines for fault in self._faults_of(server))
 
     def _never_told(self, attempt: _Attempt) -> bool:
         """Whether a fault explains that a server has no line of what nginx sent there.
@@ -424,11 +418,18 @@ class _Case:
             return True
         failed = attempt.status is None or attempt.status >= 500
         return failed and any(
-            LOOKS.get(fault.kind, frozenset()) & {BROKEN, TIMEOUT}
+            fault.failures & {Failure.BROKEN, Failure.TIMEOUT}
             for fault in self._faults_of(attempt.server)
         )
 
 
-def _look_to_client(call: Call) -> str:
+SEEN_BY_CLIENT = {
+    "timeout": Failure.TIMEOUT,
+    "cut": Failure.TIMEOUT,
+    "malformed": Failure.MALFORMED,
+}
+
+
+def _look_to_client(call: Call) -> Failure:
     """What a failure looked like to the client."""
-    return {"timeout": TIMEOUT, "cut": TIMEOUT, "malformed": MALFORMED}.get(call.error, BROKEN)
+    return SEEN_BY_CLIENT.get(call.error, Failure.BROKEN)

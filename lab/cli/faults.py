@@ -1,9 +1,11 @@
 """`lab fault`, `heal`: break a running lab and repair it."""
 
+import inspect
 from typing import Annotated
 
 import typer
 
+from .. import fault_kinds
 from ..stack import faults
 from .here import this_lab
 from .terminal import say
@@ -14,21 +16,18 @@ def fault(
     kind: Annotated[str, typer.Argument(help="Fault kind; the list is above.")],
     value: Annotated[
         float | None,
-        typer.Option(
-            help="The factor of slow (4), the share of error_rate (1), the tokens of a drop (1)."
-        ),
+        typer.Option(help="The number of a kind that has one; the list has the usual one."),
     ] = None,
 ) -> None:
     """Break a service; `lab heal` repairs it.
 
-    Every service can have kill (SIGKILL), stop (SIGTERM), restart (a backend: at another address),
-    pause (frozen) and cut (off the network); nginx also reload.
-
-    A backend can have slow, error_rate, hang, drop (inside an answer), malformed_json and
-    refuse_health. docs/faults.md says what each does to a GET, a POST and a stream.
+    docs/faults.md says what each kind does to a GET, a POST and a stream.
     """
     faults.fault(this_lab(), service, kind, value)
     say(f"{service}: {kind}{'' if value is None else f' {value:g}'}; repair it with: lab heal")
+
+
+fault.__doc__ = f"{inspect.cleandoc(str(fault.__doc__))}\n\n{fault_kinds.help_text()}"
 
 
 def heal(service: Annotated[str, typer.Argument(help="One service, or all.")] = "all") -> None:

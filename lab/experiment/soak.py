@@ -19,6 +19,7 @@ from ..accounts.fates import of_record
 from ..accounts.outcome import Soaked, judge_soak
 from ..evidence.record import Record
 from ..evidence.timeline import FIRST_CLAIM, Done, Event, Window
+from ..fault_kinds import KINDS
 from ..nginxconf import upstream
 from ..nginxconf.methods import DEFAULT, METHODS
 from ..stack import compose, faults, nginx
@@ -39,8 +40,8 @@ SWITCHES: tuple[tuple[str, tuple[int, ...]], ...] = (
     (DEFAULT.name, (3, 2, 1)),
     *((name, ()) for name, method in METHODS.items() if method.soaked),
 )
-NGINX_FAULTS = ("kill", "restart", "pause")
-VALUES: Mapping[str, float] = {"slow": 4.0, "error_rate": 0.5, "drop": 1.0}
+NGINX_FAULTS = [kind.name for kind in KINDS.values() if kind.soak_on_nginx]
+ALL_FAULTS = [kind.name for kind in KINDS.values() if kind.soak_on_all]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Step:
 def steps(seed: int, backends: Sequence[str]) -> Iterator[Step]:
     """Steps without end; the same seed and backends give the same ones."""
     dice = random.Random(seed)
-    kinds = [*faults.ACTIONS, *faults.PLAYED]
+    kinds = faults.kinds("backend-1")
     while True:
         roll = dice.random()
         if roll < 0.15:
@@ -75,7 +76,7 @@ def steps(seed: int, backends: Sequence[str]) -> Iterator[Step]:
         elif roll < 0.35:
             yield Step(dice.choice(NGINX_FAULTS), faults.NGINX, dice.uniform(0.2, 1.0))
         elif roll < 0.40:
-            yield Step(dice.choice(("kill", "pause", "cut")), faults.ALL, dice.uniform(0.2, 1.0))
+            yield Step(dice.choice(ALL_FAULTS), faults.ALL, dice.uniform(0.2, 1.0))
         else:
             yield _break(dice, dice.choice(kinds), backends)
 
@@ -183,7 +184,8 @@ class _Run:
         fleet.use(self.lab, choice)
 
     def _fault(self, step: Step) -> None:
-        value = VALUES.get(step.do)
+        taken = KINDS[step.do].value
+        value = taken.soak if taken else None
         start = time.time()
         with self._recorded(Event(0.0, "fault", step.target, step.do, value)):
             faults.fault(self.lab, step.target, step.do, value)

@@ -11,7 +11,9 @@ from typing import Any
 import docker.errors
 from docker.models.containers import Container
 
+from .. import fault_kinds
 from ..errors import LabError, UsageError
+from ..fault_kinds import KINDS, By
 from . import compose, nginx
 from .compose import Lab
 from .shell import CommandError
@@ -21,16 +23,6 @@ NGINX = "nginx"
 ALL = "all"
 ENDED = ("exited", "created", "dead")  # the engine's words for what does not run
 HOLDERS = 8  # containers that may hold an address while a backend gets another
-
-# What a backend plays, with the value that it takes when none is given; None: it takes none.
-PLAYED: Mapping[str, float | None] = {
-    "slow": 4.0,
-    "error_rate": 1.0,
-    "drop": 1.0,
-    "hang": None,
-    "malformed_json": None,
-    "refuse_health": None,
-}
 
 CONTROL = """
 import sys, urllib.error, urllib.request
@@ -67,16 +59,17 @@ def fault(lab: Lab, service: str, kind: str, value: float | None = None) -> None
 
 def _check(service: str, kind: str, value: float | None) -> None:
     """UsageError for a fault that this service cannot have."""
-    known = kinds(service)
-    if kind not in known:
-        raise UsageError(f'no fault "{kind}" for {service}', f"one of {', '.join(known)}")
-    if value is not None and PLAYED.get(kind) is None:
+    allowed = kinds(service)
+    if kind not in allowed:
+        raise UsageError(f'no fault "{kind}" for {service}', f"one of {', '.join(allowed)}")
+    if value is not None and KINDS[kind].value is None:
         raise UsageError(f"{kind} takes no value, and was given {value:g}", f"{service} {kind}")
 
 
 def kinds(service: str) -> tuple[str, ...]:
-    """The faults that a service can have: a backend plays more of them than nginx."""
-    return (*ACTIONS, "reload") if service == NGINX else (*ACTIONS, *PLAYED)
+    """The faults that a service can have."""
+    own = By.NGINX if service == NGINX else By.BACKEND
+    return fault_kinds.names(By.ENGINE, own)
 
 
 def _targets(lab: Lab, service: str) -> list[Container]:
@@ -95,7 +88,7 @@ def _refuse_broken(target: Container, kind: str) -> None:
     name, state = compose.service(target), target.status
     if state != "running":
         raise LabError(f"{name} is {state} already: {kind} has nothing to break", "lab heal")
-    if kind in ACTIONS and not compose.address(target):
+    if KINDS[kind].by is By.ENGINE and not compose.address(target):
         raise LabError(f"{name} is cut off already", "lab heal")
 
 
@@ -107,7 +100,7 @@ def _each(act: Callable[[Container], Any], targets: Sequence[Container]) -> list
 
 def _break(lab: Lab, target: Container, kind: str, value: float | None) -> None:
     """Let one container have its fault."""
-    if kind in PLAYED:
+    if KINDS[kind].by is By.BACKEND:
         _play(lab, compose.service(target), kind, value)
         return
     try:
@@ -194,7 +187,8 @@ def _play(lab: Lab, backend: str, kind: str, value: float | None) -> None:
 
 def played(kind: str, value: float | None = None) -> dict[str, Any]:
     """What the behaviour port is told for a fault."""
-    given = PLAYED[kind] if value is None else value
+    usual = KINDS[kind].value
+    given = usual.usual if usual and value is None else value
     if kind == "drop":
         return {"drop_rate": 1.0, "drop_after_tokens": int(given or 0)}
     return {kind: True if given is None else given}

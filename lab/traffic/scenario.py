@@ -12,31 +12,16 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import yaml
 
+from .. import fault_kinds
 from ..errors import UsageError
 from ..evidence.timeline import Event as Event  # a scenario plans what a timeline records
+from ..fault_kinds import By
 
 PROFILES = ("instant", "h100-8b", "h100x4-70b", "l40s-8b", "slow-8b", "cpu-small")
 """The names of the backends' timing models."""
 
-FAULTS: Mapping[str, tuple[float, float] | None] = {
-    "kill": None,
-    "stop": None,
-    "restart": None,
-    "pause": None,
-    "cut": None,
-    "slow": (1, 1000),
-    "error_rate": (0, 1),
-    "hang": None,
-    "drop": (0, 1_000_000),
-    "malformed_json": None,
-    "refuse_health": None,
-}
-"""Every kind of fault, with the range of its `value` where it takes one.
-
-`slow` takes a factor, `error_rate` a share, `drop` the tokens sent before the connection breaks.
-"""
-
-_OF_NGINX = ("kill", "stop", "restart", "pause", "cut")
+FAULTS = fault_kinds.names(By.ENGINE, By.BACKEND)
+_OF_NGINX = fault_kinds.names(By.ENGINE)
 _MOST_BACKENDS = 32
 _MOST_TOKENS = 131_072
 _MOST_SECONDS = 86_400
@@ -442,16 +427,18 @@ def _event(node: yaml.Node, key: str) -> Event:
 
 
 def _check_fault(event: Event, fields: Mapping[str, yaml.Node], key: str, node: yaml.Node) -> None:
-    allowed = FAULTS[event.kind]
+    allowed = fault_kinds.KINDS[event.kind].value
     if event.backend == "nginx" and event.kind not in _OF_NGINX:
         kinds = ", ".join(_OF_NGINX)
         _fail(fields["kind"], f'{key}: nginx has no fault "{event.kind}"', f"kinds: {kinds}")
     if allowed is None and event.value is not None:
         _fail(fields["value"], f'{key}: fault "{event.kind}" takes no value')
     if allowed is not None and event.value is None:
-        _fail(node, f'{key}: fault "{event.kind}" needs a value {_range(*allowed)}')
+        _fail(
+            node, f'{key}: fault "{event.kind}" needs a value {_range(allowed.least, allowed.most)}'
+        )
     if allowed is not None:
-        _number(*allowed)(fields["value"], f"{key}.value")
+        _number(allowed.least, allowed.most)(fields["value"], f"{key}.value")
 
 
 def _timeline(node: yaml.Node, key: str) -> tuple[Event, ...]:

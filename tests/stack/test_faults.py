@@ -2,16 +2,17 @@
 
 import pytest
 
+from nginx_llm_lab import fault_kinds
 from nginx_llm_lab.backends.llm.behaviour import HEALTHY, parse
 from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.fault_kinds import By
 from nginx_llm_lab.stack import faults
 from nginx_llm_lab.stack.compose import Lab
-from nginx_llm_lab.traffic import scenario
 
 LAB = Lab("no-such-lab")
 
 
-@pytest.mark.parametrize("kind", faults.PLAYED)
+@pytest.mark.parametrize("kind", fault_kinds.names(By.BACKEND))
 def test_a_backend_understands_every_fault_that_it_plays(kind: str) -> None:
     """What the behaviour port is told is a behaviour, and not the healthy one."""
     assert parse(faults.played(kind)) != HEALTHY
@@ -46,6 +47,6 @@ def test_a_fault_that_there_is_not_is_wrong_usage(
     assert caught.value.hint
 
 
-def test_a_scenario_names_the_same_faults() -> None:
-    """What a timeline may ask for is what there is."""
-    assert set(scenario.FAULTS) == {*faults.kinds("backend-1"), *faults.kinds("nginx")} - {"reload"}
+def test_every_fault_of_the_engine_has_an_action() -> None:
+    """The table says who does a fault; what Docker does has a function here."""
+    assert set(faults.ACTIONS) == set(fault_kinds.names(By.ENGINE))
