@@ -50,4 +50,4 @@ def test_the_scenario_shown_is_one_that_is_read():
     assert scenario.name == "mine"
     assert {event.do for event in scenario.timeline} == {"fault", "heal", "scale", "use", "reload"}
     left_out = {each.name for each in fields(scenario) if f"{each.name}:" not in shown}
-    assert left_out == {"name", "api", "model"}
+    assert left_out == {"name", "api", "model", "trace"}

@@ -9,13 +9,18 @@ from ..experiment import load as experiment
 from ..report import tables
 from ..traffic import scenario as known
 from .here import this_lab
-from .options import Json, Key, Measure, Weights
+from .options import (
+    Duration,
+    Json,
+    Key,
+    Limit,
+    Measure,
+    ScenarioName,
+    Speed,
+    TraceFile,
+    Weights,
+)
 from .terminal import exit_unless, progress, say, show
-
-ScenarioName = Annotated[
-    str, typer.Argument(help="A name from `lab scenarios`, or the path of a YAML file.")
-]
-Duration = Annotated[float, typer.Option(help="Seconds, instead of the scenario's.")]
 
 
 def scenarios(as_json: Json = False) -> None:
@@ -28,17 +33,20 @@ def scenarios(as_json: Json = False) -> None:
 
 
 def load(
-    scenario: ScenarioName,
+    scenario: ScenarioName = "",
     method: Annotated[str, typer.Option(help="Method; default: the one in use.")] = "",
     weights: Weights = "",
     key: Key = "",
     measure: Measure = "",
     duration: Duration = 0.0,
+    trace: TraceFile = "",
+    speed: Speed = 1.0,
+    limit: Limit = None,
     as_json: Json = False,
 ) -> None:
     """Send an LLM workload to the scenario's fleet; print TTFT, ITL, goodput, fairness."""
     lab = this_lab()
-    workload = experiment.shortened(scenario, duration)
+    workload = known.asked(scenario, duration, trace, speed, limit)
     choice = experiment.blank(method, weights, key, measure) if method else None
     with progress(workload.name) as advance:
         loaded = experiment.load(lab, workload, choice, advance)
@@ -57,7 +65,7 @@ def compare(
 ) -> None:
     """Run one scenario by several methods in turn; print each figure's median and range."""
     lab = this_lab()
-    workload = experiment.shortened(scenario, duration)
+    workload = known.asked(scenario, duration)
     choices = [experiment.blank(name.strip()) for name in methods.split(",")]
     runs = []
     for turn in range(repeats):

@@ -22,6 +22,19 @@ NextUpstream = Annotated[
 Zone = Annotated[
     bool, typer.Option(help="All workers share one state; without a zone each has its own.")
 ]
+ScenarioName = Annotated[
+    str, typer.Argument(help="A name from `lab scenarios`, or the path of a YAML file.")
+]
+Duration = Annotated[float, typer.Option(help="Seconds, instead of the scenario's.")]
+TraceFile = Annotated[
+    str,
+    typer.Option(
+        "--trace",
+        help="Send a recorded trace: Mooncake JSONL, BurstGPT CSV or Azure LLM inference CSV.",
+    ),
+]
+Speed = Annotated[float, typer.Option(help="2 sends a trace twice as fast as it was recorded.")]
+Limit = Annotated[int | None, typer.Option(help="At most so many requests of a trace.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..accounts import figures
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
     from ..traffic.scenario import Scenario
 
 LAST_ANSWER = 120.0  # seconds that a run may go on after its last request was due
-
-
-def shortened(name_or_path: str, duration: float = 0.0) -> "Scenario":
-    """A scenario by name or path, with another duration (seconds) if one is given."""
-    found = scenarios.load(name_or_path)
-    return replace(found, duration=duration) if duration else found
 
 
 def blank(method: str, weights: str = "", key: str = "", measure: str = "") -> methods.Choice:
@@ -80,7 +74,7 @@ def load(
         kind="load",
         method=chosen.method,
         traffic=scenario.name,
-        scenario=asdict(scenario),
+        scenario=scenarios.described(scenario),
     )
     loaded = judge_load(place, folder.read(place))
     write_figures(loaded)

@@ -4,7 +4,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,7 @@ from .. import fault_kinds
 from ..errors import UsageError
 from ..evidence.timeline import Event as Event  # a scenario plans what a timeline records
 from ..fault_kinds import By
+from .trace_file import Trace, read
 
 PROFILES = ("instant", "h100-8b", "h100x4-70b", "l40s-8b", "slow-8b", "cpu-small")
 """The names of the backends' timing models."""
@@ -133,6 +134,8 @@ class Scenario:
     time_scale  how many times faster than life the backends run; nothing else is scaled
     targets     what a good answer keeps to
     timeline    what is done to the lab meanwhile
+    trace       a recorded trace that is sent instead: it replaces duration, requests, arrivals,
+                prompt, output, tenants, sessions and clients. Set by --trace, not in the file
     """
 
     name: str
@@ -158,6 +161,39 @@ class Scenario:
     time_scale: float = 1.0
     targets: Targets = Targets()
     timeline: tuple[Event, ...] = ()
+    trace: Trace | None = None
+
+
+def asked(
+    name: str, duration: float = 0.0, trace: str = "", speed: float = 1.0, limit: int | None = None
+) -> Scenario:
+    """The scenario that a command names, with another duration or a trace's requests if given.
+
+    With a trace the name may be empty: then it is sent to the fleet that a scenario has when it
+    says nothing. UsageError where neither is named.
+    """
+    if not trace:
+        if not name:
+            raise UsageError(
+                "no scenario and no trace", "lab scenarios lists them; or --trace FILE"
+            )
+        scenario = load(name)
+        return replace(scenario, duration=duration) if duration else scenario
+    recorded = read(trace, speed=speed, limit=limit)
+    return traced(recorded, load(name) if name else None)
+
+
+def traced(trace: Trace, base: Scenario | None = None) -> Scenario:
+    """A scenario that sends a trace; fleet, targets and timeline are those of `base`."""
+    return replace(base or Scenario(trace.name), name=trace.name, trace=trace, duration=None)
+
+
+def described(scenario: Scenario) -> dict[str, Any]:
+    """A scenario as plain values; of a trace its name and its size, not its requests."""
+    values = asdict(replace(scenario, trace=None))
+    if scenario.trace is not None:
+        values["trace"] = scenario.trace.described()
+    return values
 
 
 def names() -> tuple[str, ...]:

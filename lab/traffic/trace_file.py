@@ -1,4 +1,4 @@
-"""Read a public trace of LLM requests into a plan: Mooncake, BurstGPT, Azure LLM inference.
+"""Read a public trace of LLM requests: Mooncake, BurstGPT, Azure LLM inference.
 
 Formats, as their publishers describe them:
 - Mooncake (FAST'25 traces): a JSON object a line with `timestamp` in ms, `input_length` and
@@ -13,6 +13,7 @@ Formats, as their publishers describe them:
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,14 +21,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-
 from ..errors import UsageError
-from .workload import Message, Plan, Planned, User, random_words
 
 BLOCK_TOKENS = 512  # of one Mooncake hash id
 MOST_TOKENS = 1_000_000
-_SHARED, _OWN = 0, 1  # what a block's text depends on: its hash id, or its request
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +56,16 @@ class Trace:
         """From the first request to the last."""
         return self.rows[-1].at if self.rows else 0.0
 
+    def described(self) -> dict[str, Any]:
+        """The trace in a few plain values."""
+        return {
+            "name": self.name,
+            "format": self.kind,
+            "requests": len(self.rows),
+            "seconds": round(self.seconds, 3),
+            "skipped": self.skipped,
+        }
+
 
 def read(path: str, *, speed: float = 1.0, limit: int | None = None) -> Trace:
     """Read a trace file.
@@ -85,52 +92,8 @@ def read(path: str, *, speed: float = 1.0, limit: int | None = None) -> Trace:
         Row((row.at - first) / speed, row.input_tokens, row.output_tokens, row.blocks, row.session)
         for row in answered
     ]
-    return Trace(Path(path).stem, kind, tuple(moved), skipped)
-
-
-def plan(trace: Trace, *, model: str = "lab-llm", stream: bool = True, seed: int = 1) -> Plan:
-    """The requests of a trace as the sender takes them, each at its own time.
-
-    Prompts are random words; requests that share hash ids share the text of those blocks. A
-    session is one client address; without sessions every request is a client of its own.
-    """
-    clients: dict[str, int] = {}
-
-    def users() -> Iterator[User]:
-        for number, row in enumerate(trace.rows):
-            client = clients.setdefault(row.session or str(number), len(clients))
-            planned = Planned(
-                number=number,
-                due=row.at,
-                after=None,
-                client_ip=f"10.{client >> 8 & 255}.{client & 255}.1",
-                tenant=row.blocks[0] if row.blocks else 0,
-                session=client,
-                turn=0,
-                max_tokens=row.output_tokens,
-                stream=stream,
-                api="chat",
-                model=model,
-                messages=_prompt(row, number, seed),
-            )
-            yield User(number, row.at, iter((planned,)))
-
-    return Plan(users(), None, len(trace.rows))
-
-
-def _prompt(row: Row, number: int, seed: int) -> tuple[Message, ...]:
-    """A prompt of the row's length: a text for each shared block, then one of its own."""
-    lengths = [BLOCK_TOKENS] * len(row.blocks)
-    if lengths:
-        lengths[-1] = max(1, row.input_tokens - BLOCK_TOKENS * (len(lengths) - 1))
-    texts = [
-        random_words(np.random.default_rng([seed, _SHARED, block]), tokens)
-        for block, tokens in zip(row.blocks, lengths, strict=True)
-    ]
-    own = row.input_tokens if not lengths else 0
-    if own:
-        texts.append(random_words(np.random.default_rng([seed, _OWN, number]), own))
-    return ({"role": "user", "content": " ".join(texts)},)
+    name = re.sub(r"[^\w.-]", "_", Path(path).stem) or "trace"
+    return Trace(name, kind, tuple(moved), skipped)
 
 
 # --- the formats --------------------------------------------------------------------------

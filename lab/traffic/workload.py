@@ -10,6 +10,7 @@ import numpy as np
 from ..nginxconf.request import Request
 from .events import MODEL
 from .scenario import Lengths, Scenario
+from .trace_file import BLOCK_TOKENS, Row
 
 Message: TypeAlias = dict[str, str]
 
@@ -79,6 +80,8 @@ class Plan:
 
 def plan(scenario: Scenario) -> Plan:
     """All that the scenario will send, made as it is asked for. Same scenario, same plan."""
+    if scenario.trace is not None:
+        return Plan(_traced(scenario, scenario.trace.rows), None, len(scenario.trace.rows))
     return Plan(users(scenario), scenario.duration, total(scenario))
 
 
@@ -172,7 +175,7 @@ def _rng(scenario: Scenario, *path: int) -> np.random.Generator:
     return np.random.default_rng([scenario.seed, *path])
 
 
-_ARRIVALS, _SYSTEM, _CLIENT, _PAUSE, _SESSION = range(5)
+_ARRIVALS, _SYSTEM, _CLIENT, _PAUSE, _SESSION, _SHARED, _OWN = range(7)
 
 
 def _arrivals(scenario: Scenario) -> Iterator[tuple[float, int]]:
@@ -240,7 +243,7 @@ def _converse(scenario: Scenario, session: int, user: int, due: float) -> Iterat
     client = int(_rng(scenario, _CLIENT, user).integers(scenario.clients))
     first = session * scenario.sessions.turns
     for turn in range(scenario.sessions.turns):
-        said = (*said, _message("user", random_words(rng, _tokens(rng, scenario.prompt))))
+        said = (*said, _message("user", _words(rng, _tokens(rng, scenario.prompt))))
         answer = _tokens(rng, scenario.output)
         chat = scenario.api == "chat"
         yield Planned(
@@ -258,7 +261,7 @@ def _converse(scenario: Scenario, session: int, user: int, due: float) -> Iterat
             messages=said if chat else (),
             prompt="" if chat else " ".join(message["content"] for message in said),
         )
-        said = (*said, _message("assistant", random_words(rng, answer)))
+        said = (*said, _message("assistant", _words(rng, answer)))
 
 
 def _message(role: str, content: str) -> Message:
@@ -270,7 +273,7 @@ def _opening(scenario: Scenario, tenant: int) -> tuple[Message, ...]:
     tokens = scenario.tenants.system_tokens
     if not tokens:
         return ()
-    return (_message("system", random_words(_rng(scenario, _SYSTEM, tenant), tokens)),)
+    return (_message("system", _words(_rng(scenario, _SYSTEM, tenant), tokens)),)
 
 
 def _tenant(scenario: Scenario, rng: np.random.Generator) -> int:
@@ -299,7 +302,50 @@ def _tokens(rng: np.random.Generator, lengths: Lengths) -> int:
     return lengths.tokens
 
 
-def random_words(rng: np.random.Generator, tokens: int) -> str:
+# --- a trace ------------------------------------------------------------------------------
+
+
+def _traced(scenario: Scenario, rows: Sequence[Row]) -> Iterator[User]:
+    """A user for each request of a trace, who comes when the trace says.
+
+    A session is one client; a request without a session is a client of its own.
+    """
+    clients: dict[str, int] = {}
+    for number, row in enumerate(rows):
+        client = clients.setdefault(row.session or f"request {number}", len(clients))
+        text = _prompt(scenario, row, number)
+        chat = scenario.api == "chat"
+        planned = Planned(
+            number=number,
+            due=row.at,
+            after=None,
+            client_ip=_address(client & 0xFFFF),
+            tenant=row.blocks[0] if row.blocks else 0,
+            session=client,
+            turn=0,
+            max_tokens=row.output_tokens,
+            stream=scenario.stream,
+            api=scenario.api,
+            model=scenario.model,
+            messages=(_message("user", text),) if chat else (),
+            prompt="" if chat else text,
+        )
+        yield User(number, row.at, iter((planned,)))
+
+
+def _prompt(scenario: Scenario, row: Row, number: int) -> str:
+    """A prompt as long as the row says: the text of each of its blocks, or words of its own."""
+    if not row.blocks:
+        return _words(_rng(scenario, _OWN, number), max(1, row.input_tokens))
+    lengths = [BLOCK_TOKENS] * len(row.blocks)
+    lengths[-1] = row.input_tokens - BLOCK_TOKENS * (len(lengths) - 1)
+    return " ".join(
+        _words(_rng(scenario, _SHARED, block), tokens)
+        for block, tokens in zip(row.blocks, lengths, strict=True)
+    )
+
+
+def _words(rng: np.random.Generator, tokens: int) -> str:
     """A text of `tokens` random words of three letters."""
     text = np.full((tokens, 4), _SPACE, dtype=np.uint8)
     text[:, :3] = _LETTERS[rng.integers(len(_LETTERS), size=(tokens, 3))]

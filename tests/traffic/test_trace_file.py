@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from nginx_llm_lab.errors import UsageError
-from nginx_llm_lab.traffic import trace_file
+from nginx_llm_lab.traffic import scenario, trace_file, workload
 
 TRACES = Path(__file__).parents[1] / "data/traces"
 
 
 def prompts(name: str) -> list[str]:
     """The prompt texts of a recorded trace's plan."""
-    plan = trace_file.plan(trace_file.read(str(TRACES / name)))
+    plan = workload.plan(scenario.asked("", trace=str(TRACES / name)))
     return [next(user.requests).messages[0]["content"] for user in plan.users]
 
 
@@ -69,7 +69,22 @@ def test_speed_and_limit_shorten_a_trace():
     trace = trace_file.read(str(TRACES / "mooncake.jsonl"), speed=2, limit=2)
 
     assert [row.at for row in trace.rows] == pytest.approx([0, 0.25])
-    assert trace_file.plan(trace).total == 2
+    assert workload.plan(scenario.traced(trace)).total == 2
+
+
+def test_a_trace_goes_to_a_scenarios_fleet():
+    """Its targets and backends stay; its arrivals and lengths give way to the trace's."""
+    asked = scenario.asked("mixed_fleet", trace=str(TRACES / "azure.csv"))
+
+    assert (asked.name, asked.backends) == ("azure", scenario.load("mixed_fleet").backends)
+    assert [next(user.requests).max_tokens for user in workload.plan(asked).users] == [44, 109, 55]
+    assert scenario.described(asked)["trace"]["requests"] == 3
+
+
+def test_neither_a_scenario_nor_a_trace_is_an_error():
+    """It says how to find one."""
+    with pytest.raises(UsageError, match="no scenario and no trace"):
+        scenario.asked("")
 
 
 @pytest.mark.parametrize(
