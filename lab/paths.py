@@ -1,5 +1,29 @@
-"""Where the project's own files lie: compose.yaml, nginx/, backends/."""
+"""Where the project's own files lie, and where the lab keeps what it writes.
+
+In a checkout that is the checkout. An installed package has the files that Docker runs under
+`project/` and writes nothing there: state goes to the user's state folder, evidence to the folder
+in which the user works.
+"""
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parent
+INSTALLED = (PACKAGE / "project").is_dir()
+# holds compose.yaml, nginx/, backends/
+ROOT = PACKAGE / "project" if INSTALLED else PACKAGE.parent
+# the command that does the set-up where the user stands
+SETUP = "lab setup" if INSTALLED else "make setup"
+
+
+def state_folder() -> Path:
+    """The folder of generated files, one for all labs."""
+    if not INSTALLED:
+        return ROOT / ".lab"
+    from platformdirs import user_state_path  # set-up in a checkout has no packages yet
+
+    return user_state_path("nginx-llm-lab")
+
+
+def runs_folder() -> Path:
+    """The folder of run folders."""
+    return (Path.cwd() if INSTALLED else ROOT) / ".lab/runs"

@@ -47,6 +47,9 @@ VERBS = {
     "heal": "faults",
     "soak": "soak",
     "sbom": "fleet",
+    "setup": "setup",
+    "logs": "runs",
+    "runs": "runs",
 }
 HELP = """A lab for nginx load balancing of LLM services: it predicts what nginx will do, runs real
 traffic, and says PASS, FAIL or UNSURE.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..traffic.sender import Progress
 
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 COLOURS = {Word.PASS: "green", Word.FAIL: "red", Word.UNSURE: "yellow"}
 
 
@@ -27,7 +28,14 @@ def show(data: Any) -> None:
 def say(text: object) -> None:
     """Print text; on a terminal a PASS, FAIL or UNSURE that opens a line has its colour."""
     no_colour = False if os.environ.get("NO_COLOR") else None
-    typer.echo(coloured(str(text)), color=no_colour)  # echo drops colours where it is no terminal
+    typer.echo(
+        coloured(visible(str(text))), color=no_colour
+    )  # echo drops colours where it is no terminal
+
+
+def visible(text: str) -> str:
+    """The text with control characters written out: a client may have sent them to a log."""
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def coloured(text: str) -> str:
@@ -43,7 +51,7 @@ def coloured(text: str) -> str:
 
 def warn(text: str) -> None:
     """Print a line of progress on stderr."""
-    typer.echo(text, err=True)
+    typer.echo(visible(text), err=True)
 
 
 def exit_unless(holds: bool) -> None:

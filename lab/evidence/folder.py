@@ -193,3 +193,34 @@ def clock_doubt(hits: Sequence[Hit], entries: Sequence[Entry]) -> float:
     )
     lags = [lag for lag in lags if math.isfinite(lag)]
     return lags[len(lags) * 99 // 100] if lags else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A run folder in a list: what it holds, and its size in bytes."""
+
+    path: Path
+    kind: str
+    method: str
+    traffic: str
+    sent: int
+    size: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, for JSON."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def list_runs(runs: Path) -> list[Listed]:
+    """Every run folder in a folder, the oldest first; one that cannot be read has kind "?"."""
+    found = sorted(path for path in runs.glob("*") if (path / RUN).is_file())
+    return [_listed(path) for path in found]
+
+
+def _listed(path: Path) -> Listed:
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    try:
+        run = _fields_of_run(path)
+    except UsageError:
+        return Listed(path, "?", "?", "", 0, size)
+    return Listed(path, run.get("kind", "run"), run["method"], run["traffic"], run["sent"], size)

@@ -12,7 +12,7 @@ from ..evidence import folder
 from ..evidence.folder import Evidence, Kind
 from ..evidence.record import Record
 from ..evidence.timeline import FIRST_CLAIM, Tenure, Timeline, Window
-from ..paths import ROOT
+from ..paths import runs_folder
 from ..stack import compose, faults, nginx
 from ..stack.compose import Lab
 from ..stack.shell import poll
@@ -137,7 +137,7 @@ def traffic_name(kind: Kind, method: str, traffic: str) -> str:
 def fresh_folder(name: str) -> Path:
     """A folder under .lab/runs that no other run has."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    runs = ROOT / ".lab/runs"
+    runs = runs_folder()
     candidates = (runs / f"{stamp}-{name}{f'-{n}' if n else ''}" for n in range(1000))
     return next(candidate for candidate in candidates if not candidate.exists())
 

@@ -106,7 +106,7 @@ def use(lab: Lab, choice: methods.Choice) -> nginx.Switch:
     if running < needs:
         raise UsageError(
             f"{choice.method} needs nginx {dotted(needs)} or newer; this is {dotted(running)}",
-            "NGINX=mainline make up",
+            "NGINX=mainline lab up",
         )
     switch = nginx.switch(lab, methods.render(choice))
     _remember(lab, choice, nginx.log_size(lab))

@@ -9,6 +9,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from ..accounts.outcome import AnyOutcome, Loaded, Outcome
+    from ..evidence.folder import Listed
     from ..experiment.load import Compared
     from ..experiment.run import Bench
     from ..nginxconf.methods import Method
@@ -48,6 +49,16 @@ def status(found: Mapping[str, Any]) -> str:
         drawn.add_row(each["service"], each["state"], each["address"])
     head = f'lab "{found["project"]}": {found["method"]} on nginx {found["nginx"]}'
     return f"{head}\nfront door {found['front']}, lab door {found['door']}\n\n{text(drawn)}"
+
+
+def runs(found: "Sequence[Listed]") -> str:
+    """The run folders, or that there is none."""
+    if not found:
+        return "no run folders here"
+    drawn = table("folder", "kind", "method", "requests", "kB")
+    for run in found:
+        drawn.add_row(str(run.path), run.kind, run.method, f"{run.sent:,}", f"{run.size // 1000:,}")
+    return text(drawn)
 
 
 def methods(found: Iterable["Method"]) -> str:

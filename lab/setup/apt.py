@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ..errors import LabError
+from ..paths import SETUP
 from ..stack.shell import run
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -28,7 +29,7 @@ def install(*packages: str) -> None:
     if not available():
         raise LabError(
             f"{' '.join(packages)} cannot be installed without apt and root (or sudo)",
-            f"install {' '.join(packages)} yourself, then make setup",
+            f"install {' '.join(packages)} yourself, then {SETUP}",
         )
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     get = [*as_root(), "apt-get", "-q", "-y"]
@@ -38,7 +39,7 @@ def install(*packages: str) -> None:
         reason = "\n".join((done.stderr or done.stdout).strip().splitlines()[-4:])
         raise LabError(
             f"apt-get install {' '.join(packages)} failed:\n{reason}",
-            "check the network and the machine's apt sources, then make setup",
+            f"check the network and the machine's apt sources, then {SETUP}",
         )
 
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import LabError
-from ..paths import ROOT
+from ..paths import INSTALLED, ROOT, SETUP, state_folder
 from ..stack.shell import CommandError, run, wait_for, works
 from . import apt
 
-STATE = ROOT / ".lab"
+STATE = state_folder()
 VENV = ROOT / ".venv"
 DEBIAN = "debian:trixie-slim"
 NGINX = "nginx:1.31.3"
@@ -38,22 +38,26 @@ def main() -> int:
     )
     parser.add_argument("--python-only", action="store_true", help="just the .venv, no Docker")
     chosen = parser.parse_args()
-    steps: list[tuple[str, Callable[[], str]]] = [("python", python)]
-    if not chosen.python_only:
-        steps = [
-            ("disk", disk),
-            ("engine", engine),
-            ("compose", compose),
-            ("python", python),
-            ("images", images),
-        ]
     try:
-        for name, action in steps:
-            step(name, action)
+        set_up(python_only=chosen.python_only)
     except LabError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the one line a failed set-up leaves
         return 3
     return 0
+
+
+def set_up(*, python_only: bool = False) -> None:
+    """Do every step in turn; LabError names the one that fails. An installed lab has its Python."""
+    steps: list[tuple[str, Callable[[], str]]] = [
+        ("disk", disk),
+        ("engine", engine),
+        ("compose", compose),
+        ("python", python),
+        ("images", images),
+    ]
+    for name, action in steps:
+        if (name == "python") if python_only else (name != "python" or not INSTALLED):
+            step(name, action)
 
 
 def step(name: str, action: Callable[[], str]) -> None:
@@ -64,7 +68,7 @@ def step(name: str, action: Callable[[], str]) -> None:
     except LabError as error:
         raise LabError(f"set-up step {name}: {error.message}", error.hint) from None
     except OSError as error:
-        raise LabError(f"set-up step {name}: {error}", "mend that, then make setup") from None
+        raise LabError(f"set-up step {name}: {error}", f"mend that, then {SETUP}") from None
     tell(f"{name:8} {said}", time.monotonic() - started)
 
 
@@ -78,10 +82,11 @@ def disk() -> str:
     """Enough room for images, packages and the Python environment."""
     places = [place for place in (Path("/var/lib"), ROOT) if place.exists()]
     free = min(shutil.disk_usage(place).free for place in places)
-    if free < NEEDED_BYTES and not (VENV / "installed").exists():
+    done = has_image(f"{OURS}/backend:{tag()}") if INSTALLED else (VENV / "installed").exists()
+    if free < NEEDED_BYTES and not done:
         raise LabError(
             f"{free / 1024**3:.1f} GiB free, {NEEDED_BYTES / 1024**3:.0f} GiB needed",
-            "free some disk space (docker system prune), then make setup",
+            f"free some disk space (docker system prune), then {SETUP}",
         )
     return f"{free / 1024**3:.0f} GiB free"
 
@@ -115,7 +120,7 @@ def engine_version() -> str | None:
     if "permission denied" in done.stderr.lower():
         raise LabError(
             "a Docker engine runs, and you may not use it",
-            "sudo usermod -aG docker $USER, log in again, then make setup",
+            f"sudo usermod -aG docker $USER, log in again, then {SETUP}",
         )
     return done.stdout.strip() or None if done.returncode == 0 else None
 
@@ -144,7 +149,7 @@ def agree(question: str) -> None:
         return
     answer = input(f"set-up   {question} [Y/n] ").strip().lower()
     if answer not in ("", "y", "yes"):
-        raise LabError("no engine, as you wished", "install and start one, then make setup")
+        raise LabError("no engine, as you wished", f"install and start one, then {SETUP}")
 
 
 def start_engine() -> None:
@@ -162,7 +167,7 @@ def start_dockerd() -> None:
     """Start dockerd so that it outlives this process, with its log under .lab/."""
     for pid_file in ("/var/run/docker.pid", "/var/run/docker/containerd/containerd.pid"):
         drop_stale(Path(pid_file))
-    STATE.mkdir(exist_ok=True)
+    STATE.mkdir(parents=True, exist_ok=True)
     quoted = str(dockerd_log()).replace("'", "'\\''")
     script = f"setsid dockerd >'{quoted}' 2>&1 </dev/null &"
     run([*apt.as_root(), "sh", "-c", script], timeout=30)
@@ -257,8 +262,9 @@ def fresh_venv(lock: Path) -> None:
 
 
 def pip(verb: str) -> list[str]:
-    """The .venv's own pip, quiet."""
-    return [str(VENV / "bin/python"), "-m", "pip", "--disable-pip-version-check", verb, "-q"]
+    """The pip of the .venv, or of the environment in which the lab is installed; quiet."""
+    interpreter = sys.executable if INSTALLED else str(VENV / "bin/python")
+    return [interpreter, "-m", "pip", "--disable-pip-version-check", verb, "-q"]
 
 
 def digest(files: list[Path], *more: str) -> str:
@@ -277,8 +283,7 @@ def images() -> str:
     flavour = os.environ.get("NGINX", "mainline")
     if flavour not in ("mainline", "debian"):
         raise LabError(f'NGINX="{flavour}" is not known', "NGINX=mainline or NGINX=debian")
-    tag = os.environ.get("LAB_TAG", "0.1.0")
-    ours = (f"{OURS}/nginx:{flavour}-{tag}", f"{OURS}/backend:{tag}", f"{OURS}/load:{tag}")
+    ours = (f"{OURS}/nginx:{flavour}-{tag()}", f"{OURS}/backend:{tag()}", f"{OURS}/load:{tag()}")
     sources = digest(list(source_files()))
     label = '{{index .Config.Labels "nginx-llm-lab.sources"}}'
     built = run(["docker", "image", "inspect", "-f", label, *ours], check=False)
@@ -295,6 +300,11 @@ def images() -> str:
     build = ["docker", "compose", "build", "nginx", "backend-1", "load"]
     run(build, env=environment, cwd=ROOT)
     return f"built on {debian} and {nginx}"
+
+
+def tag() -> str:
+    """The tag of this lab's images."""
+    return os.environ.get("LAB_TAG", "0.1.0")
 
 
 def source_files() -> Iterator[Path]:
@@ -345,7 +355,7 @@ def debian_stand_in() -> str:
     """Debian from its packages, by mmdebstrap."""
     if not shutil.which("mmdebstrap"):
         apt.install("mmdebstrap")
-    STATE.mkdir(exist_ok=True)
+    STATE.mkdir(parents=True, exist_ok=True)
     archive = STATE / "debian.tar"
     try:
         source = apt.source_line("trixie")

@@ -19,7 +19,7 @@ import yaml
 from docker.models.containers import Container
 
 from ..errors import LabError, UsageError
-from ..paths import ROOT
+from ..paths import INSTALLED, ROOT, SETUP, state_folder
 from .shell import CommandError, poll, run
 
 PROJECT = "nginx-llm-lab"
@@ -50,12 +50,13 @@ class Lab:
     @property
     def state(self) -> Path:
         """Where this lab keeps its generated files."""
-        return ROOT / ".lab" / self.project
+        return state_folder() / self.project
 
     @property
     def active(self) -> Path:
-        """The folder whose upstream.conf nginx serves; the default project's is in nginx/."""
-        return ROOT / "nginx/active" if self.project == PROJECT else self.state / "active"
+        """The folder with the upstream.conf that nginx serves; in a checkout nginx/active."""
+        in_checkout = self.project == PROJECT and not INSTALLED
+        return ROOT / "nginx/active" if in_checkout else self.state / "active"
 
 
 def from_environment() -> Lab:
@@ -208,7 +209,7 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
             down(lab)
         raise LabError(
             f'lab "{lab.project}" did not come up healthy\n{error.message}\n{said}'.rstrip(),
-            "make setup, then make up" if "image" in error.stderr else "lab status",
+            f"{SETUP}, then lab up" if "image" in error.stderr else "lab status",
         ) from None
 
 
@@ -258,7 +259,7 @@ def refuse_taken(port: int) -> None:
         except OSError:
             raise LabError(
                 f"port {port} on 127.0.0.1 is in use",
-                f"LAB_PORT={port + 1000} LAB_DOOR_PORT={port + 1001} make up,"
+                f"LAB_PORT={port + 1000} LAB_DOOR_PORT={port + 1001} lab up,"
                 " or end what listens there",
             ) from None
 
@@ -297,6 +298,17 @@ def last_words(lab: Lab) -> Iterator[str]:
             continue
         tail = container.logs(tail=8).decode(errors="replace").strip()
         yield f"--- {service(container)} is {health(container)}:\n{tail}"
+
+
+def log_lines(lab: Lab, name: str, *, follow: bool = False) -> Iterator[str]:
+    """The lines that a service has printed so far; with `follow` those to come, too."""
+    stream = container(lab, name).logs(stream=True, follow=follow)
+    rest = b""
+    for piece in stream:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (line.decode(errors="replace") for line in lines)
+    if rest:
+        yield rest.decode(errors="replace")
 
 
 def journals(lab: Lab, since: float, lines: int) -> bytes:
@@ -344,7 +356,7 @@ def engine() -> docker.DockerClient:
     try:
         return docker.from_env(timeout=120)
     except docker.errors.DockerException as error:
-        raise LabError(f"no Docker engine answers: {error}", "make setup") from None
+        raise LabError(f"no Docker engine answers: {error}", SETUP) from None
 
 
 def containers(lab: Lab) -> list[Container]:

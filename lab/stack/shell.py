@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..errors import LabError
+from ..paths import SETUP
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ def run(
             check=False,
         )
     except FileNotFoundError:
-        raise CommandError(command, 127, f"{command[0]}: command not found", "make setup") from None
+        raise CommandError(command, 127, f"{command[0]}: command not found", SETUP) from None
     except subprocess.TimeoutExpired:
         raise CommandError(command, 124, f"no end after {timeout:g} s") from None
     if check and done.returncode != 0:

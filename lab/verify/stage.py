@@ -20,6 +20,7 @@ import docker.errors
 from docker.models.containers import Container
 
 from ..errors import LabError
+from ..paths import SETUP
 from ..stack import compose
 from ..stack.compose import engine
 from ..stack.shell import poll, run
@@ -456,7 +457,7 @@ def present(engine: docker.DockerClient, image: str) -> None:
     try:
         engine.images.get(image)
     except docker.errors.ImageNotFound:
-        raise LabError(f'no image "{image}"', "make setup, then lab up") from None
+        raise LabError(f'no image "{image}"', SETUP) from None
 
 
 def logs(container: Container) -> bytes:

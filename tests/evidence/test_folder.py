@@ -114,3 +114,22 @@ def test_the_doubt_of_the_clock_is_how_late_requests_reached_their_backends():
 def test_without_a_journal_nothing_is_doubted():
     """The verdict's own least doubt remains."""
     assert folder.clock_doubt([], []) == 0.0
+
+
+def test_run_folders_are_listed_the_oldest_first(tmp_path):
+    """One that cannot be read is listed, too; whatever else lies there is not."""
+    folder.write(RUN, tmp_path / "20260102-hash")
+    folder.write(replace(RUN, kind="soak"), tmp_path / "20260101-soak")
+    folder.write(RUN, tmp_path / "20260103-broken")
+    (tmp_path / "20260103-broken/run.json").write_text("{}")
+    (tmp_path / "notes").mkdir()
+
+    found = folder.list_runs(tmp_path)
+
+    assert [(run.path.name, run.kind, run.sent) for run in found] == [
+        ("20260101-soak", "soak", 100),
+        ("20260102-hash", "run", 100),
+        ("20260103-broken", "?", 0),
+    ]
+    assert all(run.size > 0 for run in found)
+    assert folder.list_runs(tmp_path / "nowhere") == []

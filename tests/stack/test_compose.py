@@ -60,7 +60,7 @@ def test_a_backend_is_the_same_in_a_fleet_of_any_size():
 
 def test_a_removed_backend_leaves_its_journal_to_the_lab(tmp_path, monkeypatch):
     """Of it only what ended since the moment asked for, and nothing that is no entry."""
-    monkeypatch.setattr(compose, "ROOT", tmp_path)
+    monkeypatch.setattr(compose, "state_folder", lambda: tmp_path)
     lab = compose.Lab("shrunk")
     assert list(compose.gone(lab, 0.0)) == []
     early, late = b'{"t":10.500000,"id":"a"}\n', b'{"t":11.500000,"id":"b"}\n'

@@ -1,0 +1,37 @@
+"""`lab logs` and `lab runs`: what the lab has written."""
+
+import shutil
+from typing import Annotated
+
+import typer
+
+from ..evidence import folder
+from ..paths import runs_folder
+from ..report import tables
+from ..stack import compose
+from .here import this_lab
+from .options import Json
+from .terminal import say, show
+
+
+def logs(
+    service: Annotated[str, typer.Argument(help="nginx, backend-N or load.")] = "nginx",
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for further lines.")] = False,
+) -> None:
+    """Print a container's log; of nginx, the article's line for each request."""
+    for line in compose.log_lines(this_lab(), service, follow=follow):
+        say(line)
+
+
+def runs(
+    prune: Annotated[bool, typer.Option("--prune", help="Remove old run folders.")] = False,
+    keep: Annotated[int, typer.Option(min=0, help="Number of folders that --prune leaves.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """List the run folders, oldest first; `lab judge FOLDER` reads one."""
+    found = folder.list_runs(runs_folder())
+    if prune:
+        for run in found[: max(0, len(found) - keep)]:
+            shutil.rmtree(run.path)
+        found = found[max(0, len(found) - keep) :]
+    show([run.as_dict() for run in found]) if as_json else say(tables.runs(found))
