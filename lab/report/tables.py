@@ -122,14 +122,14 @@ def loaded(run: "Loaded") -> str:
 
     drawn = table(*LOADED)
     for row in figures.rows(run.figures)[1:]:
-        drawn.add_row(*_condensed(row))
+        drawn.add_row(*condensed(row))
     picture = figures.picture(run.figures)
     head_line = f"{run.scenario} by {run.method}"
     ending = [*_events(run), *_agreement(run), str(run.ledger), str(run.verdict), str(run.folder)]
     return "\n".join([head_line, "", text(drawn), "", picture, "", *ending])
 
 
-def _condensed(row: Sequence[str]) -> list[str]:
+def condensed(row: Sequence[str]) -> list[str]:
     """Three percentiles in one cell, as LOADED names them."""
     return [*row[:5], *(" ".join(row[at : at + 3]) for at in (5, 8, 11)), *row[14:]]
 

@@ -127,6 +127,7 @@ class Peers(NamedTuple):
 
 @jit
 def lru_append(st, b, run):
+    """Enter a run as the most recently used one."""
     st.runs[run].before = st.servers[b].lru_tail
     st.runs[run].after = -1
     if st.servers[b].lru_tail >= 0:
@@ -139,6 +140,7 @@ def lru_append(st, b, run):
 
 @jit
 def lru_remove(st, b, run):
+    """Take a run out of the list of those that can be evicted."""
     before, after = st.runs[run].before, st.runs[run].after
     if before >= 0:
         st.runs[before].after = after
@@ -159,6 +161,7 @@ def idle(st, run):
 
 @jit
 def new_run(st, node, owner):
+    """Return the place of a new, empty run."""
     st.at[3] -= 1
     run = st.free_runs[st.at[3]]
     st.runs[run].node, st.runs[run].owner = node, owner
@@ -208,6 +211,7 @@ def path_to(st, node):
 
 @jit
 def begin_of(st, node):
+    """Return the blocks from the root to the start of a node."""
     return st.nodes[st.nodes[node].parent].end if st.nodes[node].parent >= 0 else 0
 
 
@@ -221,6 +225,8 @@ def match(st, b, s, limit):
         step = st.path[level]
         key = np.int64(step) * len(st.fleet) + b
         begin = begin_of(st, step)
+        if begin == st.nodes[step].end:  # less than a block more than its parent
+            continue
         if hits >= limit or key not in st.table:
             return hits, unheld
         run = st.table[key]
@@ -249,9 +255,9 @@ def claim(st, b, s, start, stop, naming):
     node = st.slots[s].node
     for level in range(path_to(st, node) - 1, -1, -1):
         step = st.path[level]
-        if st.nodes[step].end <= start:
-            continue
         begin = begin_of(st, step)
+        if st.nodes[step].end <= max(start, begin):
+            continue
         if begin >= stop:
             return
         key = np.int64(step) * len(st.fleet) + b
@@ -273,6 +279,7 @@ def claim(st, b, s, start, stop, naming):
 
 @jit
 def hold(st, b, run, start, stop, naming):
+    """Hold a run's blocks from `start` to `stop`; those that it lacks are added."""
     known = max(0, min(st.runs[run].size, stop) - start)
     if naming:
         st.servers[b].free += known
@@ -288,9 +295,7 @@ def hold(st, b, run, start, stop, naming):
 def release(st, b, s):
     """Give back a request's blocks: the named ones stay in the prefix cache."""
     full = st.slots[s].computed // BLOCK_TOKENS
-    claim(
-        st, b, s, st.slots[s].named, full, True
-    )
+    claim(st, b, s, st.slots[s].named, full, True)
     named = max(full, st.slots[s].named)
     st.servers[b].free += st.slots[s].blocks - named
     node = st.slots[s].node
@@ -298,7 +303,7 @@ def release(st, b, s):
         unhold(st, b, st.slots[s].private)
     while node >= 0:
         begin = begin_of(st, node)
-        if begin < named:
+        if begin < min(named, st.nodes[node].end):
             run = st.table[np.int64(node) * len(st.fleet) + b]
             if named >= st.nodes[node].end:
                 st.runs[run].full -= 1
@@ -337,12 +342,14 @@ def computed_by(st, b, s):
 
 @jit
 def take(st, b, count):
+    """Take blocks without a name; remembered ones are evicted when no free one is left."""
     st.servers[b].free -= count
     evict(st, b)
 
 
 @jit
 def available(st, b):
+    """Return how many blocks can be taken."""
     return st.servers[b].free + st.servers[b].idle_cached
 
 
@@ -358,14 +365,13 @@ def grow(st, b, at):
         st.servers[b].preemptions += 1
         preempted = True
     if st.growing[b, residue]:
-        take(
-            st, b, np.int64(st.growing[b, residue])
-        )
+        take(st, b, np.int64(st.growing[b, residue]))
     return preempted
 
 
 @jit
 def preempt(st, b, at):
+    """Free the blocks of the sequence admitted last, and put it at the head of the queue."""
     s = st.servers[b].partial
     if s >= 0:
         st.servers[b].partial = -1
@@ -478,9 +484,7 @@ def begin(st, b, at):
         if st.servers[b].queue_head < 0:
             st.servers[b].queue_tail = -1
         st.servers[b].queue_size -= 1
-        tokens, more = compute(
-            st, b, s, room - prefilled
-        )
+        tokens, more = compute(st, b, s, room - prefilled)
         prefilled += tokens
         pairs += more
     st.servers[b].decoded = decoded
@@ -508,7 +512,9 @@ def lasts(st, b, steps):
     """How long some steps last that begin now and only decode."""
     decoded = st.servers[b].decoded
     one = (
-        st.fleet[b].base + st.fleet[b].token * decoded + st.fleet[b].context * st.servers[b].sum_context
+        st.fleet[b].base
+        + st.fleet[b].token * decoded
+        + st.fleet[b].context * st.servers[b].sum_context
     )
     return steps * one + st.fleet[b].context * decoded * (steps * (steps - 1) // 2)
 
@@ -531,6 +537,7 @@ def cut_jump(st, b, now):
 
 @jit
 def count_gap(st, gap, count):
+    """Count a time between two tokens."""
     if gap > st.gaps[GAP_BINS]:
         st.gaps[GAP_BINS] = gap
     place = int(np.log(gap) * GAP_SCALE) if gap > 0 else 0
@@ -572,9 +579,13 @@ def finish_steps(st, b, ended):
         st.servers[b].steps += steps
         st.servers[b].sum_context += decoded * steps
         if st.servers[b].steps == st.servers[b].next_last:
-            count = finish_decoding(
-                st, b, ended
-            )
+            count = finish_decoding(st, b, ended)
+    return finish_chunks(st, b, ended, count, at)
+
+
+@jit
+def finish_chunks(st, b, ended, count, at):
+    """Give the prompts that are complete their next token, and let them decode."""
     s = st.servers[b].chunk_head
     chunks = st.servers[b].chunks
     st.servers[b].chunks = 0
@@ -644,6 +655,7 @@ def turn(peers):
 
 @jit
 def round_robin(peers):
+    """Return the server whose turn it is."""
     best = turn(peers)
     peers.current[best] -= peers.ends[-1]
     return best
@@ -725,6 +737,7 @@ def least_time(peers, second):
 
 @jit
 def drawn(peers):
+    """Draw a server by weight."""
     return np.searchsorted(peers.ends, draw(peers, peers.ends[-1]), "right")
 
 
@@ -763,6 +776,7 @@ def pick(method, jobs, peers, request, now):
 
 @jit
 def averaged(average, sample):
+    """Return the moving average with one more sample: 5 % new, 95 % old."""
     return int(0.5 + (sample * 0.05 + average * 0.95)) if average else sample
 
 
@@ -785,6 +799,7 @@ def set_due(st, b):
 
 @jit
 def push(st, jobs, time, request):
+    """Enter a request that follows an answer."""
     heap, requests = jobs.pending, jobs.pending_request
     place = st.at[1]
     st.at[1] += 1
@@ -799,6 +814,7 @@ def push(st, jobs, time, request):
 
 @jit
 def pop(st, jobs):
+    """Remove the earliest request that follows an answer, and return it."""
     heap, requests = jobs.pending, jobs.pending_request
     top = requests[0]
     st.at[1] -= 1
@@ -889,20 +905,11 @@ def loop(method, jobs, st, result, peers, ended, most):
     """Let events happen in the order of their times, until `most` more requests were sent."""
     stop = st.at[4] + most
     while True:
-        first, now = False, NEVER
-        if st.at[1]:
-            now = jobs.pending[0]
-        if st.at[0] < len(jobs.firsts):
-            request = jobs.firsts[st.at[0]]
-            if jobs.due[request] <= now:
-                first, now = True, jobs.due[request]
+        first, request, now = next_arrival(st, jobs)
         b = st.tree[1]
         due = st.servers[b].ends
         if due != NEVER and due <= now:
-            count = finish_steps(
-                st, b, ended
-            )
-            for place in range(count):
+            for place in range(finish_steps(st, b, ended)):
                 depart(jobs, st, result, peers, b, ended[place], due)
             begin(st, b, due)
             set_due(st, b)
@@ -915,9 +922,21 @@ def loop(method, jobs, st, result, peers, ended, most):
         if st.at[2] == 0 or st.at[3] < (in_flight + 2) * (jobs.depth + 1):
             return FULL
         if first:
-            request = jobs.firsts[st.at[0]]
             st.at[0] += 1
         else:
-            request = pop(st, jobs)
+            pop(st, jobs)
         st.at[4] += 1
         arrive(method, jobs, st, peers, request, now)
+
+
+@jit
+def next_arrival(st, jobs):
+    """Return whether the next request follows no other, its number, and when it is due."""
+    request, now = -1, NEVER
+    if st.at[1]:
+        request, now = jobs.pending_request[0], jobs.pending[0]
+    if st.at[0] < len(jobs.firsts):
+        other = jobs.firsts[st.at[0]]
+        if jobs.due[other] <= now:
+            return True, np.int64(other), jobs.due[other]
+    return False, np.int64(request), np.int64(now)

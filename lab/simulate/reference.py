@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..backends.llm.engine import BLOCK_TOKENS, Engine, Generation
+from ..backends.llm.blocks import BLOCK_TOKENS
+from ..backends.llm.engine import Engine, Generation
 from ..backends.llm.engine import Request as Sequences
 from ..nginxconf.model import Upstream
 from ..oracle import Arrival, balancer

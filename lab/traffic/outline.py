@@ -84,7 +84,7 @@ def tenants(rng: np.random.Generator, scenario: Scenario) -> Numbers:
 def lengths(rng: np.random.Generator, wanted: Lengths, shape: tuple[int, ...]) -> Numbers:
     """Draw numbers of tokens."""
     if wanted.dist == "uniform":
-        return rng.integers(wanted.min, wanted.max, size=shape, endpoint=True)
+        return np.asarray(rng.integers(wanted.min, wanted.max, shape, endpoint=True), np.int64)
     if wanted.dist == "lognormal":
         drawn = wanted.median * np.exp(wanted.sigma * rng.standard_normal(shape))
         return np.clip(np.rint(np.minimum(drawn, wanted.max)), 1, wanted.max).astype(np.int64)

@@ -92,7 +92,10 @@ def simulate_both(
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    SCENARIOS, MACHINES, st.sampled_from(sorted(fast.KINDS)), st.lists(st.integers(1, 3), min_size=1)
+    SCENARIOS,
+    MACHINES,
+    st.sampled_from(sorted(fast.KINDS)),
+    st.lists(st.integers(1, 3), min_size=1),
 )
 def test_the_compiled_loop_equals_oracle_and_engine(scenario, machines, method, weights):
     """On any workload, any fleet, any method, with queues, evictions and preemptions."""
