@@ -78,7 +78,8 @@ def tenants(rng: np.random.Generator, scenario: Scenario) -> Numbers:
         return rng.integers(n, size=BLOCK)
     shares = np.cumsum(np.arange(1, n + 1, dtype=float) ** -skew)
     drawn = rng.random(BLOCK) * shares[-1]
-    return np.searchsorted(shares, drawn, side="right").astype(np.int64)
+    places: Numbers = np.searchsorted(shares, drawn, side="right").astype(np.int64)
+    return places
 
 
 def lengths(rng: np.random.Generator, wanted: Lengths, shape: tuple[int, ...]) -> Numbers:

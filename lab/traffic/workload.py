@@ -247,7 +247,7 @@ def _converse(outline: Outline, session: int, user: int, due: float) -> Iterator
     rng = _rng(scenario, _TEXT, session)
     tenant = int(block.tenants[row])
     history = _opening(scenario, tenant)
-    address = clientclient_address(outline.client(user))
+    address = client_address(outline.client(user))
     first = session * scenario.sessions.turns
     for turn in range(scenario.sessions.turns):
         prompt = _words(rng, int(block.prompts[row, turn]))
