@@ -97,13 +97,17 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of one request: one of FATES, the servers concerned, and why."""
+    """What became of one request: one of FATES, the servers concerned, why, and when it was sent.
+
+    `at` is in seconds since the epoch, 0 for a request that nobody sent.
+    """
 
     id: str
     sort: str
     kind: str
     servers: tuple[str, ...] = ()
     reason: str = ""
+    at: float = 0.0
 
     def __str__(self) -> str:
         where = f" ({', '.join(self.servers)})" if self.servers else ""
@@ -113,9 +117,10 @@ class Fate:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The fates of a run, one a request."""
+    """The fates of a run, one a request; `began` is its start, in seconds since the epoch."""
 
     fates: tuple[Fate, ...]
+    began: float = 0.0
 
     @property
     def unexplained(self) -> tuple[Fate, ...]:
@@ -142,6 +147,25 @@ class Ledger:
         told = (f"{f.sort} {f.kind}: {f.reason}" for f in self.fates if f.kind in (FAILED, TWICE))
         return dict(Counter(told).most_common())
 
+    def problems(self) -> list[str]:
+        """The unexplained requests: how many of each sort, who is concerned, when, and why."""
+        alike: dict[tuple[str, str, str], list[Fate]] = {}
+        for fate in self.unexplained:
+            key = fate.sort, ", ".join(fate.servers) or "no server", fate.reason
+            alike.setdefault(key, []).append(fate)
+        return [
+            f"{len(fates):,} {sort} at {servers}, {self._when(fates)}: {reason}"
+            for (sort, servers, reason), fates in alike.items()
+        ]
+
+    def _when(self, fates: Sequence[Fate]) -> str:
+        """When requests were sent, in seconds after the start."""
+        moments = [fate.at - self.began for fate in fates if fate.at]
+        if not moments:
+            return "never sent"
+        first, last = min(moments), max(moments)
+        return f"at {first:.1f} s" if last - first < 0.1 else f"from {first:.1f} to {last:.1f} s"
+
     def as_dict(self) -> dict[str, Any]:
         """Give the fates as plain values, for JSON; one by one only those that are unexplained."""
         return {
@@ -149,6 +173,7 @@ class Ledger:
             "requests": len(self.fates),
             "fates": self.counts(),
             "reasons": self.reasons(),
+            "problems": self.problems(),
             "unexplained": [str(fate) for fate in self.unexplained],
         }
 
@@ -159,7 +184,9 @@ class Ledger:
             for sort, row in self.counts().items()
         ]
         reasons = [f"  {count:,} times {reason}" for reason, count in self.reasons().items()]
-        return "\n".join([head, *rows, *reasons, *(f"  {f}" for f in self.unexplained[:20])])
+        problems = [f"  unexplained: {problem}" for problem in self.problems()]
+        examples = [f"    {fate}" for fate in self.unexplained[:5]]
+        return "\n".join([head, *rows, *reasons, *problems, *examples])
 
 
 def of_record(record: Record) -> Call:
@@ -231,6 +258,7 @@ def account(
     entries: Iterable[Entry],
     faults: Sequence[Fault],
     rules: Rules,
+    began: float = 0.0,
 ) -> Ledger:
     """Give every request its one fate; servers in `hits` are named as `entries` name backends.
 
@@ -238,7 +266,8 @@ def account(
     unexplained, and so is a failure, even one made good by a retry, that no fault explains.
     """
     seen = _seen(calls, hits, entries)
-    return Ledger(tuple(_fate(id_, *sides, faults, rules) for id_, sides in seen.items()))
+    fates = (_fate(id_, *sides, faults, rules) for id_, sides in seen.items())
+    return Ledger(tuple(fates), began)
 
 
 _Sides: TypeAlias = tuple[list[Call], list[Hit | Unproxied], list[Entry]]
@@ -272,16 +301,7 @@ def _fate(
     if len(calls) != 1:
         return Fate(id_, "?", UNEXPLAINED, where, "sent twice" if calls else "nobody sent it")
     case = _Case(calls[0], tuple(hits), tuple(entries), attempts, faults, rules)
-    sort = case.call.sort
-    if problem := case.contradiction() or case.riddle():
-        return Fate(id_, sort, UNEXPLAINED, where, problem)
-    if len(begun := case.begun()) > 1:
-        return Fate(id_, sort, TWICE, begun, case.reason())
-    if case.call.failed:
-        return Fate(id_, sort, FAILED, where, case.reason())
-    if len(attempts) > 1:
-        return Fate(id_, sort, RETRIED, where, case.reason())
-    return Fate(id_, sort, ONCE, where)
+    return Fate(id_, case.call.sort, *case.fate(where), at=case.call.sent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +332,18 @@ class _Case:
     attempts: tuple[_Attempt, ...]
     faults: Sequence[Fault]
     rules: Rules
+
+    def fate(self, where: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:
+        """The request's fate, the servers concerned (`where`: all of them), and why."""
+        if problem := self.contradiction() or self.unexplained_failure():
+            return UNEXPLAINED, where, problem
+        if len(begun := self.begun()) > 1:
+            return TWICE, begun, self.reason()
+        if self.call.failed:
+            return FAILED, where, self.reason()
+        if len(self.attempts) > 1:
+            return RETRIED, where, self.reason()
+        return ONCE, where, ""
 
     def begun(self) -> tuple[str, ...]:
         """Where the request was begun: what journals say, and where it was sent without a line.
@@ -346,7 +378,7 @@ class _Case:
             return "tried again after it was sent, and non_idempotent is off"
         return ""
 
-    def riddle(self) -> str:
+    def unexplained_failure(self) -> str:
         """The first failure that no fault explains; "" if there is none."""
         for blamed, look in self._failures():
             if not self._explanation(blamed, look):

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from ..evidence.journal import Entry
 from ..evidence.record import Record
@@ -45,12 +44,18 @@ class Group:
     tokens       produced, as the journals say, else received, as the clients say
     prompt_tokens, cached_tokens   from the same source; cache_hit_rate is cached / prompt
     ttft_ms      first token minus sent, of each stream that had a first token
+    queued_ms    how long a request waited at its backend before it ran, as the journals say
     itl_ms       every gap between two consecutive tokens of a stream
+    tpot_ms      the mean of those gaps, one value a stream (vLLM's time per output token)
     e2e_ms       end minus sent, of each request without an error
     good         requests without an error that met every target that can be asked of them;
-                 goodput is good / second of the run, good_share is good / requests
-    busy_s       the sum of its requests' durations at the backend; busy_union_s the time in which
-                 it had at least one. Of all backends: the sum of theirs
+                 goodput is good / second in which load was offered, good_share good / requests
+    tokens_per_s, requests_per_s   tokens and requests without an error / second of the run
+    busy_s       the sum of its requests' durations at the backend, so that ten at once for a
+                 second are 10 s; busy_union_s the time in which it had at least one. Of all
+                 backends: the sum of theirs
+    late_ms      how far a request's tokens were behind the backend's model, at most: what this
+                 machine added, as the journals say
 
     None is unknown, never zero.
     """
@@ -63,12 +68,17 @@ class Group:
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     cache_hit_rate: float | None = None
+    queued_ms: Spread = Spread()
     ttft_ms: Spread = Spread()
+    tpot_ms: Spread = Spread()
     itl_ms: Spread = Spread()
     e2e_ms: Spread = Spread()
     good: int = 0
     goodput: float | None = None
     good_share: float | None = None
+    tokens_per_s: float | None = None
+    requests_per_s: float | None = None
+    late_ms: Spread = Spread()
     busy_s: float | None = None
     busy_union_s: float | None = None
 
@@ -98,14 +108,16 @@ class Bin:
 class Figures:
     """What a run came to; `label` is the method or whatever else tells it from others.
 
-    `seconds` run from the first moment due to the last end. `lateness_ms` is how long after its
-    moment a request was sent: the generator's own fault, to be small beside the other figures.
-    `findings` counts what the sides of the join disagree about, `unexplained` those of them that
-    no failure explains.
+    `seconds` run from the first moment due to the last end; `offered_s` is the time in which load
+    was offered, so that answers which come long after it do not lower the goodput. `lateness_ms`
+    is how long after its moment a request was sent: the generator's own fault, to be small beside
+    the other figures. `findings` counts what the sides of the join disagree about, `unexplained`
+    those of them that no failure explains.
     """
 
     label: str
     seconds: float | None
+    offered_s: float | None
     overall: Group
     backends: tuple[Group, ...]
     fairness: Fairness
@@ -116,14 +128,23 @@ class Figures:
 
 
 def figures(
-    joined: Joined, targets: Targets = _NO_TARGETS, label: str = "", backends: Sequence[str] = ()
+    joined: Joined,
+    targets: Targets = _NO_TARGETS,
+    label: str = "",
+    backends: Sequence[str] = (),
+    offered: float | None = None,
 ) -> Figures:
-    """The figures of a run. `backends` names those that count even if they had nothing to do."""
+    """The figures of a run. `backends` names those that count even if they had nothing to do.
+
+    `offered` is how long load was offered, in seconds; None: from the first request due to the
+    last.
+    """
     records = [row.record for row in joined.rows if row.record]
     # without the backends' journals their side is unknown, which is not the same as empty
     ours = [row for row in joined.rows if row.record]
     entries = [e for row in ours for e in row.entries] if "backends" in joined.sides else None
     seconds = _seconds(records)
+    times = (seconds, offered or _span_of_dues(records) or seconds)
     names = _names(backends, records, entries or ())
     groups = tuple(
         _group(
@@ -131,18 +152,19 @@ def figures(
             [record for record in records if record.backend == name],
             None if entries is None else [entry for entry in entries if entry.backend == name],
             targets,
-            seconds,
+            *times,
         )
         for name in names
     )
     return Figures(
         label=label,
         seconds=seconds,
-        overall=_overall(_group("all", records, entries, targets, seconds), len(records), groups),
+        offered_s=times[1],
+        overall=_overall(_group("all", records, entries, targets, *times), len(records), groups),
         backends=groups,
         fairness=_fairness(groups),
         lateness_ms=spread((r.sent - r.due) * 1e3 for r in records if r.sent is not None),
-        ttft_bins=bins([ms for record in records if (ms := ttft_ms(record)) is not None]),
+        ttft_bins=_bins([ms for record in records if (ms := ttft_ms(record)) is not None]),
         findings=joined.counts(),
         unexplained=len(joined.unexplained),
     )
@@ -162,11 +184,7 @@ def jain(shares: Iterable[float]) -> float | None:
 
 def spread(values: Iterable[float]) -> Spread:
     """The percentiles of some values; see Spread."""
-    return spread_of(np.fromiter(values, dtype=float))
-
-
-def spread_of(array: npt.NDArray[np.float64]) -> Spread:
-    """The percentiles of an array; see Spread."""
+    array = np.fromiter(values, dtype=float)
     if not array.size:
         return Spread()
     p50, p95, p99 = (float(p) for p in np.percentile(array, (50, 95, 99), method="linear"))
@@ -223,6 +241,11 @@ def _seconds(records: Sequence[Record]) -> float | None:
     return max(ends) - min(record.due for record in records) if ends else None
 
 
+def _span_of_dues(records: Sequence[Record]) -> float:
+    dues = [record.due for record in records]
+    return max(dues) - min(dues) if dues else 0.0
+
+
 def _names(
     backends: Sequence[str], records: Iterable[Record], entries: Iterable[Entry]
 ) -> list[str]:
@@ -238,24 +261,32 @@ def _group(
     entries: Sequence[Entry] | None,
     targets: Targets,
     seconds: float | None,
+    offered: float | None,
 ) -> Group:
     served: Sequence[Record | Entry] = records if entries is None else entries
     good = sum(is_good(record, targets) for record in records)
     prompt, cached = _cache(served)
+    tokens = _sum([_tokens(one) for one in served])
+    answered = sum(not record.error for record in records)
     return Group(
         name=name,
         requests=len(served),
         failed=sum(bool(record.error) for record in records),
         errors=dict(Counter(record.error for record in records if record.error).most_common()),
-        tokens=_sum([_tokens(one) for one in served]),
+        tokens=tokens,
         prompt_tokens=prompt,
         cached_tokens=cached,
         cache_hit_rate=cached / prompt if prompt and cached is not None else None,
         ttft_ms=spread(ms for record in records if (ms := ttft_ms(record)) is not None),
+        tpot_ms=spread(ms for record in records if (ms := mean_itl_ms(record)) is not None),
+        queued_ms=spread(e.queued * 1e3 for e in entries or () if e.queued is not None),
+        late_ms=spread(e.late * 1e3 for e in entries or () if e.late is not None),
         itl_ms=spread(_gaps_ms(records)),
         e2e_ms=spread(ms for record in records if (ms := e2e_ms(record)) is not None),
         good=good,
-        goodput=good / seconds if seconds else None,
+        goodput=good / offered if offered else None,
+        tokens_per_s=tokens / seconds if seconds and tokens is not None else None,
+        requests_per_s=answered / seconds if seconds else None,
         good_share=good / len(records) if records else None,
         busy_s=None if entries is None else sum(entry.duration for entry in entries),
         busy_union_s=None if entries is None else union(map(_span, entries)),
@@ -310,11 +341,11 @@ def _sum(values: Sequence[_N | None]) -> _N | None:
     return sum(known[1:], known[0]) if known else None if values else 0
 
 
-def bins(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[Bin, ...]:
+def _bins(values: Sequence[float]) -> tuple[Bin, ...]:
     """Bins that grow by a constant factor, from the smallest value to the largest."""
-    if not len(values):
+    if not values:
         return ()
-    low, high = max(float(np.min(values)), 0.001), max(float(np.max(values)), 0.001)
+    low, high = max(min(values), 0.001), max(*values, 0.001)
     edges = np.geomspace(low, high if high > low else low * 1.001, _BINS + 1)
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     return tuple(
@@ -325,47 +356,62 @@ def bins(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[Bin, ...]:
 
 # Pictures: how people see the figures.
 
-_COLUMNS = (
+_THROUGHPUT = (
+    *("", "requests", "failed", "tokens", "req/s", "tok/s", "busy s"),
+    *("cached", "good", "goodput/s"),
+)
+_LATENCY = (
     "",
-    "requests",
-    "failed",
-    "tokens",
-    "busy s",
-    "TTFT p50",
-    "p95",
-    "p99 ms",
-    "ITL p50",
-    "p95",
-    "p99 ms",
-    "E2E p50",
-    "p95",
-    "p99 ms",
-    "cached",
-    "good",
-    "goodput/s",
+    "queued ms 50 99 %",
+    "TTFT ms 50 95 99 %",
+    "TPOT ms 50 95 99 %",
+    "ITL ms 50 95 99 %",
+    "E2E ms 50 95 99 %",
 )
 
 
-def rows(figures: Figures) -> list[tuple[str, ...]]:
-    """A table as text: the columns' names, a row for each backend, and one for all."""
+def throughput(figures: Figures) -> list[tuple[str, ...]]:
+    """How much each backend did, as a table: the columns' names, a row each, and one for all."""
+    return [_THROUGHPUT, *map(_throughput, _groups(figures))]
+
+
+def latency(figures: Figures) -> list[tuple[str, ...]]:
+    """How long it took at each backend, as a table: the columns' names, a row each, one for all."""
+    return [_LATENCY, *map(_latency, _groups(figures))]
+
+
+def _groups(figures: Figures) -> tuple[Group, ...]:
     overall = replace(figures.overall, name=figures.label or figures.overall.name)
-    return [_COLUMNS, *(_row(group) for group in (*figures.backends, overall))]
+    return (*figures.backends, overall)
 
 
-def _row(group: Group) -> tuple[str, ...]:
-    spreads = (group.ttft_ms, group.itl_ms, group.e2e_ms)
-    percentiles = [_ms(p) for one in spreads for p in (one.p50, one.p95, one.p99)]
+def _throughput(group: Group) -> tuple[str, ...]:
     return (
         group.name,
         f"{group.requests:,}",
         f"{group.failed:,}",
-        "-" if group.tokens is None else f"{group.tokens:,}",
-        "-" if group.busy_s is None else f"{group.busy_s:,.1f}",
-        *percentiles,
+        _number(group.tokens, 0),
+        _number(group.requests_per_s, 2),
+        _number(group.tokens_per_s, 0),
+        _number(group.busy_s, 1),
         _percent(group.cache_hit_rate),
         _percent(group.good_share),
-        "-" if group.goodput is None else f"{group.goodput:,.2f}",
+        _number(group.goodput, 2),
     )
+
+
+def _latency(group: Group) -> tuple[str, ...]:
+    queued = group.queued_ms
+    spreads = (group.ttft_ms, group.tpot_ms, group.itl_ms, group.e2e_ms)
+    return (
+        group.name,
+        f"{_ms(queued.p50)} {_ms(queued.p99)}",
+        *(f"{_ms(one.p50)} {_ms(one.p95)} {_ms(one.p99)}" for one in spreads),
+    )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
 
 
 def _ms(value: float | None) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from .. import verdict
 from ..errors import UsageError
@@ -16,16 +16,19 @@ from ..evidence.access_log import Hit, Log
 from ..evidence.folder import Evidence
 from ..evidence.journal import Entry
 from ..evidence.split import Split, split
-from ..evidence.timeline import FIRST_CLAIM, Done, Timeline, Window
+from ..evidence.timeline import FIRST_CLAIM, Done, Event, Incident, Timeline, Window
 from ..nginxconf import upstream
 from ..nginxconf.model import Upstream
 from ..traffic.scenario import Targets
 from ..verdict import Verdict
+from ..word import Word
 from . import figures, join
 from .fates import Call, Ledger, account, excused, named_by_tenure, of_record
 from .faults import faults_of, rules_of
 
 PORT = "8000"  # of every backend of the lab
+_NO_TARGETS = Targets()
+MOST_LATE_MS = 20.0  # that 99 % of a backend's requests may be behind its model
 LONGEST = 600.0  # seconds that a request may have been open when a stretch begins
 SLACK_BYTES = 32 << 20  # that a service may hold more of after a soak and count as flat
 
@@ -63,14 +66,14 @@ class Outcome:
     @property
     def holds(self) -> bool:
         """Whether the method did what was predicted and the three counts agree."""
-        return self.verdict.word == "PASS" and self.counts.agree
+        return self.verdict.word == Word.PASS and self.counts.agree
 
     def __str__(self) -> str:
         return f"{self.verdict}\n       {self.counts}\n       {self.folder}"
 
     def case(self) -> dict[str, str]:
         """Give the verdict as a case of a JUnit suite; counts that differ are a failure."""
-        word = self.verdict.word if self.counts.agree else "FAIL"
+        word = self.verdict.word if self.counts.agree else Word.FAIL
         return {"name": f"{self.method}: {self.traffic}", "word": word, "text": str(self)}
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,7 +95,9 @@ class Loaded:
     """The result of `lab load`: figures, findings, every request's fate, nginx's picks.
 
     `verdict` says whether nginx picked as the method must, in the stretch before the timeline
-    first changed anything.
+    first changed anything. `changed` is what the lab was before the scenario's fleet was set up,
+    `skipped` the events whose time never came, `incidents` what befell a service without an
+    event.
     """
 
     folder: Path
@@ -103,16 +108,29 @@ class Loaded:
     timeline: tuple[Done, ...]
     ledger: Ledger
     verdict: Verdict
+    began: float = 0.0
+    changed: tuple[str, ...] = ()
+    skipped: tuple[Event, ...] = ()
+    incidents: tuple[Incident, ...] = ()
 
     @property
     def holds(self) -> bool:
-        """Whether all sides agree, each fate is explained, and no pick was wrong."""
-        agree = self.figures.unexplained == 0
-        return agree and self.ledger.holds and self.verdict.word != "FAIL"
+        """Whether all sides agree, all that happened is explained, and no pick was wrong."""
+        agree = self.figures.unexplained == 0 and not self.incidents
+        return agree and self.ledger.holds and self.verdict.word != Word.FAIL
+
+    @property
+    def saturated(self) -> tuple[str, ...]:
+        """The backends that were so far behind their model that the figures are this machine's."""
+        return tuple(
+            group.name
+            for group in self.figures.backends
+            if (group.late_ms.p99 or 0.0) > MOST_LATE_MS
+        )
 
     def case(self) -> dict[str, str]:
         """Give the load as a case of a JUnit suite."""
-        word = "PASS" if self.holds else "FAIL"
+        word = Word.PASS if self.holds else Word.FAIL
         text = f"{word}  {self.scenario} by {self.method}\n{self.verdict}\n{self.ledger}"
         return {"name": f"{self.scenario}: {self.method}", "word": word, "text": text}
 
@@ -128,6 +146,10 @@ class Loaded:
             "figures": figures.as_dict(self.figures),
             "findings": [asdict(finding) for finding in self.findings[:100]],
             "timeline": [asdict(done) for done in self.timeline],
+            "skipped": [asdict(event) for event in self.skipped],
+            "incidents": [asdict(incident) for incident in self.incidents],
+            "changed": list(self.changed),
+            "saturated": list(self.saturated),
             "ledger": self.ledger.as_dict(),
         }
 
@@ -155,7 +177,7 @@ class Soaked:
     @property
     def not_recovered(self) -> tuple[Recovery, ...]:
         """The faults after which the split was not seen to return to the prediction."""
-        return tuple(each for each in self.recoveries if each.verdict.word != "PASS")
+        return tuple(each for each in self.recoveries if each.verdict.word != Word.PASS)
 
     @property
     def growing(self) -> tuple[str, ...]:
@@ -169,7 +191,7 @@ class Soaked:
 
     def case(self) -> dict[str, str]:
         """Give the soak as a case of a JUnit suite."""
-        word = "PASS" if self.holds else "FAIL"
+        word = Word.PASS if self.holds else Word.FAIL
         return {"name": f"soak, seed {self.seed}", "word": word, "text": str(self)}
 
     def as_dict(self) -> dict[str, Any]:
@@ -205,6 +227,7 @@ class Soaked:
         return "\n".join(lines)
 
 
+_T = TypeVar("_T")
 AnyOutcome: TypeAlias = Outcome | Loaded | Soaked
 
 
@@ -268,6 +291,8 @@ def short(full: Split) -> Split:
 def judge_load(place: Path, evidence: Evidence) -> Loaded:
     """The figures, fates and verdict of a `lab load` from its folder."""
     timeline = _timeline(place, evidence)
+    scenario = _read(_Scenario, evidence.scenario or {}, place / folder.SCENARIO)
+    notes = _read(_LoadNotes, evidence.notes, place / folder.RUN)
     faults = faults_of(timeline)
     calls = calls_of(evidence)
     lines, entries = _own_lines(evidence)
@@ -277,17 +302,48 @@ def judge_load(place: Path, evidence: Evidence) -> Loaded:
     named = tuple(named_by_tenure(lines, timeline.tenures))
     names = sorted({tenure.backend for tenure in timeline.tenures}, key=lambda n: (len(n), n))
     return Loaded(
-        place,
-        evidence.traffic,
-        evidence.method,
-        figures.figures(
-            replace(joined, findings=findings), _targets(place, evidence), evidence.method, names
+        folder=place,
+        scenario=evidence.traffic,
+        method=evidence.method,
+        figures=figures.figures(
+            replace(joined, findings=findings),
+            scenario.targets,
+            evidence.method,
+            names,
+            _offered(scenario, evidence),
         ),
-        findings,
-        tuple(timeline.done),
-        account(calls, named, entries, faults, rules_of(claim, timeline)),
-        _named(judge_windows(place, evidence, named, entries)[0][1], evidence.method),
+        findings=findings,
+        timeline=tuple(timeline.done),
+        ledger=account(calls, named, entries, faults, rules_of(claim, timeline), timeline.began),
+        verdict=_named(judge_windows(place, evidence, named, entries)[0][1], evidence.method),
+        began=timeline.began,
+        changed=notes.changed,
+        skipped=scenario.timeline[len(timeline.done) :],
+        incidents=tuple(timeline.incidents),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _LoadNotes:
+    """What a load notes in run.json."""
+
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Scenario:
+    """What a load's outcome takes from scenario.json."""
+
+    duration: float | None = None
+    requests: int | None = None
+    targets: Targets = _NO_TARGETS
+    timeline: tuple[Event, ...] = ()
+
+
+def _offered(scenario: _Scenario, evidence: Evidence) -> float | None:
+    """For how many seconds load was offered; None where the number of requests ended it."""
+    complete = scenario.requests is not None and len(evidence.records) >= scenario.requests
+    return None if complete else scenario.duration
 
 
 # --- lab soak -----------------------------------------------------------------------------
@@ -310,17 +366,16 @@ def judge_soak(place: Path, evidence: Evidence | None = None) -> Soaked:
     lines, entries = _own_lines(evidence)
     named = tuple(named_by_tenure(lines, timeline.tenures))
     rules = rules_of(upstream.read(place / FIRST_CLAIM), timeline)
-    try:
-        notes = typed.read(_SoakNotes, evidence.notes, "notes")
-    except typed.MisfitError as error:
-        raise UsageError(f"{place}/{folder.RUN} is not a run's: {error}") from None
+    notes = _read(_SoakNotes, evidence.notes, place / folder.RUN)
     return Soaked(
         folder=place,
         seed=notes.seed,
         seconds=notes.seconds,
         steps=notes.steps,
         memory=notes.memory,
-        ledger=account(calls_of(evidence), named, entries, faults_of(timeline), rules),
+        ledger=account(
+            calls_of(evidence), named, entries, faults_of(timeline), rules, timeline.began
+        ),
         recoveries=tuple(
             Recovery(window.after, said)
             for window, said in judge_windows(place, evidence, named, entries)
@@ -410,12 +465,12 @@ def _timeline(place: Path, evidence: Evidence) -> Timeline:
     return evidence.timeline
 
 
-def _targets(place: Path, evidence: Evidence) -> Targets:
-    """The scenario's targets."""
+def _read(kind: type[_T], value: Any, file: Path) -> _T:
+    """The part of a JSON file that an outcome needs; UsageError naming file and field."""
     try:
-        return typed.read(Targets, (evidence.scenario or {}).get("targets", {}), "targets")
+        return typed.read(kind, value)
     except typed.MisfitError as error:
-        raise UsageError(f"{place}/{folder.SCENARIO} is not a run's: {error}") from None
+        raise UsageError(f"{file} is not a run's: {error}") from None
 
 
 def write_figures(loaded: Loaded) -> None:

@@ -43,7 +43,6 @@ VERBS = {
     "scenarios": "load",
     "load": "load",
     "compare": "load",
-    "simulate": "simulate",
     "fault": "faults",
     "heal": "faults",
     "soak": "soak",

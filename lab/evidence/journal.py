@@ -14,7 +14,9 @@ class Entry:
 
     `start` and `t`, its end, are seconds since the epoch, `duration` the seconds between them on
     a steady clock. `fate` is ok, client_gone, dropped or failed. The tokens are None for a
-    request that is no LLM call: `completion_tokens` were produced, `tokens_sent` left.
+    request that is no LLM call: `completion_tokens` were produced, `tokens_sent` left. `queued`
+    is how many seconds it waited before it ran, `late` the most by which one of its tokens was
+    behind the engine's model.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Entry:
     tokens_sent: int | None = None
     queued: float | None = None
     ttft: float | None = None
+    late: float | None = None
     stream: bool = False
 
 

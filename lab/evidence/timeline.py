@@ -60,6 +60,18 @@ class Window:
     after: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that befell a service and that no event of the timeline did.
+
+    `what` says it ("exited with code 137"); `at` is when, in seconds since the epoch.
+    """
+
+    service: str
+    what: str
+    at: float
+
+
 @dataclass(slots=True)
 class Timeline:
     """What happened to a lab during a run, appended to while it goes on; seconds since the epoch.
@@ -73,4 +85,5 @@ class Timeline:
     tenures: list[Tenure] = field(default_factory=list)
     done: list[Done] = field(default_factory=list)
     windows: list[Window] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
     mended: float | None = None

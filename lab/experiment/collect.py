@@ -1,7 +1,7 @@
 """Gather what every side logged of some traffic into one run folder."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from ..accounts.faults import faults_of
 from ..evidence import folder
 from ..evidence.folder import Evidence, Kind
 from ..evidence.record import Record
-from ..evidence.timeline import FIRST_CLAIM, Tenure, Timeline, Window
+from ..evidence.timeline import FIRST_CLAIM, Event, Incident, Tenure, Timeline, Window
 from ..paths import runs_folder
 from ..stack import compose, faults, nginx
 from ..stack.compose import Lab
@@ -31,6 +31,17 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class State:
+    """A container's state as the engine tells it; moments are seconds since the epoch."""
+
+    id: str
+    status: str
+    started: float
+    finished: float = 0.0
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Collector:
     """Where the evidence of one run begins: `log` bytes into nginx's log, at `timeline.began`.
 
@@ -41,6 +52,7 @@ class Collector:
     claim: str
     log: int
     timeline: Timeline
+    states: Mapping[str, State]
     claims: dict[str, str] = field(default_factory=dict)
 
     def claim_again(self) -> str:
@@ -64,6 +76,7 @@ class Collector:
         notes: Mapping[str, Any] | None = None,
     ) -> Path:
         """Wait until every side has logged what was sent; return the run folder that holds it."""
+        self.timeline.incidents += incidents(self.states, states(self.lab), self.timeline)
         access, journal = self._logs(sent)
         evidence = Evidence(
             kind=kind,
@@ -114,7 +127,54 @@ def begin(lab: Lab) -> Collector:
     log, began = nginx.log_size(lab), time.time()
     names = tuple(compose.service(each) for each in compose.backend_containers(lab))
     timeline = Timeline(began, names, list(tenures(lab, began, began)), windows=[Window(began)])
-    return Collector(lab, claim, log, timeline)
+    return Collector(lab, claim, log, timeline, states(lab))
+
+
+def states(lab: Lab) -> dict[str, State]:
+    """The state of nginx and of every backend, by service."""
+    found = {}
+    for container in compose.containers(lab):
+        state = container.attrs["State"]
+        found[compose.service(container)] = State(
+            str(container.id),
+            str(state["Status"]),
+            compose.moment(state["StartedAt"]),
+            compose.moment(state["FinishedAt"]),
+            int(state["ExitCode"]),
+        )
+    return found
+
+
+def incidents(
+    before: Mapping[str, State], after: Mapping[str, State], timeline: Timeline
+) -> Iterator[Incident]:
+    """What befell the services of a lab meanwhile, though no event of its timeline did it."""
+    touched = {name for done in timeline.done for name in _touched(done.event, before)}
+    for service, old in before.items():
+        if service in touched:
+            continue
+        new = after.get(service)
+        if new is None or new.id != old.id:
+            yield Incident(service, "was removed", time.time())
+        elif new.started != old.started:
+            yield Incident(service, f"ended ({_ending(new)}) and was started again", new.started)
+        elif new.status != old.status:
+            ended = new.finished if new.finished > new.started else time.time()
+            yield Incident(service, _ending(new), ended)
+
+
+def _touched(event: Event, services: Iterable[str]) -> Iterable[str]:
+    """The services whose state an event may change."""
+    if event.do in ("scale", "heal") or (event.do == "fault" and event.backend == "all"):
+        return services
+    return [event.backend] if event.do == "fault" else []
+
+
+def _ending(state: State) -> str:
+    """A container's state in words."""
+    if state.status == "exited" or state.exit_code:
+        return f"exited with code {state.exit_code}"
+    return f"is {state.status}"
 
 
 def tenures(lab: Lab, began: float, joined: float) -> Iterator[Tenure]:

@@ -1,15 +1,20 @@
 """The lab as it stands: bring it up, switch its method, say what runs."""
 
 import json
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
-from ..errors import UsageError
+from ..errors import LabError, UsageError
 from ..nginxconf import methods
-from ..stack import compose, nginx
+from ..stack import compose, faults, nginx
 from ..stack.compose import Lab
 from ..stack.shell import write_whole
 from ..traffic import scenario
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 def up(
@@ -32,7 +37,93 @@ def up(
         use(lab, choice)
         compose.remove_surplus(lab, backends)
     compose.up(lab, backends, settings)
+    if profile is not None or time_scale is not None:
+        reset(lab, settings)
     use(lab, choice)  # recreated containers have new addresses
+
+
+def reset(lab: Lab, settings: Mapping[str, str]) -> None:
+    """Give every backend these settings and no fault, whatever it was told while it ran."""
+    timing = {"profile": settings["LAB_PROFILE"], "time_scale": float(settings["LAB_TIME_SCALE"])}
+
+    def tell(backend: str) -> None:
+        faults.tell(lab, backend, "DELETE", "/behaviour")
+        faults.tell(lab, backend, "PUT", "/profile", timing)
+
+    _of_each(tell, [compose.service(each) for each in compose.backend_containers(lab)])
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a backend runs: its profile, its time scale, its slow factor, what else it does wrong.
+
+    `state` is the container's; the rest is unknown ("", 0) where it does not answer.
+    """
+
+    state: str
+    profile: str = ""
+    time_scale: float = 0.0
+    slow: float = 1.0
+    wrong: tuple[str, ...] = ()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it runs and misbehaves in nothing but its speed."""
+        return self.state == "healthy" and not self.wrong
+
+    @property
+    def faults(self) -> str:
+        """What is wrong, in words: `slow 4, error_rate 0.5`."""
+        slow = (f"slow {self.slow:g}",) if self.slow != 1 else ()
+        return ", ".join((*slow, *self.wrong))
+
+    def __str__(self) -> str:
+        timing = f"{self.profile}, time scale {self.time_scale:g}" if self.profile else ""
+        state = "" if self.state == "healthy" else self.state
+        return ", ".join(filter(None, (state, timing, self.faults)))
+
+
+def conditions(lab: Lab) -> dict[str, Condition]:
+    """How each backend runs now, as it says itself."""
+    states = {
+        compose.service(each): compose.health(each) for each in compose.backend_containers(lab)
+    }
+    answers = _of_each(lambda name: _condition(lab, name, states[name]), list(states))
+    return dict(zip(states, answers, strict=True))
+
+
+def _condition(lab: Lab, name: str, state: str) -> Condition:
+    if state not in ("healthy", "unhealthy", "starting", "running"):
+        return Condition(state)
+    try:
+        behaviour = faults.tell(lab, name, "GET", "/behaviour")
+        profile = faults.tell(lab, name, "GET", "/profile")
+    except LabError:
+        return Condition(state, wrong=("its behaviour port does not answer",))
+    wrong = tuple(
+        kind if behaviour[field] is True else f"{kind} {behaviour[field]:g}"
+        for kind, field in _SHOWN.items()
+        if behaviour[field]
+    )
+    return Condition(
+        state, str(profile["name"]), float(profile["time_scale"]), float(behaviour["slow"]), wrong
+    )
+
+
+# what `lab status` shows of a behaviour, by the name of the fault
+_SHOWN: Mapping[str, str] = {
+    "error_rate": "error_rate",
+    "hang": "hang",
+    "drop": "drop_rate",
+    "malformed_json": "malformed_json",
+    "refuse_health": "refuse_health",
+}
+
+
+def _of_each(ask: Callable[[_T], _R], all_: Sequence[_T]) -> list[_R]:
+    """Ask all at once; the answers in their order."""
+    with ThreadPoolExecutor(max(1, len(all_))) as pool:
+        return list(pool.map(ask, all_))
 
 
 def _settings(lab: Lab, profile: str | None, time_scale: float | None) -> dict[str, str]:
@@ -80,8 +171,9 @@ def log_mark(lab: Lab) -> int:
 
 
 def status(lab: Lab) -> dict[str, Any]:
-    """What runs: containers with their state and address, doors, method."""
+    """What runs: containers with state and address, backends with their timing, doors, method."""
     found = compose.containers(lab)
+    backends = conditions(lab) if found else {}
     return {
         "project": lab.project,
         "front": lab.front,
@@ -93,9 +185,22 @@ def status(lab: Lab) -> dict[str, Any]:
                 "service": compose.service(each),
                 "state": compose.health(each),
                 "address": compose.address(each),
+                **_told(backends.get(compose.service(each))),
             }
             for each in found
         ],
+    }
+
+
+def _told(condition: Condition | None) -> dict[str, Any]:
+    """What a backend's line of the status has beside a container's."""
+    if condition is None:
+        return {}
+    return {
+        "profile": condition.profile,
+        "time_scale": condition.time_scale,
+        "slow": condition.slow,
+        "faults": condition.faults,
     }
 
 

@@ -19,7 +19,7 @@ from ..stack.compose import Lab
 from ..traffic import scenario as scenarios
 from ..traffic import sender, workload
 from .collect import Sent, begin, tenures
-from .fleet import choose, saved, up, use
+from .fleet import choose, conditions, saved, up, use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,10 +35,24 @@ def blank(method: str, weights: str = "", key: str = "", measure: str = "") -> m
     return methods.Choice(known.name, (), methods.parse_weights(weights), key=key, measure=measure)
 
 
-def prepare(lab: Lab, scenario: "Scenario") -> None:
-    """Bring up the scenario's fleet, healthy, each backend with its own timing."""
+def prepare(lab: Lab, scenario: "Scenario") -> tuple[str, ...]:
+    """Bring up the scenario's fleet, healthy, each backend with its own timing.
+
+    Returns what was otherwise before, a line a backend. Raises LabError for a lab in which
+    something is broken: whoever broke it may still want it so.
+    """
+    before = conditions(lab) if compose.containers(lab) else {}
+    if broken := {name: was for name, was in before.items() if not was.is_sound}:
+        shown = "; ".join(f"{name}: {was}" for name, was in broken.items())
+        raise LabError(f"the lab is broken: {shown}", "lab heal, then again")
     up(lab, scenario.backends, scenario.profile, scenario.time_scale)
     equip(lab, scenario)
+    after = conditions(lab) if before else {}
+    return tuple(
+        f"{name} was {was}, now {after.get(name, 'gone')}"
+        for name, was in before.items()
+        if after.get(name) != was
+    )
 
 
 def equip(lab: Lab, scenario: "Scenario") -> None:
@@ -59,7 +73,7 @@ def load(
     on_progress: sender.OnProgress | None = None,
 ) -> Loaded:
     """Send a scenario by one method (None: the one that serves) and judge what every side saw."""
-    prepare(lab, scenario)
+    changed = prepare(lab, scenario)
     chosen = _fitted(lab, choice or saved(lab))
     use(lab, chosen)
     collector = begin(lab)
@@ -75,6 +89,7 @@ def load(
         method=chosen.method,
         traffic=scenario.name,
         scenario=scenarios.described(scenario),
+        notes={"changed": changed},
     )
     loaded = judge_load(place, folder.read(place))
     write_figures(loaded)

@@ -1,7 +1,7 @@
 """Results for people: tables."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from ..whatif.replay import WhatIf
 
 WIDTH = 130
-LOADED = (
-    *("backend", "requests", "failed", "tokens", "busy s"),
-    *("TTFT ms 50 95 99 %", "ITL ms 50 95 99 %", "E2E ms 50 95 99 %"),
-    *("cached", "good", "good/s"),
-)
 
 
 def text(table: Table) -> str:
@@ -44,9 +39,14 @@ def status(found: Mapping[str, Any]) -> str:
     """What runs, as a table under one line."""
     if not found["containers"]:
         return f'lab "{found["project"]}" is not up'
-    drawn = table("service", "state", "address")
+    drawn = table("service", "state", "address", "profile", "time scale", "faults")
     for each in found["containers"]:
-        drawn.add_row(each["service"], each["state"], each["address"])
+        scale = each.get("time_scale")
+        drawn.add_row(
+            *(each["service"], each["state"], each["address"], each.get("profile", "")),
+            "" if scale is None else f"{scale:g}",
+            each.get("faults", ""),
+        )
     head = f'lab "{found["project"]}": {found["method"]} on nginx {found["nginx"]}'
     return f"{head}\nfront door {found['front']}, lab door {found['door']}\n\n{text(drawn)}"
 
@@ -117,29 +117,48 @@ def outcome(judged: "AnyOutcome") -> str:
 
 
 def loaded(run: "Loaded") -> str:
-    """A scenario's figures as a table and a picture, and whether the three sides agree."""
+    """A scenario's figures, what happened in it, and whether all of that is explained."""
     from ..accounts import figures
 
-    drawn = table(*LOADED)
-    for row in figures.rows(run.figures)[1:]:
-        drawn.add_row(*condensed(row))
-    picture = figures.picture(run.figures)
-    head_line = f"{run.scenario} by {run.method}"
-    ending = [*_events(run), *_agreement(run), str(run.ledger), str(run.verdict), str(run.folder)]
-    return "\n".join([head_line, "", text(drawn), "", picture, "", *ending])
+    return "\n".join(
+        [
+            f"{run.scenario} by {run.method}",
+            *(f"changed: {change}" for change in run.changed),
+            "",
+            rows(figures.throughput(run.figures)),
+            "",
+            rows(figures.latency(run.figures)),
+            "",
+            figures.picture(run.figures),
+            "",
+            *_happened(run),
+            *_agreement(run),
+            *_machine(run),
+            str(run.ledger),
+            str(run.verdict),
+            str(run.folder),
+        ]
+    )
 
 
-def condensed(row: Sequence[str]) -> list[str]:
-    """Three percentiles in one cell, as LOADED names them."""
-    return [*row[:5], *(" ".join(row[at : at + 3]) for at in (5, 8, 11)), *row[14:]]
+def rows(lines: Sequence[Sequence[str]]) -> str:
+    """A table of text; the first line names the columns."""
+    drawn = table(*lines[0])
+    for line in lines[1:]:
+        drawn.add_row(*line)
+    return text(drawn)
 
 
-def _events(run: "Loaded") -> list[str]:
-    return [
-        f"at {each.began:.1f} s: {_event(each.event)}"
-        f"{f', which failed: {each.error}' if each.error else ''}"
-        for each in run.timeline
-    ]
+def _happened(run: "Loaded") -> Iterator[str]:
+    """The events of the timeline, those whose time never came, and what nobody ordered."""
+    for done in run.timeline:
+        failed = f", which failed: {done.error}" if done.error else ""
+        yield f"at {done.began:.1f} s: {_event(done.event)}{failed}"
+    for event in run.skipped:
+        yield f"not done: {_event(event)}, planned at {event.at:.1f} s, after the end"
+    for incident in run.incidents:
+        when = incident.at - run.began
+        yield f"at {when:.1f} s: {incident.service} {incident.what}: no event of the scenario"
 
 
 def _event(event: "Event") -> str:
@@ -158,16 +177,29 @@ def _event(event: "Event") -> str:
     return event.do
 
 
-def _agreement(run: "Loaded") -> list[str]:
-    told = run.figures
-    requests = told.overall.requests
-    late = told.lateness_ms.p99
-    lines = [] if late is None else [f"sent on time: 99 % within {late:.1f} ms of their moment"]
-    if not told.findings:
-        return [*lines, f"client, nginx and backends agree on all {requests:,} requests"]
-    found = ", ".join(f"{count} {kind}" for kind, count in told.findings.items())
-    shown = [f"  {each.id}: {each.kind}: {each.detail}" for each in run.findings[:5]]
-    return [*lines, f"of {requests:,} requests: {found}; {told.unexplained} unexplained", *shown]
+def _agreement(run: "Loaded") -> Iterator[str]:
+    totals = run.figures
+    requests = totals.overall.requests
+    if totals.lateness_ms.p99 is not None:
+        yield f"sent on time: 99 % within {totals.lateness_ms.p99:.1f} ms of their moment"
+    if not totals.findings:
+        yield f"client, nginx and backends agree on all {requests:,} requests"
+        return
+    kinds = ", ".join(f"{count} {kind}" for kind, count in totals.findings.items())
+    yield f"of {requests:,} requests: {kinds}; {totals.unexplained} unexplained"
+    for finding in run.findings[:5]:
+        yield f"  {finding.id}: {finding.kind}: {finding.detail}"
+
+
+def _machine(run: "Loaded") -> Iterator[str]:
+    """How far the backends were behind their models, where that spoils the figures."""
+    for group in run.figures.backends:
+        if group.name in run.saturated:
+            late = group.late_ms
+            yield (
+                f"{group.name} up to {late.max:,.0f} ms behind its model (99 %: {late.p99:,.0f}):"
+                " its times are this machine's, not the method's"
+            )
 
 
 def compared(name: str, found: Sequence["Compared"]) -> str:

@@ -424,7 +424,12 @@ def address(container: Container) -> str:
 
 def started(container: Container) -> float:
     """When a container was last started, in seconds since the epoch."""
-    return datetime.fromisoformat(container.attrs["State"]["StartedAt"]).timestamp()
+    return moment(container.attrs["State"]["StartedAt"])
+
+
+def moment(text: str) -> float:
+    """A time of the engine's in seconds since the epoch; 0 for one that never was."""
+    return 0.0 if text.startswith("0001-") else datetime.fromisoformat(text).timestamp()
 
 
 def wait_healthy(lab: Lab, names: Sequence[str], seconds: float = 60) -> None:

@@ -14,9 +14,10 @@ from nginx_llm_lab.accounts.figures import (
     figures,
     is_good,
     jain,
+    latency,
     picture,
-    rows,
     spread,
+    throughput,
     union,
 )
 from nginx_llm_lab.accounts.join import join
@@ -133,12 +134,35 @@ def test_a_failed_request_is_never_good() -> None:
     assert not is_good(record(error="http_5xx"), Targets())
 
 
-def test_goodput_is_good_requests_by_the_runs_seconds() -> None:
-    """Two of four are good, within two seconds: one a second, half of them."""
-    records = [record(n, end=2.0, error="" if n < 2 else "timeout") for n in range(4)]
+def test_goodput_is_good_requests_by_the_seconds_in_which_load_was_offered() -> None:
+    """Two of four are good: one a second of two, however long the last answer takes."""
+    records = [record(n, end=20.0, error="" if n < 2 else "timeout") for n in range(4)]
+
+    overall = figures(join(records), offered=2.0).overall
+    assert (overall.good, overall.goodput, overall.good_share) == (2, 1.0, 0.5)
+
+
+def test_the_offered_time_is_from_the_first_moment_due_to_the_last() -> None:
+    """Where nobody says it otherwise."""
+    records = [record(n, due=float(n), end=30.0) for n in range(5)]
+
+    assert figures(join(records)).offered_s == 4.0
+
+
+def test_throughput_counts_answers_within_the_whole_run() -> None:
+    """Two answers of four tokens in four seconds."""
+    records = [record(n, end=4.0, tokens=4) for n in range(2)]
 
     overall = figures(join(records)).overall
-    assert (overall.good, overall.goodput, overall.good_share) == (2, 1.0, 0.5)
+    assert (overall.requests_per_s, overall.tokens_per_s) == (0.5, 2.0)
+
+
+def test_queueing_and_lateness_come_from_the_journals() -> None:
+    """What the backend says of a request: 30 ms in its queue, 250 ms behind its model."""
+    entry = Entry("id-0", "backend-1", queued=0.03, late=0.25)
+
+    [group] = figures(join([record()], None, [entry])).backends
+    assert (group.queued_ms.p50, group.late_ms.max) == (30.0, 250.0)
 
 
 def test_each_backend_has_its_own_requests_tokens_and_busy_seconds() -> None:
@@ -200,11 +224,12 @@ def test_overlapping_spans_are_covered_once() -> None:
 
 def test_the_table_has_a_row_for_each_backend_and_one_for_all() -> None:
     """The last row is the method's."""
-    table = rows(two_backends())
-
-    assert [row[0] for row in table] == ["", "backend-1", "backend-2", "backend-3", "least_conn"]
-    assert table[1][:6] == ("backend-1", "2", "0", "6", "5.0", "100")
-    assert len({len(row) for row in table}) == 1
+    names = ("backend-1", "backend-2", "backend-3")
+    for table in (throughput(two_backends()), latency(two_backends())):
+        assert [row[0] for row in table] == ["", *names, "least_conn"]
+        assert len({len(row) for row in table}) == 1
+    assert throughput(two_backends())[1][:4] == ("backend-1", "2", "0", "6")
+    assert latency(two_backends())[1][2] == "100 100 100"
 
 
 def test_the_picture_shows_the_shares_and_the_first_tokens() -> None:

@@ -1,0 +1,59 @@
+"""What befell a lab's services beside the timeline, and how run folders are named."""
+
+from dataclasses import replace
+
+from nginx_llm_lab.evidence.timeline import Done, Event, Incident, Timeline
+from nginx_llm_lab.experiment.collect import State, incidents, traffic_name
+
+RUNNING = State("id", "running", started=100.0)
+BEFORE = {"nginx": RUNNING, "backend-1": RUNNING, "backend-2": RUNNING}
+KILLED = replace(RUNNING, status="exited", finished=150.0, exit_code=137)
+
+
+def timeline(*events: Event) -> Timeline:
+    """A run that began at second 140."""
+    return Timeline(140.0, done=[Done(event, event.at, event.at) for event in events])
+
+
+def test_a_backend_killed_from_elsewhere_is_named_with_the_moment() -> None:
+    """The engine says when it ended, and with which code."""
+    after = {**BEFORE, "backend-2": KILLED}
+
+    assert list(incidents(BEFORE, after, timeline())) == [
+        Incident("backend-2", "exited with code 137", 150.0)
+    ]
+
+
+def test_what_an_event_did_is_no_incident() -> None:
+    """A fault of that backend, or of all; a heal starts whatever is down."""
+    after = {**BEFORE, "backend-2": KILLED}
+
+    for event in (
+        Event(5.0, "fault", "backend-2", "kill"),
+        Event(5.0, "fault", "all", "kill"),
+        Event(5.0, "heal"),
+    ):
+        assert list(incidents(BEFORE, after, timeline(event))) == []
+    elsewhere = timeline(Event(5.0, "fault", "backend-1", "kill"))
+    assert [each.service for each in incidents(BEFORE, after, elsewhere)] == ["backend-2"]
+
+
+def test_a_restart_and_a_pause_are_seen() -> None:
+    """It runs again, since when; it stands still."""
+    after = {
+        **BEFORE,
+        "nginx": replace(RUNNING, started=160.0, exit_code=1),
+        "backend-1": replace(RUNNING, status="paused"),
+    }
+
+    [restart, pause] = incidents(BEFORE, after, timeline())
+
+    assert restart == Incident("nginx", "ended (exited with code 1) and was started again", 160.0)
+    assert (pause.service, pause.what) == ("backend-1", "is paused")
+
+
+def test_a_folder_is_named_after_its_run() -> None:
+    """A run by its method, a load by its scenario too."""
+    assert traffic_name("run", "hash", "300 generated requests") == "hash"
+    assert traffic_name("load", "hash", "bursts") == "bursts-hash"
+    assert traffic_name("soak", "several", "mixed") == "soak-several"
