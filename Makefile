@@ -6,7 +6,7 @@ LAB := .venv/bin/lab
 METHODS := $(basename $(notdir $(wildcard nginx/methods/*.conf)))
 METHOD ?= round_robin
 DEBIAN := $(foreach word,lab $(METHODS),$(wildcard tests/live/test_$(word).py))
-.PHONY: help python setup demo up down status test test-heavy test-debian soak check use ab split run logs $(METHODS)
+.PHONY: help python setup demo up down status test test-heavy test-debian soak bench check use ab split run logs $(METHODS)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'; echo "  make METHOD       balance by one of: $(METHODS)"
@@ -52,6 +52,9 @@ test-debian: ## every method on Debian's nginx 1.26; what needs a newer one skip
 
 soak: setup ## random faults under traffic, all accounted for: make soak ARGS="--seconds 600"
 	@$(LAB) up && $(LAB) soak $(ARGS)
+
+bench: setup ## how fast the lab is, beside what it is compared with: make bench ARGS="--quick --check"
+	@$(LAB) up && $(LAB) bench $(ARGS)
 
 check: python ## ruff, mypy, import-linter, hadolint, gixy, codespell
 	@.ci/check

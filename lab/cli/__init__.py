@@ -46,6 +46,7 @@ VERBS = {
     "fault": "faults",
     "heal": "faults",
     "soak": "soak",
+    "bench": "bench",
     "sbom": "fleet",
     "setup": "setup",
     "logs": "runs",

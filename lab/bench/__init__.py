@@ -1,0 +1,1 @@
+"""How fast the lab is, measured on this machine by turns with what it is compared with."""

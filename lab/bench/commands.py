@@ -1,0 +1,120 @@
+"""What the lab's own commands take, and `lab split` beside awk's pipeline, by turns."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+from tempfile import TemporaryDirectory
+
+from ..stack.shell import run, works
+from .figures import Series, ratio
+
+LINE = (
+    b"10.0.%d.%d:52344 /chat/%d - - [25/Nov/2026:12:00:00 +0000] "
+    b'"POST /chat/%d HTTP/1.0" 200 186 "-" "ApacheBench/2.3" "-" to: 172.20.0.%d:8000\n'
+)
+EVIDENCE = (
+    b'{"msec":"1795608000.123","request_time":"0.002","request_id":"%032x",'
+    b'"remote_addr":"10.0.%d.%d","request_method":"POST","request_uri":"/chat/%d",'
+    b'"hash_key":"","http_cookie":"","status":"200","bytes_sent":"391","pid":"21",'
+    b'"server_port":"8081","connection":"%d","connection_requests":"1",'
+    b'"upstream_addr":"172.20.0.%d:8000","upstream_status":"200",'
+    b'"upstream_connect_time":"0.000","upstream_header_time":"0.001",'
+    b'"upstream_response_time":"0.001"}\n'
+)
+GOACCESS = '%h:%^ %U - %^ [%d:%t %^] "%r" %s %b "%R" "%u" "%^" to: %v'
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """Seconds that a command took: by the clock, and of CPU, its children included."""
+
+    wall: float
+    cpu: float
+
+
+def lab_command(*words: str) -> list[str]:
+    """The command `lab` of the Python that runs this."""
+    return [sys.executable, "-m", f"{__package__.partition('.')[0]}.cli", *words]
+
+
+def timed(command: Sequence[str]) -> Took:
+    """Run a command to its end; raises CommandError when it fails."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    run(command)
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Took(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def by_turns(commands: dict[str, list[str]], repeats: int) -> dict[str, list[Took]]:
+    """Run every command once, then every command again, `repeats` times."""
+    took: dict[str, list[Took]] = {name: [] for name in commands}
+    for _ in range(repeats):
+        for name, command in commands.items():
+            took[name].append(timed(command))
+    return took
+
+
+def own(repeats: int, up: bool, note: Callable[[str], None]) -> Iterator[Series]:
+    """The lab's own commands; those that need containers only where the lab is `up`."""
+    note("commands")
+    with TemporaryDirectory() as folder:
+        small = Path(folder) / "small.log"
+        small.write_bytes(b"".join(article_lines(10)))
+        commands = {
+            "python -c pass": [sys.executable, "-c", "pass"],
+            "lab --help": lab_command("--help"),
+            "lab split of 10 lines": lab_command("split", str(small)),
+        }
+        if up:
+            commands["lab status"] = lab_command("status")
+            commands["lab use least_conn"] = lab_command("use", "least_conn")
+        for name, took in by_turns(commands, repeats).items():
+            walls, cpus = tuple(each.wall for each in took), tuple(each.cpu for each in took)
+            yield Series("commands", "time of a command", name, "s", walls)
+            yield Series("commands", "CPU of a command", name, "s", cpus)
+
+
+def counting(lines: int, repeats: int, note: Callable[[str], None]) -> Iterator[Series]:
+    """`lab split` beside awk's pipeline and GoAccess (where installed) on the same log."""
+    note(f"counting: {lines:,} lines")
+    with TemporaryDirectory() as folder:
+        log, evidence = Path(folder) / "access.log", Path(folder) / "access.jsonl"
+        for path, made in ((log, article_lines(lines)), (evidence, evidence_lines(lines))):
+            with path.open("wb") as stream:
+                stream.writelines(made)
+        awk = f"awk '{{print $NF}}' {log} | sort | uniq -c"
+        commands = {
+            "awk | sort | uniq, article's format": ["sh", "-c", awk],
+            "lab split, article's format": lab_command("split", str(log)),
+            "lab split, JSON evidence": lab_command("split", str(evidence)),
+        }
+        if which("goaccess"):
+            words = ["goaccess", str(log), "-o", f"{folder}/out.json", "--no-global-config"]
+            formats = [f"--log-format={GOACCESS}", "--date-format=%d/%b/%Y", "--time-format=%T"]
+            if works([*words, *formats]):
+                commands["goaccess, article's format"] = [*words, *formats]
+        series = {
+            name: Series("counting", "time to count", name, "s", tuple(it.wall for it in took))
+            for name, took in by_turns(commands, repeats).items()
+        }
+    yield from series.values()
+    theirs = series.pop("awk | sort | uniq, article's format")
+    for name, ours in series.items():
+        if name.startswith("lab"):
+            yield ratio("time of awk's pipeline", name, ours, theirs)
+
+
+def article_lines(number: int) -> Iterator[bytes]:
+    """Lines of the article's format, with three servers by turns."""
+    for n in range(number):
+        yield LINE % (n >> 8 & 255, n & 255, n % 1000, n % 1000, 2 + n % 3)
+
+
+def evidence_lines(number: int) -> Iterator[bytes]:
+    """Lines of the lab's own JSON evidence, with three servers by turns."""
+    for n in range(number):
+        yield EVIDENCE % (n, n >> 8 & 255, n & 255, n % 1000, n, 2 + n % 3)

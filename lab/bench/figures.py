@@ -1,0 +1,78 @@
+"""What a bench found: series of values, and ratios of series that were measured by turns."""
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The values of one measurement, one for each repeat.
+
+    `section` and `what` name what was measured, `subject` on whom, `unit` in what.
+    """
+
+    section: str
+    what: str
+    subject: str
+    unit: str
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The median of the repeats."""
+        return statistics.median(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A bound for the median of a series; `most` says that it is an upper bound."""
+
+    what: str
+    subject: str
+    bound: float
+    most: bool = True
+
+    def holds(self, value: float) -> bool:
+        """Whether a value keeps within the bound."""
+        return value <= self.bound if self.most else value >= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A bar, the series that it is for and whether it holds."""
+
+    series: Series
+    bar: Bar
+
+    @property
+    def holds(self) -> bool:
+        """Whether the median keeps within the bound."""
+        return self.bar.holds(self.series.median)
+
+
+def ratio(what: str, subject: str, ours: Series, theirs: Series) -> Series:
+    """The ratios of two series, turn by turn, so that both sides had the same machine."""
+    pairs = zip(ours.values, theirs.values, strict=True)
+    return Series(ours.section, what, subject, "ratio", tuple(a / b for a, b in pairs))
+
+
+def checked(found: Iterable[Series], bars: Iterable[Bar]) -> list[Checked]:
+    """Every bar that has a series, in the order of the bars."""
+    by_name = {(series.what, series.subject): series for series in found}
+    return [
+        Checked(by_name[bar.what, bar.subject], bar)
+        for bar in bars
+        if (bar.what, bar.subject) in by_name
+    ]
+
+
+def as_dict(found: Iterable[Series], bars: Iterable[Checked]) -> Mapping[str, Any]:
+    """All series and all bars, for programs."""
+    return {
+        "series": [{**asdict(series), "median": series.median} for series in found],
+        "bars": [
+            {**asdict(each.bar), "median": each.series.median, "holds": each.holds} for each in bars
+        ],
+    }

@@ -1,0 +1,87 @@
+"""CPU seconds of `lab predict` for every method, and how they grow with the servers."""
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from math import log
+
+from ..nginxconf import upstream
+from ..nginxconf.model import Upstream
+from ..oracle.prediction import predict_lines
+from .figures import Series
+
+METHODS = (
+    *("round_robin", "least_conn", "ip_hash", "hash", "hash_consistent"),
+    *("random", "random_two", "least_time", "sticky"),
+)
+MILLION = 1_000_000
+
+
+class Nowhere:
+    """Takes the lines of a prediction and drops them."""
+
+    def write(self, data: bytes) -> int:
+        """Count the bytes."""
+        return len(data)
+
+
+def measure(
+    servers: tuple[int, ...], requests: int, repeats: int, note: Callable[[str], None]
+) -> Iterator[Series]:
+    """CPU for a million requests, of each method on so many servers, and the growth.
+
+    The requests differ in path and client. All lines are read, predicted and printed.
+    """
+    lines = request_lines(requests)
+    for method in METHODS:
+        note(f"predicting: {method}")
+        spent: dict[int, list[float]] = {number: [] for number in servers}
+        for _ in range(repeats):
+            for number in servers:
+                spent[number].append(seconds(group(method, number), lines) * MILLION / requests)
+        for number, each in spent.items():
+            what = f"CPU for 1,000,000 requests, {number:,} servers"
+            yield Series("predicting", what, method, "s", tuple(each))
+        yield from growth(method, spent)
+
+
+def growth(method: str, spent: dict[int, list[float]]) -> Iterator[Series]:
+    """How the time grows from 100 to 1,000 servers, and the exponent over the whole range."""
+    if 100 in spent and 1000 in spent:
+        ratios = [many / few for few, many in zip(spent[100], spent[1000], strict=True)]
+        what = "CPU of 1,000 servers by that of 100"
+        yield Series("predicting", what, method, "ratio", tuple(ratios))
+    least, most = min(spent), max(spent)
+    if least < most:
+        pairs = zip(spent[least], spent[most], strict=True)
+        exponents = tuple(log(many / few) / log(most / least) for few, many in pairs)
+        yield Series("predicting", "growth exponent", method, "", exponents)
+
+
+def seconds(fleet: Upstream, lines: list[bytes]) -> float:
+    """The CPU time of one prediction."""
+    start = time.process_time()
+    predict_lines(fleet, lines, Nowhere())
+    return time.process_time() - start
+
+
+def group(method: str, servers: int) -> Upstream:
+    """An upstream of so many servers of weight 1."""
+    names = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}:8000" for n in range(1, servers + 1)]
+    return upstream.from_options(method, names)
+
+
+def request_lines(number: int, seed: int = 1) -> list[bytes]:
+    """Requests for a million paths by many clients, as lines of JSON."""
+    rng = random.Random(seed)
+    return [
+        json.dumps(
+            {
+                "uri": f"/chat/{rng.randrange(MILLION)}",
+                "client_ip": f"10.{rng.randrange(256)}.{rng.randrange(256)}.{rng.randrange(256)}",
+            }
+        ).encode()
+        + b"\n"
+        for _ in range(number)
+    ]

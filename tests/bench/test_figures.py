@@ -1,0 +1,54 @@
+"""Series, their ratios by turns, and the bars."""
+
+from nginx_llm_lab.bench import tables
+from nginx_llm_lab.bench.bars import BARS
+from nginx_llm_lab.bench.figures import Bar, Series, as_dict, checked, ratio
+
+
+def rates(subject: str, *values: float) -> Series:
+    """Requests a second."""
+    return Series("services", "requests/s", subject, "1/s", values)
+
+
+def test_a_ratio_is_of_the_same_turn():
+    """The machine was slow in the second turn for both: 0.5 and 0.8, and not 0.4 of the medians."""
+    found = ratio("of the ceiling", "GET /", rates("lab", 50, 8), rates("ceiling", 100, 10))
+
+    assert found.values == (0.5, 0.8)
+
+
+def test_a_bar_holds_for_the_median():
+    """One bad repeat of three is the machine's; an upper and a lower bound."""
+    series = Series("s", "ratio", "a", "", (0.9, 0.86, 0.1))
+
+    (least,) = checked([series], [Bar("ratio", "a", 0.85, most=False)])
+    (most,) = checked([series], [Bar("ratio", "a", 0.85)])
+
+    assert (least.holds, most.holds) == (True, False)
+
+
+def test_what_was_not_measured_is_not_checked():
+    """A bar for a section that was left out says nothing."""
+    assert checked([rates("lab", 1)], BARS) == []
+
+
+def test_what_fell_short_is_marked():
+    """The table names the bar, the median and the bound."""
+    bars = [Bar("requests/s", "lab", 2000, most=False), Bar("requests/s", "lab", 1.5)]
+
+    shown = tables.bars(checked([rates("lab", 1, 2, 1000)], bars))
+
+    assert [line.split() for line in shown.splitlines()[1:]] == [
+        ["SHORT", "requests/s", "lab", "2", "at", "least", "2,000"],
+        ["SHORT", "requests/s", "lab", "2", "at", "most", "1.5"],
+    ]
+
+
+def test_programs_get_every_value():
+    """Each series with its values and median, each bar with whether it holds."""
+    series = rates("lab", 3, 1, 2)
+
+    data = as_dict([series], checked([series], [Bar("requests/s", "lab", 5)]))
+
+    assert data["series"][0]["values"] == (3, 1, 2)
+    assert (data["bars"][0]["median"], data["bars"][0]["holds"]) == (2, True)
