@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from ..evidence.journal import Entry
 from ..evidence.record import Record
@@ -117,7 +118,6 @@ class Figures:
 
     label: str
     seconds: float | None
-    offered_s: float | None
     overall: Group
     backends: tuple[Group, ...]
     fairness: Fairness
@@ -125,6 +125,7 @@ class Figures:
     ttft_bins: tuple[Bin, ...] = ()
     findings: Mapping[str, int] = field(default_factory=dict)
     unexplained: int = 0
+    offered_s: float | None = None
 
 
 def figures(
@@ -164,7 +165,7 @@ def figures(
         backends=groups,
         fairness=_fairness(groups),
         lateness_ms=spread((r.sent - r.due) * 1e3 for r in records if r.sent is not None),
-        ttft_bins=_bins([ms for record in records if (ms := ttft_ms(record)) is not None]),
+        ttft_bins=bins([ms for record in records if (ms := ttft_ms(record)) is not None]),
         findings=joined.counts(),
         unexplained=len(joined.unexplained),
     )
@@ -184,7 +185,11 @@ def jain(shares: Iterable[float]) -> float | None:
 
 def spread(values: Iterable[float]) -> Spread:
     """The percentiles of some values; see Spread."""
-    array = np.fromiter(values, dtype=float)
+    return spread_of(np.fromiter(values, dtype=float))
+
+
+def spread_of(array: npt.NDArray[np.float64]) -> Spread:
+    """The percentiles of an array; see Spread."""
     if not array.size:
         return Spread()
     p50, p95, p99 = (float(p) for p in np.percentile(array, (50, 95, 99), method="linear"))
@@ -341,11 +346,11 @@ def _sum(values: Sequence[_N | None]) -> _N | None:
     return sum(known[1:], known[0]) if known else None if values else 0
 
 
-def _bins(values: Sequence[float]) -> tuple[Bin, ...]:
+def bins(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[Bin, ...]:
     """Bins that grow by a constant factor, from the smallest value to the largest."""
-    if not values:
+    if not len(values):
         return ()
-    low, high = max(min(values), 0.001), max(*values, 0.001)
+    low, high = max(float(np.min(values)), 0.001), max(float(np.max(values)), 0.001)
     edges = np.geomspace(low, high if high > low else low * 1.001, _BINS + 1)
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     return tuple(

@@ -43,6 +43,7 @@ VERBS = {
     "scenarios": "load",
     "load": "load",
     "compare": "load",
+    "simulate": "simulate",
     "fault": "faults",
     "heal": "faults",
     "soak": "soak",

@@ -70,3 +70,17 @@ def progress(text: str) -> "Iterator[Callable[[Progress], None]]":
     with Bar(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(text, total=None)
         yield lambda sent: bar.update(task, completed=sent.done, total=sent.total)
+
+
+@contextmanager
+def track(text: str) -> "Iterator[Callable[[int], None]]":
+    """A line of progress on stderr, if stderr is a terminal; its value takes a count."""
+    from rich.console import Console  # slow to import, and only long verbs draw a bar
+    from rich.progress import Progress as Bar
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Bar(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda count: bar.update(task, description=f"{text}: {count:,} requests")

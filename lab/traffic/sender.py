@@ -22,20 +22,14 @@ from yarl import URL
 
 from ..errors import UsageError
 from ..evidence.record import Record
-from ..nginxconf.request import Request
 from .events import EventStream, text_of
-from .workload import Plan, Planned, User
+from .workload import Plan, Planned, User, call
 
 _READY = 256  # requests built before they are due: a burst finds them ready
 _AT_ONCE = 8  # sockets read before the loop looks at its clock again: about 1 ms
 _PROGRESS_EVERY = 0.2  # seconds
 _SPARE_FILES = 128  # file descriptors left to everybody else in this process
 _BROKEN_OFF = {"truncated", "timeout", "cut"}
-_HEADERS = {
-    "Content-Type": "application/json",
-    "Accept-Encoding": "identity",  # compression would hold tokens back
-}
-_PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +249,7 @@ class _Run:
         return self._job(next(user.requests), user.due, user.requests)
 
     def _job(self, planned: Planned, due: float, rest: Iterator[Planned]) -> _Job:
-        request = planned.request or _call(planned)
+        request = planned.request or call(planned)
         headers = {**request.headers, "X-Forwarded-For": request.client_ip}
         own = next((headers[name] for name in headers if name.lower() == "x-request-id"), "")
         request_id = own or f"{self.run_id}{planned.number:08x}"
@@ -363,20 +357,6 @@ class _Run:
         self.records.append(record)
         self.failed += bool(record.error)
         return record
-
-
-def _call(planned: Planned) -> Request:
-    """The request as the OpenAI API wants it, and `ignore_eos`, vLLM's word for: all tokens."""
-    asked: dict[str, Any] = {"model": planned.model}
-    if planned.api == "chat":
-        asked["messages"] = planned.messages
-    else:
-        asked["prompt"] = planned.prompt
-    asked |= {"max_tokens": planned.max_tokens, "ignore_eos": True, "stream": planned.stream}
-    if planned.stream:
-        asked["stream_options"] = {"include_usage": True}
-    body = json.dumps(asked, separators=(",", ":")).encode()
-    return Request(_PATHS[planned.api], planned.client_ip, "POST", _HEADERS, body)
 
 
 async def _read(response: aiohttp.ClientResponse, planned: Planned, answer: "_Answer") -> None:

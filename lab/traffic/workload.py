@@ -1,15 +1,17 @@
 """Plan the requests of a scenario: who asks what, and when."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice, takewhile
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..nginxconf.request import Request
 from .events import MODEL
-from .scenario import Lengths, Scenario
+from .outline import BLOCK, Outline
+from .scenario import Scenario
 from .trace_file import BLOCK_TOKENS, Row
 
 Message: TypeAlias = dict[str, str]
@@ -17,6 +19,11 @@ Message: TypeAlias = dict[str, str]
 # Three letters and a space: one token, whether a tokeniser counts words or four characters.
 _LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz", dtype=np.uint8)
 _SPACE = ord(" ")
+_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept-Encoding": "identity",  # compression would hold tokens back
+}
+PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +152,17 @@ def users(scenario: Scenario) -> Iterator[User]:
     Open arrivals: each brings one conversation and leaves. Closed: `users` of them are there
     from the start (give or take a first time to think) and never leave.
     """
+    outline = Outline(scenario)
     if scenario.arrivals == "closed":
-        shares = (_share(scenario, user) for user in range(scenario.users))
+        shares = (share_of(scenario, user) for user in range(scenario.users))
         return (
-            User(user, _pause(scenario, user, 0), _stay(scenario, user, share))
+            User(user, outline.pause(user, 0), _stay(outline, user, share))
             for user, share in enumerate(shares)
             if share != 0
         )
     return (
-        User(user, due, islice(_converse(scenario, user, user, due), share))
-        for user, (due, share) in enumerate(_arrivals(scenario))
+        User(user, due, islice(_converse(outline, user, user, due), share))
+        for user, (due, share) in enumerate(arrivals_of(scenario))
     )
 
 
@@ -167,7 +175,7 @@ def total(scenario: Scenario) -> int | None:
     """The most requests that the scenario can send; None where only time ends it."""
     if scenario.arrivals == "closed" or scenario.duration is None:
         return scenario.requests
-    return sum(share for _, share in _arrivals(scenario))
+    return sum(share for _, share in arrivals_of(scenario))
 
 
 def _rng(scenario: Scenario, *path: int) -> np.random.Generator:
@@ -175,13 +183,13 @@ def _rng(scenario: Scenario, *path: int) -> np.random.Generator:
     return np.random.default_rng([scenario.seed, *path])
 
 
-_ARRIVALS, _SYSTEM, _CLIENT, _PAUSE, _SESSION, _SHARED, _OWN = range(7)
+_ARRIVALS, _SYSTEM, _TEXT, _SHARED, _OWN = range(5)
 
 
-def _arrivals(scenario: Scenario) -> Iterator[tuple[float, int]]:
+def arrivals_of(scenario: Scenario) -> Iterator[tuple[float, int]]:
     """When each conversation begins, and how many of its turns the number of requests allows."""
     turns = scenario.sessions.turns
-    dues = _dues(scenario)
+    dues = dues_of(scenario)
     if scenario.duration is not None:
         end = scenario.duration
         dues = takewhile(lambda due: due < end, dues)
@@ -192,7 +200,7 @@ def _arrivals(scenario: Scenario) -> Iterator[tuple[float, int]]:
     return ((due, min(left, turns)) for left, due in zip(lefts, dues, strict=False))
 
 
-def _dues(scenario: Scenario) -> Iterator[float]:
+def dues_of(scenario: Scenario) -> Iterator[float]:
     """The endless sequence of moments at which conversations begin, in seconds."""
     if scenario.arrivals == "constant":
         return (n / scenario.rate for n in count())
@@ -204,53 +212,53 @@ def _dues(scenario: Scenario) -> Iterator[float]:
 def _poisson(rng: np.random.Generator, rate: float) -> Iterator[float]:
     now = 0.0
     while True:
-        now += rng.exponential(1 / rate)
-        yield now
+        # cumsum adds one by one, as a loop would
+        moments = np.cumsum([now, *rng.exponential(1 / rate, BLOCK)])[1:].tolist()
+        yield from moments
+        now = moments[-1]
 
 
-def _share(scenario: Scenario, user: int) -> int | None:
+def share_of(scenario: Scenario, user: int) -> int | None:
     """How many of the requests fall to one of the closed users; None: no bound."""
     if scenario.requests is None:
         return None
     return len(range(user, scenario.requests, scenario.users))
 
 
-def _pause(scenario: Scenario, user: int, conversation: int) -> float:
-    """How long a closed user thinks before a new conversation."""
-    return _think(scenario, _rng(scenario, _PAUSE, user, conversation))
-
-
-def _stay(scenario: Scenario, user: int, share: int | None) -> Iterator[Planned]:
+def _stay(outline: Outline, user: int, share: int | None) -> Iterator[Planned]:
     """One conversation after the other; request k of user u has the number u + k · users."""
+    users = outline.scenario.users
     asked = chain.from_iterable(
-        _converse(scenario, user + n * scenario.users, user, _pause(scenario, user, n))
-        for n in count()
+        _converse(outline, user + n * users, user, outline.pause(user, n)) for n in count()
     )
     for k, planned in enumerate(islice(asked, share)):
-        number = user + k * scenario.users
-        yield replace(planned, number=number, after=number - scenario.users if k else None)
+        number = user + k * users
+        yield replace(planned, number=number, after=number - users if k else None)
 
 
-def _converse(scenario: Scenario, session: int, user: int, due: float) -> Iterator[Planned]:
+def _converse(outline: Outline, session: int, user: int, due: float) -> Iterator[Planned]:
     """One conversation, each turn of which carries all that was said before.
 
     The answers in that history are stand-ins as long as the answers asked for: what is sent
     must not depend on what a run answered.
     """
-    rng = _rng(scenario, _SESSION, session)
-    tenant = _tenant(scenario, rng)
-    said = _opening(scenario, tenant)
-    client = int(_rng(scenario, _CLIENT, user).integers(scenario.clients))
+    scenario = outline.scenario
+    block, row = outline.conversations(session // BLOCK), session % BLOCK
+    rng = _rng(scenario, _TEXT, session)
+    tenant = int(block.tenants[row])
+    history = _opening(scenario, tenant)
+    address = client_address(outline.client(user))
     first = session * scenario.sessions.turns
     for turn in range(scenario.sessions.turns):
-        said = (*said, _message("user", _words(rng, _tokens(rng, scenario.prompt))))
-        answer = _tokens(rng, scenario.output)
+        prompt = _words(rng, int(block.prompts[row, turn]))
+        history = (*history, _message("user", prompt))
+        answer = int(block.answers[row, turn])
         chat = scenario.api == "chat"
         yield Planned(
             number=first + turn,
-            due=_think(scenario, rng) if turn else due,
+            due=float(block.pauses[row, turn]) if turn else due,
             after=first + turn - 1 if turn else None,
-            client_ip=_address(client),
+            client_ip=address,
             tenant=tenant,
             session=session,
             turn=turn,
@@ -258,10 +266,10 @@ def _converse(scenario: Scenario, session: int, user: int, due: float) -> Iterat
             stream=scenario.stream,
             api=scenario.api,
             model=scenario.model,
-            messages=said if chat else (),
-            prompt="" if chat else " ".join(message["content"] for message in said),
+            messages=history if chat else (),
+            prompt="" if chat else " ".join(message["content"] for message in history),
         )
-        said = (*said, _message("assistant", _words(rng, answer)))
+        history = (*history, _message("assistant", _words(rng, answer)))
 
 
 def _message(role: str, content: str) -> Message:
@@ -276,30 +284,9 @@ def _opening(scenario: Scenario, tenant: int) -> tuple[Message, ...]:
     return (_message("system", _words(_rng(scenario, _SYSTEM, tenant), tokens)),)
 
 
-def _tenant(scenario: Scenario, rng: np.random.Generator) -> int:
-    n, skew = scenario.tenants.n, scenario.tenants.skew
-    if not skew:
-        return int(rng.integers(n))
-    shares = np.cumsum(np.arange(1, n + 1, dtype=float) ** -skew)
-    return int(np.searchsorted(shares, rng.random() * shares[-1], side="right"))
-
-
-def _address(client: int) -> str:
+def client_address(client: int) -> str:
     """A private address with three octets of its own: ip_hash looks at no more than those."""
     return f"10.{client >> 8}.{client & 255}.1"
-
-
-def _think(scenario: Scenario, rng: np.random.Generator) -> float:
-    return float(rng.exponential(scenario.sessions.think))
-
-
-def _tokens(rng: np.random.Generator, lengths: Lengths) -> int:
-    if lengths.dist == "uniform":
-        return int(rng.integers(lengths.min, lengths.max, endpoint=True))
-    if lengths.dist == "lognormal":
-        drawn = lengths.median * np.exp(lengths.sigma * rng.standard_normal())
-        return int(np.clip(round(float(min(drawn, lengths.max))), 1, lengths.max))
-    return lengths.tokens
 
 
 # --- a trace ------------------------------------------------------------------------------
@@ -319,7 +306,7 @@ def _traced(scenario: Scenario, rows: Sequence[Row]) -> Iterator[User]:
             number=number,
             due=row.at,
             after=None,
-            client_ip=_address(client & 0xFFFF),
+            client_ip=client_address(client & 0xFFFF),
             tenant=row.blocks[0] if row.blocks else 0,
             session=client,
             turn=0,
@@ -350,3 +337,17 @@ def _words(rng: np.random.Generator, tokens: int) -> str:
     text = np.full((tokens, 4), _SPACE, dtype=np.uint8)
     text[:, :3] = _LETTERS[rng.integers(len(_LETTERS), size=(tokens, 3))]
     return text.tobytes()[:-1].decode()
+
+
+def call(planned: Planned) -> Request:
+    """The request as the OpenAI API wants it, and `ignore_eos`, vLLM's word for: all tokens."""
+    asked: dict[str, Any] = {"model": planned.model}
+    if planned.api == "chat":
+        asked["messages"] = planned.messages
+    else:
+        asked["prompt"] = planned.prompt
+    asked |= {"max_tokens": planned.max_tokens, "ignore_eos": True, "stream": planned.stream}
+    if planned.stream:
+        asked["stream_options"] = {"include_usage": True}
+    body = json.dumps(asked, separators=(",", ":")).encode()
+    return Request(PATHS[planned.api], planned.client_ip, "POST", _HEADERS, body)

@@ -1,0 +1,32 @@
+"""Simulate a scenario and keep its run folder."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..nginxconf import methods
+from ..simulate import simulation
+from ..simulate.simulation import Simulated
+from .collect import fresh_folder
+
+if TYPE_CHECKING:
+    from ..traffic.scenario import Scenario
+
+MOST_REQUESTS = 20_000_000
+
+
+def simulated(
+    scenario: "Scenario",
+    method: str,
+    backends: int | None = None,
+    requests: int | None = None,
+    weights: str = "",
+    key: str = "",
+    on_sent: Callable[[int], None] | None = None,
+) -> Simulated:
+    """Simulate a scenario by one method and write its folder under .lab/runs."""
+    chosen = methods.method(method).name
+    if backends or requests:
+        size = backends or len(simulation.fleet_of(scenario)[0])
+        scenario = simulation.scaled_to(scenario, size, requests)
+    run = simulation.simulate(scenario, chosen, backends, weights=weights, key=key, on_sent=on_sent)
+    return simulation.write(run, scenario, fresh_folder(f"simulated-{scenario.name}-{chosen}"))

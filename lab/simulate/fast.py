@@ -1,0 +1,181 @@
+"""Run the compiled event loop: make its arrays, give it more room when it asks, show progress."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import kernel
+from .jobs import FOREVER, PICOSECONDS, Workload
+
+if TYPE_CHECKING:
+    from ..backends.llm.profiles import Profile
+
+_SLICE = 100_000  # requests between two reports of progress
+_ROOM = 4096
+KINDS = {
+    "round_robin": kernel.ROUND_ROBIN,
+    "least_conn": kernel.LEAST_CONN,
+    "least_time": kernel.LEAST_TIME,
+    "random": kernel.RANDOM,
+    "random_two": kernel.RANDOM_TWO,
+    "sticky": kernel.STICKY,
+}
+
+OnSent = Callable[[int], None]
+
+
+def run(
+    work: Workload,
+    profiles: "Sequence[tuple[Profile, float]]",
+    method: str,
+    picks: "kernel.Shorts | None" = None,
+    weights: Sequence[int] = (),
+    seed: int = 1,
+    on_sent: OnSent | None = None,
+) -> "Run":
+    """Simulate a workload on backends, each a profile and a factor that stretches its steps.
+
+    `picks` has the server of each request where the method decides by the request alone.
+    """
+    kind = kernel.STATIC if picks is not None else KINDS[method]
+    backends = len(profiles)
+    jobs, result = _jobs(work, picks), _result(len(work))
+    peers = _peers(weights or (1,) * backends, work, seed)
+    state = _state(_fleet(profiles), work)
+    for b in range(backends):
+        kernel.set_due(state, b)
+    ended = np.empty(state.decoding.shape[1], np.int32)
+    while True:
+        code = kernel.loop(kind, jobs, state, result, peers, ended, _SLICE)
+        if on_sent:
+            on_sent(int(state.at[4]))
+        if code == kernel.DONE:
+            return Run(result, state)
+        if code == kernel.FULL:
+            state = _with_room(state, work.depth)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the compiled loop found: of each request, and the last state of the fleet."""
+
+    result: kernel.Result
+    state: kernel.State
+
+
+def _jobs(work: Workload, picks: "kernel.Shorts | None") -> kernel.Jobs:
+    chains = len(work.firsts) if (work.follows >= 0).any() else 0
+    return kernel.Jobs(
+        work.due,
+        work.firsts,
+        work.follows,
+        work.prompt,
+        work.output,
+        work.node,
+        picks if picks is not None else np.empty(0, np.int32),
+        work.user,
+        np.full(chains + 1, FOREVER, np.int64),
+        np.zeros(chains + 1, np.int32),
+        work.last_due,
+        work.stream,
+        work.depth,
+    )
+
+
+def _fleet(profiles: "Sequence[tuple[Profile, float]]") -> Any:
+    """The backends' figures in whole picoseconds, rounded as the engine rounds them."""
+    costs = ("step_base", "per_token", "per_context", "per_pair")
+    limits = ("max_num_seqs", "max_num_batched_tokens", "kv_blocks")
+    return np.array(
+        [
+            (
+                *(round(getattr(profile, name) * slow * PICOSECONDS) for name in costs),
+                *(getattr(profile, name) for name in limits),
+            )
+            for profile, slow in profiles
+        ],
+        kernel.MACHINE,
+    )
+
+
+def _state(fleet: Any, work: Workload) -> kernel.State:
+    import numba
+
+    backends = len(fleet)
+    servers = np.zeros(backends, kernel.SERVER)
+    servers["ends"] = servers["next_last"] = kernel.NEVER
+    servers["free"] = fleet["blocks"]
+    for name in ("queue_head", "queue_tail", "partial", "lru_head", "lru_tail"):
+        servers[name] = -1
+    size = 1 << max(0, (backends - 1).bit_length())
+    tree = np.full(2 * size, -1, np.int64)
+    tree[size : size + backends] = np.arange(backends)
+    nodes = np.zeros(len(work.parent), kernel.NODE)
+    nodes["parent"], nodes["end"] = work.parent, work.end
+    at = np.zeros(5, np.int64)
+    at[2:4] = _ROOM
+    return kernel.State(
+        fleet=fleet,
+        servers=servers,
+        decoding=np.zeros((backends, int(fleet["max_seqs"].max()) + 1), np.int32),
+        growing=np.zeros((backends, kernel.BLOCK_TOKENS), np.int32),
+        slots=np.zeros(_ROOM, kernel.SLOT),
+        runs=np.zeros(_ROOM, kernel.RUN),
+        nodes=nodes,
+        table=numba.typed.Dict.empty(numba.int64, numba.int32),
+        tree=tree,
+        free_slots=np.arange(_ROOM, dtype=np.int32)[::-1].copy(),
+        free_runs=np.arange(_ROOM, dtype=np.int32)[::-1].copy(),
+        path=np.zeros(work.depth + 1, np.int32),
+        gaps=np.zeros(kernel.GAP_BINS + 1, np.int64),
+        at=at,
+    )
+
+
+def _with_room(state: kernel.State, depth: int) -> kernel.State:
+    """Double what is used up: slots, or runs for all that is in flight."""
+    if not state.at[2]:
+        slots, free = _doubled(state.slots, state.free_slots, state.at, 2)
+        return state._replace(slots=slots, free_slots=free)
+    in_flight = len(state.slots) - int(state.at[2])
+    while state.at[3] < (in_flight + 2) * (depth + 1):
+        runs, free = _doubled(state.runs, state.free_runs, state.at, 3)
+        state = state._replace(runs=runs, free_runs=free)
+    return state
+
+
+def _doubled(pool: Any, free: "kernel.Shorts", at: "kernel.Ints", place: int) -> tuple[Any, Any]:
+    """Double a pool; `at[place]` counts its free entries, which `free` lists."""
+    size, left = len(pool), int(at[place])
+    fresh = np.arange(2 * size - 1, size - 1, -1, dtype=np.int32)
+    listed = np.concatenate([free[:left], fresh, np.zeros(size - left, np.int32)])
+    at[place] += size
+    return np.concatenate([pool, np.zeros_like(pool)]), listed
+
+
+def _peers(weights: Sequence[int], work: Workload, seed: int) -> kernel.Peers:
+    backends = len(weights)
+    weight = np.array(weights, np.int64)
+    return kernel.Peers(
+        weight=weight,
+        conns=np.zeros(backends, np.int64),
+        current=np.zeros(backends, np.int64),
+        header=np.zeros(backends, np.int64),
+        checked=np.full(backends, -(10**9), np.int64),
+        ends=np.cumsum(weight),
+        bound=np.full(int(work.user.max(initial=0)) + 1, -1, np.int32),
+        random=np.array([seed], np.uint64),
+    )
+
+
+def _result(requests: int) -> kernel.Result:
+    return kernel.Result(
+        sent=np.full(requests, -1, np.int64),
+        first=np.full(requests, -1, np.int64),
+        last=np.full(requests, -1, np.int64),
+        waited=np.full(requests, -1, np.int64),
+        cached=np.zeros(requests, np.int32),
+        backend=np.full(requests, -1, np.int32),
+    )

@@ -1,0 +1,942 @@
+"""The event loop of a simulated fleet, compiled: nginx's picks and the engines of all backends.
+
+It gives exactly what `lab/oracle` and `backends/llm/engine.py` give event by event; a property test
+holds it against them (tests/simulate/test_kernel.py). It is fast for three reasons: steps of an
+engine that change nothing but the lengths of its sequences are done in one jump; the prefix cache
+holds runs of blocks instead of blocks; nothing is allocated.
+
+Times are picoseconds. -1 stands for "none". `b` is a backend's number, `s` a slot's: the place of
+a request that is in flight. A `run` is a sequence of consecutive blocks of one node of the prefix
+tree in one backend's pool, always from the node's first block on: who holds a block also holds
+all blocks before it, so a later block is never used more recently than an earlier one.
+"""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+PICOSECONDS = 10**12
+NEVER = np.int64(2**62)
+BLOCK_TOKENS = 16
+WATERMARK = 100
+GAP_BINS = 60_000
+GAP_SCALE = 1000.0  # bins per factor of e: a bin is 0.1 % wide
+
+STATIC, ROUND_ROBIN, LEAST_CONN, LEAST_TIME, RANDOM, RANDOM_TWO, STICKY = range(7)
+DONE, MORE, FULL = range(3)  # why the loop returned: all done, enough for now, no room
+
+Ints = npt.NDArray[np.int64]
+Shorts = npt.NDArray[np.int32]
+
+jit: Any = numba.njit(cache=True)
+
+
+def record(longs: str, shorts: str) -> Any:
+    """Make the type of a record: 64-bit fields, then 32-bit ones."""
+    fields = [*((name, np.int64) for name in longs.split())]
+    return np.dtype([*fields, *((name, np.int32) for name in shorts.split())], align=True)
+
+
+# the timing and the limits of a backend's engine
+MACHINE = record("base token context pair max_seqs budget blocks", "")
+# The state of an engine. A jump of `jump` equal steps with `decoded` sequences goes from `began`
+# to `ends`. `idle_cached` blocks are remembered and held by nobody.
+SERVER = record(
+    "began ends jump decoded steps sum_context free idle_cached idle_since next_last busy_since"
+    " busy preemptions",
+    "queue_head queue_tail queue_size partial chunk_head chunk_tail chunks running lru_head"
+    " lru_tail peak",
+)
+# A request in flight. `next` links the queue and the chunks of a step; `private` is the run of
+# blocks that it shares with nobody.
+SLOT = record(
+    "computed produced target joined last_at stopped sent started first",
+    "request next prompt output node named blocks private cached",
+)
+# A run of blocks. `full` counts the holders of the whole node, `part` is the length that one more
+# holds. A private run has node -1.
+RUN = record("", "node size full part before after owner listed")
+NODE = record("", "parent end")
+
+
+class Jobs(NamedTuple):
+    """What is sent. `due` is a time for a first request, a pause for one that follows another."""
+
+    due: Ints
+    firsts: Shorts  # requests that follow nothing, in the order of their times
+    follows: Shorts  # the request that follows this one's answer
+    prompt: Shorts
+    output: Shorts
+    node: Shorts  # the deepest node of the prefix tree that the prompt shares
+    pick: Shorts  # the server, where the method decides by the request alone
+    user: Shorts
+    pending: Ints  # heap of requests that follow an answer: their times
+    pending_request: Shorts
+    last_due: int  # nothing is sent at this time or later
+    stream: bool  # whether the header of an answer comes with its first token
+    depth: int  # of the prefix tree
+
+
+class Result(NamedTuple):
+    """What became of each request; -1 where it was not sent."""
+
+    sent: Ints
+    first: Ints
+    last: Ints
+    waited: Ints  # in the queue
+    cached: Shorts
+    backend: Shorts
+
+
+class State(NamedTuple):
+    """All backends, the requests in flight, the prefix caches."""
+
+    fleet: Any  # [backend] MACHINE
+    servers: Any  # [backend] SERVER
+    decoding: Any  # [backend, position]: slots in the order in which they began to decode
+    growing: Any  # [backend, steps modulo 16]: sequences that need a block then
+    slots: Any  # SLOT
+    runs: Any  # RUN
+    nodes: Any  # NODE: `end` counts the blocks from the root
+    table: Any  # the run of node · backends + backend
+    tree: Ints  # a tournament of the backends: who has the earliest event
+    free_slots: Shorts
+    free_runs: Shorts
+    path: Shorts
+    gaps: Ints  # histogram of the times between two tokens, in bins of equal ratio; the longest
+    at: Ints  # [next first request, pending follow-ups, free slots, free runs, sent]
+
+
+class Peers(NamedTuple):
+    """What nginx remembers of each server."""
+
+    weight: Ints
+    conns: Ints
+    current: Ints
+    header: Ints
+    checked: Ints
+    ends: Ints  # running sums of the weights
+    bound: Shorts  # by user: the server of its cookie
+    random: npt.NDArray[np.uint64]
+
+
+# --- the prefix cache ---------------------------------------------------------------------
+
+
+@jit
+def lru_append(st, b, run):
+    """Enter a run as the most recently used one."""
+    st.runs[run].before = st.servers[b].lru_tail
+    st.runs[run].after = -1
+    if st.servers[b].lru_tail >= 0:
+        st.runs[st.servers[b].lru_tail].after = run
+    else:
+        st.servers[b].lru_head = run
+    st.servers[b].lru_tail = run
+    st.runs[run].listed = True
+
+
+@jit
+def lru_remove(st, b, run):
+    """Take a run out of the list of those that can be evicted."""
+    before, after = st.runs[run].before, st.runs[run].after
+    if before >= 0:
+        st.runs[before].after = after
+    else:
+        st.servers[b].lru_head = after
+    if after >= 0:
+        st.runs[after].before = before
+    else:
+        st.servers[b].lru_tail = before
+    st.runs[run].listed = False
+
+
+@jit
+def idle(st, run):
+    """Blocks of a run that nobody holds."""
+    return 0 if st.runs[run].full > 0 else st.runs[run].size - st.runs[run].part
+
+
+@jit
+def new_run(st, node, owner):
+    """Return the place of a new, empty run."""
+    st.at[3] -= 1
+    run = st.free_runs[st.at[3]]
+    st.runs[run].node, st.runs[run].owner = node, owner
+    st.runs[run].size = st.runs[run].full = st.runs[run].part = 0
+    st.runs[run].listed = False
+    return run
+
+
+@jit
+def evict(st, b):
+    """Forget the least recently used blocks until none is missing."""
+    while st.servers[b].free < 0 and st.servers[b].idle_cached > 0:
+        run = st.servers[b].lru_head
+        unheld = idle(st, run)
+        taken = min(unheld, -st.servers[b].free)
+        st.runs[run].size -= taken
+        st.servers[b].free += taken
+        st.servers[b].idle_cached -= taken
+        if taken < unheld:
+            continue
+        lru_remove(st, b, run)
+        if st.runs[run].size == 0:
+            drop(st, b, run)
+
+
+@jit
+def drop(st, b, run):
+    """Give an empty run's place to another."""
+    if st.runs[run].node >= 0:
+        del st.table[np.int64(st.runs[run].node) * len(st.fleet) + b]
+    elif st.runs[run].owner >= 0:
+        st.slots[st.runs[run].owner].private = -1
+    st.free_runs[st.at[3]] = run
+    st.at[3] += 1
+
+
+@jit
+def path_to(st, node):
+    """Write the nodes from the root to `node` into `path`; return their number."""
+    depth = 0
+    while node >= 0:
+        st.path[depth] = node
+        node = st.nodes[node].parent
+        depth += 1
+    return depth
+
+
+@jit
+def begin_of(st, node):
+    """Return the blocks from the root to the start of a node."""
+    return st.nodes[st.nodes[node].parent].end if st.nodes[node].parent >= 0 else 0
+
+
+@jit
+def match(st, b, s, limit):
+    """Leading blocks of a request that the pool has, and how many of them nobody holds."""
+    node = st.slots[s].node
+    depth = path_to(st, node)
+    hits = unheld = 0
+    for level in range(depth - 1, -1, -1):
+        step = st.path[level]
+        key = np.int64(step) * len(st.fleet) + b
+        begin = begin_of(st, step)
+        if begin == st.nodes[step].end:  # less than a block more than its parent
+            continue
+        if hits >= limit or key not in st.table:
+            return hits, unheld
+        run = st.table[key]
+        count = min(st.runs[run].size, limit - begin)
+        hits += count
+        if st.runs[run].full == 0:
+            unheld += max(0, count - st.runs[run].part)
+        if hits < st.nodes[step].end:
+            return hits, unheld
+    if st.slots[s].private >= 0 and hits < limit:
+        count = min(st.runs[st.slots[s].private].size, limit - hits)
+        hits += count
+        unheld += count
+    return hits, unheld
+
+
+@jit
+def claim(st, b, s, start, stop, naming):
+    """Hold the blocks from `start` to `stop` of a request's path.
+
+    With `naming` the request has filled them itself: it gives back its copies of those that the
+    pool has already.
+    """
+    if stop <= start:
+        return
+    node = st.slots[s].node
+    for level in range(path_to(st, node) - 1, -1, -1):
+        step = st.path[level]
+        begin = begin_of(st, step)
+        if st.nodes[step].end <= max(start, begin):
+            continue
+        if begin >= stop:
+            return
+        key = np.int64(step) * len(st.fleet) + b
+        if key not in st.table:
+            st.table[key] = new_run(st, step, -1)
+        run = st.table[key]
+        length = min(stop, st.nodes[step].end) - begin
+        hold(st, b, run, max(start - begin, 0), length, naming)
+        if length == st.nodes[step].end - begin:
+            st.runs[run].full += 1
+            st.runs[run].part = 0
+    begin = st.nodes[node].end if node >= 0 else 0
+    if begin >= stop:
+        return
+    if st.slots[s].private < 0:
+        st.slots[s].private = new_run(st, -1, s)
+    hold(st, b, st.slots[s].private, max(start - begin, 0), stop - begin, naming)
+
+
+@jit
+def hold(st, b, run, start, stop, naming):
+    """Hold a run's blocks from `start` to `stop`; those that it lacks are added."""
+    known = max(0, min(st.runs[run].size, stop) - start)
+    if naming:
+        st.servers[b].free += known
+    st.runs[run].size = max(st.runs[run].size, stop)
+    st.runs[run].part = stop
+    if st.runs[run].full == 0:
+        st.servers[b].idle_cached -= known
+        if st.runs[run].listed and st.runs[run].size == stop:
+            lru_remove(st, b, run)
+
+
+@jit
+def release(st, b, s):
+    """Give back a request's blocks: the named ones stay in the prefix cache."""
+    full = st.slots[s].computed // BLOCK_TOKENS
+    claim(st, b, s, st.slots[s].named, full, True)
+    named = max(full, st.slots[s].named)
+    st.servers[b].free += st.slots[s].blocks - named
+    node = st.slots[s].node
+    if st.slots[s].private >= 0:
+        unhold(st, b, st.slots[s].private)
+    while node >= 0:
+        begin = begin_of(st, node)
+        if begin < min(named, st.nodes[node].end):
+            run = st.table[np.int64(node) * len(st.fleet) + b]
+            if named >= st.nodes[node].end:
+                st.runs[run].full -= 1
+                if st.runs[run].full == 0:
+                    st.servers[b].idle_cached += idle(st, run)
+                    lru_append(st, b, run)
+            elif st.runs[run].full == 0:
+                unhold(st, b, run)
+            else:
+                st.runs[run].part = 0
+        node = st.nodes[node].parent
+    st.slots[s].blocks = st.slots[s].named = 0
+    evict(st, b)
+
+
+@jit
+def unhold(st, b, run):
+    """Let go of the part of a run that one request holds."""
+    if st.runs[run].part == 0:
+        return
+    st.servers[b].idle_cached += st.runs[run].part
+    st.runs[run].part = 0
+    if st.runs[run].listed:
+        lru_remove(st, b, run)
+    lru_append(st, b, run)
+
+
+# --- one backend's engine -----------------------------------------------------------------
+
+
+@jit
+def computed_by(st, b, s):
+    """Tokens of a decoding sequence that have their KV computed."""
+    return st.slots[s].computed + st.servers[b].steps - st.slots[s].joined
+
+
+@jit
+def take(st, b, count):
+    """Take blocks without a name; remembered ones are evicted when no free one is left."""
+    st.servers[b].free -= count
+    evict(st, b)
+
+
+@jit
+def available(st, b):
+    """Return how many blocks can be taken."""
+    return st.servers[b].free + st.servers[b].idle_cached
+
+
+@jit
+def grow(st, b, at):
+    """Take the next block of each sequence whose last one is full; true if one was preempted."""
+    residue = st.servers[b].steps % BLOCK_TOKENS
+    preempted = False
+    while st.growing[b, residue] > available(st, b):
+        if st.servers[b].running + (st.servers[b].partial >= 0) < 2:
+            break
+        preempt(st, b, at)
+        st.servers[b].preemptions += 1
+        preempted = True
+    if st.growing[b, residue]:
+        take(st, b, np.int64(st.growing[b, residue]))
+    return preempted
+
+
+@jit
+def preempt(st, b, at):
+    """Free the blocks of the sequence admitted last, and put it at the head of the queue."""
+    s = st.servers[b].partial
+    if s >= 0:
+        st.servers[b].partial = -1
+    else:
+        s = st.decoding[b, st.servers[b].running - 1]
+        st.servers[b].running -= 1
+        leave(st, b, s)
+        st.servers[b].next_last = NEVER
+        for position in range(st.servers[b].running):
+            other = st.decoding[b, position]
+            st.servers[b].next_last = min(st.servers[b].next_last, st.slots[other].last_at)
+        st.slots[s].stopped = at
+    release(st, b, s)
+    st.slots[s].computed = 0
+    st.slots[s].target = st.slots[s].prompt + st.slots[s].produced
+    st.slots[s].next = st.servers[b].queue_head
+    st.servers[b].queue_head = s
+    if st.servers[b].queue_tail < 0:
+        st.servers[b].queue_tail = s
+    st.servers[b].queue_size += 1
+
+
+@jit
+def leave(st, b, s):
+    """Write down what a sequence has computed and produced, and stop decoding it."""
+    st.growing[b, (st.slots[s].joined - st.slots[s].computed) % BLOCK_TOKENS] -= 1
+    computed = computed_by(st, b, s)
+    st.servers[b].sum_context -= computed
+    st.slots[s].produced += computed - st.slots[s].computed
+    st.slots[s].computed = computed
+    st.slots[s].blocks = (computed + BLOCK_TOKENS - 1) // BLOCK_TOKENS
+
+
+@jit
+def join(st, b, s):
+    """Let a sequence decode from the next step on."""
+    st.decoding[b, st.servers[b].running] = s
+    st.servers[b].running += 1
+    st.slots[s].joined = st.servers[b].steps
+    st.servers[b].sum_context += st.slots[s].computed
+    left = st.slots[s].output - st.slots[s].produced
+    st.slots[s].last_at = st.servers[b].steps + left
+    st.servers[b].next_last = min(st.servers[b].next_last, st.slots[s].last_at)
+    st.growing[b, (st.slots[s].joined - st.slots[s].computed) % BLOCK_TOKENS] += 1
+
+
+@jit
+def admit(st, b, s, at):
+    """Reserve the blocks of all tokens to compute, if a sequence more and the blocks fit."""
+    running = st.servers[b].running + st.servers[b].chunks + (st.servers[b].partial >= 0)
+    if running >= st.fleet[b].max_seqs:
+        return False
+    limit = (st.slots[s].target - 1) // BLOCK_TOKENS
+    hits, unheld = match(st, b, s, limit)
+    needed = (st.slots[s].target + BLOCK_TOKENS - 1) // BLOCK_TOKENS - hits
+    left = available(st, b) - unheld - needed
+    if running and left < st.fleet[b].blocks // WATERMARK:
+        return False
+    claim(st, b, s, 0, hits, False)
+    take(st, b, needed)
+    st.slots[s].blocks = hits + needed
+    st.slots[s].named = hits
+    st.slots[s].computed = hits * BLOCK_TOKENS
+    if st.slots[s].started < 0:
+        st.slots[s].started = at
+        st.slots[s].cached = st.slots[s].computed
+    return True
+
+
+@jit
+def compute(st, b, s, room):
+    """Put the next chunk of a prompt into the step; return its tokens and its pairs of tokens."""
+    before = st.slots[s].computed
+    tokens = min(room, st.slots[s].target - before)
+    st.slots[s].computed += tokens
+    full = st.slots[s].computed // BLOCK_TOKENS
+    if full > st.slots[s].named:
+        claim(st, b, s, st.slots[s].named, full, True)
+        st.slots[s].named = full
+    if st.slots[s].computed < st.slots[s].target:
+        st.servers[b].partial = s
+    st.slots[s].next = -1
+    if st.servers[b].chunks:
+        st.slots[st.servers[b].chunk_tail].next = s
+    else:
+        st.servers[b].chunk_head = s
+    st.servers[b].chunk_tail = s
+    st.servers[b].chunks += 1
+    return tokens, tokens * before + tokens * (tokens + 1) // 2
+
+
+@jit
+def begin(st, b, at):
+    """Schedule the next step or the next jump of equal steps, or go idle."""
+    preempted = grow(st, b, at)
+    decoded = st.servers[b].running
+    room = st.fleet[b].budget - decoded
+    prefilled = pairs = np.int64(0)
+    if st.servers[b].partial >= 0 and room > 0:
+        s = st.servers[b].partial
+        st.servers[b].partial = -1
+        tokens, more = compute(st, b, s, room)
+        prefilled += tokens
+        pairs += more
+    while not preempted and st.servers[b].queue_head >= 0 and room > prefilled:
+        s = st.servers[b].queue_head
+        if not admit(st, b, s, at):
+            break
+        st.servers[b].queue_head = st.slots[s].next
+        if st.servers[b].queue_head < 0:
+            st.servers[b].queue_tail = -1
+        st.servers[b].queue_size -= 1
+        tokens, more = compute(st, b, s, room - prefilled)
+        prefilled += tokens
+        pairs += more
+    st.servers[b].decoded = decoded
+    if not decoded and not st.servers[b].chunks:
+        st.servers[b].idle_since = at
+        st.servers[b].ends = NEVER
+        return
+    st.servers[b].began = at
+    if st.servers[b].chunks or preempted:
+        st.servers[b].jump = 1
+    else:
+        # as far as nothing ends and the blocks are sure to suffice
+        surely = 1 + BLOCK_TOKENS * (available(st, b) // decoded)
+        st.servers[b].jump = max(1, min(st.servers[b].next_last - st.servers[b].steps, surely))
+    st.servers[b].ends = (
+        at
+        + st.fleet[b].token * prefilled
+        + st.fleet[b].pair * pairs
+        + lasts(st, b, st.servers[b].jump)
+    )
+
+
+@jit
+def lasts(st, b, steps):
+    """How long some steps last that begin now and only decode."""
+    decoded = st.servers[b].decoded
+    one = (
+        st.fleet[b].base
+        + st.fleet[b].token * decoded
+        + st.fleet[b].context * st.servers[b].sum_context
+    )
+    return steps * one + st.fleet[b].context * decoded * (steps * (steps - 1) // 2)
+
+
+@jit
+def cut_jump(st, b, now):
+    """End a jump with the step that is under way at `now`, so that a newcomer is seen."""
+    if st.servers[b].jump == 1:
+        return
+    low, high = 1, st.servers[b].jump
+    while low < high:
+        middle = (low + high) // 2
+        if st.servers[b].began + lasts(st, b, middle) > now:
+            high = middle
+        else:
+            low = middle + 1
+    st.servers[b].jump = low
+    st.servers[b].ends = st.servers[b].began + lasts(st, b, low)
+
+
+@jit
+def count_gap(st, gap, count):
+    """Count a time between two tokens."""
+    if gap > st.gaps[GAP_BINS]:
+        st.gaps[GAP_BINS] = gap
+    place = int(np.log(gap) * GAP_SCALE) if gap > 0 else 0
+    st.gaps[min(place, GAP_BINS - 1)] += count
+
+
+@jit
+def note_gaps(st, b):
+    """Count the gaps before the tokens of the steps that end now."""
+    steps, decoded = st.servers[b].jump, st.servers[b].decoded
+    if not decoded:
+        return
+    if steps == 1:
+        count_gap(st, st.servers[b].ends - st.servers[b].began, decoded)
+        return
+    first = lasts(st, b, 1)
+    more = st.fleet[b].context * decoded
+    if more * steps * 2000 < first:  # all in one bin, or nearly
+        count_gap(st, first + more * (steps - 1), 1)
+        count_gap(st, first + more * (steps // 2), decoded * steps - 1)
+        return
+    for step in range(steps):
+        count_gap(st, first + more * step, decoded)
+
+
+@jit
+def finish_steps(st, b, ended):
+    """Produce the tokens of the steps that end now; write the slots that ended, return how many."""
+    at, steps, decoded = st.servers[b].ends, st.servers[b].jump, st.servers[b].decoded
+    note_gaps(st, b)
+    count = 0
+    if decoded:
+        if steps > 1:
+            blocks = decoded * ((steps - 1) // BLOCK_TOKENS)
+            for step in range(1, (steps - 1) % BLOCK_TOKENS + 1):
+                blocks += st.growing[b, (st.servers[b].steps + step) % BLOCK_TOKENS]
+            if blocks:
+                take(st, b, np.int64(blocks))
+        st.servers[b].steps += steps
+        st.servers[b].sum_context += decoded * steps
+        if st.servers[b].steps == st.servers[b].next_last:
+            count = finish_decoding(st, b, ended)
+    return finish_chunks(st, b, ended, count, at)
+
+
+@jit
+def finish_chunks(st, b, ended, count, at):
+    """Give the prompts that are complete their next token, and let them decode."""
+    s = st.servers[b].chunk_head
+    chunks = st.servers[b].chunks
+    st.servers[b].chunks = 0
+    for _ in range(chunks):
+        following = st.slots[s].next
+        if st.slots[s].computed >= st.slots[s].target:
+            if st.slots[s].produced:
+                count_gap(st, at - st.slots[s].stopped, 1)
+            st.slots[s].produced += 1
+            if st.slots[s].first < 0:
+                st.slots[s].first = at
+            if st.slots[s].produced == st.slots[s].output:
+                release(st, b, s)
+                ended[count] = s
+                count += 1
+            else:
+                join(st, b, s)
+        s = following
+    return count
+
+
+@jit
+def finish_decoding(st, b, ended):
+    """End the sequences that have their last token; the others keep their order."""
+    count = kept = 0
+    following = NEVER
+    for position in range(st.servers[b].running):
+        s = st.decoding[b, position]
+        if st.slots[s].last_at == st.servers[b].steps:
+            leave(st, b, s)
+            release(st, b, s)
+            ended[count] = s
+            count += 1
+        else:
+            st.decoding[b, kept] = s
+            following = min(following, st.slots[s].last_at)
+            kept += 1
+    st.servers[b].running = kept
+    st.servers[b].next_last = following
+    return count
+
+
+# --- nginx --------------------------------------------------------------------------------
+
+
+@jit
+def draw(peers, below):
+    """A random whole number below `below`: splitmix64."""
+    peers.random[0] += np.uint64(0x9E3779B97F4A7C15)
+    z = peers.random[0]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return np.int64(z >> np.uint64(2)) % below
+
+
+@jit
+def turn(peers):
+    """One turn of smooth weighted round robin: the highest score, the first on a tie."""
+    best = 0
+    for b in range(len(peers.weight)):
+        peers.current[b] += peers.weight[b]
+        if peers.current[b] > peers.current[best]:
+            best = b
+    return best
+
+
+@jit
+def round_robin(peers):
+    """Return the server whose turn it is."""
+    best = turn(peers)
+    peers.current[best] -= peers.ends[-1]
+    return best
+
+
+@jit
+def sticky(peers, user):
+    """A user's own server, if it has one, charged for the turn; else the next in turn."""
+    bound, total = peers.bound[user], peers.ends[-1]
+    if bound >= 0 and peers.current[bound] <= peers.weight[bound] - total:
+        return bound
+    best = turn(peers)
+    if bound >= 0:
+        best = bound
+    peers.current[best] -= total
+    peers.bound[user] = best
+    return best
+
+
+@jit
+def least_conn(peers):
+    """The fewest open requests per weight; equals take turns."""
+    best, tied = 0, 1
+    for b in range(1, len(peers.weight)):
+        mine, least = peers.conns[b] * peers.weight[best], peers.conns[best] * peers.weight[b]
+        if mine < least:
+            best, tied = b, 1
+        elif mine == least:
+            tied += 1
+    if tied == 1:
+        return best
+    first, total = best, 0
+    for b in range(first, len(peers.weight)):
+        if peers.conns[b] * peers.weight[first] == peers.conns[first] * peers.weight[b]:
+            total += peers.weight[b]
+            peers.current[b] += peers.weight[b]
+            if peers.current[b] > peers.current[best]:
+                best = b
+    peers.current[best] -= total
+    return best
+
+
+@jit
+def estimate(peers, b, second):
+    """The estimated time of one more request: least_time's average in steps, times open ones."""
+    time = peers.header[b]
+    unchecked = second - peers.checked[b]
+    if unchecked > 10:
+        time >>= min(unchecked // 11, 62)
+    time = 5000 if time > 5000 else time + 20 - time % 20
+    return time * (1 + peers.conns[b])
+
+
+@jit
+def least_time(peers, second):
+    """The least estimate per weight; equals take turns, compared as nginx compares them."""
+    best, tied, least = 0, 1, estimate(peers, 0, second)
+    for b in range(1, len(peers.weight)):
+        eta = estimate(peers, b, second)
+        if eta * peers.weight[best] < least * peers.weight[b]:
+            best, tied, least = b, 1, eta
+        elif eta * peers.weight[best] == least * peers.weight[b]:
+            tied += 1
+    if tied == 1:
+        return best
+    total, first = 0, best
+    for b in range(first, len(peers.weight)):
+        eta = estimate(peers, b, second)
+        if eta * peers.weight[first] != least * peers.weight[b]:
+            continue
+        if eta * peers.weight[best] == least * peers.weight[b]:
+            total += peers.weight[b]
+            peers.current[b] += peers.weight[b]
+            if peers.current[b] > peers.current[best]:
+                best = b
+    peers.current[best] -= total
+    return best
+
+
+@jit
+def drawn(peers):
+    """Draw a server by weight."""
+    return np.searchsorted(peers.ends, draw(peers, peers.ends[-1]), "right")
+
+
+@jit
+def random_two(peers):
+    """Two draws, the less loaded wins; on a tie the second."""
+    first = -1
+    for _ in range(21):
+        b = drawn(peers)
+        if b == first:
+            continue
+        if first >= 0:
+            busier = peers.conns[b] * peers.weight[first] > peers.conns[first] * peers.weight[b]
+            return first if busier else b
+        first = b
+    return round_robin(peers)
+
+
+@jit
+def pick(method, jobs, peers, request, now):
+    """The server that nginx picks."""
+    if method == STATIC or len(peers.weight) == 1:
+        return np.int64(jobs.pick[request]) if method == STATIC else np.int64(0)
+    if method == LEAST_CONN:
+        return np.int64(least_conn(peers))
+    if method == LEAST_TIME:
+        return np.int64(least_time(peers, now // PICOSECONDS))
+    if method == RANDOM:
+        return np.int64(drawn(peers))
+    if method == RANDOM_TWO:
+        return np.int64(random_two(peers))
+    if method == STICKY:
+        return np.int64(sticky(peers, jobs.user[request]))
+    return np.int64(round_robin(peers))
+
+
+@jit
+def averaged(average, sample):
+    """Return the moving average with one more sample: 5 % new, 95 % old."""
+    return int(0.5 + (sample * 0.05 + average * 0.95)) if average else sample
+
+
+# --- the loop -----------------------------------------------------------------------------
+
+
+@jit
+def set_due(st, b):
+    """Play a backend's matches of the tournament anew: who has the earliest event."""
+    tree, size = st.tree, len(st.tree) // 2
+    place = (size + b) // 2
+    while place >= 1:
+        left, right = tree[2 * place], tree[2 * place + 1]
+        if right < 0 or (left >= 0 and st.servers[left].ends <= st.servers[right].ends):
+            tree[place] = left
+        else:
+            tree[place] = right
+        place //= 2
+
+
+@jit
+def push(st, jobs, time, request):
+    """Enter a request that follows an answer."""
+    heap, requests = jobs.pending, jobs.pending_request
+    place = st.at[1]
+    st.at[1] += 1
+    while place:
+        above = (place - 1) // 2
+        if heap[above] < time or (heap[above] == time and requests[above] < request):
+            break
+        heap[place], requests[place] = heap[above], requests[above]
+        place = above
+    heap[place], requests[place] = time, request
+
+
+@jit
+def pop(st, jobs):
+    """Remove the earliest request that follows an answer, and return it."""
+    heap, requests = jobs.pending, jobs.pending_request
+    top = requests[0]
+    st.at[1] -= 1
+    size = st.at[1]
+    time, request = heap[size], requests[size]
+    place = 0
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        other = child + 1
+        if other < size and (
+            heap[other] < heap[child]
+            or (heap[other] == heap[child] and requests[other] < requests[child])
+        ):
+            child = other
+        if time < heap[child] or (time == heap[child] and request < requests[child]):
+            break
+        heap[place], requests[place] = heap[child], requests[child]
+        place = child
+    heap[place], requests[place] = time, request
+    return top
+
+
+@jit
+def arrive(method, jobs, st, peers, request, now):
+    """Let nginx pick a server, and queue the request there."""
+    b = pick(method, jobs, peers, request, now)
+    second = now // PICOSECONDS
+    if second - peers.checked[b] > 10:
+        peers.checked[b] = second
+    if peers.conns[b] == 0:
+        st.servers[b].busy_since = now
+    peers.conns[b] += 1
+    st.servers[b].peak = max(st.servers[b].peak, peers.conns[b])
+    st.at[2] -= 1
+    s = st.free_slots[st.at[2]]
+    st.slots[s].request, st.slots[s].next, st.slots[s].private = request, -1, -1
+    st.slots[s].computed = st.slots[s].produced = 0
+    st.slots[s].blocks = st.slots[s].named = 0
+    st.slots[s].started = st.slots[s].first = -1
+    st.slots[s].sent = now
+    st.slots[s].prompt, st.slots[s].output = jobs.prompt[request], jobs.output[request]
+    st.slots[s].node = jobs.node[request]
+    st.slots[s].target = max(1, jobs.prompt[request])
+    if st.servers[b].queue_tail >= 0:
+        st.slots[st.servers[b].queue_tail].next = s
+    else:
+        st.servers[b].queue_head = s
+    st.servers[b].queue_tail = s
+    st.servers[b].queue_size += 1
+    if st.servers[b].ends == NEVER:
+        start = max(now, st.servers[b].idle_since)
+        begin(st, b, start)
+    elif st.servers[b].queue_size == 1:
+        cut_jump(st, b, now)
+    set_due(st, b)
+
+
+@jit
+def depart(jobs, st, result, peers, b, s, now):
+    """Hand a request's last token to its client, who may ask again."""
+    request = st.slots[s].request
+    result.sent[request] = st.slots[s].sent
+    result.first[request] = st.slots[s].first
+    result.last[request] = now
+    result.waited[request] = st.slots[s].started - st.slots[s].sent
+    result.cached[request] = st.slots[s].cached
+    result.backend[request] = b
+    if st.slots[s].private >= 0:
+        st.runs[st.slots[s].private].owner = -1
+    st.free_slots[st.at[2]] = s
+    st.at[2] += 1
+    peers.conns[b] -= 1
+    if peers.conns[b] == 0:
+        st.servers[b].busy += now - st.servers[b].busy_since
+    ms = PICOSECONDS // 1000
+    header_at = result.first[request] if jobs.stream else now
+    header = header_at // ms - result.sent[request] // ms
+    peers.header[b] = averaged(peers.header[b], header)
+    following = jobs.follows[request]
+    if following >= 0 and now + jobs.due[following] < jobs.last_due:
+        push(st, jobs, now + jobs.due[following], following)
+
+
+@jit
+def loop(method, jobs, st, result, peers, ended, most):
+    """Let events happen in the order of their times, until `most` more requests were sent."""
+    stop = st.at[4] + most
+    while True:
+        first, request, now = next_arrival(st, jobs)
+        b = st.tree[1]
+        due = st.servers[b].ends
+        if due != NEVER and due <= now:
+            for place in range(finish_steps(st, b, ended)):
+                depart(jobs, st, result, peers, b, ended[place], due)
+            begin(st, b, due)
+            set_due(st, b)
+            continue
+        if now == NEVER:
+            return DONE
+        if st.at[4] >= stop:
+            return MORE
+        in_flight = len(st.slots) - st.at[2]
+        if st.at[2] == 0 or st.at[3] < (in_flight + 2) * (jobs.depth + 1):
+            return FULL
+        if first:
+            st.at[0] += 1
+        else:
+            pop(st, jobs)
+        st.at[4] += 1
+        arrive(method, jobs, st, peers, request, now)
+
+
+@jit
+def next_arrival(st, jobs):
+    """Return whether the next request follows no other, its number, and when it is due."""
+    request, now = -1, NEVER
+    if st.at[1]:
+        request, now = jobs.pending_request[0], jobs.pending[0]
+    if st.at[0] < len(jobs.firsts):
+        other = jobs.firsts[st.at[0]]
+        if jobs.due[other] <= now:
+            return True, np.int64(other), jobs.due[other]
+    return False, np.int64(request), np.int64(now)

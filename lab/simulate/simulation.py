@@ -1,0 +1,153 @@
+"""A scenario simulated by one method: what `lab load` measures, without Docker and in no time."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..accounts import figures
+from ..backends.llm.profiles import PROFILES, Profile
+from ..errors import UsageError
+from ..nginxconf import sources
+from ..traffic import scenario as scenarios
+from . import fast
+from .jobs import BLOCK_TOKENS, Workload, workload_of
+from .outcome import figures_of
+from .picks import picks
+
+if TYPE_CHECKING:
+    from ..traffic.scenario import Scenario
+
+MOST_BACKENDS = 10_000
+PORT = 8000  # of a backend, in the `server` lines that the consistent hash hashes
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A simulated run: its scenario, its method, its figures, what became of each request."""
+
+    scenario: str
+    method: str
+    seed: int
+    backends: int
+    figures: figures.Figures
+    work: Workload
+    run: fast.Run
+    folder: Path | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything but the single requests as plain values, for JSON."""
+        return {
+            "scenario": self.scenario,
+            "method": self.method,
+            "simulated": True,
+            "seed": self.seed,
+            "backends": self.backends,
+            "folder": str(self.folder) if self.folder else None,
+            "figures": figures.as_dict(self.figures),
+            "preemptions": int(self.run.state.servers["preemptions"].sum()),
+        }
+
+
+def simulate(
+    scenario: "Scenario",
+    method: str,
+    backends: int | None = None,
+    *,
+    weights: str = "",
+    key: str = "",
+    work: Workload | None = None,
+    on_sent: Callable[[int], None] | None = None,
+) -> Simulated:
+    """Simulate a scenario; `backends` replaces the scenario's number of them.
+
+    `work` is the scenario's workload where it is laid out already. UsageError for a scenario with
+    a timeline, and for a request that no backend can hold.
+    """
+    if scenario.timeline:
+        raise UsageError(
+            f'scenario "{scenario.name}" has a timeline, which a simulation cannot play',
+            f"lab load {scenario.name}",
+        )
+    names, machines = fleet_of(scenario, backends)
+    work = work or laid_out(scenario)
+    _check_fits(work, machines)
+    servers = [f"{name}:{PORT}" for name in names]
+    group, scope = sources.from_method(method, servers, weights, key, "header", zone=True)
+    if group.method == "round_robin" and group.sticky:
+        method = "sticky"
+    run = fast.run(
+        work,
+        machines,
+        method,
+        picks(work, scenario, group, scope),
+        [server.weight for server in group.servers],
+        scenario.seed,
+        on_sent,
+    )
+    numbers = figures_of(work, run, scenario.targets, method, names)
+    return Simulated(scenario.name, method, scenario.seed, len(names), numbers, work, run)
+
+
+def laid_out(scenario: "Scenario") -> Workload:
+    """Lay out a scenario's requests; closed users get enough of them for the whole duration."""
+    if scenario.arrivals != "closed" or scenario.requests is not None:
+        return workload_of(scenario)
+    # no answer is faster than 1 ms of the model
+    seconds = scenario.duration or 0.0
+    fastest = max(scenario.sessions.think, 0.02 / scenario.time_scale)
+    return workload_of(scenario, max(16, int(4 * seconds / fastest)))
+
+
+def fleet_of(
+    scenario: "Scenario", backends: int | None = None
+) -> tuple[list[str], list[tuple[Profile, float]]]:
+    """The backends' names, and each one's profile and the factor that stretches its steps."""
+    if backends is not None and not 1 <= backends <= MOST_BACKENDS:
+        raise UsageError(f"--backends {backends}", f"a number from 1 to {MOST_BACKENDS:,}")
+    named = list(scenarios.machines(scenario).values())
+    count = backends or len(named)
+    # a larger fleet repeats the scenario's machines
+    machines = [named[place % len(named)] for place in range(count)]
+    scaled = [(PROFILES[one.profile], one.slow / scenario.time_scale) for one in machines]
+    return [f"backend-{place + 1}" for place in range(count)], scaled
+
+
+def scaled_to(scenario: "Scenario", backends: int, requests: int | None) -> "Scenario":
+    """The scenario for a fleet of another size: the load grows as the fleet does."""
+    factor = backends / len(scenarios.machines(scenario))
+    grown = replace(
+        scenario,
+        rate=scenario.rate * factor,
+        users=round(scenario.users * factor) or scenario.users,
+        clients=min(65_536, max(1, round(scenario.clients * factor)))
+        if scenario.clients > 1
+        else 1,
+    )
+    if requests is None:
+        return grown
+    return replace(grown, requests=requests, duration=None)
+
+
+def write(simulated: Simulated, scenario: "Scenario", folder: Path) -> Simulated:
+    """Keep a run: its figures, its scenario, and what became of each request."""
+    folder.mkdir(parents=True)
+    kept = replace(simulated, folder=folder)
+    (folder / "figures.json").write_text(json.dumps(kept.as_dict(), indent=1) + "\n")
+    (folder / "scenario.json").write_text(json.dumps(asdict(scenario), indent=1) + "\n")
+    np.savez(folder / "requests.npz", **kept.run.result._asdict())
+    return kept
+
+
+def _check_fits(work: Workload, machines: Sequence[tuple[Profile, float]]) -> None:
+    """Refuse a workload with a request that is longer than the blocks of some backend."""
+    smallest = min(profile.kv_blocks for profile, _ in machines) * BLOCK_TOKENS
+    longest = int((work.prompt + work.output).max(initial=0))
+    if longest > smallest:
+        raise UsageError(
+            f"a request of {longest:,} tokens is longer than a backend's KV cache: {smallest:,}",
+            "a profile with more kv_blocks, or a smaller max of prompt and output",
+        )

@@ -1,0 +1,127 @@
+"""The compiled event loop against the reference: the same picks, times and cache hits, exactly."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nginx_llm_lab.backends.llm.profiles import PROFILES, Profile
+from nginx_llm_lab.nginxconf import upstream
+from nginx_llm_lab.oracle import Arrival
+from nginx_llm_lab.simulate import fast, reference
+from nginx_llm_lab.simulate.jobs import workload_of
+from nginx_llm_lab.traffic.scenario import Lengths, Scenario, Sessions, Tenants
+
+FIGURES = ("backend", "sent", "first", "last", "cached")
+
+
+def lengths(largest: int) -> st.SearchStrategy[Lengths]:
+    """Fixed, uniform and heavy-tailed lengths."""
+    tokens = st.integers(1, largest)
+    return st.one_of(
+        st.builds(Lengths, tokens=tokens),
+        st.builds(Lengths, dist=st.just("uniform"), min=st.just(1), max=tokens),
+        st.builds(
+            Lengths,
+            dist=st.just("lognormal"),
+            median=st.just(1.0),
+            sigma=st.floats(0.1, 2),
+            max=tokens,
+        ),
+    )
+
+
+# requests need 240 + 40 * 3 + 4 * 60 tokens at most: every one fits into 48 blocks
+SCENARIOS = st.builds(
+    Scenario,
+    name=st.just("random"),
+    seed=st.integers(0, 10**6),
+    requests=st.integers(1, 120),
+    duration=st.one_of(st.none(), st.floats(0.5, 4)),
+    arrivals=st.sampled_from(["poisson", "constant", "bursts", "closed"]),
+    rate=st.floats(1, 300),
+    burst=st.integers(1, 20),
+    users=st.integers(1, 20),
+    prompt=lengths(60),
+    output=lengths(60),
+    tenants=st.builds(
+        Tenants, n=st.integers(1, 4), system_tokens=st.integers(0, 200), skew=st.just(1.0)
+    ),
+    sessions=st.builds(Sessions, turns=st.integers(1, 3), think=st.floats(0, 0.2)),
+    stream=st.booleans(),
+    api=st.sampled_from(["chat", "completions"]),
+)
+MACHINES = st.lists(
+    st.tuples(
+        st.builds(
+            Profile,
+            name=st.just("random"),
+            step_base=st.floats(0, 0.02),
+            per_token=st.floats(0, 1e-4),
+            per_context=st.floats(0, 1e-5),
+            per_pair=st.floats(0, 1e-7),
+            max_num_seqs=st.integers(1, 24),
+            max_num_batched_tokens=st.integers(8, 300),
+            kv_blocks=st.integers(48, 120),
+        ),
+        st.floats(0.5, 4),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def simulate_both(
+    scenario: Scenario, machines: list[tuple[Profile, float]], method: str, weights: list[int]
+) -> tuple[fast.Run, dict[str, np.ndarray]]:
+    """The compiled loop's result, and the reference's figures."""
+    work = workload_of(scenario, 100)
+    weights = [weights[b % len(weights)] for b in range(len(machines))]
+    servers = [f"backend-{b}:8000 weight={weight}" for b, weight in enumerate(weights)]
+    draw = reference.Splitmix(3).draw if method.startswith("random") else None
+    loop = reference.Loop(
+        work, machines, upstream.from_options(method, servers), lambda _: Arrival(), draw
+    )
+    outcomes = loop.run()
+    run = fast.run(work, machines, method, weights=weights, seed=3)
+    gaps = [np.diff(one.tokens).max() for one in outcomes if len(one.tokens) > 1]
+    assert int(run.state.gaps[-1]) == max(gaps, default=0)
+    assert run.state.gaps[:-1].sum() == sum(max(0, len(one.tokens) - 1) for one in outcomes)
+    return run, reference.arrays(outcomes)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    SCENARIOS,
+    MACHINES,
+    st.sampled_from(sorted(fast.KINDS)),
+    st.lists(st.integers(1, 3), min_size=1),
+)
+def test_the_compiled_loop_equals_oracle_and_engine(scenario, machines, method, weights):
+    """On any workload, any fleet, any method, with queues, evictions and preemptions."""
+    run, expected = simulate_both(scenario, machines, method, weights)
+
+    for name in FIGURES:
+        np.testing.assert_array_equal(getattr(run.result, name), expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("method", sorted(fast.KINDS))
+def test_a_crowded_fleet_preempts_and_agrees(method):
+    """Long answers in few blocks: sequences are preempted and computed again."""
+    scenario = Scenario(
+        "crowded", requests=60, arrivals="bursts", rate=100, burst=20,
+        prompt=Lengths(tokens=40), output=Lengths("uniform", min=1, max=200),
+        tenants=Tenants(3, 64),
+    )  # fmt: skip
+    machine = Profile("small", 0.01, 1e-5, 1e-7, 1e-8, 16, 64, 48)
+
+    run, expected = simulate_both(scenario, [(machine, 1.0)] * 2, method, [1])
+
+    assert run.state.servers["preemptions"].sum() > 0
+    for name in FIGURES:
+        np.testing.assert_array_equal(getattr(run.result, name), expected[name], err_msg=name)
+
+
+def test_profiles_of_the_lab_are_without_jitter():
+    """The compiled loop has none."""
+    assert not any(profile.jitter for profile in PROFILES.values())
