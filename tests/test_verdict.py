@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.nginxconf.model import NextUpstream, Server, Sticky, Upstream
 from nginx_llm_lab.oracle import Arrival, predict
-from nginx_llm_lab.verdict import Verdict, judge
+from nginx_llm_lab.verdict import Verdict
+from nginx_llm_lab.verdict import judge as judge_all
 from nginx_llm_lab.verdict.turns import TURNS as OFF
 
 SLOW = (1.0, 2.0, 3.0)
@@ -161,6 +162,11 @@ def claim(method: str, *weights: int, **more: object) -> Upstream:
         for n, w in enumerate(weights or (1, 1, 1))
     )
     return Upstream(servers, method, measure="header", **more)  # type: ignore[arg-type] # by name
+
+
+def judge(*arguments: object, **more: object) -> Verdict:
+    """Judge a log by the claim alone: short ones exclude no alternatives."""
+    return judge_all(*arguments, alone=True, **more)  # type: ignore[arg-type] # as judge takes them
 
 
 def words(

@@ -1,19 +1,23 @@
-"""Compare what nginx did with what it must do: PASS, FAIL or UNSURE, and why."""
+"""Compare what nginx did with what it must do: PASS, FAIL or UNSURE, why, and what is excluded."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..evidence.access_log import Hit
+from ..evidence.trace import Step
 from ..nginxconf.methods import DEFAULT, method
 from ..nginxconf.model import Upstream
 from ..oracle.base import group_of
 from . import replay
-from .case import CLOCK, DRAWS, HASHES, Case, Verdict
+from .case import CLOCK, DRAWS, HASHES, Case, Verdict, disturbed
+from .conclusion import conclude, failed
 from .draws import drawn, hits_to_tell, only
 from .exact import one_by_one
+from .facts import first_fact
 from .keys import bound_ones, keyed
-from .loads import by_load
+from .loads import by_load, overlapping
+from .orders import by_order, traced
 from .picks import WIDE
 from .turns import counted
 
@@ -29,16 +33,31 @@ def judge(
     fresh: bool = True,
     clock: float = WIDE,
     since: float = -math.inf,
+    order: Sequence[Step] | None = None,
+    alone: bool = False,
 ) -> Verdict:
     """Say whether the hits, their addresses already mapped to server names, are what nginx must do.
 
     `sequential` says that no request began before the last one ended; `addresses` what each
     server's name resolves to; `fresh` that nginx was reloaded just before. `since` is a moment
     from which on requests are judged, in a log that holds all there were before and after it.
-    The oracle is given requests, times and faults, never who answered.
+    `order` is nginx's own order of picks and releases, where there is a trace of it.
+    The oracle is given requests, times and faults, never who answered. With `alone`, and where a
+    log does not begin with a fresh nginx, the claim alone is judged; else also its alternatives.
     """
     case = case_of(
-        Case(upstream, (), sequential, addresses or {}, fresh, max(clock, WIDE), since), hits
+        Case(
+            upstream,
+            (),
+            sequential,
+            addresses or {},
+            fresh,
+            max(clock, WIDE),
+            since,
+            order=order,
+            alone=alone or not fresh or since > -math.inf,
+        ),
+        hits,
     )
     hits = case.hits
     if not hits:
@@ -46,27 +65,48 @@ def judge(
     if strangers := replay.unknown(upstream, hits):
         name, number = next(iter(strangers.items()))
         return case.says("FAIL", f'hit {number:,} went to "{name}", which is no server of it')
-    if own_state(case):
-        return by_worker(case)
-    first: Verdict | None = None
-    for claim in replay.orders(upstream):
-        said = judge_one(replace(case, upstream=claim))
-        if said.word == "PASS":
-            return said
-        first = first or said
-    return first or case.says("UNSURE", "no order of the servers to judge by")
+    if fact := first_fact(case):
+        return failed(case, fact.text(case), fact.number)
+    if not sequential and all(replay.seen(upstream, hit).server is None for hit in hits):
+        return case.says("UNSURE", "every request found no live upstreams", f"lab run {case.label}")
+    if own_state(case) and not traced(case):
+        return by_worker(case) if case.alone or not sequential else by_order(case)
+    claims = list(replay.orders(upstream))
+    for claim in claims[1:]:  # DNS decides their order
+        verdict = judge_one(replace(case, upstream=claim), named=False)
+        if verdict.word == "PASS":
+            return verdict
+    return judge_one(replace(case, upstream=claims[0]))
 
 
 def case_of(case: Case, hits: Sequence[Hit]) -> Case:
     """The case with its hits: those to judge, and those that were open when it begins."""
     near = CLOCK + case.clock / 1000
-    judged = (hit for hit in hits if replay.start(hit) >= case.since)
+    judged = tuple(hit for hit in hits if replay.start(hit) >= case.since)
     earlier = (hit for hit in hits if replay.start(hit) < case.since <= hit.msec + near)
-    return replace(case, hits=tuple(judged), earlier=tuple(earlier))
+    return replace(
+        case,
+        hits=judged,
+        earlier=tuple(earlier),
+        disturbed=disturbed(case.upstream, judged),
+        workers=max(1, len({hit.pid for hit in judged})),
+    )
 
 
-def judge_one(case: Case) -> Verdict:
-    """Judge a log against servers in one order, all workers together."""
+def judge_one(case: Case, *, named: bool = True) -> Verdict:
+    """Judge a log against servers in one order; `named`: a FAIL says what it looks like."""
+    if case.alone:
+        return against_claim(case)
+    if traced(case):
+        return by_order(case, named=named)
+    verdict = against_claim(case)
+    if verdict.word == "FAIL" and named:
+        return failed(case, verdict.why)
+    return conclude(case, verdict, named=named) if verdict.word == "PASS" else verdict
+
+
+def against_claim(case: Case) -> Verdict:
+    """Compare a log with the claim alone, all workers together."""
     upstream = case.upstream
     peers = group_of(upstream, case.addresses)
     if upstream.method in DRAWS and len(peers.live) == 1 and not peers.backup:
@@ -82,20 +122,20 @@ def judge_one(case: Case) -> Verdict:
         return counted(case)
     if upstream.method in HASHES:
         return keyed(case)
-    return by_load(case)
+    return by_load(case) if case.alone else overlapping(case)
 
 
 def own_state(case: Case) -> bool:
     """Whether every worker picks for itself and the log knows of several."""
     stateless = method(case.upstream.method).stateless and not case.upstream.sticky
-    return not case.upstream.zone and not stateless and len({hit.pid for hit in case.hits}) > 1
+    return not case.upstream.zone and not stateless and case.workers > 1
 
 
 def by_worker(case: Case) -> Verdict:
-    """Judge each worker's hits for themselves: without a zone each has its own turns and loads."""
+    """Judge each worker's hits by themselves: without a zone each has its own turns and loads."""
     zoned = replace(case.upstream, zone=True)
     pids = sorted({hit.pid for hit in case.hits})
-    said = [
+    verdicts = [
         judge(
             zoned,
             [hit for hit in (*case.earlier, *case.hits) if hit.pid == pid],
@@ -104,12 +144,14 @@ def by_worker(case: Case) -> Verdict:
             fresh=case.fresh,
             clock=case.clock,
             since=case.since,
+            alone=case.alone,
         )
         for pid in pids
     ]
     for word in ("FAIL", "UNSURE"):
-        for pid, verdict in zip(pids, said, strict=True):
+        for pid, verdict in zip(pids, verdicts, strict=True):
             if verdict.word == word:
                 why = f"worker {pid}, which has no zone to share: {verdict.why}"
                 return case.says(word, why, verdict.command, verdict.decided)
-    return case.says("PASS", f"{said[0].why}, and so on for each of {len(pids)} workers, no zone")
+    first = verdicts[0].why
+    return case.says("PASS", f"{first}, and so on for each of {len(pids)} workers, no zone")

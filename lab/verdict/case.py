@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..evidence.access_log import Hit
+from ..evidence.trace import Step
 from ..nginxconf.methods import Decides, deciding_by
 from ..nginxconf.model import Upstream
 from ..oracle import Pick
@@ -48,7 +49,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One log against one claim; `earlier` hits are load on the servers, and not judged."""
+    """One log against one claim; `earlier` hits are load on the servers, and not judged.
+
+    `order` is nginx's own order of picks and releases, None where there is no trace of it.
+    `disturbed` says that a server failed or could be full, so that order decides what nginx does;
+    `workers` is how many of nginx's workers the log shows; `alone` compares with the claim and
+    with no alternatives.
+    """
 
     upstream: Upstream
     hits: Sequence[Hit]
@@ -58,6 +65,10 @@ class Case:
     clock: float = WIDE
     since: float = -math.inf
     earlier: Sequence[Hit] = ()
+    order: Sequence[Step] | None = None
+    disturbed: bool = False
+    workers: int = 1
+    alone: bool = False
 
     @property
     def label(self) -> str:
@@ -110,9 +121,15 @@ def observed(case: Case) -> Counter[str | None]:
     return Counter(replay.seen(case.upstream, hit).server for hit in case.hits)
 
 
-def disturbed(case: Case) -> bool:
+def column_of(case: Case) -> dict[str, int]:
+    """The number of each server of the claim; the next one stands for "no live upstreams"."""
+    names = dict.fromkeys(server.name for server in case.upstream.servers)
+    return {name: number for number, name in enumerate(names)}
+
+
+def disturbed(upstream: Upstream, hits: Sequence[Hit]) -> bool:
     """Whether a server failed, or could be full, so that order decides what nginx does."""
-    return any(server.max_conns for server in case.upstream.servers) or any(
-        len(hit.upstream_addr) > 1 or replay.fault(case.upstream, hit, 0) or hit.status == 502
-        for hit in case.hits
+    return any(server.max_conns for server in upstream.servers) or any(
+        len(hit.upstream_addr) > 1 or hit.status == 502 or replay.fault(upstream, hit, 0)
+        for hit in hits
     )

@@ -9,7 +9,7 @@ from ..oracle.base import group_of
 from ..oracle.random import odds_of
 from ..oracle.random_two import pair_odds
 from . import odds, replay
-from .case import DRAWS, Case, Verdict, disturbed, observed, shortened
+from .case import DRAWS, Case, Verdict, observed, shortened
 
 
 def hits_to_tell(upstream: Upstream, usual: int) -> int:
@@ -31,7 +31,7 @@ def only(case: Case, name: str) -> Verdict:
 
 def drawn(case: Case) -> Verdict:
     """Compare counts, and counts of pairs in a row, with independent draws."""
-    if disturbed(case):
+    if case.disturbed:
         return case.says(
             "UNSURE",
             "servers failed or were full, and what is drawn again leaves no trace; "
@@ -53,7 +53,7 @@ def drawn(case: Case) -> Verdict:
         return case.says(
             "FAIL", f"not drawn: {pair.replace(' ', ' then ')} {seen} times, expected {due:.0f}"
         )
-    if total < needed:
+    if case.alone and total < needed:
         return case.says(
             "UNSURE",
             f"{total:,} hits; {needed:,} would settle it",
@@ -88,3 +88,19 @@ def banded(case: Case, expected: Mapping[str, float], total: int) -> str:
     if len(set(texts.values())) == 1 and len(texts) > 1:
         return f"{next(iter(texts.values()))} each"
     return ", ".join(f"{names[name]}: {text}" for name, text in texts.items())
+
+
+def undrawn(upstream: Upstream, addresses: Mapping[str, tuple[str, ...]]) -> float:
+    """The highest probability that the draws of random_two bring no second server.
+
+    Draws of the first server again, or of one that is down, are all that then came; turns decide.
+    """
+    group = group_of(upstream, addresses)
+    if upstream.method != "random_two" or len(group.live) < 2:
+        return 0.0
+    chances = odds_of(group, group.live)
+    live = sum(peer.server.weight for peer in group.live)
+    return sum(
+        chance * (1 - (live - peer.server.weight) / group.total_weight) ** 19
+        for peer, chance in chances.items()
+    )

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..evidence.access_log import Hit
-from ..oracle.base import group_of
-from ..oracle.random import odds_of
 from . import odds, picks, replay
 from .case import Case, Verdict, shortened
+from .draws import undrawn
 from .picks import EXACT, Draws, Tally
 
 BY_LOAD = {"least_conn": picks.least_conn, "least_time": picks.least_time}
 DECIDED = 0.25  # share of picks that the log must decide for a PASS by load
 DECIDED_DRAWS = 0.1  # the same for two draws, which few loads decide
 WRONG = 0.02  # share of decided picks that may look wrong: workers' clocks now and then lag
+HOPELESS = 0.2  # the same where alternatives are weighed besides
 BLURRED = 0.05  # the same at the log's own grain
 
 
@@ -28,25 +28,41 @@ def by_load(case: Case) -> Verdict:
         wide = picks.random_two(case.upstream, answered, case.clock, case.since)
         exact = picks.random_two(case.upstream, answered, EXACT, case.since)
         tallies = picks.draws_tally(wide), picks.draws_tally(exact)
-        return weighed(case, answered, *tallies, unlikely(case, wide, exact), undrawn(case))
+        return weighed(
+            case,
+            answered,
+            *tallies,
+            unlikely(case, wide, exact),
+            undrawn(case.upstream, case.addresses),
+        )
     count = BY_LOAD[case.upstream.method]
     wide_tally = count(case.upstream, answered, case.clock, case.since)
     exact_tally = count(case.upstream, answered, EXACT, case.since)
     return weighed(case, answered, wide_tally, exact_tally)
 
 
-def undrawn(case: Case) -> float:
-    """The most likely chance that 20 draws bring no second server, and turns decide.
+def overlapping(case: Case) -> Verdict:
+    """Say how many picks the log decides, and whether they are right; alternatives decide more.
 
-    Draws of the first server again, or of one that is down, are all that then came.
+    A clock that lags makes some right picks look wrong. So only a claim that is wrong at
+    many picks fails here.
     """
-    group = group_of(case.upstream, case.addresses)
-    chances = odds_of(group, group.live)
-    live = sum(peer.server.weight for peer in group.live)
-    return sum(
-        chance * (1 - (live - peer.server.weight) / group.total_weight) ** 19
-        for peer, chance in chances.items()
-    )
+    if reason := unclear(case):
+        return case.says("UNSURE", reason, f"lab run {case.label} -c 1")
+    answered = [hit for hit in case.hits if replay.seen(case.upstream, hit).server is not None]
+    if case.upstream.method == "random_two":
+        draws = picks.random_two(case.upstream, answered, case.clock)
+        if why := miscounted(case, draws):
+            return case.says("FAIL", why)
+        tally = picks.draws_tally(draws)
+    else:
+        tally = BY_LOAD[case.upstream.method](case.upstream, answered, case.clock)
+    share = tally.decided / max(tally.picks, 1)
+    why = f"{tally.wrong:,} of {tally.decided:,} decided picks were wrong for the load"
+    if tally.wrong > max(2, HOPELESS * tally.decided):
+        return case.says("FAIL", why, decided=share)
+    right = f"{tally.right:,} of {tally.picks:,} picks decided, all but {tally.wrong:,} right"
+    return case.says("PASS", right.replace(", all but 0 right", ", all right"), decided=share)
 
 
 def unclear(case: Case) -> str:

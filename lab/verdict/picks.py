@@ -73,10 +73,17 @@ def ground(
         seen,
         load,
         judged,
-        judged & undisturbed(upstream, hits, seen),
+        judged & undisturbed(upstream, hits, seen) & ~crowded(upstream, load, full),
         fit & (load[0] < full),
         fit & (load[1] < full),
     )
+
+
+def crowded(upstream: Upstream, load: tuple[Array, Array], full: Array) -> Array:
+    """Picks of random_two at which a server may have been full: its draws are then drawn again."""
+    if upstream.method != "random_two":
+        return np.zeros(len(load[0]), dtype=bool)
+    return np.asarray((load[1] >= full).any(axis=1))
 
 
 def undisturbed(upstream: Upstream, hits: Sequence[Hit], seen: Windows) -> Array:

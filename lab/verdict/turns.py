@@ -9,7 +9,7 @@ import numpy as np
 from ..oracle import Arrival, predict
 from ..oracle.base import group_of
 from . import replay
-from .case import Case, Verdict, disturbed, observed, written
+from .case import Case, Verdict, observed, written
 from .windows import windows
 
 OUT_OF_TURN = 0.01  # share of moments at which a lagging clock may show a wrong sum
@@ -20,7 +20,7 @@ POWER = 2  # standard deviations of a draw that the doubt must lie within to tel
 
 def counted(case: Case) -> Verdict:
     """Compare how often each server came up: turns are exact even when requests overlap."""
-    if disturbed(case):
+    if case.disturbed:
         return in_log_order(case)
     if not case.fresh:
         return in_phase(case)
@@ -78,7 +78,7 @@ def in_log_order(case: Case) -> Verdict:
 def in_phase(case: Case) -> Verdict:
     """Compare with the turns from any point of their cycle, for a start that was not fresh."""
     total = sum(server.weight for server in case.upstream.servers)
-    cycle = list(turns(case, min(total, PHASES))) if not disturbed(case) else []
+    cycle = list(turns(case, min(total, PHASES))) if not case.disturbed else []
     said = in_turn(case) if cycle and not case.sequential else None
     whole = case.since > -math.inf  # else hits may be missing that would mend what looks wrong
     if said and (said.word == "PASS" or whole):

@@ -1,6 +1,5 @@
 """The calls that make an upstream's method show itself, and the hits that they come to."""
 
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,14 +12,14 @@ from ..nginxconf.request import Evaluator, Request
 from ..nginxconf.routes import VARIABLE, everything
 from ..nginxconf.variables import Variables, compile_text
 from ..oracle.base import group_of
-from ..verdict.odds import draws_to_tell
+from ..verdict.needed import requests_for_pass
 from . import reach
 from .reach import Entry, Way
 
 AT_ONCE = 6  # or twice as many as servers, up to
 MOST_AT_ONCE = 24
 SECONDS = 6.0  # of traffic for one upstream
-FEWEST, BY_TIME, BY_KEY, MOST = 20, 40, 300, 6_000
+FEWEST, FEWEST_TO_CHOOSE, MOST = 20, 300, 10_000
 VISITORS = 40
 KEYS = 400  # as many different values a key takes
 ADDRESSES = {"remote_addr", "binary_remote_addr", "proxy_add_x_forwarded_for"}
@@ -116,18 +115,7 @@ def how_many(upstream: Upstream) -> int:
     group = group_of(upstream, {})
     if len(group.peers) < 2:
         return FEWEST
-    if measures_time(upstream):
-        return BY_TIME
-    decides = method(upstream.method).decides
-    if decides == (Decides.DRAW,):
-        total = sum(peer.weight for peer in group.live) or 1
-        chances = {str(n): peer.weight / total for n, peer in enumerate(group.live)}
-        return min(MOST, max(BY_KEY, draws_to_tell(chances)))
-    if decides == (Decides.TURNS,) and upstream.sticky is None:
-        weights = [server.weight for server in upstream.servers]
-        cycle = group.total_weight // math.gcd(*weights)
-        return min(600, max(60, 3 * cycle))
-    return BY_KEY
+    return min(MOST, requests_for_pass(upstream, FEWEST_TO_CHOOSE))
 
 
 def variation(

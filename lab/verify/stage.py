@@ -34,7 +34,7 @@ LABEL = "nginx-llm-lab.verify"
 IMAGES = {"nginx": "nginx", "backend": "backend-1", "load": "load"}  # by the service that has it
 # Seconds that stand-ins take where they are asked to be themselves: least_time rounds to 20 ms, so
 # in the middle of that; so far apart that a step more or less changes no order.
-PACES = 0.05, 0.13, 0.25
+PACES = 0.01, 0.03, 0.05
 LIFE = 300  # seconds after which everything on a stage ends by itself
 START_SECONDS = 15
 MENDS = 60  # how many things nginx may find missing

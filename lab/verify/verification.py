@@ -453,7 +453,7 @@ class Attempt:
         counted = {hit.request_id for hit in hits}
         besides = self.refusals([it for it in records if it["id"] not in counted])
         place = where(self.upstream, self.trial.survey)
-        if said.word == "PASS" and len(hits) * ENOUGH < len(sent):
+        if said.word != "FAIL" and len(hits) * ENOUGH < len(sent):
             why = f"{len(hits):,} of {len(sent):,} requests reached it"
             said = replace(said, word="UNSURE", why=why)
         hint = AGAIN if said.word == "UNSURE" else ""

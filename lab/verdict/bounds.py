@@ -1,0 +1,109 @@
+"""How probable a hypothesis makes each pick, as far as the evidence tells; and what that weighs."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+NEARLY = 0.01  # bounds this close to each other are as good as one number
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bounds:
+    """For each pick and server, the lowest and the highest probability under one hypothesis.
+
+    A row is a pick in the order of the evidence, a column a server; the last column is "no live
+    upstreams". `seen` is the column of the server that nginx picked. Where the evidence tells the
+    probabilities exactly, `low` and `high` are equal. `doubt` is the share of picks whose bounds
+    may be wrong, because a clock in the evidence lagged: 0 where no clock decides.
+    """
+
+    seen: Array
+    low: Array
+    high: Array
+    doubt: float = 0.0
+
+    @property
+    def number(self) -> int:
+        """How many picks were judged."""
+        return len(self.seen)
+
+    @property
+    def known(self) -> Array:
+        """The picks whose probabilities are known, but for a rare fallback on turns."""
+        known: Array = (self.high - self.low).max(axis=1) < NEARLY
+        return known
+
+    def first(self, number: int) -> "Bounds":
+        """The first picks alone."""
+        return Bounds(self.seen[:number], self.low[:number], self.high[:number], self.doubt)
+
+    def contradictions(self) -> Array:
+        """The rows whose server the hypothesis cannot have picked."""
+        rows = np.arange(self.number)
+        return np.flatnonzero(self.high[rows, self.seen] <= 0)
+
+    def guess(self) -> Array:
+        """One distribution a row within the bounds: the middle of what is possible."""
+        middle = self.low + self.high
+        total = middle.sum(axis=1, keepdims=True)
+        columns = middle.shape[1]
+        return np.where(total > 0, middle / np.where(total > 0, total, 1), 1 / columns)
+
+
+def unknown(seen: Array, columns: int) -> Bounds:
+    """The bounds of a hypothesis of which the evidence tells nothing."""
+    return Bounds(seen, np.zeros((len(seen), columns)), np.ones((len(seen), columns)))
+
+
+def shared(bounds: Bounds, server: int, share: float) -> Bounds:
+    """A hypothesis from whose picks a share is taken and given to one server."""
+    low, high = bounds.low * (1 - share), bounds.high * (1 - share)
+    low[:, server] += share
+    high[:, server] += share
+    return replace(bounds, low=low, high=high)
+
+
+def bet(favoured: Bounds, against: Bounds) -> float:
+    """How strongly the picks speak for one hypothesis against another: the logarithm of odds.
+
+    If `against` is true, the odds reach a factor F with a probability of 1/F at most, whatever
+    number of picks is looked at. (Each pick multiplies them by the ratio of two probabilities
+    whose expected value under `against` is at most 1.) Only picks count that are expected to
+    favour the one; which these are does not depend on the server that was seen.
+    """
+    expected = favoured.guess()
+    limit = against.high
+    if doubt := max(favoured.doubt, against.doubt):
+        expected = (1 - doubt) * expected + doubt / expected.shape[1]
+        limit = (1 - doubt) * limit + doubt
+    rows = np.arange(favoured.number)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gains = np.where(expected > 0, np.log(expected) - np.log(limit), 0.0)
+        worth = (expected * np.where(np.isinf(gains), 50.0, gains)).sum(axis=1) > 1e-12
+    taken = gains[rows, favoured.seen]
+    taken = np.where(expected[rows, favoured.seen] > 0, taken, -np.inf)
+    return float(taken[worth].sum()) if worth.any() else 0.0
+
+
+def moved(claim: Bounds, other: Bounds) -> float:
+    """The share of requests that a hypothesis sends elsewhere than the claim, where both tell."""
+    both = claim.known & other.known
+    if not both.any():
+        return 1.0
+    return float(np.abs(claim.low[both] - other.low[both]).sum(axis=1).mean() / 2)
+
+
+def same(claim: Bounds, other: Bounds) -> bool:
+    """Whether two hypotheses say the same of every pick, and that is known."""
+    return bool(claim.known.all() and other.known.all()) and moved(claim, other) < 1e-9
+
+
+def likeness(bounds: Bounds, noise: float = 0.02) -> float:
+    """The logarithm of a hypothesis's likelihood if a few picks went anywhere: for comparing."""
+    columns = bounds.low.shape[1]
+    chances = bounds.guess()[np.arange(bounds.number), bounds.seen]
+    return float(np.log((1 - noise) * chances + noise / columns).sum())

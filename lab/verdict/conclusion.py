@@ -1,0 +1,78 @@
+"""The last step of a verdict: weigh the alternatives of a claim that holds by itself."""
+
+import numpy as np
+
+from . import replay
+from .bounds import Bounds
+from .case import DRAWS, Case, Verdict, column_of
+from .likelihoods import likelihoods
+from .weighing import Weighing, likeliest, weigh
+
+SHOWN = 4  # alternatives that an UNSURE names
+
+
+def conclude(case: Case, verdict: Verdict, *, named: bool = True) -> Verdict:
+    """The verdict on a claim that the evidence agrees with, after weighing its alternatives."""
+    claim = bounds_of_claim(case)
+    weighed = weigh(case, claim)
+    if weighed.better:
+        name = (likeliest(case, claim) if named else "") or weighed.better
+        return case.says("FAIL", f"looks like {name}", decided=verdict.decided)
+    if weighed.possible:
+        return undecided(case, weighed, verdict.decided)
+    why = f"{verdict.why}; {weighed.text}" if weighed.text else verdict.why
+    return case.says("PASS", why, decided=verdict.decided)
+
+
+def undecided(case: Case, weighed: Weighing, decided: float | None) -> Verdict:
+    """UNSURE: what is still possible, and the run that would tell."""
+    shown = list(weighed.possible[:SHOWN])
+    if len(weighed.possible) > SHOWN:
+        shown.append(f"{len(weighed.possible) - SHOWN} more")
+    why = f"{len(case.hits):,} hits do not exclude {', '.join(shown)}"
+    return case.says("UNSURE", why, telling_run(case, weighed), decided)
+
+
+def telling_run(case: Case, weighed: Weighing) -> str:
+    """The command of a run that would exclude what is still possible."""
+    if weighed.needed:
+        return f"lab run {case.label} -n {max(weighed.needed, len(case.hits) + 100)}"
+    if case.sequential:
+        return f"lab run {case.label} -c 20"
+    return f"lab run {case.label} -c {max(2, at_once(case) // 2)}"
+
+
+def at_once(case: Case) -> int:
+    """How many requests were open at a time, on average."""
+    begun = min(replay.start(hit) for hit in case.hits)
+    span = max(max(hit.msec for hit in case.hits) - begun, 0.001)
+    return round(sum(hit.request_time for hit in case.hits) / span)
+
+
+def failed(case: Case, why: str, first: int = 0) -> Verdict:
+    """FAIL, with the alternative that explains the evidence best."""
+    looks = ""
+    if not case.alone and len(column_of(case)) > 1:
+        looks = likeliest(case, bounds_of_evidence(case), first)
+    return case.says("FAIL", f"{why}; looks like {looks}" if looks else why)
+
+
+def bounds_of_claim(case: Case) -> Bounds:
+    """The claim's own bounds; a claim that was compared exactly gives each seen server 1."""
+    exact = case.sequential and case.upstream.method not in DRAWS and case.order is None
+    return sharp(case) if exact else bounds_of_evidence(case)
+
+
+def bounds_of_evidence(case: Case) -> Bounds:
+    """The claim's bounds, as an alternative's are computed."""
+    return likelihoods(case.upstream, case)
+
+
+def sharp(case: Case) -> Bounds:
+    """Every server that was seen had a probability of 1."""
+    columns = column_of(case)
+    tried = (name for hit in case.hits for name in hit.upstream_addr)
+    seen = np.array([columns.get(name, len(columns)) for name in tried], dtype=int)
+    certain = np.zeros((len(seen), len(columns) + 1))
+    certain[np.arange(len(seen)), seen] = 1.0
+    return Bounds(seen, certain, certain)

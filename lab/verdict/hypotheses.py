@@ -1,0 +1,124 @@
+"""What nginx may really run instead of the claim: the alternatives that a verdict weighs."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from ..nginxconf.model import Server, Upstream
+from ..oracle import ORACLES
+from .case import DRAWS
+
+WITH_STATE = ("round_robin", "least_conn", "least_time", "random_two")
+KEYS = ("$request_uri", "$remote_addr", "$binary_remote_addr")  # the ones that every log has
+MOST_PAIRS = 45  # pairs of servers whose weights are swapped: those of 10 servers
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One thing that nginx may run; `kind` names the group that it is reported with."""
+
+    kind: str
+    name: str
+    upstream: Upstream
+
+
+def alternatives(claim: Upstream, workers: int = 1) -> tuple[Hypothesis, ...]:
+    """Every alternative to a claim, in the order in which a verdict names them.
+
+    `workers` is how many of nginx's workers the log shows.
+    """
+    return (
+        *_other_methods(claim),
+        *_other_weights(claim),
+        *_other_limits(claim),
+        *_other_keys(claim),
+        *_other_orders(claim),
+        *_other_zone(claim, workers),
+    )
+
+
+def compound(claim: Upstream, workers: int) -> Iterator[Hypothesis]:
+    """Two differences at once: they only serve to say what a FAIL looks like."""
+    if workers < 2 or not claim.zone:
+        return
+    for other in _other_methods(claim):
+        if other.upstream.method in WITH_STATE:
+            name = f"{other.name} without zone, {workers} workers"
+            yield Hypothesis(other.kind, name, replace(other.upstream, zone=False))
+
+
+def _other_methods(claim: Upstream) -> Iterator[Hypothesis]:
+    if claim.sticky:
+        yield Hypothesis("no sticky", "no sticky", replace(claim, sticky=None))
+    for method in ORACLES:
+        if method == claim.method:
+            continue
+        key = (claim.key or "$request_uri") if method.startswith("hash") else ""
+        other = replace(
+            claim, method=method, key=key, measure=claim.measure or "header", sticky=claim.sticky
+        )
+        yield Hypothesis(method, method, other)
+    if claim.method == "least_time":
+        measure = "last_byte" if "header" in claim.measure else "header"
+        other = replace(claim, measure=measure)
+        yield Hypothesis("another measure", f"least_time {measure}", other)
+
+
+def _other_weights(claim: Upstream) -> Iterator[Hypothesis]:
+    servers = claim.servers
+    weights = [server.weight for server in servers]
+    if len(servers) < 2:
+        return
+    if len(set(weights)) > 1:
+        equal = replace(claim, servers=tuple(replace(server, weight=1) for server in servers))
+        yield Hypothesis("weights ignored", "weights ignored", equal)
+    pairs = [(a, b) for a, b in combinations(range(len(servers)), 2) if weights[a] != weights[b]]
+    for a, b in pairs[:MOST_PAIRS]:
+        swapped = [*weights]
+        swapped[a], swapped[b] = swapped[b], swapped[a]
+        name = f"weights of {servers[a].name} and {servers[b].name} swapped"
+        yield Hypothesis("weights swapped", name, _weighted(claim, swapped))
+    for number, server in enumerate(servers):
+        for weight in (server.weight + 1, server.weight - 1):
+            if weight > 0 and not server.down:
+                off = [*weights[:number], weight, *weights[number + 1 :]]
+                name = f"weight {weight} instead of {server.weight} at {server.name}"
+                yield Hypothesis("weights off by one", name, _weighted(claim, off))
+
+
+def _weighted(claim: Upstream, weights: Sequence[int]) -> Upstream:
+    pairs = zip(claim.servers, weights, strict=True)
+    return replace(claim, servers=tuple(replace(server, weight=weight) for server, weight in pairs))
+
+
+def _other_limits(claim: Upstream) -> Iterator[Hypothesis]:
+    if any(server.max_conns for server in claim.servers):
+        free = tuple(replace(server, max_conns=0) for server in claim.servers)
+        yield Hypothesis("max_conns ignored", "max_conns ignored", replace(claim, servers=free))
+
+
+def _other_keys(claim: Upstream) -> Iterator[Hypothesis]:
+    for key in KEYS if claim.method in ("hash", "hash_consistent") else ():
+        if key != claim.key:
+            other = replace(claim, key=key)
+            yield Hypothesis("another key", f"{claim.method} of {key}", other)
+
+
+def _other_orders(claim: Upstream) -> Iterator[Hypothesis]:
+    """The servers backwards, and each two neighbours exchanged; draws do not depend on it."""
+    servers = () if claim.method in DRAWS else claim.servers
+    orders: list[tuple[Server, ...]] = [servers[::-1]] if len(servers) > 2 else []
+    for number in range(len(servers) - 1):
+        pair = servers[number + 1], servers[number]
+        orders.append((*servers[:number], *pair, *servers[number + 2 :]))
+    for order in orders:
+        name = f"servers in the order {', '.join(server.name for server in order)}"
+        yield Hypothesis("another order", name, replace(claim, servers=order))
+
+
+def _other_zone(claim: Upstream, workers: int) -> Iterator[Hypothesis]:
+    if claim.zone and workers > 1:
+        name = f"{claim.method} without zone, {workers} workers"
+        yield Hypothesis("no zone", name, replace(claim, zone=False))
+    elif workers > 1:
+        yield Hypothesis("a shared zone", "a shared zone", replace(claim, zone=True))

@@ -1,0 +1,147 @@
+"""How probable each pick of a case is under a hypothesis: from nginx's order, or from the log."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+
+from ..evidence.access_log import Hit
+from ..evidence.trace import PICK, RELEASE, TIMED, Step
+from ..nginxconf.model import Upstream
+from ..oracle import retry
+from ..oracle.base import group_of
+from ..oracle.random import odds_of
+from . import logged, ordered, replay
+from .bounds import Array, Bounds, unknown
+from .case import DRAWS, Case, column_of
+from .draws import undrawn
+
+
+def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bounds:
+    """The bounds of the case's first `number` picks (all by default) under a hypothesis.
+
+    Rows are picks, columns the claim's servers. All hypotheses of a case have the same rows.
+    """
+    steps = order_of(case, number)
+    if steps is None:
+        return logged.likelihoods(upstream, case, number)
+    picks = [step for step in steps if step.kind == PICK]
+    columns = column_of(case)
+    seen = np.array([columns.get(step.server, len(columns)) for step in picks], dtype=int)
+    if always_drawn(upstream, case):
+        return drawn(upstream, case, seen)
+    if ordered.undecidable(upstream, case.addresses):
+        return unknown(seen, len(columns) + 1)
+    weighed = ordered.weigh(upstream, hits_of(case, steps), steps, case.addresses)
+    bounds = bounds_of(weighed, seen, columns)
+    return with_turns(upstream, case, bounds) if upstream.method in DRAWS else bounds
+
+
+def with_turns(upstream: Upstream, case: Case, bounds: Bounds) -> Bounds:
+    """Draws that find no server leave the pick to turns, whose state nobody knows by then."""
+    columns, high = column_of(case), bounds.high.copy()
+    for peer in group_of(upstream, case.addresses).live:
+        column = high[:, columns[peer.name]]
+        np.maximum(column, undrawn(upstream, case.addresses), out=column)
+    return replace(bounds, high=high)
+
+
+def bounds_of(weighed: Sequence[ordered.Weighed], seen: Array, columns: dict[str, int]) -> Bounds:
+    """The picks that were weighed as rows of bounds; what the order leaves open is 0 to 1."""
+    low = np.zeros((len(seen), len(columns) + 1))
+    high = np.zeros_like(low)
+    nobody = len(columns)
+    for row, pick in enumerate(weighed):
+        for name, chance in pick.least.items():
+            low[row, columns.get(name, nobody) if name else nobody] = chance
+        for name, chance in pick.most.items():
+            high[row, columns.get(name, nobody) if name else nobody] = chance
+        low[row, seen[row]], high[row, seen[row]] = pick.low, pick.high
+    return Bounds(seen, low, high)
+
+
+def always_drawn(upstream: Upstream, case: Case) -> bool:
+    """Whether every pick is a draw by weight with the same odds, whatever came before."""
+    group = group_of(upstream, case.addresses)
+    return (
+        upstream.method == "random"
+        and not upstream.sticky
+        and len(group.live) > 1
+        and not any(server.max_conns for server in upstream.servers)
+        and not case.disturbed
+    )
+
+
+def drawn(upstream: Upstream, case: Case, seen: Array) -> Bounds:
+    """The odds of a draw by weight, at every pick."""
+    columns, group = column_of(case), group_of(upstream, case.addresses)
+    row = np.zeros(len(columns) + 1)
+    for peer, chance in odds_of(group, group.live).items():
+        row[columns[peer.name]] += chance
+    odds = np.tile(row / row.sum(), (len(seen), 1))
+    return Bounds(seen, odds, odds)
+
+
+def order_of(case: Case, number: int | None) -> Sequence[Step] | None:
+    """The order of the first picks and their releases; None where the evidence has none.
+
+    Requests that came one after the other are in the order of the log.
+    """
+    if case.order is not None:
+        return case.order if number is None else until_pick(case.order, number)
+    if not case.sequential:
+        return None
+    steps = one_after_the_other(case)
+    return list(steps) if number is None else until_pick(steps, number)
+
+
+def until_pick(steps: Sequence[Step] | Iterator[Step], number: int) -> list[Step]:
+    """The steps up to a number of picks."""
+    kept: list[Step] = []
+    for step in steps:
+        if step.kind == PICK:
+            if not number:
+                break
+            number -= 1
+        kept.append(step)
+    return kept
+
+
+def one_after_the_other(case: Case) -> Iterator[Step]:
+    """The order of requests of which none began before the last one ended."""
+    line = 0
+    for number, hit in enumerate(case.hits):
+        now = replay.start(hit)
+        for attempt, server in enumerate(hit.upstream_addr):
+            second = int(now)
+            kinds = (PICK,) if is_nobody(case.upstream, server) else (PICK, TIMED, RELEASE)
+            now += replay.at(hit.upstream_response_time, attempt) or 0.0
+            for kind in kinds:
+                second = second if kind == PICK else int(now)
+                failed = kind == RELEASE and has_failed(case.upstream, hit, attempt)
+                line += 1
+                yield Step(
+                    str(number), attempt, kind, failed, server, hit.pid, second, line, line + 1
+                )
+
+
+def is_nobody(upstream: Upstream, server: str) -> bool:
+    """Whether the log's word for a server means that none was live."""
+    return server == upstream.name and all(it.name != server for it in upstream.servers)
+
+
+def has_failed(upstream: Upstream, hit: Hit, attempt: int) -> bool:
+    """Whether nginx blames the server for an attempt."""
+    kind = replay.fault(upstream, hit, attempt)
+    last = attempt == len(hit.upstream_addr) - 1
+    return kind in retry.TRANSPORT or bool(kind and not last and kind not in retry.HARMLESS)
+
+
+def hits_of(case: Case, steps: Sequence[Step]) -> Sequence[Hit]:
+    """The hits of an order, by the ids that it has."""
+    if case.order is not None:
+        return case.hits
+    last = int(steps[-1].request_id) + 1 if steps else 0
+    hits = islice(case.hits, last)
+    return [replace(hit, request_id=str(number)) for number, hit in enumerate(hits)]

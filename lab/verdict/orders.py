@@ -1,0 +1,61 @@
+"""Judge by nginx's own order of picks and releases: each pick by what the claim allows it."""
+
+import numpy as np
+
+from ..evidence.trace import PICK
+from . import odds, ordered
+from .bounds import Bounds
+from .case import Case, Verdict, column_of, shortened
+from .conclusion import conclude, failed
+from .likelihoods import likelihoods, order_of
+
+
+def traced(case: Case) -> bool:
+    """Whether the order of the picks is known and can decide this claim."""
+    return case.order is not None and not ordered.undecidable(case.upstream, case.addresses)
+
+
+def by_order(case: Case, *, named: bool = True) -> Verdict:
+    """Compare every pick with what the claim allows after the events before it."""
+    claim = likelihoods(case.upstream, case)
+    impossible = claim.contradictions()
+    if len(impossible):
+        why = contradiction(case, claim, int(impossible[0]), len(impossible))
+        return failed(case, why, int(impossible[0])) if named else case.says("FAIL", why)
+    if why := miscounted(case, claim):
+        return failed(case, why) if named else case.says("FAIL", why)
+    decided = float(claim.known.mean()) if claim.number else 0.0
+    how = "exact" if bool((claim.high.max(axis=1) > 1 - 1e-9).all()) else "as drawn"
+    why = f"{how} over {len(case.hits):,} hits, in nginx's own order"
+    if decided < 1:
+        why += f", {decided:.1%} of picks decided"
+    return conclude(case, case.says("PASS", why, decided=decided), named=named)
+
+
+def contradiction(case: Case, claim: Bounds, row: int, number: int) -> str:
+    """Which request went where the claim does not let it go, and where it should have gone."""
+    names = [*column_of(case), ""]
+    shorts = [shortened(case.upstream).get(name, "no live upstreams") for name in names]
+    steps = [step for step in order_of(case, row + 1) or () if step.kind == PICK]
+    numbers = {hit.request_id: at for at, hit in enumerate(case.hits, 1)}
+    request = steps[row].request_id
+    allowed = [shorts[column] for column in np.flatnonzero(claim.high[row] > 0)]
+    more = f", and {number - 1:,} more picks" if number > 1 else ""
+    return (
+        f"request {numbers.get(request, row + 1):,} (id {request}) went to"
+        f" {shorts[claim.seen[row]]}, expected {' or '.join(allowed)}{more}"
+    )
+
+
+def miscounted(case: Case, claim: Bounds) -> str:
+    """A server that came up more or less often than its odds explain; empty where none did."""
+    known = claim.known
+    low = claim.low[known]
+    for name, column in column_of(case).items():
+        count = int((claim.seen[known] == column).sum())
+        expected = float(low[:, column].sum())
+        variance = float((low[:, column] * (1 - low[:, column])).sum())
+        if odds.far(count, expected, expected, variance, low.shape[1]):
+            short = shortened(case.upstream)[name]
+            return f"{short}: {count:,}, its odds give {expected:,.0f}"
+    return ""

@@ -1,0 +1,179 @@
+"""How much a verdict is worth: claims against simulated nginxes, right and wrong, and the words."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..nginxconf.model import Server, Sticky, Upstream
+from . import judge
+from .case import Verdict
+from .needed import requests_for_pass
+from .simulated import METHODS, Recorded, Traffic, Truth, address_of, serve, server_name
+
+STICKY, BY_LOAD = "sticky", ("least_conn", "least_time", "random_two", "random")
+PROMPTS = "prompt_prefix"  # a consistent hash of another key
+NAMES = (*METHODS, PROMPTS, STICKY)
+NEVER = 10**6  # seconds until a time would be halved, which the simulated nginx does not do
+FEWEST = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One claim against one truth: how often each word came, and what the FAILs looked like."""
+
+    claim: str
+    truth: str
+    words: Counter[str]
+    looks: Counter[str]
+    right: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, for JSON."""
+        return {
+            "claim": self.claim,
+            "truth": self.truth,
+            "right": self.right,
+            "verdicts": {word: self.words[word] for word in ("PASS", "FAIL", "UNSURE")},
+            "looks_like": dict(self.looks.most_common()),
+        }
+
+
+def claim_of(method: str, truth: Truth) -> Upstream:
+    """The config that would be right for a truth, without its faults."""
+    servers = tuple(
+        Server(
+            server_name(n),
+            weight,
+            fail_timeout=NEVER,
+            max_conns=truth.max_conns[n] if truth.max_conns else 0,
+            down=n in truth.down,
+            backup=n in truth.backup,
+        )
+        for n, weight in enumerate(truth.weights)
+    )
+    key = truth.key if method in ("hash", "hash_consistent", PROMPTS) else ""
+    bound = Sticky("cookie", ("$cookie_srv",)) if method == STICKY else None
+    return Upstream(servers, base_of(method), key, "header", bound, truth.zone)
+
+
+def base_of(method: str) -> str:
+    """nginx's own method behind one of the lab's words."""
+    return {STICKY: "round_robin", PROMPTS: "hash_consistent"}.get(method, method)
+
+
+def truth_of(method: str, weights: tuple[int, ...]) -> Truth:
+    """A right nginx with a method of the lab."""
+    return Truth(base_of(method), weights, sticky=method == STICKY)
+
+
+def usual_traffic(method: str, upstream: Upstream, number: int = 0) -> Traffic:
+    """The traffic that `lab run` sends: overlapping where that is the point, else one at a time."""
+    number = number or requests_for_pass(upstream, FEWEST)
+    if method in BY_LOAD:
+        return Traffic(number, 20, 5.0, 60.0)
+    return Traffic(number, 10) if method == "round_robin" else Traffic(number, 1)
+
+
+def verdict_on(claim: Upstream, run: Recorded, *, sequential: bool, traced: bool) -> Verdict:
+    """Judge a simulated log."""
+    addresses = {server_name(n): (address_of(n),) for n in range(len(claim.servers))}
+    order = run.order if traced else None
+    return judge(claim, run.hits, sequential=sequential, addresses=addresses, order=order)
+
+
+def wrong_truths(method: str, weights: tuple[int, ...]) -> Iterator[tuple[str, Truth]]:
+    """Simulated nginxes that do something else than a claim, with what that is."""
+    right, servers = truth_of(method, weights), range(len(weights))
+    for other in NAMES:
+        if base_of(other) != base_of(method) or (other == STICKY) != (method == STICKY):
+            yield other, truth_of(other, weights)
+    if len(set(weights)) > 1:
+        yield "weights ignored", replace(right, weights=(1,) * len(weights))
+        first = max(servers, key=lambda n: weights[n])
+        last = min(servers, key=lambda n: weights[n])
+        swapped = list(weights)
+        swapped[first], swapped[last] = swapped[last], swapped[first]
+        yield "weights swapped", replace(right, weights=tuple(swapped))
+    heavier = (weights[0] + 1, *weights[1:])
+    yield "weight of the first off by one", replace(right, weights=heavier)
+    yield "no zone", replace(right, zone=False)
+    yield "another order", replace(right, order=tuple(reversed(servers)))
+    if right.method in ("hash", "hash_consistent"):
+        yield "another key", replace(right, key="$remote_addr")
+    for share in (0.2, 0.1):
+        yield f"{share:.0%} to the last", replace(right, share=share, thief=len(weights) - 1)
+
+
+def limited(method: str, weights: tuple[int, ...]) -> Iterator[tuple[str, Truth, Truth]]:
+    """Claims with server parameters that nginx ignores: a label, the claim, the truth."""
+    right = truth_of(method, weights)
+    last = len(weights) - 1
+    down = replace(right, down=frozenset({last}))
+    yield "1% to a server that is down", down, replace(down, share=0.01, thief=last)
+    if method in ("round_robin", "least_conn", "least_time", STICKY):
+        backup = replace(right, backup=frozenset({last}))
+        yield "1% to a backup without need", backup, replace(backup, share=0.01, thief=last)
+        yield "right, with a backup", backup, backup
+    if method in BY_LOAD:
+        full = replace(right, max_conns=(3,) * len(weights))
+        yield "max_conns ignored", full, replace(full, max_conns=())
+        yield "right, with max_conns", full, full
+
+
+def matrix(
+    method: str,
+    weights: tuple[int, ...],
+    seeds: int,
+    number: int = 0,
+    *,
+    traced: bool = True,
+) -> Iterator[Cell]:
+    """Every truth against the claim of one method, each with as many runs as seeds."""
+    right = truth_of(method, weights)
+    claim = claim_of(method, right)
+    yield cell(method, "right", claim, right, seeds, number, traced, right=True)
+    for name, truth in wrong_truths(method, weights):
+        yield cell(method, name, claim, truth, seeds, number, traced)
+    for name, asked, truth in limited(method, weights):
+        claim = claim_of(method, asked)
+        same = asked == truth
+        yield cell(method, name, claim, truth, seeds, number, traced, right=same)
+
+
+def cell(
+    method: str,
+    name: str,
+    claim: Upstream,
+    truth: Truth,
+    seeds: int,
+    number: int,
+    traced: bool,
+    *,
+    right: bool = False,
+) -> Cell:
+    """One claim against one truth."""
+    verdicts = list(runs(method, claim, truth, range(seeds), number, traced=traced))
+    looks = Counter(
+        verdict.why.rpartition("looks like ")[2]
+        for verdict in verdicts
+        if verdict.word == "FAIL" and "looks like " in verdict.why
+    )
+    return Cell(method, name, Counter(verdict.word for verdict in verdicts), looks, right)
+
+
+def runs(
+    method: str,
+    claim: Upstream,
+    truth: Truth,
+    seeds: Iterable[int],
+    number: int = 0,
+    *,
+    traced: bool = True,
+) -> Iterator[Verdict]:
+    """The verdict on one run for each seed."""
+    traffic = usual_traffic(method, claim, number)
+    for seed in seeds:
+        run = serve(truth, traffic, seed)
+        sequential = traffic.users == 1
+        yield verdict_on(claim, run, sequential=sequential, traced=traced and not sequential)
