@@ -42,7 +42,7 @@ VERBS = {
     "verify": "verify",
     "scenarios": "load",
     "load": "load",
-    "compare": "load",
+    "compare": "compare",
     "simulate": "simulate",
     "fault": "faults",
     "heal": "faults",

@@ -1,6 +1,5 @@
-"""`lab load`, `compare`, `scenarios`: LLM workloads."""
+"""`lab load`, `scenarios`: LLM workloads."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -52,28 +51,3 @@ def load(
         loaded = experiment.load(lab, workload, choice, advance)
     show(loaded.as_dict()) if as_json else say(tables.loaded(loaded))
     exit_unless(loaded.holds)
-
-
-def compare(
-    scenario: ScenarioName,
-    methods: Annotated[
-        str, typer.Option(help="Methods, separated by commas.")
-    ] = "round_robin,least_conn,least_time",
-    repeats: Annotated[int, typer.Option(help="Runs of each method.")] = 3,
-    duration: Duration = 0.0,
-    as_json: Json = False,
-) -> None:
-    """Run one scenario by several methods in turn; print each figure's median and range."""
-    lab = this_lab()
-    workload = known.asked(scenario, duration)
-    choices = [experiment.blank(name.strip()) for name in methods.split(",")]
-    runs = []
-    for turn in range(repeats):
-        for choice in choices:
-            with progress(f"{choice.method} {turn + 1}/{repeats}") as advance:
-                runs.append(experiment.load(lab, workload, choice, advance))
-    rows = experiment.compare(runs)
-    if as_json:
-        show([asdict(row) for row in rows])
-    else:
-        say(tables.compared(workload.name, rows))

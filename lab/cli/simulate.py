@@ -6,20 +6,26 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from ..experiment import simulating
+from ..experiment import simulating, validating
 from ..report import scores
 from ..traffic import scenario as known
-from .options import Json, Key, Weights
-from .terminal import say, show, track
+from .here import this_lab
+from .options import (
+    Duration,
+    Json,
+    Key,
+    Limit,
+    ScenarioName,
+    Speed,
+    TraceFile,
+    Weights,
+)
+from .terminal import say, show, track, warn
 
 
 def simulate(
-    scenario: Annotated[
-        str, typer.Argument(help="A name from `lab scenarios`, or the path of a YAML file.")
-    ],
-    method: Annotated[
-        str, typer.Option(help="Method, or several, separated by commas.")
-    ] = "round_robin,least_conn",
+    scenario: ScenarioName = "",
+    method: Annotated[str, typer.Option(help="Method, or several, separated by commas.")] = "",
     backends: Annotated[
         int | None,
         typer.Option(help="Backends; the load grows with them. Default: the scenario's."),
@@ -30,17 +36,28 @@ def simulate(
     seed: Annotated[int | None, typer.Option(help="Seed, instead of the scenario's.")] = None,
     weights: Weights = "",
     key: Key = "",
+    trace: TraceFile = "",
+    speed: Speed = 1.0,
+    limit: Limit = None,
+    validate: Annotated[
+        bool,
+        typer.Option("--validate", help="Run scenarios live, too, and print both figures."),
+    ] = False,
+    duration: Duration = 0.0,
     as_json: Json = False,
 ) -> None:
     """Simulate a scenario event by event; print the same figures as `lab load`. Needs no Docker."""
-    wanted = known.load(scenario)
+    if validate:
+        _validate(scenario, method, duration, as_json=as_json)
+        return
+    wanted = known.asked(scenario, duration, trace, speed, limit)
     if requests is not None and not 1 <= requests <= simulating.MOST_REQUESTS:
         raise UsageError(
             f"--requests {requests}", f"a number from 1 to {simulating.MOST_REQUESTS:,}"
         )
     if seed is not None:
         wanted = replace(wanted, seed=seed)
-    names = [name.strip() for name in method.split(",")]
+    names = [name.strip() for name in (method or "round_robin,least_conn").split(",")]
     runs = []
     for name in names:
         with track(f"{wanted.name} by {name}") as advance:
@@ -50,3 +67,19 @@ def simulate(
             say(scores.simulated(run))
     if as_json:
         show([run.as_dict() for run in runs] if len(runs) > 1 else runs[0].as_dict())
+
+
+def _validate(scenario: str, method: str, duration: float, *, as_json: bool) -> None:
+    """Run scenarios by methods live and simulated, and print both figures."""
+    scenarios = [name.strip() for name in scenario.split(",")] if scenario else None
+    methods = [name.strip() for name in method.split(",")] if method else None
+    found = validating.validate(
+        this_lab(),
+        scenarios or validating.SCENARIOS,
+        methods or validating.METHODS,
+        duration or validating.SECONDS,
+        lambda pairs: warn(
+            ", ".join(f"{p.scenario} {p.method} {p.percentile} {p.difference:+.0%}" for p in pairs)
+        ),
+    )
+    show(found.as_dict()) if as_json else say(scores.validation(found))

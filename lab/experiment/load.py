@@ -1,14 +1,12 @@
 """An LLM workload against a fleet: send a scenario, join what three sides saw, tell the figures."""
 
-import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..accounts import figures
 from ..accounts.outcome import Loaded, judge_load, write_figures
 from ..errors import LabError
 from ..evidence import folder
@@ -169,41 +167,3 @@ _ACTIONS: Mapping[str, Callable[[Lab, "Scenario", Event], object]] = {
     "use": _use,
     "reload": lambda lab, _, __: faults.reload(lab),
 }
-
-
-# --- comparing ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """One method over its repeats: the median of a figure and its spread, lowest to highest."""
-
-    method: str
-    repeats: int
-    values: Mapping[str, tuple[float, float, float]]
-
-
-COMPARED: Mapping[str, Callable[[figures.Figures], float | None]] = {
-    "ttft_p50_ms": lambda told: told.overall.ttft_ms.p50,
-    "ttft_p99_ms": lambda told: told.overall.ttft_ms.p99,
-    "e2e_p99_ms": lambda told: told.overall.e2e_ms.p99,
-    "goodput": lambda told: told.overall.goodput,
-    "fair_requests": lambda told: told.fairness.requests,
-    "fair_tokens": lambda told: told.fairness.tokens,
-    "fair_busy": lambda told: told.fairness.busy,
-    "cache_hit_rate": lambda told: told.overall.cache_hit_rate,
-}
-
-
-def compare(runs: Sequence[Loaded]) -> tuple[Compared, ...]:
-    """Median and spread of each figure, method by method, in the order of their first runs."""
-    found = []
-    for method in dict.fromkeys(run.method for run in runs):
-        own = [run.figures for run in runs if run.method == method]
-        values = {
-            name: (statistics.median(seen), min(seen), max(seen))
-            for name, figure in COMPARED.items()
-            if (seen := [value for told in own if (value := figure(told)) is not None])
-        }
-        found.append(Compared(method, len(own), values))
-    return tuple(found)

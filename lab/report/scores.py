@@ -3,9 +3,14 @@
 from typing import TYPE_CHECKING
 
 from ..accounts import figures
-from .tables import rows
+from ..accounts.scorecard import trade_offs
+from .tables import rows, table, text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..accounts.scorecard import Contest, Run, Scorecard
+    from ..experiment.validating import Validation
     from ..simulate.simulation import Simulated
 
 MOST_ROWS = 32  # backends that a table shows one by one
@@ -27,4 +32,89 @@ def simulated(run: "Simulated") -> str:
     )
     return "\n".join(
         [size, "", drawn[0], "", drawn[1], "", *shown, f"fairness: {jain}", f"{run.folder}", ""]
+    )
+
+
+def scorecard(card: "Scorecard") -> str:
+    """A table for each scenario with a column for each method, then one of them all."""
+    contests = list(card.contests())
+    parts = [_scenario(card, name, contests) for name in card.scenarios]
+    offs = list(trade_offs(contests))
+    legend = (
+        "* the best. = as good as the best: the 95 % interval of the paired difference includes\n"
+        "zero, or the difference is under 1 %. keys moved: the share of requests that go to\n"
+        "another server when the last one is taken out."
+    )
+    return "\n".join(
+        [*parts, *_overview(card, contests), legend, *(["", "trade-offs:", *offs] if offs else [])]
+    )
+
+
+def _overview(card: "Scorecard", contests: "Sequence[Contest]") -> "list[str]":
+    """One measure of all scenarios: a row for each method."""
+    drawn = table("TTFT p99, ms", *card.scenarios)
+    own = {one.scenario: one for one in contests if one.measure == "ttft_p99_ms"}
+    for method in card.methods:
+        drawn.add_row(
+            method, *(_mark(own[name], method) if name in own else "-" for name in card.scenarios)
+        )
+    return [f"{text(drawn)}\n"]
+
+
+def _scenario(card: "Scorecard", name: str, contests: "Sequence[Contest]") -> str:
+    drawn = table(name, *card.methods)
+    for one in contests:
+        if one.scenario == name:
+            drawn.add_row(one.measure, *(_mark(one, method) for method in card.methods))
+    moved = card.moved.get(name, {})
+    shares = [moved.get(method) for method in card.methods]
+    drawn.add_row("keys moved", *("-" if s is None else f"{s:.0%}" for s in shares))
+    runs = {
+        method: [run for run in card.runs if (run.scenario, run.method) == (name, method)]
+        for method in card.methods
+    }
+    drawn.add_row("runs", *(f"{len(found)}" for found in runs.values()))
+    drawn.add_row("verdict", *(_verdict(found) for found in runs.values()))
+    return f"{text(drawn)}\n"
+
+
+def _verdict(runs: "Sequence[Run]") -> str:
+    """What was judged of a method's runs: the words, the worst first."""
+    words = {run.verdict for run in runs if run.verdict}
+    return " ".join(sorted(words)) or "simulated"
+
+
+def _mark(one: "Contest", method: str) -> str:
+    if method not in one.means:
+        return "-"
+    value = one.means[method]
+    shown = f"{value:.3f}" if abs(value) <= 1 else f"{value:,.1f}"
+    if one.best == (method,):
+        return f"{shown} *"
+    return f"{shown} =" if method in one.best else shown
+
+
+def validation(found: "Validation") -> str:
+    """Live and simulated figures side by side."""
+    drawn = table("scenario", "method", "TTFT", "live ms", "simulated ms", "difference")
+    for pair in found.pairs:
+        drawn.add_row(
+            pair.scenario,
+            pair.method,
+            pair.percentile,
+            f"{pair.live:,.1f}",
+            f"{pair.simulated:,.1f}",
+            f"{pair.difference:+.1%}",
+        )
+    p50, p99 = found.overhead_ms
+    close = sum(pair.is_close for pair in found.pairs)
+    return "\n".join(
+        [
+            text(drawn),
+            "",
+            f"within 15 %: {close} of {len(found.pairs)}",
+            "nginx, client and network, measured with backends that need no time:"
+            f" p50 {p50:.1f} ms, p99 {p99:.1f} ms; the simulated figures contain the median",
+            found.folder,
+        ]
     )

@@ -10,7 +10,6 @@ from rich.table import Table
 if TYPE_CHECKING:
     from ..accounts.outcome import AnyOutcome, Loaded, Outcome
     from ..evidence.folder import Listed
-    from ..experiment.load import Compared
     from ..experiment.run import Bench
     from ..nginxconf.methods import Method
     from ..traffic.scenario import Event, Scenario
@@ -200,22 +199,6 @@ def _machine(run: "Loaded") -> Iterator[str]:
                 f"{group.name} up to {late.max:,.0f} ms behind its model (99 %: {late.p99:,.0f}):"
                 " its times are this machine's, not the method's"
             )
-
-
-def compared(name: str, found: Sequence["Compared"]) -> str:
-    """Methods beside each other: the median of each figure and its spread."""
-    drawn = table(name, *(f"{each.method} x{each.repeats}" for each in found))
-    for figure in dict.fromkeys(figure for each in found for figure in each.values):
-        drawn.add_row(figure, *(_spread(each.values.get(figure)) for each in found))
-    return f"{text(drawn)}\n\nmedian (lowest to highest)"
-
-
-def _spread(values: tuple[float, float, float] | None) -> str:
-    if values is None:
-        return "-"
-    digits = 3 if values[2] <= 1 else 1
-    middle, low, high = (f"{value:,.{digits}f}" for value in values)
-    return f"{middle} ({low} to {high})"
 
 
 class DemoTable:

@@ -1,5 +1,6 @@
 """A scenario as arrays: when requests are due, their tokens, and what their prompts share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -8,6 +9,8 @@ import numpy as np
 
 from ..traffic import outline, workload
 from ..traffic.scenario import Scenario
+from ..traffic.trace_file import BLOCK_TOKENS as TRACE_BLOCK
+from ..traffic.trace_file import Row
 
 if TYPE_CHECKING:
     from .kernel import Ints, Shorts
@@ -54,6 +57,8 @@ def workload_of(scenario: Scenario, share: int | None = None) -> Workload:
 
     `share` bounds the requests of each closed user, where only the duration ends them.
     """
+    if scenario.trace is not None:
+        return _traced(scenario, scenario.trace.rows)
     sketch = outline.Outline(scenario)
     turns = scenario.sessions.turns
     if scenario.arrivals == "closed":
@@ -65,12 +70,10 @@ def workload_of(scenario: Scenario, share: int | None = None) -> Workload:
     numbers = np.repeat(np.cumsum(lengths) - lengths, lengths)
     turn = np.arange(len(numbers)) - numbers
     count = len(sessions)
-    blocks = -(-(int(sessions.max()) + 1) // outline.BLOCK) if count else 0
     wanted = np.unique(sessions // outline.BLOCK) if count else np.empty(0, np.int64)
     prompts = np.empty((count, turns), np.int32)
     answers, pauses = np.empty_like(prompts), np.empty((count, turns))
     tenants = np.empty(count, np.int32)
-    del blocks
     order = np.argsort(sessions // outline.BLOCK, kind="stable")
     edges = np.searchsorted(sessions[order] // outline.BLOCK, [*wanted, np.iinfo(np.int64).max])
     for block, start, stop in zip(wanted, edges, edges[1:], strict=False):
@@ -236,3 +239,43 @@ def _clients(sketch: outline.Outline, users: "Ints") -> "Ints":
         rows = order[start:stop]
         clients[rows] = sketch.clients(int(block))[users[rows] % outline.BLOCK]
     return clients
+
+
+def _traced(scenario: Scenario, rows: Sequence[Row]) -> Workload:
+    """Lay out the requests of a trace; blocks of the same ids from the start are shared."""
+    clients: dict[str, int] = {}
+    labels = [row.session or f"request {number}" for number, row in enumerate(rows)]
+    client = np.array([clients.setdefault(label, len(clients)) for label in labels], np.int32)
+    # a chat prompt begins with a role and ends with one
+    role = 1 if scenario.api == "chat" else 0
+    due = np.rint(np.array([row.at for row in rows]) * PICOSECONDS).astype(np.int64)
+    nodes: dict[tuple[int, int], int] = {}
+    ends: list[int] = []
+    deepest = np.full(len(rows), -1, np.int32)
+    for number, row in enumerate(rows):
+        for place in range(row.input_tokens // TRACE_BLOCK if row.blocks else 0):
+            key = (int(deepest[number]), row.blocks[place])
+            if key not in nodes:
+                nodes[key] = len(ends)
+                ends.append((role + TRACE_BLOCK * (place + 1)) // BLOCK_TOKENS)
+            deepest[number] = nodes[key]
+    depth = max((len(row.blocks) for row in rows), default=0) + 1
+    zeros = np.zeros(len(rows), np.int32)
+    return Workload(
+        due=due,
+        firsts=np.argsort(due, kind="stable").astype(np.int32),
+        follows=np.full(len(rows), -1, np.int32),
+        prompt=np.array([max(1, row.input_tokens) + 2 * role for row in rows], np.int32),
+        output=np.array([row.output_tokens for row in rows], np.int32),
+        node=deepest,
+        user=np.arange(len(rows), dtype=np.int32),
+        session=client,
+        tenant=np.array([row.blocks[0] if row.blocks else 0 for row in rows], np.int32),
+        client=client & 0xFFFF,
+        turn=zeros,
+        parent=np.array([parent for parent, _ in nodes], np.int32),
+        end=np.array(ends, np.int32),
+        last_due=FOREVER,
+        depth=depth,
+        stream=scenario.stream,
+    )

@@ -55,13 +55,13 @@ def _by_text(
     work: "Workload", scenario: Scenario, upstream: Upstream, scope: Variables
 ) -> "Shorts":
     """Write every prompt, and hash it as nginx does."""
-    numbers = _numbers(work)
+    numbers, traced = _numbers(work), scenario.trace is not None
     places: list[int] = []
 
     def arrivals() -> Iterator[Arrival]:
-        for user in workload.users(scenario):
+        for user in workload.plan(scenario).users:
             for planned in user.requests:
-                place = numbers.get((planned.session, planned.turn))
+                place = planned.number if traced else numbers.get((planned.session, planned.turn))
                 if place is None:
                     break
                 places.append(place)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,7 +137,9 @@ def write(simulated: Simulated, scenario: "Scenario", folder: Path) -> Simulated
     folder.mkdir(parents=True)
     kept = replace(simulated, folder=folder)
     (folder / "figures.json").write_text(json.dumps(kept.as_dict(), indent=1) + "\n")
-    (folder / "scenario.json").write_text(json.dumps(asdict(scenario), indent=1) + "\n")
+    (folder / "scenario.json").write_text(
+        json.dumps(scenarios.described(scenario), indent=1) + "\n"
+    )
     np.savez(folder / "requests.npz", **kept.run.result._asdict())
     return kept
 

@@ -1,0 +1,225 @@
+"""The scorecard: methods beside each other in scenarios, by paired runs of the same requests."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .figures import Figures
+
+CONFIDENCE = 0.95
+SMALL = 0.01  # a difference below this share of the best is no difference
+ENOUGH = 8  # pairs; a bootstrap of fewer gives intervals that are too narrow
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A figure of a run, and whether more of it is better."""
+
+    name: str
+    value: Callable[[Figures], float | None]
+    more_is_better: bool = False
+
+
+MEASURES = {
+    measure.name: measure
+    for measure in (
+        Measure("ttft_p50_ms", lambda told: told.overall.ttft_ms.p50),
+        Measure("ttft_p99_ms", lambda told: told.overall.ttft_ms.p99),
+        Measure("itl_p50_ms", lambda told: told.overall.itl_ms.p50),
+        Measure("itl_p99_ms", lambda told: told.overall.itl_ms.p99),
+        Measure("e2e_p50_ms", lambda told: told.overall.e2e_ms.p50),
+        Measure("e2e_p99_ms", lambda told: told.overall.e2e_ms.p99),
+        Measure("goodput", lambda told: told.overall.goodput, more_is_better=True),
+        Measure("fair_tokens", lambda told: told.fairness.tokens, more_is_better=True),
+        Measure("fair_busy", lambda told: told.fairness.busy, more_is_better=True),
+        Measure("cache_hits", lambda told: told.overall.cache_hit_rate, more_is_better=True),
+        Measure("errors", lambda told: float(told.overall.failed)),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One scenario by one method with one seed; `values` are the measures that it has."""
+
+    scenario: str
+    method: str
+    seed: int
+    values: Mapping[str, float]
+    holds: bool = True
+    verdict: str = ""
+    folder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much larger a method's measure is than another's, in runs of the same seeds.
+
+    `low` and `high` bound the mean at 95 % confidence; None where one pair tells no spread.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the interval excludes zero."""
+        if self.low is None or self.high is None:
+            return False
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """One measure in one scenario: each method's mean, and who is best.
+
+    `best` has one method: a winner; or several: a tie, the method with the best mean first.
+    `behind` has for each other method how much worse it is than the first.
+    """
+
+    scenario: str
+    measure: str
+    means: Mapping[str, float]
+    best: tuple[str, ...]
+    behind: Mapping[str, Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class Scorecard:
+    """All runs of a comparison and what follows from them."""
+
+    runs: tuple[Run, ...]
+    moved: Mapping[str, Mapping[str, float | None]]  # by scenario and method
+    simulated: bool = False
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """The scenarios, sorted."""
+        return tuple(sorted({run.scenario for run in self.runs}))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods, sorted."""
+        return tuple(sorted({run.method for run in self.runs}))
+
+    def contests(self) -> Iterator[Contest]:
+        """Yield every measure of every scenario that at least two methods have."""
+        for scenario in self.scenarios:
+            for measure in MEASURES.values():
+                values = self.values(scenario, measure.name)
+                if len(values) > 1:
+                    yield contest(scenario, measure, values)
+
+    def values(self, scenario: str, measure: str) -> dict[str, dict[int, float]]:
+        """A measure by method and seed."""
+        found: dict[str, dict[int, float]] = {}
+        for run in self.runs:
+            if run.scenario == scenario and measure in run.values:
+                found.setdefault(run.method, {})[run.seed] = run.values[measure]
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, for JSON."""
+        return {
+            "simulated": self.simulated,
+            "scenarios": self.scenarios,
+            "methods": self.methods,
+            "contests": [_contest_as_dict(one) for one in self.contests()],
+            "moved": self.moved,
+            "trade_offs": list(trade_offs(self.contests())),
+            "runs": [
+                {name: getattr(run, name) for name in Run.__dataclass_fields__} for run in self.runs
+            ],
+        }
+
+
+def values_of(numbers: Figures) -> dict[str, float]:
+    """The measures of a run that are known."""
+    pairs = ((measure.name, measure.value(numbers)) for measure in MEASURES.values())
+    return {name: float(value) for name, value in pairs if value is not None}
+
+
+def contest(scenario: str, measure: Measure, values: Mapping[str, Mapping[int, float]]) -> Contest:
+    """Compare methods by a measure: a winner beats each other method, else it is a tie."""
+    means = {method: float(np.mean(list(seen.values()))) for method, seen in values.items()}
+    sign = -1 if measure.more_is_better else 1
+    first = min(means, key=lambda method: (sign * means[method], method))
+    behind = {
+        method: difference(values[method], values[first]) for method in means if method != first
+    }
+    level = SMALL * abs(means[first])
+    ties = [method for method, gap in behind.items() if not gap.is_decided or abs(gap.mean) < level]
+    return Contest(scenario, measure.name, means, (first, *sorted(ties)), behind)
+
+
+def difference(one: Mapping[int, float], other: Mapping[int, float]) -> Difference:
+    """The paired difference of two methods, with its confidence interval.
+
+    Percentile bootstrap of the mean over seeds (Efron, 1979); with fewer than 8 pairs, where that
+    is too narrow, the interval of Student's t, and the wider of both.
+    """
+    seeds = sorted(one.keys() & other.keys())
+    gaps = np.array([one[seed] - other[seed] for seed in seeds])
+    if len(gaps) < 2:
+        return Difference(float(gaps.mean()) if len(gaps) else 0.0, None, None)
+    mean = float(gaps.mean())
+    if np.ptp(gaps) == 0:
+        return Difference(mean, mean, mean)
+    low, high = _bootstrap(gaps)
+    if len(gaps) < ENOUGH:
+        t_low, t_high = _student(gaps)
+        low, high = min(low, t_low), max(high, t_high)
+    return Difference(mean, low, high)
+
+
+def _bootstrap(gaps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[float, float]:
+    from scipy.stats import bootstrap  # a quarter of a second, which other commands need not wait
+
+    interval = bootstrap(
+        (gaps,),
+        np.mean,
+        confidence_level=CONFIDENCE,
+        n_resamples=_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def _student(gaps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[float, float]:
+    from scipy.stats import t
+
+    error = gaps.std(ddof=1) / np.sqrt(len(gaps))
+    low, high = t.interval(CONFIDENCE, len(gaps) - 1, gaps.mean(), error)
+    return float(low), float(high)
+
+
+def trade_offs(contests: Iterable[Contest]) -> Iterator[str]:
+    """Say where the winner of one measure loses another one of the same scenario."""
+    by_scenario: dict[str, list[Contest]] = {}
+    for one in contests:
+        by_scenario.setdefault(one.scenario, []).append(one)
+    for scenario, found in by_scenario.items():
+        for method in sorted({one.best[0] for one in found if len(one.best) == 1}):
+            wins = [one.measure for one in found if one.best == (method,)]
+            losses = [one.measure for one in found if method not in one.best]
+            if losses:
+                yield f"{scenario}: {method} wins {', '.join(wins)}; loses {', '.join(losses)}"
+
+
+def _contest_as_dict(one: Contest) -> dict[str, Any]:
+    return {
+        "scenario": one.scenario,
+        "measure": one.measure,
+        "means": one.means,
+        "best": one.best,
+        "winner": one.best[0] if len(one.best) == 1 else None,
+        "behind": {
+            method: {"mean": gap.mean, "low": gap.low, "high": gap.high}
+            for method, gap in one.behind.items()
+        },
+    }

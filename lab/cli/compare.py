@@ -1,0 +1,69 @@
+"""`lab compare`: the scorecard of methods in scenarios."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..accounts.scorecard import Run
+from ..errors import UsageError
+from ..experiment import comparing
+from ..report import scores
+from .here import this_lab
+from .options import Duration, Json
+from .terminal import exit_unless, say, show, warn
+
+
+def compare(
+    scenarios: Annotated[
+        list[str] | None, typer.Argument(help="Names from `lab scenarios`, or paths of YAML files.")
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="Methods, separated by commas.")
+    ] = "round_robin,least_conn,least_time",
+    repeats: Annotated[int, typer.Option(help="Runs of each cell, each with its own seed.")] = 3,
+    duration: Duration = 0.0,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Simulate every run; needs no Docker.")
+    ] = False,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the comparison in this folder.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare methods in scenarios: the best of each figure, ties, trade-offs.
+
+    Each repeat has a seed of its own, the same for every method; the runs come in random order. A
+    method is best only where the 95 % interval of the paired difference excludes zero.
+    """
+    if bool(scenarios) == bool(resume):
+        raise UsageError(
+            "scenarios or a comparison to go on with, not both and not neither",
+            "lab compare heavy_tail mixed_fleet, or --resume FOLDER",
+        )
+    if resume:
+        plan = comparing.resumed(resume)
+    else:
+        names = tuple(name.strip() for name in methods.split(","))
+        plan = comparing.begin(
+            comparing.Plan(tuple(scenarios or ()), names, repeats, duration, simulate)
+        )
+    lab = None if plan.simulated else this_lab()
+    try:
+        card = comparing.compare(plan, lab, announce)
+    except KeyboardInterrupt:
+        count, total = len(comparing.finished(plan)), len(plan.cells())
+        warn(f"stopped after {count} of {total} runs; go on: lab compare --resume {plan.folder}")
+        raise
+    if as_json:
+        show({**card.as_dict(), "folder": str(plan.folder)})
+    else:
+        say(scores.scorecard(card))
+        say(f"\nruns: {plan.folder}")
+    exit_unless(all(run.holds for run in card.runs))
+
+
+def announce(run: Run, count: int, total: int) -> None:
+    """Print a finished run on stderr; a simulated one is too quick to be worth a line."""
+    if run.folder:
+        warn(f"{count}/{total} {run.scenario} by {run.method}, seed {run.seed}: {run.folder}")

@@ -1,0 +1,53 @@
+"""A comparison is planned, interrupted and resumed without Docker."""
+
+from dataclasses import replace
+
+import pytest
+
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.experiment import comparing
+from nginx_llm_lab.experiment.comparing import Plan
+
+PLAN = Plan(("shared_prompts",), ("round_robin", "prompt_prefix"), 2, 5.0, simulated=True)
+
+
+def test_an_interrupted_comparison_goes_on_where_it_was(tmp_path, monkeypatch):
+    """What was run is kept, the rest is run, a line that was cut off is run again."""
+    monkeypatch.setattr(comparing, "fresh_folder", lambda name: tmp_path / name)
+    whole = comparing.compare(comparing.begin(PLAN), None)
+    file = tmp_path / "compare" / comparing.RUNS
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:2], lines[2][:20]]))
+    done = []
+
+    again = comparing.compare(
+        comparing.resumed(tmp_path / "compare"), None, lambda run, *_: done.append(run)
+    )
+
+    assert len(done) == 2
+    assert sorted(again.runs, key=str) == sorted(whole.runs, key=str)
+
+
+def test_every_method_has_the_same_seeds():
+    """So that differences are of the methods, not of the requests."""
+    cells = replace(PLAN, repeats=3).cells()
+
+    assert sorted(cells) == sorted(
+        (repeat, "shared_prompts", method)
+        for repeat in range(3)
+        for method in ("round_robin", "prompt_prefix")
+    )
+
+
+def test_the_keys_that_move_are_counted():
+    """A consistent hash moves some requests when the last server goes, turns have no keys."""
+    moved = comparing.moved(PLAN)["shared_prompts"]
+
+    assert moved["round_robin"] is None
+    assert 0 < (moved["prompt_prefix"] or 0) < 0.7
+
+
+def test_a_folder_without_a_comparison_is_named(tmp_path):
+    """The error says which file is missing."""
+    with pytest.raises(UsageError, match="compare.json"):
+        comparing.resumed(tmp_path)

@@ -1,0 +1,125 @@
+"""A simulated scenario: its figures, its keys, what it refuses."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.nginxconf import sources
+from nginx_llm_lab.oracle import Arrival
+from nginx_llm_lab.simulate import reference, simulation
+from nginx_llm_lab.simulate.jobs import workload_of
+from nginx_llm_lab.simulate.picks import picks
+from nginx_llm_lab.traffic import scenario as scenarios
+from nginx_llm_lab.traffic import workload
+from nginx_llm_lab.traffic.scenario import Lengths, Scenario, Sessions, Tenants
+
+CHATS = Scenario(
+    "chats",
+    requests=90,
+    arrivals="poisson",
+    rate=20,
+    prompt=Lengths(tokens=40),
+    output=Lengths(tokens=20),
+    tenants=Tenants(3, 100),
+    sessions=Sessions(3, 0.2),
+)
+DATA = Path(__file__).parents[1] / "data/traces"
+
+
+@pytest.mark.parametrize("arrivals", ["poisson", "closed"])
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_the_requests_are_those_of_a_live_load(arrivals, api):
+    """Same numbers of tokens, clients, tenants and turns, in the same places."""
+    scenario = replace(CHATS, arrivals=arrivals, users=7, api=api)
+
+    work = workload_of(scenario)
+
+    planned = {one.number: one for user in workload.users(scenario) for one in user.requests}
+    assert len(work) == len(planned)
+    live = sorted(
+        (p.session, p.turn, p.tenant, p.max_tokens, p.client_ip) for p in planned.values()
+    )
+    assert live == sorted(
+        (s, t, tenant, out, workload.client_address(client))
+        for s, t, tenant, out, client in zip(
+            work.session, work.turn, work.tenant, work.output, work.client, strict=True
+        )
+    )
+
+
+def test_a_prompt_has_as_many_tokens_as_the_backend_counts():
+    """Roles and history included, by the backend's own tokeniser."""
+    from nginx_llm_lab.backends.llm.openai_call import parse_chat
+
+    work = workload_of(CHATS)
+
+    for user in workload.users(CHATS):
+        for one in user.requests:
+            content = {"model": one.model, "messages": list(one.messages), "max_tokens": 5}
+            (prompt,) = parse_chat(content, one.model, 10**6).prompts
+            assert work.prompt[one.number] == len(prompt)
+
+
+@pytest.mark.parametrize("method", ["ip_hash", "hash", "hash_consistent", "prompt_prefix"])
+def test_hashed_requests_go_where_the_oracle_says(method):
+    """The keys are nginx's own; engine and times agree with the reference."""
+    names, machines = simulation.fleet_of(CHATS)
+    group, scope = sources.from_method(
+        method, [f"{name}:8000" for name in names], "", "", "header", zone=True
+    )
+    work = workload_of(CHATS)
+    chosen = picks(work, CHATS, group, scope)
+    assert chosen is not None
+
+    simulated = simulation.simulate(CHATS, method)
+
+    forced = [Arrival(key=b"%d" % chosen[number]) for number in range(len(work))]
+    loop = reference.Loop(work, machines, group, forced.__getitem__)
+    by_key = {b"%d" % place: peer for place, peer in enumerate(loop.nginx.group.peers)}
+    loop.nginx.method.get = lambda request: by_key[request.arrival.key]
+    expected = reference.arrays(loop.run())
+    for name in ("backend", "first", "last", "cached"):
+        np.testing.assert_array_equal(getattr(simulated.run.result, name), expected[name])
+
+
+def test_a_trace_shares_the_blocks_of_equal_hash_ids():
+    """Requests of the same Mooncake ids find each other's blocks at one backend: two of the four do."""
+    scenario = scenarios.asked("", trace=str(DATA / "mooncake.jsonl"))
+
+    simulated = simulation.simulate(scenario, "round_robin", backends=1)
+
+    assert simulated.figures.overall.cached_tokens == 2 * 1024
+
+
+def test_a_larger_fleet_gets_more_load():
+    """Ten times the backends, ten times the rate, the same machines in turn."""
+    scenario = scenarios.load("mixed_fleet")
+
+    names, machines = simulation.fleet_of(scenario, 40)
+
+    assert len(names) == 40
+    assert [profile.name[:4] for profile, _ in machines[:5]] == ["h100", "h100", "l40s", "l40s", "h100"]
+        "h100-8b",
+        "h100-8b",
+        "l40s-8b",
+        "l40s-8b",
+        "h100-8b",
+    ]
+    assert simulation.scaled_to(scenario, 40, None).rate == 80
+
+
+def test_a_timeline_is_refused():
+    """Faults are for the live lab."""
+    with pytest.raises(UsageError, match="timeline"):
+        simulation.simulate(scenarios.load("outages"), "round_robin")
+
+
+def test_a_request_that_no_backend_can_hold_is_refused():
+    """It would wait forever."""
+    long = replace(CHATS, prompt=Lengths(tokens=20_000), profile="cpu-small", sessions=Sessions())
+
+    with pytest.raises(UsageError, match="KV cache"):
+        simulation.simulate(long, "round_robin")
