@@ -49,5 +49,5 @@ def test_the_keys_that_move_are_counted():
 
 def test_a_folder_without_a_comparison_is_named(tmp_path):
     """The error says which file is missing."""
-    with pytest.raises(UsageError, match="compare.json"):
+    with pytest.raises(UsageError, match=r"compare\.json"):
         comparing.resumed(tmp_path)
