@@ -34,7 +34,8 @@ class Hit:
     `upstream_addr` holds every address tried, in order (the upstream's own name where nginx said
     "no live upstreams"); the three time tuples and `upstream_status` run beside it, None where
     nginx wrote "-". Times are seconds; `msec` is the end of the request. `connection_requests`
-    numbers the requests of one `connection`, from 1; both are 0 where the log has neither.
+    numbers the requests of one `connection`, from 1; both are 0 where the log has neither, and
+    so is `server_port`, the port at which the request came in.
     """
 
     upstream_addr: tuple[str, ...]
@@ -49,6 +50,7 @@ class Hit:
     http_cookie: str = ""
     bytes_sent: int = 0
     pid: int = 0
+    server_port: int = 0
     connection: int = 0
     connection_requests: int = 0
     upstream_status: tuple[int | None, ...] = ()

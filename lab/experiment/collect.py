@@ -1,5 +1,6 @@
 """Gather what every side logged of some traffic into one run folder."""
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from ..stack import compose, faults, nginx
 from ..stack.compose import Lab
 from ..stack.shell import poll
 
+REQUEST_ID = re.compile(rb'"request_id":"([^"]*)"')
 SETTLED = 0.5  # seconds without a new line after which a log is taken as complete
 SETTLE_SECONDS = 20.0  # at most, though somebody else may still be adding to it
 
@@ -104,21 +106,32 @@ class Collector:
         """nginx's log and the backends' journals of what was sent."""
         calls = [of_record(record) for record in sent.records if record.error != "unsent"]
         lost = losable(calls, faults_of(self.timeline))
-        return logs(self.lab, self.log, self.timeline.began, sent.reached, lost)
+        ids = frozenset(record.id for record in sent.records)
+        return logs(self.lab, self.log, self.timeline.began, sent.reached, lost, ids)
 
 
-def logs(lab: Lab, mark: int, began: float, reached: int, lost: int) -> tuple[bytes, bytes]:
+def logs(
+    lab: Lab, mark: int, began: float, reached: int, lost: int, ids: frozenset[str] = frozenset()
+) -> tuple[bytes, bytes]:
     """nginx's log since `mark` and the backends' journals since `began`, of `reached` requests.
 
-    A kill may have taken the lines of `lost` of them: then a log is read until it stays as it is.
+    `ids` are theirs; without any, they came in by the lab door. A kill may have taken the lines
+    of `lost` of them: then a log is read until it stays as it is.
     """
-    access = nginx.log_with(lab, mark, reached - lost)
+    access = nginx.log_with(lab, mark, reached - lost, lambda log: own_lines(log, ids))
     if not lost:
         return access, compose.journals(lab, began, access.count(b"\n"))
     return (
         _settled(lambda: nginx.log_since(lab, mark)),
         _settled(lambda: compose.journals(lab, began, reached - lost)),
     )
+
+
+def own_lines(log: bytes, ids: frozenset[str]) -> int:
+    """The number of lines of nginx's log on requests with these ids, else at the lab door."""
+    if not ids:
+        return log.count(b'"server_port":"8081"')
+    return sum(found.decode() in ids for found in REQUEST_ID.findall(log))
 
 
 def begin(lab: Lab) -> Collector:

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,13 +118,18 @@ def log_since(lab: Lab, mark: int) -> bytes:
     return said.encode(errors="surrogateescape")
 
 
-def log_with(lab: Lab, mark: int, lines: int) -> bytes:
-    """The log since `mark`, once it holds at least `lines` lines.
+def log_with(
+    lab: Lab,
+    mark: int,
+    lines: int,
+    count: Callable[[bytes], int] = lambda log: log.count(b"\n"),
+) -> bytes:
+    """The log since `mark`, once it holds at least `lines` lines of those that `count` counts.
 
     nginx logs a request after its last byte, so a client can be faster than the log.
     """
-    log = poll(lambda: log_since(lab, mark), lambda log: log.count(b"\n") >= lines, LOG_SECONDS)
-    if (seen := log.count(b"\n")) < lines:
+    log = poll(lambda: log_since(lab, mark), lambda log: count(log) >= lines, LOG_SECONDS)
+    if (seen := count(log)) < lines:
         raise LabError(
             f"nginx logged {seen:,} of {lines:,} requests in {LOG_SECONDS} s",
             "lab status; docker compose logs nginx",

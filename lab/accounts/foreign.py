@@ -1,0 +1,58 @@
+"""Requests that somebody else sent through nginx during a run: count them, and judge beside them.
+
+They take turns and hold connections like any other, so a method that remembers is judged with them
+counted in; one that does not remember is judged by the run's own requests alone. What a foreign
+request did outside the log (before the run, or still open at its end) cannot be known. So a
+verdict with foreign requests counted in accuses nginx of nothing: it is PASS or UNSURE.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from ..evidence.access_log import Hit
+from ..evidence.folder import Evidence
+from ..nginxconf.methods import method
+from ..nginxconf.model import Upstream
+from ..verdict import Verdict
+from ..word import Word
+
+LAB_DOOR = 8081  # the port, inside nginx's container, that only the lab's own clients use
+Judge = Callable[[Sequence[Hit], bool], Verdict]
+
+
+def own_ids(evidence: Evidence, hits: Sequence[Hit]) -> frozenset[str]:
+    """The ids of the run's own requests: the client's, else those of ab at the lab door.
+
+    Logs of earlier versions do not name the door: there every request is the run's own.
+    """
+    if evidence.records:
+        return frozenset(record.id for record in evidence.records)
+    return frozenset(hit.request_id for hit in hits if hit.server_port in (LAB_DOOR, 0))
+
+
+def judge_beside(
+    claim: Upstream, hits: Sequence[Hit], own: frozenset[str], *, sequential: bool, judge: Judge
+) -> Verdict:
+    """The verdict on the run's own requests; `judge` takes hits, and whether none overlapped."""
+    mine = [hit for hit in hits if hit.request_id in own]
+    foreign = len(hits) - len(mine)
+    if not foreign:
+        return judge(hits, sequential)
+    if forgets(claim) and not any(failed(hit) for hit in hits):
+        return judge(mine, sequential)
+    verdict = judge(hits, False)
+    if verdict.word == Word.PASS:
+        return replace(verdict, why=f"{verdict.why}; {foreign:,} foreign requests counted in")
+    why = f"{foreign:,} foreign requests passed through nginx: {verdict.why}"
+    return replace(verdict, word=Word.UNSURE, why=why)
+
+
+def forgets(claim: Upstream) -> bool:
+    """Whether one request's pick changes nothing for the next one's."""
+    limited = any(server.max_conns for server in claim.servers)
+    return method(claim.method).stateless and claim.sticky is None and not limited
+
+
+def failed(hit: Hit) -> bool:
+    """Whether an attempt failed, which may keep its server out for others."""
+    return len(hit.upstream_addr) > 1 or hit.status in (502, 504)
