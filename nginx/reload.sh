@@ -5,6 +5,7 @@ set -eu
 
 conf=/etc/nginx/lab/nginx.conf
 limit=${1:-100}    # of 50 ms each
+written=${2:-}     # the SHA-256 of the upstream.conf that is to be read
 
 # A worker that takes requests has this title; one that only finishes has more words in it.
 taking() { grep -lzx '[n]ginx: worker process' /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3 || true; }
@@ -12,6 +13,9 @@ taking() { grep -lzx '[n]ginx: worker process' /proc/[0-9]*/cmdline 2>/dev/null 
 both() { for pid in $1; do case " $2 " in *" $pid "*) printf '%s ' "$pid" ;; esac; done; }
 
 finishing() { grep -lzx '[n]ginx: worker process is shutting down' /proc/[0-9]*/cmdline 2>/dev/null | wc -l || true; }
+
+seen=$(sha256sum < /etc/nginx/lab/active/upstream.conf | cut -d' ' -f1)
+[ -z "$written" ] || [ "$seen" = "$written" ] || exit 9
 
 nginx -q -t -e stderr -c "$conf"
 old=$(taking | tr '\n' ' ')

@@ -6,10 +6,13 @@ libraries that the module needs, are imported when the verb is called: `lab --he
 
 import ast
 import os
+import signal
 import sys
+from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -53,6 +56,10 @@ VERBS = {
     "logs": "runs",
     "runs": "runs",
 }
+# one at a time on a lab; faults and looks may come between
+EXCLUSIVE = frozenset(
+    {"up", "down", "use", "ab", "run", "demo", "stress", "load", "compare", "soak"}
+)
 HELP = """A lab for nginx load balancing of LLM services: it predicts what nginx will do, runs real
 traffic, and says PASS, FAIL or UNSURE.
 
@@ -65,6 +72,7 @@ not run.
 
 def main() -> None:
     """Run the command; a LabError becomes two lines and an exit code, never a traceback."""
+    signal.signal(signal.SIGTERM, terminate)
     try:
         command()()
     except UsageError as error:
@@ -76,6 +84,17 @@ def main() -> None:
         sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Terminated:
+        sys.exit(143)
+
+
+class Terminated(BaseException):
+    """SIGTERM came: leave as on Ctrl-C, with everything taken down on the way."""
+
+
+def terminate(_signal: int, _frame: FrameType | None) -> None:
+    """Raise Terminated where the program is."""
+    raise Terminated
 
 
 def fail(error: LabError, code: int) -> None:
@@ -114,10 +133,21 @@ class Verb(TyperCommand):
         self, info_name: str | None, args: list[str], parent: "Context | None" = None, **extra: Any
     ) -> "Context":
         """The context of the verb's own command, with the words in it."""
+        words = ["lab", str(self.name), *args]
         module = import_module(f".{VERBS[str(self.name)]}", __name__)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(str(self.name))(getattr(module, str(self.name)))
-        return typer.main.get_command(single).make_context(info_name, args, parent, **extra)
+        context = typer.main.get_command(single).make_context(info_name, args, parent, **extra)
+        if self.name in EXCLUSIVE and not context.resilient_parsing:
+            context.with_resource(lock_of_lab(words))
+        return context
+
+
+def lock_of_lab(words: list[str]) -> AbstractContextManager[None]:
+    """The lock, for a command in these words, on the lab that the options name."""
+    from ..stack import compose, lock  # needed by every verb that works on a lab, by no other
+
+    return lock.held(compose.from_environment(), words)
 
 
 @cache

@@ -33,6 +33,8 @@ def up(
         compose.up(lab, backends, settings)
         return
     choice = refit(saved(lab), names)
+    if not (lab.active / "upstream.conf").exists():  # the state folder was lost
+        write_whole(lab.active / "upstream.conf", methods.render(choice))
     if len(compose.backend_containers(lab)) > backends:
         use(lab, choice)
         compose.remove_surplus(lab, backends)

@@ -190,12 +190,14 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
     """
     if not 1 <= backends <= MOST_BACKENDS:
         raise UsageError(f"--backends {backends}", f"a number from 1 to {MOST_BACKENDS}")
+    refuse_other_checkout(lab)
     was_running = bool(containers(lab))
     if not was_running:
         refuse_taken(lab.port)
         refuse_taken(lab.door_port)
     write_override(lab, backends)
     words = ["up", "-d", "--wait", "--wait-timeout", str(UP_SECONDS), "--remove-orphans"]
+    remove_misled_nginx(lab)
     if _nginx_stands(lab):
         # Compose recreates nginx for another number of backends to wait for: clients would notice
         names = [f"backend-{number}" for number in range(1, backends + 1)]
@@ -211,6 +213,43 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
             f'lab "{lab.project}" did not come up healthy\n{error.message}\n{said}'.rstrip(),
             f"{SETUP}, then lab up" if "image" in error.stderr else "lab status",
         ) from None
+
+
+def refuse_other_checkout(lab: Lab) -> None:
+    """LabError where a lab of this name was started from another folder that is still there."""
+    for each in containers(lab):
+        folder = each.labels.get("com.docker.compose.project.working_dir", "")
+        if folder and Path(folder) != ROOT and Path(folder).is_dir():
+            raise LabError(
+                f'lab "{lab.project}" was started from {folder}, not from {ROOT}',
+                "run lab down there; or start one of your own:"
+                f" LAB_PROJECT={lab.project}-2 LAB_PORT={lab.port + 1000}"
+                f" LAB_DOOR_PORT={lab.door_port + 1000} lab up",
+            )
+
+
+def remove_misled_nginx(lab: Lab) -> None:
+    """Remove an nginx that does not read what the lab writes, so that it is started anew.
+
+    The state folder was lost or made anew, the checkout was moved, or Compose alone started it.
+    """
+    for each in containers(lab):
+        if service(each) == "nginx" and not reads_own_files(lab, each):
+            each.remove(force=True)
+
+
+def reads_own_files(lab: Lab, nginx: Container) -> bool:
+    """Whether nginx has the lab's folders, and in them what the lab sees there."""
+    mounts = {mount["Destination"]: mount["Source"] for mount in nginx.attrs["Mounts"]}
+    sources = (mounts.get("/etc/nginx/lab"), mounts.get("/etc/nginx/lab/active"))
+    if sources != (str(ROOT / "nginx"), str(lab.active)):
+        return False
+    if nginx.status != "running":
+        return True
+    words = ["docker", "exec", str(nginx.id), "cat", "/etc/nginx/lab/active/upstream.conf"]
+    seen = run(words, check=False, timeout=30)
+    file = lab.active / "upstream.conf"
+    return seen.returncode == 0 and file.exists() and seen.stdout == file.read_text()
 
 
 def _nginx_stands(lab: Lab) -> bool:
@@ -265,7 +304,8 @@ def refuse_taken(port: int) -> None:
 
 
 def down(lab: Lab) -> None:
-    """Remove every container, network and volume of this lab."""
+    """Remove every container, network and volume of this lab; never those of another checkout."""
+    refuse_other_checkout(lab)
     run(
         command(lab, "down", "--volumes", "--remove-orphans", "--timeout", "25"),
         env=environment(lab),

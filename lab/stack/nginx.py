@@ -1,5 +1,6 @@
 """The running nginx: switch its method, ask its version, fetch its log."""
 
+import hashlib
 import re
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from .shell import wait_for as wait_for  # for whoever waits for nginx
 FOLDER = "/etc/nginx/lab"
 EVIDENCE = "/var/log/nginx/lab/access.jsonl"
 LOG_SECONDS = 20
+READS_ANOTHER = 9  # reload.sh's exit code where nginx reads another upstream.conf
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,16 @@ def switch(lab: Lab, text: str) -> Switch:
     started = time.monotonic()
     _replace(file, text)
     try:
-        left = compose.execute(lab, "nginx", ["sh", f"{FOLDER}/reload.sh"], timeout=60)
+        words = ["sh", f"{FOLDER}/reload.sh", "100", hashlib.sha256(text.encode()).hexdigest()]
+        left = compose.execute(lab, "nginx", words, timeout=60)
     except CommandError as error:
         _replace(file, before)
+        if error.returncode == READS_ANOTHER:
+            raise LabError(
+                f'nginx of lab "{lab.project}" does not read {compose_path(file)}:'
+                " the state folder was moved or lost",
+                "lab up, then again",
+            ) from None
         refused = file.with_suffix(".conf.refused")
         refused.write_text(text)
         said = refusal(error, refused)
@@ -82,6 +91,7 @@ def _refuse_unfit(lab: Lab) -> None:
     nginx = compose.container(lab, "nginx")
     if nginx.status != "running":
         raise LabError(f"nginx is {nginx.status}", "lab heal")
+    compose.refuse_other_checkout(lab)
     mounts = nginx.attrs["Mounts"]
     source = next((m["Source"] for m in mounts if m["Destination"] == f"{FOLDER}/active"), "")
     if Path(source) != lab.active:

@@ -34,14 +34,34 @@ def ab(lab: Lab, call: Ab, base: str = INSIDE) -> str:
     """
     _check(call)
     load = compose.container_id(lab, "load")
-    words = ["ab", "-q", "-l", "-n", str(call.requests), "-c", str(call.concurrency)]
+    held = f"/tmp/{uuid.uuid4().hex}.pid"  # noqa: S108 - the container's own tmpfs
+    words = [
+        "sh",
+        "-c",
+        f'echo $$ > {held}; exec "$@"',
+        "ab",
+        "ab",
+        "-q",
+        "-l",
+        "-n",
+        str(call.requests),
+        "-c",
+        str(call.concurrency),
+    ]
     words += ["-s", str(ANSWER_SECONDS), *(["-k"] if call.keepalive else [])]
     words += [word for header in call.headers for word in ("-H", header)]
     if call.body is not None:
         file = f"/tmp/{uuid.uuid4().hex}"  # noqa: S108 - the container's own tmpfs
         run(["docker", "exec", "-i", load, "sh", "-c", f"cat > {file}"], stdin=call.body)
         words += ["-p", file, "-T", call.content_type]
-    done = run(["docker", "exec", load, *words, f"{base}{call.path}"], check=False, timeout=3600)
+    try:
+        done = run(
+            ["docker", "exec", load, *words, f"{base}{call.path}"], check=False, timeout=3600
+        )
+    except BaseException:
+        # its client has ended, ab has not: it would send on into the next run
+        run(["docker", "exec", load, "sh", "-c", f"kill $(cat {held})"], check=False, timeout=30)
+        raise
     return done.stdout + done.stderr
 
 

@@ -114,3 +114,25 @@ def test_one_choice_of_nginx_decides_the_image(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setenv("NGINX", "debian")
     assert compose.image("nginx") == "nginx-llm-lab/nginx:debian-mine"
+
+
+class Started:
+    """A container as far as its folder goes."""
+
+    def __init__(self, folder):
+        self.labels = {"com.docker.compose.project.working_dir": str(folder)}
+
+
+def test_a_lab_of_another_checkout_is_named_with_its_folder(tmp_path, monkeypatch):
+    """It is neither changed nor taken down from here; a folder that is gone has no owner."""
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.setattr(compose, "containers", lambda _: [Started(other)])
+
+    for verb in (compose.down, compose.up):
+        with pytest.raises(LabError, match=f"was started from {other}, not from {ROOT}"):
+            verb(compose.Lab("shared"))
+    other.rmdir()
+    compose.refuse_other_checkout(compose.Lab("shared"))
+    monkeypatch.setattr(compose, "containers", lambda _: [Started(ROOT)])
+    compose.refuse_other_checkout(compose.Lab("shared"))
