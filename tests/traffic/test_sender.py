@@ -13,9 +13,10 @@ from aiohttp.test_utils import TestServer
 
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.evidence.record import Record
+from nginx_llm_lab.nginxconf.request import Request
 from nginx_llm_lab.traffic.scenario import Lengths, Scenario, Sessions
 from nginx_llm_lab.traffic.sender import Progress, generate
-from nginx_llm_lab.traffic.workload import plan
+from nginx_llm_lab.traffic.workload import Plan, fixed, plan
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -386,3 +387,100 @@ def test_a_url_that_is_none_is_a_usage_error(url: str) -> None:
     """Before anything is sent."""
     with pytest.raises(UsageError, match="is not a URL"):
         asyncio.run(generate(plan(scenario()), url))
+
+
+async def sent_plain(handler: Handler, requests: Plan) -> list[Record]:
+    """The records of plain requests, sent to a server that answers any with `handler`."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    async with TestServer(app) as server:
+        return await generate(requests, str(server.make_url("")), limit=20.0)
+
+
+def test_plain_requests_go_out_as_they_are_one_after_the_other() -> None:
+    """Method, encoded path, headers and body; all over one connection, in their order."""
+    seen: list[tuple[Any, ...]] = []
+
+    async def note(request: web.Request) -> web.Response:
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        headers = request.headers["X-Forwarded-For"], request.headers.get("X-Key", "")
+        seen.append((request.method, request.raw_path, *headers, await request.read(), peer))
+        return web.json_response({"server": "a"}, headers={"X-Backend": "a"})
+
+    requests = [
+        Request("/a%2Fb?x=1", "10.0.0.1", headers={"X-Key": "k"}),
+        Request("/chat", "10.0.0.2", "POST", {"Content-Type": "application/json"}, b"{}"),
+    ]
+    records = asyncio.run(sent_plain(note, fixed(requests)))
+
+    assert [entry[:5] for entry in seen] == [
+        ("GET", "/a%2Fb?x=1", "10.0.0.1", "k", b""),
+        ("POST", "/chat", "10.0.0.2", "", b"{}"),
+    ]
+    assert len({entry[5] for entry in seen}) == 1
+    assert [(r.method, r.status, r.backend, r.error) for r in records] == [
+        ("GET", 200, "a", ""),
+        ("POST", 200, "a", ""),
+    ]
+
+
+def test_a_plain_answer_that_is_no_json_though_it_says_so_is_malformed() -> None:
+    """A body of any other type is taken as it is."""
+
+    async def broken(request: web.Request) -> web.Response:
+        kind = "application/json" if request.path == "/json" else "text/plain"
+        return web.Response(text='{"server": ', content_type=kind)
+
+    records = asyncio.run(sent_plain(broken, fixed([Request("/json"), Request("/text")])))
+
+    assert [record.error for record in records] == ["malformed", ""]
+
+
+def test_the_request_that_is_next_goes_to_whoever_is_free() -> None:
+    """Two at a time: while the first is answered, the other one sends all the rest."""
+    others = asyncio.Event()
+    answered: list[str] = []
+
+    async def one_waits(request: web.Request) -> web.Response:
+        answered.append(request.path)
+        if request.path == "/0":
+            await others.wait()
+        if request.path == "/9":
+            others.set()
+        return web.Response()
+
+    records = asyncio.run(
+        sent_plain(one_waits, fixed([Request(f"/{n}") for n in range(10)], concurrency=2))
+    )
+
+    assert sorted(answered) == [f"/{n}" for n in range(10)]
+    assert [record.status for record in records] == [200] * 10
+
+
+def test_visitors_have_cookies_of_their_own() -> None:
+    """Each brings back what it was given, whichever connection it is on."""
+    carried: list[tuple[str, str]] = []
+
+    async def welcome(request: web.Request) -> web.Response:
+        carried.append((request.path, request.headers.get("Cookie", "")))
+        answer = web.Response()
+        if not request.cookies:
+            answer.set_cookie("who", request.path[1:])
+        return answer
+
+    paths = ["/ann", "/bob", "/ann", "/bob"]
+    plain = fixed([Request(path) for path in paths], visitors=["ann", "bob", "ann", "bob"])
+    asyncio.run(sent_plain(welcome, plain))
+
+    assert carried == [("/ann", ""), ("/bob", ""), ("/ann", "who=ann"), ("/bob", "who=bob")]
+
+
+def test_an_id_of_the_request_s_own_is_kept() -> None:
+    """A key may be the request id itself."""
+
+    async def fine(_: web.Request) -> web.Response:
+        return web.Response()
+
+    own = Request("/", headers={"x-request-id": "ab" * 16})
+
+    assert [record.id for record in asyncio.run(sent_plain(fine, fixed([own])))] == ["ab" * 16]

@@ -1,0 +1,195 @@
+"""Whatever left a run folder, its outcome is computed from it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nginx_llm_lab.accounts.outcome import Loaded, Outcome, Soaked, judge
+from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.evidence import folder
+from nginx_llm_lab.evidence.folder import Evidence
+from nginx_llm_lab.evidence.record import Record
+from nginx_llm_lab.evidence.timeline import Done, Event, Incident, Tenure, Timeline, Window
+
+BACKENDS = ("backend-1", "backend-2")
+ADDRESS = {"backend-1": "10.0.0.1:8000", "backend-2": "10.0.0.2:8000"}
+CLAIM = "upstream llm { zone llm 64k; server backend-1:8000; server backend-2:8000; }\n"
+BEGAN = 1000.0
+
+
+def took(number: int) -> str:
+    """Who must answer a request: round robin begins with the first."""
+    return BACKENDS[number % 2]
+
+
+def line(number: int, backend: str) -> str:
+    """nginx's line of a request that took 10 ms, one after the other."""
+    fields = {
+        "request_id": f"id-{number}",
+        "msec": f"{BEGAN + number + 0.01:.3f}",
+        "request_time": "0.010",
+        "status": "200",
+        "request_method": "POST",
+        "request_uri": "/v1/chat/completions",
+        "pid": "7",
+        "upstream_addr": ADDRESS[backend],
+        "upstream_status": "200",
+        "upstream_connect_time": "0.000",
+        "upstream_header_time": "0.010",
+        "upstream_response_time": "0.010",
+    }
+    return json.dumps(fields) + "\n"
+
+
+def entry(number: int, backend: str) -> str:
+    """The backend's line of the same."""
+    fields = {"id": f"id-{number}", "backend": backend, "start": BEGAN + number, "status": 200}
+    fields |= {"t": BEGAN + number + 0.01, "fate": "ok", "method": "POST"}
+    return json.dumps(fields) + "\n"
+
+
+def record(number: int, backend: str, **changes: Any) -> Record:
+    """The client's record of the same."""
+    moment = BEGAN + number
+    made = Record(number, f"id-{number}", moment, moment, end=moment + 0.01, status=200)
+    return replace(made, backend=backend, stream=False, **changes)
+
+
+def evidence(requests: int = 40, **changes: Any) -> Evidence:
+    """A right round robin, seen by three sides."""
+    numbers = range(requests)
+    made = Evidence(
+        method="round_robin",
+        traffic="some requests",
+        sequential=True,
+        sent=requests,
+        addresses={address: f"{name}:8000" for name, address in ADDRESS.items()},
+        claim=CLAIM,
+        configuration=CLAIM,
+        access="".join(line(number, took(number)) for number in numbers).encode(),
+        journal="".join(entry(number, took(number)) for number in numbers).encode(),
+        records=tuple(record(number, took(number)) for number in numbers),
+        timeline=timeline(),
+    )
+    return replace(made, **changes)
+
+
+def timeline(**changes: Any) -> Timeline:
+    """A run in which nothing was done."""
+    homes = [Tenure(address, name, BEGAN - 5) for name, address in ADDRESS.items()]
+    made = Timeline(BEGAN, BACKENDS, homes, windows=[Window(BEGAN)])
+    return replace(made, **changes)
+
+
+def outcome(tmp_path: Path, kept: Evidence) -> Any:
+    """What is computed from the folder."""
+    folder.write(kept, tmp_path / "run")
+    return judge(tmp_path / "run")
+
+
+def test_a_run_has_a_split_and_a_verdict(tmp_path: Path) -> None:
+    """Counted three ways."""
+    run = outcome(tmp_path, evidence())
+
+    assert isinstance(run, Outcome)
+    assert (str(run.split), run.counts.agree) == ("backend-1: 20, backend-2: 20", True)
+    assert run.case()["name"] == "round_robin: some requests"
+
+
+def test_a_client_that_counts_otherwise_fails_the_run(tmp_path: Path) -> None:
+    """Whatever the verdict on the picks."""
+    run = outcome(tmp_path, evidence(sent=41))
+
+    assert not run.holds
+    assert "client: 41" in str(run)
+
+
+def test_a_load_is_judged_from_its_folder(tmp_path: Path) -> None:
+    """Figures, fates, picks."""
+    load = outcome(tmp_path, evidence(kind="load", traffic="chat", sequential=False))
+
+    assert isinstance(load, Loaded)
+    assert (load.scenario, load.figures.overall.requests) == ("chat", 40)
+    assert load.ledger.counts() == {
+        "POST": {
+            "answered once": 40,
+            "answered after a retry": 0,
+            "failed": 0,
+            "executed twice": 0,
+            "unexplained": 0,
+        }
+    }
+    assert load.holds
+
+
+def test_a_failure_that_nothing_explains_fails_a_load_without_a_timeline(tmp_path: Path) -> None:
+    """It says how many, at whom, when, and why."""
+    right = evidence(kind="load")
+    broken = tuple(
+        replace(one, error="truncated", truncated=True) if one.number in (10, 12) else one
+        for one in right.records
+    )
+
+    load = outcome(tmp_path, replace(right, records=broken))
+
+    assert not load.holds
+    assert load.ledger.problems() == [
+        "2 POST at backend-1, from 10.0 to 12.0 s: broken off (truncated), and no fault of"
+        " backend-1 or nginx explains it"
+    ]
+
+
+def test_an_incident_fails_a_load(tmp_path: Path) -> None:
+    """A backend that somebody else killed, though every request was answered."""
+    incident = Incident("backend-2", "exited with code 137", BEGAN + 3)
+
+    load = outcome(tmp_path, evidence(kind="load", timeline=timeline(incidents=[incident])))
+
+    assert (load.incidents, load.holds) == ((incident,), False)
+
+
+def test_events_whose_time_never_came_are_named(tmp_path: Path) -> None:
+    """The scenario planned two, one was done."""
+    planned = [Event(1.0, "reload"), Event(90.0, "heal")]
+    scenario = {"duration": 40.0, "timeline": [{"at": e.at, "do": e.do} for e in planned]}
+    done = timeline(done=[Done(planned[0], 1.0, 1.2)])
+
+    load = outcome(tmp_path, evidence(kind="load", timeline=done, scenario=scenario))
+
+    assert load.skipped == (planned[1],)
+
+
+def test_a_soak_is_judged_from_its_folder(tmp_path: Path) -> None:
+    """Each window by the claim that nginx had then."""
+    windows = [Window(BEGAN + 10, BEGAN + 30, "upstream-2.conf", fresh=False, after="kill x")]
+    notes = {"seed": 3, "seconds": 40.0, "steps": ["kill x"], "memory": {"nginx": [1, 2]}}
+    soak = evidence(kind="soak", notes=notes, timeline=timeline(windows=windows))
+
+    found = outcome(tmp_path, replace(soak, claims={"upstream-2.conf": CLAIM}))
+
+    assert isinstance(found, Soaked)
+    assert [(each.step, each.verdict.hits) for each in found.recoveries] == [("kill x", 20)]
+    assert found.ledger.holds
+
+
+@pytest.mark.parametrize(
+    ("kept", "wrong"),
+    [
+        (evidence(kind="load", timeline=None), "timeline.json is missing"),
+        (evidence(kind="load", scenario={"targets": 5}), "scenario.json .* targets must be"),
+        (evidence(kind="soak", notes={"seed": "x"}), "run.json .* seed must be|is missing"),
+        (
+            evidence(kind="load", timeline=timeline(windows=[Window(BEGAN, claim="../../x")])),
+            'timeline.json names a claim "../../x"',
+        ),
+    ],
+)
+def test_a_folder_that_lacks_something_is_refused_by_file_and_field(
+    tmp_path: Path, kept: Evidence, wrong: str
+) -> None:
+    """Never a traceback."""
+    with pytest.raises(UsageError, match=wrong):
+        outcome(tmp_path, kept)
