@@ -3,11 +3,9 @@
 import base64
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from importlib import import_module
 from itertools import islice, product
-from typing import Any
 
 from ..errors import UsageError
 from ..nginxconf.maps import pattern
@@ -15,6 +13,7 @@ from ..nginxconf.request import Request, normal, target
 from ..nginxconf.routes import VARIABLE, Listen, Route, authority, effective, everything
 from ..nginxconf.tree import Directive
 from ..nginxconf.variables import Variables, compile_text
+from .sample import sample
 
 MOST_WAYS = 24  # requests that are tried out for one route
 MOST_GUESSES = 300  # requests that are guessed where a variable decides
@@ -196,77 +195,6 @@ def _led_to(name: str, server: Directive) -> Iterator[str]:
         lines = (*location.all("try_files"), *location.all("error_page"))
         if any(name in line.args for line in lines) and not words(location).startswith("@"):
             yield from (f"{path}lab-nothing" for path in _paths(location, server))
-
-
-# --- a text that a regex matches ----------------------------------------------------------
-
-
-def sample(text: str, *, ignore_case: bool = False) -> str:
-    """A short text that a regex of nginx's matches; empty where none could be made."""
-    try:
-        compiled = pattern(text, ignore_case=ignore_case, where="")
-        parsed = _parsed(compiled.pattern.decode("latin-1"))
-    except (UsageError, re.error):
-        return ""
-    made = _sampled(parsed, {})
-    return made if compiled.search(made.encode("latin-1", "replace")) else ""
-
-
-def _parsed(text: str) -> Any:
-    """Python's own reading of a regex, which it keeps in a private module."""
-    return import_module("re._parser").parse(text)
-
-
-def _sampled(parsed: Iterable[Any], groups: dict[int, str]) -> str:
-    """Put the shortest choice for every part together."""
-    return "".join(_part(str(kind), value, groups) for kind, value in parsed)
-
-
-def _part(kind: str, value: Any, groups: dict[int, str]) -> str:
-    if kind == "LITERAL":
-        return chr(value)
-    if kind in ("ANY", "NOT_LITERAL"):
-        return next(it for it in "ab" if ord(it) != value)
-    if kind == "IN":
-        return _member(value)
-    if kind.endswith("REPEAT"):
-        least, _, inner = value
-        return "".join(_sampled(inner, groups) for _ in range(max(least, 1 if least else 0)))
-    if kind == "BRANCH":
-        return _sampled(value[1][0], groups)
-    if kind == "SUBPATTERN":
-        groups[value[0]] = made = _sampled(value[-1], groups)
-        return made
-    if kind == "ATOMIC_GROUP":
-        return _sampled(value, groups)
-    return groups.get(value, "") if kind == "GROUPREF" else ""
-
-
-def _member(choices: Sequence[tuple[Any, Any]]) -> str:
-    """A character of a class."""
-    kinds = {
-        "CATEGORY_DIGIT": r"\d",
-        "CATEGORY_WORD": r"\w",
-        "CATEGORY_SPACE": r"\s",
-        "CATEGORY_NOT_DIGIT": r"\D",
-        "CATEGORY_NOT_WORD": r"\W",
-        "CATEGORY_NOT_SPACE": r"\S",
-    }
-
-    def within(character: str) -> bool:
-        code = ord(character)
-        for kind, value in choices:
-            if str(kind) == "LITERAL" and code == value:
-                return True
-            if str(kind) == "RANGE" and value[0] <= code <= value[1]:
-                return True
-            if str(kind) == "CATEGORY" and re.match(kinds[str(value)], character):
-                return True
-        return False
-
-    negated = bool(choices) and str(choices[0][0]) == "NEGATE"
-    tried = "a1b0z-_./A ~" + "".join(map(chr, range(33, 127)))
-    return next((it for it in tried if within(it) is not negated), "")
 
 
 # --- what variables and conditions ask for ------------------------------------------------

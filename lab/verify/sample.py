@@ -1,0 +1,98 @@
+"""Make a short text that a regex matches."""
+
+import re
+
+from ..errors import UsageError
+from ..nginxconf.maps import pattern
+
+# tried in this order for a class or an escape: the first that it matches stands for it
+CANDIDATES = "a1b0z-_./A ~" + "".join(map(chr, range(33, 256)))
+QUANTIFIER = re.compile(r"(?:([*?])|(\+)|\{(\d+)(?:,\d*)?\})[?+]?")
+GROUP = re.compile(r"\?(?:P?<(\w+)>|P?'(\w+)'|[a-zA-Z-]*:|>)")
+NAMED_REFERENCE = re.compile(r"\(\?P=(\w+)\)")
+CLASS = re.compile(r"\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]", re.DOTALL)
+ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|.)", re.DOTALL)
+
+
+def sample(text: str, *, ignore_case: bool = False) -> str:
+    """A short text that a regex of nginx's matches; empty where none could be made."""
+    try:
+        compiled = pattern(text, ignore_case=ignore_case, where="")
+        made = _Sampler(compiled.pattern.decode("latin-1")).alternatives()
+    except (UsageError, re.error):
+        return ""
+    return made if compiled.search(made.encode("latin-1", "replace")) else ""
+
+
+class _Sampler:
+    """Reads a regex from left to right and puts the shortest choice for every part together."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+        self.groups: dict[str, str] = {}
+        self.count = 0
+
+    def alternatives(self) -> str:
+        """The first of several alternatives, up to the end of their group."""
+        first = self._sequence()
+        while self._take("|"):
+            self._sequence()
+        return first
+
+    def _sequence(self) -> str:
+        made = ""
+        while self.at < len(self.text) and self.text[self.at] not in "|)":
+            part = self._part()
+            made += part * self._least()
+        return made
+
+    def _part(self) -> str:
+        if self._take("("):
+            return self._group()
+        for form in (CLASS, ESCAPE):
+            if found := form.match(self.text, self.at):
+                self.at = found.end()
+                return self._character(found[0])
+        character = self.text[self.at]
+        self.at += 1
+        return {".": "a", "^": "", "$": ""}.get(character, character)
+
+    def _least(self) -> int:
+        """How often the part before has to come at least."""
+        found = QUANTIFIER.match(self.text, self.at)
+        if found is None:
+            return 1
+        self.at = found.end()
+        return 0 if found[1] else 1 if found[2] else int(found[3])
+
+    def _group(self) -> str:
+        """What stands in a group; nothing for one that only looks, or sets a flag."""
+        if found := NAMED_REFERENCE.match(self.text, self.at - 1):
+            self.at = found.end()
+            return self.groups.get(found[1], "")
+        found = GROUP.match(self.text, self.at)
+        looks = found is None and self.text[self.at : self.at + 1] == "?"
+        names = [name for name in (found.groups() if found else ()) if name]
+        if not looks and (found is None or names):
+            self.count += 1
+            names.append(str(self.count))
+        self.at = found.end() if found else self.at
+        made = self.alternatives()
+        self._take(")")
+        self.groups |= dict.fromkeys(names, made)
+        return "" if looks else made
+
+    def _character(self, text: str) -> str:
+        """A character for a class or an escape; what a group held for a reference to it."""
+        if re.fullmatch(r"\\[1-9]", text):
+            return self.groups.get(text[1], "")
+        if text in (r"\b", r"\B", r"\A", r"\Z"):
+            return ""
+        form = re.compile(text, re.DOTALL)
+        return next((each for each in CANDIDATES if form.fullmatch(each)), text[-1])
+
+    def _take(self, character: str) -> bool:
+        taken = self.text.startswith(character, self.at)
+        self.at += taken
+        return taken
