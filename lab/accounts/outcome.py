@@ -85,6 +85,7 @@ class Outcome:
     def as_dict(self) -> dict[str, Any]:
         """Give everything as plain values, for JSON."""
         return {
+            "holds": self.holds,
             "verdict": self.verdict.word,
             "method": self.method,
             "traffic": self.traffic,

@@ -6,9 +6,10 @@ libraries that the module needs, are imported when the verb is called: `lab --he
 
 import ast
 import os
+import re
 import signal
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -82,6 +83,9 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:  # a full disk, a folder that cannot be written
+        where = f"{error.filename}: " if error.filename else ""
+        fail(LabError(f"{where}{error.strerror or error}", "mend that, then again"), 3)
     except KeyboardInterrupt:
         sys.exit(130)
     except Terminated:
@@ -98,9 +102,23 @@ def terminate(_signal: int, _frame: FrameType | None) -> None:
 
 
 def fail(error: LabError, code: int) -> None:
-    """Print the error on stderr and exit with `code`."""
+    """Print the error on stderr, tell CI where it asked for that, and exit with `code`."""
     typer.echo(str(error), err=True)
+    tell_ci(error, sys.argv[1:])
     sys.exit(code)
+
+
+def tell_ci(error: LabError, words: list[str]) -> None:
+    """Write the JUnit file and the annotation that the words of the command ask for."""
+    from ..report import github, junit  # only where something went wrong
+
+    text = " ".join(words).replace("--junit=", "--junit ")
+    if found := re.search(r"--junit (\S+)", text):
+        case = {"name": f"lab {text}", "word": "UNSURE", "text": str(error)}
+        with suppress(OSError):
+            junit.write_junit([case], Path(found[1]))
+    if "--github" in words:
+        typer.echo(github.annotation("error", error.message, error.message))
 
 
 def command() -> TyperGroup:

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
     from ..traffic.sender import Progress
 
+SCHEMA = 1  # raised when a key changes its meaning or goes; new keys come without
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 COLOURS = {Word.PASS: "green", Word.FAIL: "red", Word.UNSURE: "yellow"}
 
 
 def show(data: Any) -> None:
-    """Print data as JSON."""
+    """Print data as JSON; an object opens with the version of its schema (docs/json.md)."""
+    if isinstance(data, dict):
+        data = {"schema": SCHEMA, **data}
     typer.echo(json.dumps(data, indent=2, default=str))
 
 

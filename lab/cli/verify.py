@@ -1,14 +1,26 @@
 """`lab verify`: the user's own nginx.conf."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..report.github import annotations, summary
 from ..report.junit import write_junit
+from ..verify.verification import Verification
 from ..verify.verification import verify as judge_conf
 from .options import Json, Junit, Seed
 from .terminal import exit_unless, say, show, warn
+
+
+def tell_github(verification: Verification) -> None:
+    """Print annotations, and add the verdicts to the job's summary where there is a job."""
+    data = verification.as_dict()
+    say("\n".join(annotations(data)))
+    if file := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(file).open("a") as summary_file:
+            summary_file.write(summary(data))
 
 
 def verify(
@@ -20,6 +32,9 @@ def verify(
     ] = [],  # noqa: B006 - typer copies it
     allow_unsure: Annotated[
         bool, typer.Option("--allow-unsure", help="Exit with 0 unless a verdict is FAIL.")
+    ] = False,
+    github: Annotated[
+        bool, typer.Option("--github", help="Print annotations, and write the job's summary.")
     ] = False,
     seed: Seed = 1,
     as_json: Json = False,
@@ -33,4 +48,6 @@ def verify(
     if junit:
         write_junit(verification.cases(), junit)
     show(verification.as_dict()) if as_json else say(verification)
+    if github:
+        tell_github(verification)
     exit_unless(verification.accepted(allow_unsure=allow_unsure))

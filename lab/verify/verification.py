@@ -60,13 +60,19 @@ class Judged:
             "where": self.where,
             "verdict": said.word,
             "method": said.method,
-            "split": said.split_text,
+            "split": counts(said.split_text),
             "hits": said.hits,
             "why": said.why,
             "besides": self.besides,
             "failover": self.failover,
             "try": self.hint,
         }
+
+
+def counts(split: str) -> dict[str, int]:
+    """A split's text as numbers: "a: 2, b: 1"."""
+    parts = (part.rpartition(": ") for part in split.split(", ") if part)
+    return {name: int(count.replace(",", "")) for name, _, count in parts}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,64 @@
+"""What a GitHub job shows: annotations at a file and line, and a job summary in Markdown."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..word import Word
+
+LEVELS = {Word.PASS: "notice", Word.FAIL: "error", Word.UNSURE: "warning"}
+PLACE = re.compile(r"([^\s()\"]+):(\d+)\b")
+
+
+def annotation(level: str, text: str, place: str) -> str:
+    """One workflow command; `place` is any text that names a file and a line, as nginx.conf:7."""
+    found = PLACE.search(place)
+    where = f" file={_property(found[1])},line={found[2]}" if found else ""
+    return f"::{level}{where}::{_data(text)}"
+
+
+def annotations(verification: Mapping[str, Any]) -> Iterator[str]:
+    """One for each verdict that is no PASS, and for each thing that nginx needs and is not here."""
+    for judged in verification["upstreams"]:
+        word = Word(judged["verdict"])
+        if word != Word.PASS:
+            text = f"{word} upstream {judged['upstream']}: {judged['why']}"
+            yield annotation(LEVELS[word], text, judged["where"])
+    for doubt in verification["doubts"]:
+        yield annotation("warning", f"UNSURE {doubt['why']}; try: {doubt['try']}", doubt["why"])
+
+
+def summary(verification: Mapping[str, Any]) -> str:
+    """The verdicts as a Markdown table, and below it what was not honoured."""
+    lines = [
+        f"### lab verify {_cell(verification['conf'])} on nginx {verification['nginx']}",
+        "",
+        "| verdict | upstream | method | split | why |",
+        "|---|---|---|---|---|",
+    ]
+    for judged in verification["upstreams"]:
+        split = ", ".join(f"{name}: {count}" for name, count in judged["split"].items())
+        cells = (judged["verdict"], judged["upstream"], judged["method"], split, judged["why"])
+        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+    lines += [
+        f"| UNSURE | {_cell(doubt['name'])} | | | {_cell(doubt['why'])} |"
+        for doubt in verification["doubts"]
+    ]
+    for title, key in (("No verdict", "unjudged"), ("Not honoured", "not_honoured")):
+        if verification[key]:
+            lines += ["", f"{title}:", "", *(f"- {_cell(text)}" for text in verification[key])]
+    return "\n".join([*lines, ""])
+
+
+def _cell(text: str) -> str:
+    """A text that changes nothing of the Markdown around it."""
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def _data(text: str) -> str:
+    """A text as the value of a workflow command."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
