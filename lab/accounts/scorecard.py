@@ -1,7 +1,9 @@
 """The scorecard: methods beside each other in scenarios, by paired runs of the same requests."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from .figures import Figures
 
 CONFIDENCE = 0.95
+RUNS = "runs.jsonl"  # in the folder of a comparison, one run a line
 SMALL = 0.01  # a difference below this share of the best is no difference
 ENOUGH = 8  # pairs; a bootstrap of fewer gives intervals that are too narrow
 _RESAMPLES = 2000
@@ -135,6 +138,21 @@ class Scorecard:
                 {name: getattr(run, name) for name in Run.__dataclass_fields__} for run in self.runs
             ],
         }
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """The runs that a comparison's folder has so far, in the order in which they ended.
+
+    A line that an interrupt has cut off is left out: that run did not end.
+    """
+    file = folder / RUNS
+    runs = []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            runs.append(Run(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return runs
 
 
 def values_of(numbers: Figures) -> dict[str, float]:

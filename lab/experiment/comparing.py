@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..accounts.scorecard import Run, Scorecard, values_of
+from ..accounts.scorecard import RUNS, Run, Scorecard, read_runs, values_of
 from ..errors import UsageError
 from ..nginxconf import methods as known
 from ..nginxconf import sources
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..stack.compose import Lab
     from ..traffic.scenario import Scenario
 
-PLAN, RUNS = "compare.json", "runs.jsonl"
+PLAN = "compare.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +80,7 @@ def resumed(folder: Path) -> Plan:
 def finished(plan: Plan) -> list[Run]:
     """The runs that a comparison has so far; a line cut off by an interrupt is run again."""
     assert plan.folder is not None
-    file = plan.folder / RUNS
-    lines = file.read_text().splitlines() if file.exists() else []
-    runs = []
-    for line in lines:
-        try:
-            runs.append(Run(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
-    return runs
+    return read_runs(plan.folder)
 
 
 def compare(

@@ -1,6 +1,6 @@
 """Run folders as the sections of a report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from .. import oracle
 from ..accounts import figures
 from ..accounts.figures import Group
 from ..accounts.outcome import AnyOutcome, Loaded, Outcome, Soaked, judge, short
+from ..accounts.scorecard import RUNS, Contest, Scorecard, read_runs
 from ..errors import UsageError
 from ..evidence import access_log, folder, journal
 from ..evidence.access_log import Hit
@@ -22,12 +23,13 @@ from ..evidence.timeline import FIRST_CLAIM, Event, Timeline
 from ..nginxconf import upstream
 from ..nginxconf.model import Upstream
 from ..verdict import replay
-from .page import Page, Section, Share, Table
+from .page import Cell, HeatMap, Page, Section, Share, Table, number
 from .pictures import Mark
 
 STEPS = 400  # moments of a timeline at which the requests in flight are counted
 MOST_VALUES = 20_000  # of a distribution: more changes no picture
 MOST_NOTES = 20
+HEATED = ("ttft_p50_ms", "ttft_p99_ms", "e2e_p99_ms", "goodput", "fair_tokens")
 FIGURES = (
     *("backend", "requests", "failed", "tokens", "busy s"),
     *("TTFT p50 ms", "TTFT p95 ms", "TTFT p99 ms"),
@@ -39,17 +41,51 @@ FIGURES = (
 def page(title: str, places: Sequence[Path]) -> Page:
     """A report of run folders, in the order given; a folder that holds run folders gives all."""
     runs = [run for place in places for run in runs_in(place)]
-    return Page(title, tuple(section(run) for run in runs))
+    compared = [place for place in runs if (place / RUNS).exists()]
+    return Page(
+        title,
+        tuple(section(run) for run in runs if run not in compared),
+        tuple(card for place in compared for card in heat_maps(place)),
+    )
+
+
+def heat_maps(place: Path) -> Iterator[HeatMap]:
+    """A comparison's scorecard: a heat map for each of the measures that people ask for first."""
+    card = Scorecard(tuple(read_runs(place)), {})
+    contests = list(card.contests())
+    for measure in HEATED:
+        by_scenario = {one.scenario: one for one in contests if one.measure == measure}
+        if by_scenario:
+            rows = tuple(
+                (method, tuple(_cell(one, method) for one in by_scenario.values()))
+                for method in card.methods
+            )
+            yield HeatMap(f"{measure}, {place.name}", tuple(by_scenario), rows)
+
+
+def _cell(one: Contest, method: str) -> Cell:
+    """A method's mean, where it stands between the best and the worst, and whether it wins."""
+    if method not in one.means:
+        return Cell("", 0.0)
+    best, span = one.means[one.best[0]], max(one.means.values()) - min(one.means.values())
+    shade = abs(one.means[method] - best) / span if span else 0.0
+    note = "best" if one.best == (method,) else "tie" if method in one.best else ""
+    return Cell(number(one.means[method]), round(shade, 3), note)
 
 
 def runs_in(place: Path) -> list[Path]:
     """The folder itself if it is a run's, else the run folders in it, by name."""
-    if (place / folder.RUN).exists():
+    if is_run(place):
         return [place]
-    runs = sorted(inner.parent for inner in place.glob(f"*/{folder.RUN}"))
+    runs = sorted(inner for inner in place.glob("*") if is_run(inner))
     if not runs:
         raise UsageError(f'no run folder at "{place}"', "lab report .lab/runs/<time>-<method>")
     return runs
+
+
+def is_run(place: Path) -> bool:
+    """Whether a folder is a run's or a comparison's."""
+    return (place / folder.RUN).exists() or (place / RUNS).exists()
 
 
 def section(place: Path) -> Section:

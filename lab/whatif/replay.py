@@ -8,13 +8,13 @@ from typing import Any
 
 from ..errors import UsageError
 from ..nginxconf import methods, sources
+from ..nginxconf.methods import Varied
 from ..nginxconf.model import Upstream
 from .spread import SAMPLE, Spread, Traffic, spread
 
-STATELESS = ("ip_hash", "hash", "hash_consistent", "random")  # what is in flight changes no pick
 UNSEEN = {
-    "sticky": "its cookie is set by nginx, and is not in the log",
-    "prompt_prefix": "the prompt is not in the log",
+    Varied.SESSIONS: "its cookie is set by nginx, and is not in the log",
+    Varied.PROMPTS: "the prompt is not in the log",
 }
 LARGE = 50_000  # requests from which on methods are replayed side by side
 
@@ -64,7 +64,7 @@ def whatif(
     upstreams = [
         sources.from_method(name, servers, weights, hash_key(name, key), "header", True)[0]
         for name in names
-        if name not in UNSEEN
+        if methods.method(name).varied not in UNSEEN
     ]
     return WhatIf(
         len(log),
@@ -72,7 +72,7 @@ def whatif(
         log.malformed,
         tuple(f"line {line.number}: {line.reason}" for line in log.first_malformed),
         tuple(_spreads(log, upstreams, on_progress)),
-        {name: UNSEEN[name] for name in names if name in UNSEEN},
+        {name: UNSEEN[why] for name in names if (why := methods.method(name).varied) in UNSEEN},
         tuple(_assumptions(log, service_time)),
     )
 
@@ -105,7 +105,7 @@ def _spreads(
 
 
 def _spread(log: Traffic, upstream: Upstream) -> Spread:
-    return spread(upstream, log, stateless=upstream.method in STATELESS)
+    return spread(upstream, log, stateless=methods.method(upstream.method).stateless)
 
 
 def _assumptions(log: Traffic, service_time: float) -> Iterator[str]:

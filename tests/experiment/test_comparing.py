@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from nginx_llm_lab.accounts import scorecard
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.experiment import comparing
 from nginx_llm_lab.experiment.comparing import Plan
@@ -15,7 +16,7 @@ def test_an_interrupted_comparison_goes_on_where_it_was(tmp_path, monkeypatch):
     """What was run is kept, the rest is run, a line that was cut off is run again."""
     monkeypatch.setattr(comparing, "fresh_folder", lambda name: tmp_path / name)
     whole = comparing.compare(comparing.begin(PLAN), None)
-    file = tmp_path / "compare" / comparing.RUNS
+    file = tmp_path / "compare" / scorecard.RUNS
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines[:2], lines[2][:20]]))
     done = []

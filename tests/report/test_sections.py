@@ -1,10 +1,13 @@
 """Run folders become sections whose numbers are those of the verdict and the figures."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from nginx_llm_lab.accounts.outcome import Loaded, judge
+from nginx_llm_lab.accounts.scorecard import Run
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.report import page, sections
 
@@ -15,7 +18,7 @@ def test_a_run_shows_its_verdict_and_the_split_beside_the_prediction():
     """60 requests by weights 3, 2, 1: nginx and the oracle agree on every server."""
     section = sections.section(RUNS / "round_robin")
 
-    assert section.word == "PASS"
+    assert section.word == judge(RUNS / "round_robin").case()["word"]
     assert [(share.server, share.observed, share.expected) for share in section.split] == [
         ("backend-1", 30, 30),
         ("backend-2", 20, 20),
@@ -56,6 +59,27 @@ def test_a_folder_of_run_folders_gives_all_of_them():
         "ab -n 60 -c 10 by round_robin",
     ]
     assert "<script" not in page.html(made)
+
+
+def test_a_comparison_becomes_heat_maps(tmp_path):
+    """The worst is darkest; a winner and a tie are named."""
+    runs = [
+        Run("heavy_tail", method, seed, {"ttft_p99_ms": value + seed, "goodput": 5.0})
+        for method, value in (("round_robin", 300.0), ("least_conn", 100.0), ("random", 200.0))
+        for seed in (1, 2, 3)
+    ]
+    (tmp_path / "runs.jsonl").write_text("".join(json.dumps(asdict(run)) + "\n" for run in runs))
+
+    first, goodput = sections.page("compared", [tmp_path]).scorecards
+
+    cells = {method: row[0] for method, row in first.rows}
+    assert {method: cell.shade for method, cell in cells.items()} == {
+        "least_conn": 0.0,
+        "random": 0.5,
+        "round_robin": 1.0,
+    }
+    assert cells["least_conn"].note == "best"
+    assert {cell.note for _, row in goodput.rows for cell in row} == {"tie"}
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):
