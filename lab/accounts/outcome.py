@@ -4,7 +4,7 @@ import json
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -13,7 +13,7 @@ from .. import verdict
 from ..errors import UsageError
 from ..evidence import access_log, folder, journal, typed
 from ..evidence.access_log import Hit
-from ..evidence.folder import Evidence
+from ..evidence.folder import Evidence, Kind
 from ..evidence.journal import Entry
 from ..evidence.split import Split, split
 from ..evidence.timeline import FIRST_CLAIM, Done, Event, Incident, Timeline, Window
@@ -242,9 +242,7 @@ AnyOutcome: TypeAlias = Outcome | Loaded | Soaked
 def judge(place: Path) -> AnyOutcome:
     """Recompute the result of whichever command left this run folder."""
     evidence = folder.read(place)
-    if evidence.kind == "soak":
-        return judge_soak(place, evidence)
-    return judge_load(place, evidence) if evidence.kind == "load" else judge_run(place, evidence)
+    return _JUDGES[evidence.kind](place, evidence)
 
 
 # --- lab run ------------------------------------------------------------------------------
@@ -281,6 +279,37 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
         counts,
         _named(said, evidence.method),
     )
+
+
+# --- lab verify ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _VerifyNotes:
+    """What `lab verify` notes in run.json: the upstream, and whether nginx had just started."""
+
+    upstream: str
+    fresh: bool
+
+
+def judge_verify(place: Path, evidence: Evidence) -> Outcome:
+    """The outcome for one upstream of a `lab verify` from its folder."""
+    notes = _read(_VerifyNotes, evidence.notes, place / folder.RUN)
+    hits = access_log.read(evidence.access.splitlines(keepends=True)).hits
+    entries = journal.read(evidence.journal.splitlines()).entries
+    addresses: dict[str, tuple[str, ...]] = {}
+    for door, name in evidence.addresses.items():
+        addresses[name] = (*addresses.get(name, ()), door)
+    said = verdict.judge(
+        upstream.read(place / FIRST_CLAIM, notes.upstream),
+        hits,
+        sequential=evidence.sequential,
+        addresses=addresses,
+        fresh=notes.fresh,
+    )
+    served = Split.of(Counter(entry.backend for entry in entries))
+    counts = Counts(short(split(hits)), short(served), evidence.sent)
+    return Outcome(place, evidence.method, evidence.traffic, short(split(hits)), counts, said)
 
 
 def _named(said: Verdict, method: str) -> Verdict:
@@ -499,3 +528,11 @@ def write_figures(loaded: Loaded) -> None:
     """Keep the figures beside the evidence they were computed from."""
     text = json.dumps(loaded.as_dict(), indent=1, default=str)
     (loaded.folder / "figures.json").write_text(text)
+
+
+_JUDGES: Mapping[Kind, Callable[[Path, Evidence], AnyOutcome]] = {
+    "run": judge_run,
+    "load": judge_load,
+    "soak": judge_soak,
+    "verify": judge_verify,
+}

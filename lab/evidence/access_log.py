@@ -59,7 +59,8 @@ class Hit:
     upstream_response_time: tuple[float | None, ...] = ()
 
 
-_KEYS = frozenset(field.name for field in fields(Hit))
+_FIELDS = fields(Hit)
+_KEYS = frozenset(field.name for field in _FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,19 @@ def record(line: bytes) -> Hit | Unproxied | None:
         return _request(found) if isinstance(found, dict) else None
     except (ValueError, KeyError, RecursionError):
         return None
+
+
+def line(hit: Hit) -> bytes:
+    """Write a hit as nginx would have logged it; `record` reads it back."""
+    fields = {each.name: _as_logged(getattr(hit, each.name)) for each in _FIELDS}
+    return json.dumps(fields).encode() + b"\n"
+
+
+def _as_logged(value: object) -> str:
+    """A value in nginx's words: a list with commas, "-" where there is nothing."""
+    if isinstance(value, tuple):
+        return ", ".join("-" if part is None else str(part) for part in value)
+    return str(value)
 
 
 def named(hits: Iterable[Hit], names: Mapping[str, str]) -> Iterator[Hit]:

@@ -17,6 +17,7 @@ from ..verdict import Verdict
 from . import calls, failover, files, reach
 from .calls import Call, Traffic
 from .doubts import ALLOW, Doubt, exists, names_to_resolve, remaining
+from .keep import keep
 from .reach import Way
 from .setting import Setting
 from .stage import Stage
@@ -36,7 +37,10 @@ Record = Mapping[str, Any]  # what the caller tells of one call
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One upstream, where it stands, what nginx did with it, and with requests besides."""
+    """One upstream, where it stands, what nginx did with it, and with requests besides.
+
+    `folder` is the run folder that holds the evidence, empty where no request was made.
+    """
 
     upstream: str
     where: str
@@ -44,11 +48,13 @@ class Judged:
     besides: str = ""
     hint: str = ""
     failover: str = ""
+    folder: str = ""
 
     def __str__(self) -> str:
         besides = f"; besides: {self.besides}" if self.besides else ""
         lines = [str(self.verdict), f"       upstream {self.upstream}, {self.where}{besides}"]
         lines += [f"       fail-over: {self.failover}"] if self.failover else []
+        lines += [f"       {self.folder}"] if self.folder else []
         lines += [f"try:   {self.hint}"] if self.hint else []
         return "\n".join(lines)
 
@@ -66,6 +72,7 @@ class Judged:
             "besides": self.besides,
             "failover": self.failover,
             "try": self.hint,
+            "folder": self.folder,
         }
 
 
@@ -456,6 +463,15 @@ class Attempt:
             addresses=self.addresses(records),
             fresh=fresh,
         )
+        kept = keep(
+            self.upstream,
+            hits,
+            traffic=f"{len(sent)} requests",
+            sequential=sequential,
+            fresh=fresh,
+            addresses=self.addresses(records),
+            files=self.trial.stage.files,
+        )
         counted = {hit.request_id for hit in hits}
         besides = self.refusals([it for it in records if it["id"] not in counted])
         place = where(self.upstream, self.trial.survey)
@@ -464,7 +480,8 @@ class Attempt:
             said = replace(said, word="UNSURE", why=why)
         hint = AGAIN if said.word == "UNSURE" else ""
         # the command that would settle it is one of the lab's own nginx
-        return Judged(self.upstream.name, place, replace(said, command=""), besides, hint)
+        said = replace(said, command="")
+        return Judged(self.upstream.name, place, said, besides, hint, folder=str(kept))
 
     def addresses(self, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
         """What each server's name means to nginx: the addresses that it asked, else the first."""

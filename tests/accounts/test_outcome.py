@@ -175,6 +175,21 @@ def test_a_soak_is_judged_from_its_folder(tmp_path: Path) -> None:
     assert found.ledger.holds
 
 
+def test_an_upstream_that_lab_verify_kept_is_judged_again(tmp_path: Path) -> None:
+    """Its log is in server names already; the stand-ins count the same."""
+    claim = "upstream mine { zone z 64k; server 10.0.0.1:8000; server 10.0.0.2:8000; }\n"
+    journal = "".join(entry(n, ADDRESS[took(n)]) for n in range(40)).encode()
+    notes = {"fresh": True, "upstream": "mine"}
+    names = {address: address for address in ADDRESS.values()}
+    mine = evidence(kind="verify", claim=claim, journal=journal, notes=notes, addresses=names)
+
+    run = outcome(tmp_path, mine)
+
+    assert str(run.split) == "10.0.0.1: 20, 10.0.0.2: 20"
+    assert run.counts.agree
+    assert run.verdict.word != "FAIL"
+
+
 @pytest.mark.parametrize(
     ("kept", "wrong"),
     [

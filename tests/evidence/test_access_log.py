@@ -225,3 +225,22 @@ json_values = st.recursive(
 def test_any_json_is_read_or_refused(values: dict[str, object]) -> None:
     """Values of the wrong type never raise."""
     assert isinstance(access_log.record(line(**values)), Hit | Unproxied | None)
+
+
+def test_a_hit_that_is_written_is_read_back() -> None:
+    """Lists, missing values, and bytes that are not UTF-8."""
+    hit = Hit(
+        ("a:1", "[::1]:80"),
+        status=200,
+        msec=1700000000.125,
+        request_time=0.25,
+        request_id="llm-3",
+        request_uri="/\udcff",
+        pid=1,
+        upstream_status=(None, 200),
+        upstream_connect_time=(None, 0.0),
+        upstream_header_time=(None, 0.125),
+        upstream_response_time=(0.1, 0.15),
+    )
+
+    assert access_log.record(access_log.line(hit)) == hit

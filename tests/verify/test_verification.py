@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from nginx_llm_lab import oracle
+from nginx_llm_lab.accounts import outcome
 from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.experiment import collect
 from nginx_llm_lab.nginxconf import tree
 from nginx_llm_lab.nginxconf.model import Upstream
 from nginx_llm_lab.nginxconf.upstream import read
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
 ROUND_ROBIN = "upstream u { server 127.0.0.1:8001 weight=2; server 127.0.0.1:8002; }"
 
 
+@pytest.fixture(autouse=True)
+def _runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run folders go to a place of the test's own."""
+    monkeypatch.setattr(collect, "runs_folder", lambda: tmp_path / "runs")
+
+
 class Play:
     """A stage without nginx: the oracle picks, by the claim that it is given."""
 
@@ -35,6 +43,7 @@ class Play:
         self.closed: list[list[str]] = []
         self.stubborn = False
         self.clock = 0.0
+        self.files: dict[str, bytes] = {}
 
     def await_nginx(self, host: str, port: int) -> None:
         """It is always there."""
@@ -93,6 +102,18 @@ def test_a_right_nginx_passes(tmp_path: Path) -> None:
     ), judged.verdict
     assert judged.where == f"{conf}:1"
     assert judged.besides == "answered by nginx with 401: 1"
+
+
+def test_the_run_folder_of_an_upstream_is_judged_again(tmp_path: Path) -> None:
+    """The same verdict, without Docker and without the config."""
+    conf = written(tmp_path, ROUND_ROBIN)
+    (judged,) = played(conf, Play(read(conf)))
+
+    again = outcome.judge(Path(judged.folder))
+
+    assert isinstance(again, outcome.Outcome)
+    assert str(again.verdict) == str(judged.verdict)
+    assert again.counts.agree
 
 
 def test_fail_over_is_part_of_the_verdict(tmp_path: Path) -> None:
