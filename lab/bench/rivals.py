@@ -158,8 +158,7 @@ def fresh(kind: str) -> str:
 
 def image_of(lab: Lab, service: str) -> str:
     """The id of the image that a service runs."""
-    image = compose.container(lab, service).image
-    return str(image.id) if image else ""
+    return str(compose.container(lab, service).attrs["Image"])
 
 
 def mounted(lab: Lab, target: str) -> str:

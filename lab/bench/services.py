@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import LabError
 from ..evidence import ab_report
-from ..stack import compose
+from ..stack import compose, sdk
 from ..stack.compose import Lab
 from ..traffic import ab
 from .figures import Series, ratio
@@ -132,7 +132,7 @@ def series(what: str, subject: str, unit: str, values: Sequence[float]) -> Serie
 
 def cpu_seconds(lab: Lab, target: Target) -> dict[str, float]:
     """The CPU seconds that each consumer has used: proxy, backends, client and the engine."""
-    api = compose.engine().api
+    api = sdk.engine().api
     ids = {
         "proxy": target.proxies,
         "backends": target.backends,

@@ -31,7 +31,7 @@ VERBS = {
     "down": "fleet",
     "status": "fleet",
     "methods": "methods",
-    "use": "fleet",
+    "use": "use",
     "ab": "measure",
     "split": "split",
     "run": "measure",

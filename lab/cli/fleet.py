@@ -1,4 +1,4 @@
-"""`lab up`, `down`, `status`, `use`, `sbom`: the running lab."""
+"""`lab up`, `down`, `status`, `sbom`: the running lab."""
 
 from typing import Annotated
 
@@ -8,8 +8,8 @@ from ..experiment import fleet
 from ..report import tables
 from ..stack import compose
 from ..stack.sbom import sbom as bill_of_materials
-from .here import choice_of, this_lab
-from .options import Json, MethodOptions, takes_method
+from .here import this_lab
+from .options import Json
 from .terminal import progress, say, show
 
 
@@ -42,19 +42,6 @@ def status(as_json: Json = False) -> None:
     """Show the containers, their addresses, and the method that nginx balances by."""
     current = fleet.status(this_lab())
     show(current) if as_json else say(tables.status(current))
-
-
-@takes_method
-def use(options: MethodOptions, as_json: Json = False) -> None:
-    """Switch the method without losing a request; return when only new workers answer."""
-    lab = this_lab()
-    switch = fleet.use(lab, choice_of(lab, options))
-    if as_json:
-        seconds = round(switch.seconds, 3)
-        show({"method": options.method, "seconds": seconds, "finishing": switch.finishing})
-        return
-    old = f"; {switch.finishing} old workers finish their answers" if switch.finishing else ""
-    say(f"{options.method} serves after {switch.seconds:.2f} s{old}")
 
 
 def sbom() -> None:

@@ -8,7 +8,7 @@ import typer
 from ..evidence import folder
 from ..paths import runs_folder
 from ..report import tables
-from ..stack import compose
+from ..stack.logs import log_lines
 from .here import this_lab
 from .options import Json
 from .terminal import say, show
@@ -19,7 +19,7 @@ def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for further lines.")] = False,
 ) -> None:
     """Print a container's log; of nginx, the article's line for each request."""
-    for line in compose.log_lines(this_lab(), service, follow=follow):
+    for line in log_lines(this_lab(), service, follow=follow):
         say(line)
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ..errors import LabError, UsageError
 from ..nginxconf import methods
-from ..stack import compose, faults, nginx
+from ..stack import behaviour, compose, nginx
 from ..stack.compose import Lab
 from ..stack.shell import write_whole
 from ..traffic import scenario
@@ -49,8 +49,8 @@ def reset(lab: Lab, settings: Mapping[str, str]) -> None:
     timing = {"profile": settings["LAB_PROFILE"], "time_scale": float(settings["LAB_TIME_SCALE"])}
 
     def tell(backend: str) -> None:
-        faults.tell(lab, backend, "DELETE", "/behaviour")
-        faults.tell(lab, backend, "PUT", "/profile", timing)
+        behaviour.tell(lab, backend, "DELETE", "/behaviour")
+        behaviour.tell(lab, backend, "PUT", "/profile", timing)
 
     _of_each(tell, [compose.service(each) for each in compose.backend_containers(lab)])
 
@@ -98,17 +98,17 @@ def _condition(lab: Lab, name: str, state: str) -> Condition:
     if state not in ("healthy", "unhealthy", "starting", "running"):
         return Condition(state)
     try:
-        behaviour = faults.tell(lab, name, "GET", "/behaviour")
-        profile = faults.tell(lab, name, "GET", "/profile")
+        present = behaviour.tell(lab, name, "GET", "/behaviour")
+        profile = behaviour.tell(lab, name, "GET", "/profile")
     except LabError:
         return Condition(state, wrong=("its behaviour port does not answer",))
     wrong = tuple(
-        kind if behaviour[field] is True else f"{kind} {behaviour[field]:g}"
+        kind if present[field] is True else f"{kind} {present[field]:g}"
         for kind, field in _SHOWN.items()
-        if behaviour[field]
+        if present[field]
     )
     return Condition(
-        state, str(profile["name"]), float(profile["time_scale"]), float(behaviour["slow"]), wrong
+        state, str(profile["name"]), float(profile["time_scale"]), float(present["slow"]), wrong
     )
 
 

@@ -22,7 +22,7 @@ from ..evidence.timeline import FIRST_CLAIM, Done, Event, Window
 from ..fault_kinds import KINDS
 from ..nginxconf import upstream
 from ..nginxconf.methods import DEFAULT, METHODS
-from ..stack import compose, faults, nginx
+from ..stack import compose, faults, nginx, sdk
 from ..stack.compose import Lab
 from ..traffic import sender
 from ..traffic.mixture import mixture
@@ -239,7 +239,7 @@ def _pass(seconds: float) -> None:
 
 def memory(lab: Lab) -> dict[str, int]:
     """The bytes that each service's processes hold, without what the kernel caches of files."""
-    found = compose.containers(lab)
+    found = [sdk.handle(each) for each in compose.containers(lab)]
     with ThreadPoolExecutor(len(found)) as pool:  # the engine takes a second or two for each
         return dict(zip(map(compose.service, found), pool.map(_held, found), strict=True))
 

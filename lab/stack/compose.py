@@ -9,17 +9,15 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import docker
-import docker.errors
 import yaml
-from docker.models.containers import Container
 
 from ..errors import LabError, UsageError
 from ..paths import INSTALLED, ROOT, SETUP, state_folder
+from . import engine
+from .engine import Container, Described
 from .shell import CommandError, poll, run
 
 PROJECT = "nginx-llm-lab"
@@ -235,7 +233,7 @@ def remove_misled_nginx(lab: Lab) -> None:
     """
     for each in containers(lab):
         if service(each) == "nginx" and not reads_own_files(lab, each):
-            each.remove(force=True)
+            run(["docker", "rm", "--force", each.id])
 
 
 def reads_own_files(lab: Lab, nginx: Container) -> bool:
@@ -260,8 +258,8 @@ def _nginx_stands(lab: Lab) -> bool:
     if found[0].labels.get("nginx-llm-lab.definition") != definition("nginx"):
         return False
     tag = str(found[0].attrs["Config"]["Image"])
-    images = engine().images.list(filters={"reference": tag})
-    same = [image.id for image in images] == [found[0].attrs["Image"]]
+    words = ["docker", "image", "inspect", "--format", "{{.Id}}", tag]
+    same = run(words, check=False).stdout.strip() == found[0].attrs["Image"]
     return same and tag.startswith(f"nginx-llm-lab/nginx:{chosen_nginx()}-")
 
 
@@ -283,10 +281,10 @@ def remove_surplus(lab: Lab, backends: int) -> None:
     surplus = [each for each in containers(lab) if service(each).startswith("backend-")]
     for each in surplus:
         if service(each) not in wanted:
-            each.stop(timeout=25)
+            run(["docker", "stop", "-t", "25", each.id])
             with _bequeathed(lab).open("ab") as file:
-                file.writelines(each.logs(stderr=False, stream=True))
-            each.remove(v=True)
+                file.write(_journal(each.id))
+            run(["docker", "rm", "--volumes", each.id])
 
 
 def refuse_taken(port: int) -> None:
@@ -319,16 +317,12 @@ def down(lab: Lab) -> None:
 
 def leftovers(lab: Lab) -> list[str]:
     """Whatever of this lab is still on the engine, by name."""
-    client = engine()
-    found = [each.name for each in containers(lab)]
-    found += [item.name for item in client.networks.list(filters=_mine(lab))]
-    found += [item.name for item in client.volumes.list(filters=_mine(lab))]
-    return [str(name) for name in found]
-
-
-def _mine(lab: Lab) -> dict[str, str | list[str] | bool]:
-    """The filter that finds what belongs to this lab."""
-    return {"label": f"com.docker.compose.project={lab.project}"}
+    label = f"label=com.docker.compose.project={lab.project}"
+    listed = [
+        run(["docker", kind, "ls", "--filter", label, "--format", "{{.Name}}"]).stdout.split()
+        for kind in ("network", "volume")
+    ]
+    return [*(each.name for each in containers(lab)), *(name for names in listed for name in names)]
 
 
 def last_words(lab: Lab) -> Iterator[str]:
@@ -336,19 +330,9 @@ def last_words(lab: Lab) -> Iterator[str]:
     for container in containers(lab):
         if health(container) in ("healthy", "running"):
             continue
-        tail = container.logs(tail=8).decode(errors="replace").strip()
+        logged = run(["docker", "logs", "--tail", "8", container.id], check=False)
+        tail = f"{logged.stdout}{logged.stderr}".strip()
         yield f"--- {service(container)} is {health(container)}:\n{tail}"
-
-
-def log_lines(lab: Lab, name: str, *, follow: bool = False) -> Iterator[str]:
-    """The lines that a service has printed so far; with `follow` those to come, too."""
-    stream = container(lab, name).logs(stream=True, follow=follow)
-    rest = b""
-    for piece in stream:
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from (line.decode(errors="replace") for line in lines)
-    if rest:
-        yield rest.decode(errors="replace")
 
 
 def journals(lab: Lab, since: float, lines: int) -> bytes:
@@ -382,21 +366,12 @@ def _bequeathed(lab: Lab) -> Path:
     return lab.state / "removed.jsonl"
 
 
-def _journal(container: str, since: float) -> bytes:
+def _journal(container: str, since: float = 0.0) -> bytes:
     words = ["docker", "logs", "--since", f"{since:.3f}", container]
     return run(words).stdout.encode(errors="surrogateescape")
 
 
 # --- what runs ----------------------------------------------------------------------------
-
-
-@cache
-def engine() -> docker.DockerClient:
-    """The engine's client; LabError where none answers."""
-    try:
-        return docker.from_env(timeout=120)
-    except docker.errors.DockerException as error:
-        raise LabError(f"no Docker engine answers: {error}", SETUP) from None
 
 
 def containers(lab: Lab) -> list[Container]:
@@ -408,7 +383,7 @@ def _started(lab: Lab, *labels: str) -> list[Container]:
     """The containers of this lab that Compose started, those with further labels only."""
     # Images built by Compose carry its project label on to whatever else is run from them.
     mine = [f"com.docker.compose.project={lab.project}", "com.docker.compose.config-hash"]
-    return engine().containers.list(all=True, filters={"label": [*mine, *labels]})
+    return engine.containers([*mine, *labels])
 
 
 def natural(name: str) -> tuple[str | int, ...]:
@@ -416,12 +391,12 @@ def natural(name: str) -> tuple[str | int, ...]:
     return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name))
 
 
-def service(container: Container) -> str:
+def service(container: Described) -> str:
     """The Compose service that a container runs."""
     return str(container.labels["com.docker.compose.service"])
 
 
-def health(container: Container) -> str:
+def health(container: Described) -> str:
     """Healthy, unhealthy, starting; the bare state where nothing is checked."""
     state = container.attrs["State"]
     if state["Status"] != "running":
@@ -455,14 +430,14 @@ def addresses(lab: Lab) -> dict[str, str]:
     }
 
 
-def address(container: Container) -> str:
+def address(container: Described) -> str:
     """A container's address on the network that nginx reaches backends by."""
     networks = container.attrs["NetworkSettings"]["Networks"]
     inside = [net for name, net in networks.items() if name.endswith("_inside")]
     return str(inside[0]["IPAddress"]) if inside else ""
 
 
-def started(container: Container) -> float:
+def started(container: Described) -> float:
     """When a container was last started, in seconds since the epoch."""
     return moment(container.attrs["State"]["StartedAt"])
 
@@ -493,7 +468,14 @@ def execute(lab: Lab, name: str, words: list[str], timeout: float = 120) -> str:
     target = container(lab, name)
     if target.status != "running":
         raise LabError(f"{name} is {target.status}", "lab heal")
-    return run(["docker", "exec", str(target.id), *words], timeout=timeout).stdout
+    try:
+        done = engine.execute(target.id, words, timeout)
+    except TimeoutError:
+        raise CommandError([name, *words], 124, f"no end after {timeout:g} s") from None
+    stdout, stderr = (text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr))
+    if done.code:
+        raise CommandError([name, *words], done.code, stderr or stdout)
+    return stdout
 
 
 def container_id(lab: Lab, name: str) -> str:

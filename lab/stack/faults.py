@@ -14,7 +14,8 @@ from docker.models.containers import Container
 from .. import fault_kinds
 from ..errors import LabError, UsageError
 from ..fault_kinds import KINDS, By
-from . import compose, nginx
+from . import compose, nginx, sdk
+from .behaviour import tell as tell  # for whoever breaks backends in other ways
 from .compose import Lab
 from .shell import CommandError
 
@@ -23,18 +24,6 @@ NGINX = "nginx"
 ALL = "all"
 ENDED = ("exited", "created", "dead")  # the engine's words for what does not run
 HOLDERS = 8  # containers that may hold an address while a backend gets another
-
-CONTROL = """
-import sys, urllib.error, urllib.request
-method, path, body = sys.argv[1:4]
-asked = urllib.request.Request("http://127.0.0.1:9000" + path, body.encode() or None, method=method)
-try:
-    print(urllib.request.urlopen(asked, timeout=5).read().decode())
-except urllib.error.HTTPError as error:
-    print(error.read().decode())
-    sys.exit(1)
-"""
-
 
 # --- break --------------------------------------------------------------------------------
 
@@ -74,10 +63,11 @@ def kinds(service: str) -> tuple[str, ...]:
 
 def _targets(lab: Lab, service: str) -> list[Container]:
     """The containers that a word names: one service's, or every backend's for "all"."""
-    backends = compose.backend_containers(lab)
+    backends = [sdk.handle(each) for each in compose.backend_containers(lab)]
     if service == ALL:
         return backends
-    found = {compose.service(each): each for each in (*backends, compose.container(lab, NGINX))}
+    nginx_container = sdk.handle(compose.container(lab, NGINX))
+    found = {compose.service(each): each for each in (*backends, nginx_container)}
     if service not in found:
         raise UsageError(f'no backend "{service}"', f"one of {', '.join((*found, ALL))}")
     return [found[service]]
@@ -153,29 +143,6 @@ ACTIONS: Mapping[str, Callable[[Lab, Container], None]] = {
 # --- what a backend plays -----------------------------------------------------------------
 
 
-def tell(lab: Lab, backend: str, method: str, path: str, content: Any = None) -> dict[str, Any]:
-    """Speak to a backend's behaviour port, which only its own container can reach.
-
-    Raises UsageError with the backend's words where it refuses what it is told.
-    """
-    body = "" if content is None else json.dumps(content)
-    try:
-        said = compose.execute(lab, backend, ["python3", "-c", CONTROL, method, path, body])
-        found: dict[str, Any] = json.loads(said)
-    except CommandError as error:
-        raise _refusal(backend, error) from None
-    return found
-
-
-def _refusal(backend: str, error: CommandError) -> LabError:
-    """What the behaviour port said, or that it said nothing."""
-    try:
-        return UsageError(f"{backend}: {json.loads(error.stderr)['error']}", "lab fault --help")
-    except (ValueError, KeyError, TypeError):
-        last = (error.stderr.strip().splitlines() or ["no answer"])[-1]
-        return LabError(f"{backend}'s behaviour port does not answer: {last}", "lab heal")
-
-
 def _play(lab: Lab, backend: str, kind: str, value: float | None) -> None:
     """Have a backend misbehave, on top of what it plays already."""
     present = tell(lab, backend, "GET", "/behaviour")
@@ -217,7 +184,7 @@ def heal(lab: Lab, service: str = ALL) -> list[str]:
     done = sorted(entries, key=lambda entry: compose.natural(entry.partition(":")[0]))
     compose.wait_healthy(lab, [compose.service(each) for each in backends])
     if service in (ALL, NGINX):
-        done += (of_nginx := _mend(lab, compose.container(lab, NGINX)))
+        done += (of_nginx := _mend(lab, sdk.handle(compose.container(lab, NGINX))))
         compose.wait_healthy(lab, [NGINX])
         if "nginx: started" in of_nginx:  # it has just looked up every name
             _forget(lab)
@@ -276,7 +243,7 @@ def reload(lab: Lab) -> None:
 
 def _inside(lab: Lab) -> Any:
     """The network on which nginx reaches the backends."""
-    return compose.engine().networks.get(f"{lab.project}_inside")
+    return sdk.engine().networks.get(f"{lab.project}_inside")
 
 
 def _has_cable(target: Container) -> bool:
@@ -312,7 +279,7 @@ def _held(lab: Lab, target: Container, number: int) -> Iterator[None]:
 
 def _holder(lab: Lab, target: Container) -> Container:
     """A container of a target's image that does nothing but have an address inside."""
-    return compose.engine().containers.run(
+    return sdk.engine().containers.run(
         target.attrs["Image"],
         entrypoint="sleep",
         command=["120"],
@@ -381,6 +348,6 @@ def _workers(lab: Lab) -> list[str]:
     serving = compose.container(lab, NGINX)
     if serving.status != "running":
         return []
-    top = serving.top()
+    top = sdk.handle(serving).top()
     where = top["Titles"].index("PID")
     return sorted(row[where] for row in top["Processes"] if row[-1].endswith("worker process"))

@@ -22,7 +22,7 @@ from docker.models.containers import Container
 from ..errors import LabError
 from ..paths import SETUP
 from ..stack import compose
-from ..stack.compose import engine
+from ..stack.sdk import engine
 from ..stack.shell import poll, run
 from . import cable, caller, standin
 from .cable import Address

@@ -47,6 +47,12 @@ def test_a_light_verb_loads_no_heavy_library(words):
     assert loaded(*words, stdin=b"{}\n") == []
 
 
+@pytest.mark.parametrize("words", [("use", "fair"), ("use", "--help"), ("status", "--help")])
+def test_a_switch_loads_neither_dockers_library_nor_a_client(words):
+    """The engine is asked over its socket."""
+    assert loaded(*words) == []
+
+
 def test_counting_a_file_loads_no_heavy_library(tmp_path):
     """A log needs no lab."""
     log = tmp_path / "access.log"

@@ -8,7 +8,8 @@ from docker.models.containers import Container
 
 from nginx_llm_lab.errors import LabError
 from nginx_llm_lab.nginxconf import tree
-from nginx_llm_lab.stack.compose import engine, image
+from nginx_llm_lab.stack.compose import image
+from nginx_llm_lab.stack.sdk import engine
 from nginx_llm_lab.verify import files, verification
 from nginx_llm_lab.verify.stage import packed
 from nginx_llm_lab.verify.survey import survey

@@ -6,7 +6,7 @@ import time
 import pytest
 import testinfra
 
-from nginx_llm_lab.stack import compose, nginx
+from nginx_llm_lab.stack import compose, nginx, sdk
 from nginx_llm_lab.stack.shell import CommandError, run
 
 
@@ -47,7 +47,7 @@ def pytest_runtest_makereport(item, call):
         return
     lab = item.funcargs["lab"].lab
     for container in compose.containers(lab):
-        tail = container.logs(tail=30).decode(errors="replace")
+        tail = sdk.handle(container).logs(tail=30).decode(errors="replace")
         report.sections.append((f"log of {compose.service(container)}", tail))
     try:
         report.sections.append(("nginx -T", nginx.configuration(lab)))

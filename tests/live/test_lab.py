@@ -11,7 +11,7 @@ import yaml
 
 from nginx_llm_lab.errors import LabError
 from nginx_llm_lab.paths import ROOT
-from nginx_llm_lab.stack import compose, nginx
+from nginx_llm_lab.stack import compose, nginx, sdk
 
 SERVICES = ("nginx", "backend-1", "backend-2", "backend-3", "load")
 
@@ -101,7 +101,7 @@ def test_a_request_is_found_in_every_log_by_its_id(lab):
     name, request_id = answer.headers["X-Backend"], answer.headers["X-Request-ID"]
 
     def journal():
-        log = compose.container(lab.lab, name).logs(tail=50).decode()
+        log = sdk.handle(compose.container(lab.lab, name)).logs(tail=50).decode()
         lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
         return [line for line in lines if line["id"] == request_id]
 
@@ -115,7 +115,7 @@ def test_the_article_log_line_ends_in_the_address(lab):
     requests.get(f"{lab.lab.front}/article-line", timeout=10)
 
     def lines():
-        log = compose.container(lab.lab, "nginx").logs(stderr=False, tail=20).decode()
+        log = sdk.handle(compose.container(lab.lab, "nginx")).logs(stderr=False, tail=20).decode()
         return [line for line in log.splitlines() if "/article-line" in line]
 
     nginx.wait_for(lambda: len(lines()) == 1, 10, "nginx's line")

@@ -9,7 +9,7 @@ import requests
 
 from nginx_llm_lab.accounts import outcome
 from nginx_llm_lab.experiment import soak
-from nginx_llm_lab.stack import compose, nginx, sbom
+from nginx_llm_lab.stack import compose, nginx, sbom, sdk
 
 SERVICES = ("nginx", "backend-1", "backend-2", "backend-3", "load")
 SECONDS = 15
@@ -101,7 +101,9 @@ def journals(lab, mark):
 
     def text():
         names = [n for n in SERVICES if n.startswith("backend")]
-        logs = (compose.container(lab.lab, name).logs(tail=2000).decode() for name in names)
+        logs = (
+            sdk.handle(compose.container(lab.lab, name)).logs(tail=2000).decode() for name in names
+        )
         return "\n".join(logs)
 
     nginx.wait_for(lambda: last in text(), 10, "the last request's line")
@@ -218,7 +220,9 @@ def test_the_behaviour_port_is_the_backends_own(lab, inside):
 
     assert own.rc == 0
     assert [other.rc for other in others] == [1, 1, 1]
-    assert "9000/tcp" not in compose.container(lab.lab, "backend-1").ports
+    assert (
+        "9000/tcp" not in compose.container(lab.lab, "backend-1").attrs["NetworkSettings"]["Ports"]
+    )
 
 
 @pytest.mark.parametrize("door", ["front", "door"])

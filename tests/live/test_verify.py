@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nginx_llm_lab.errors import LabError
-from nginx_llm_lab.stack.compose import engine
+from nginx_llm_lab.stack.sdk import engine
 from nginx_llm_lab.verify import verification
 from nginx_llm_lab.verify.stage import LABEL
 from nginx_llm_lab.verify.survey import Survey, survey

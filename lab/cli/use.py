@@ -1,0 +1,19 @@
+"""`lab use`: switch the method."""
+
+from ..experiment import fleet
+from .here import choice_of, this_lab
+from .options import Json, MethodOptions, takes_method
+from .terminal import say, show
+
+
+@takes_method
+def use(options: MethodOptions, as_json: Json = False) -> None:
+    """Switch the method without losing a request; return when only new workers answer."""
+    lab = this_lab()
+    switch = fleet.use(lab, choice_of(lab, options))
+    if as_json:
+        seconds = round(switch.seconds, 3)
+        show({"method": options.method, "seconds": seconds, "finishing": switch.finishing})
+        return
+    old = f"; {switch.finishing} old workers finish their answers" if switch.finishing else ""
+    say(f"{options.method} serves after {switch.seconds:.2f} s{old}")

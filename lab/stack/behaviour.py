@@ -1,0 +1,43 @@
+"""Speak to a backend's behaviour port, which sets its faults, profile and cache."""
+
+import json
+from typing import Any
+
+from ..errors import LabError, UsageError
+from . import compose
+from .compose import Lab
+from .shell import CommandError
+
+CONTROL = """
+import sys, urllib.error, urllib.request
+method, path, body = sys.argv[1:4]
+asked = urllib.request.Request("http://127.0.0.1:9000" + path, body.encode() or None, method=method)
+try:
+    print(urllib.request.urlopen(asked, timeout=5).read().decode())
+except urllib.error.HTTPError as error:
+    print(error.read().decode())
+    sys.exit(1)
+"""
+
+
+def tell(lab: Lab, backend: str, method: str, path: str, content: Any = None) -> dict[str, Any]:
+    """Speak to a backend's behaviour port, which only its own container can reach.
+
+    Raises UsageError with the backend's words where it refuses what it is told.
+    """
+    body = "" if content is None else json.dumps(content)
+    try:
+        said = compose.execute(lab, backend, ["python3", "-c", CONTROL, method, path, body])
+        found: dict[str, Any] = json.loads(said)
+    except CommandError as error:
+        raise _refusal(backend, error) from None
+    return found
+
+
+def _refusal(backend: str, error: CommandError) -> LabError:
+    """What the behaviour port said, or that it said nothing."""
+    try:
+        return UsageError(f"{backend}: {json.loads(error.stderr)['error']}", "lab fault --help")
+    except (ValueError, KeyError, TypeError):
+        last = (error.stderr.strip().splitlines() or ["no answer"])[-1]
+        return LabError(f"{backend}'s behaviour port does not answer: {last}", "lab heal")
