@@ -209,6 +209,7 @@ def _hit(words: dict[str, str], entries: tuple[str, ...]) -> Hit:
         http_cookie=get("http_cookie", ""),
         bytes_sent=_count(get("bytes_sent", "")),
         pid=_count(get("pid", "")),
+        server_port=_count(get("server_port", "")),
         connection=_count(get("connection", "")),
         connection_requests=_count(get("connection_requests", "")),
         upstream_status=_beside(entries, _statuses(get("upstream_status", ""))),

@@ -140,6 +140,8 @@ class Stage:
                 security_opt=["no-new-privileges:true"],
                 mem_limit="512m",
                 pids_limit=256,
+                cpu_period=100_000,
+                cpu_quota=200_000,
                 **more,
             )
         except docker.errors.APIError as error:

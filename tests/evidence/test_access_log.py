@@ -244,3 +244,11 @@ def test_a_hit_that_is_written_is_read_back() -> None:
     )
 
     assert access_log.record(access_log.line(hit)) == hit
+
+
+def test_a_hit_knows_the_door_at_which_it_came_in() -> None:
+    """0 where the log does not say: logs of earlier versions."""
+    line = b'{"upstream_addr":"10.0.0.1:80","status":"200","upstream_status":"200"%s}'
+    named, silent = access_log.read([line % b',"server_port":"8081"', line % b""]).hits
+
+    assert (named.server_port, silent.server_port) == (8081, 0)

@@ -50,7 +50,7 @@ def test_both_doors_listen_on_loopback_only(lab):
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_container_is_hardened(lab, service):
-    """No root, nothing writable, no capability, no new privileges, bounded memory and pids."""
+    """No root, nothing writable, no capability, no new privileges; memory, pids, CPU bounded."""
     found = inspected(lab, service)
     host = found["HostConfig"]
 
@@ -61,6 +61,7 @@ def test_every_container_is_hardened(lab, service):
     assert "no-new-privileges:true" in host["SecurityOpt"]
     assert host["Memory"] > 0
     assert host["PidsLimit"] > 0
+    assert 0 < host["CpuQuota"] <= 2 * host["CpuPeriod"]
     assert not host["Privileged"]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import select
 import socket
 
 import pytest
@@ -10,9 +11,11 @@ import requests
 from nginx_llm_lab.accounts import outcome
 from nginx_llm_lab.experiment import soak
 from nginx_llm_lab.stack import compose, nginx, sbom, sdk
+from nginx_llm_lab.stack.shell import poll
 
 SERVICES = ("nginx", "backend-1", "backend-2", "backend-3", "load")
 SECONDS = 15
+LARGE_BODIES = 128  # that nginx buffers at a time
 HEAD = b"Host: lab\r\nConnection: close\r\n"
 POST = b"POST /MARK HTTP/1.1\r\n" + HEAD
 SMUGGLED = b"GET /MARK-smuggled HTTP/1.1\r\nHost: lab\r\n\r\n"
@@ -180,6 +183,28 @@ def test_slow_senders_are_sent_away_and_hold_nobody_up(lab, mark):
     assert journals(lab, mark) == []
     after = soak.memory(lab.lab)
     assert all(after[name] <= before[name] + outcome.SLACK_BYTES for name in before)
+
+
+def test_the_sum_of_buffered_bodies_is_bounded(lab, mark):
+    """Of 200 unfinished bodies of 990 kB 128 are held; the rest is refused, and others served."""
+    head = b"POST /%s HTTP/1.1\r\nHost: lab\r\nContent-Length: 990000\r\n\r\n" % mark.encode()
+    slow = [socket.create_connection(("127.0.0.1", lab.lab.port), 30) for _ in range(200)]
+    try:
+        for each in slow:
+            each.sendall(head)
+        most = len(slow) - LARGE_BODIES
+        refused = poll(lambda: select.select(slow, [], [], 0)[0], lambda it: len(it) >= most, 20)
+        answers = [requests.get(lab.lab.front, timeout=5).status_code for _ in range(20)]
+        small = requests.post(f"{lab.lab.front}/chat", json={"message": "hi"}, timeout=5)
+        ends = [each.recv(4096) for each in refused]
+    finally:
+        for each in slow:
+            each.close()
+
+    assert answers == [200] * 20
+    assert small.status_code == 200
+    assert [status(end) for end in ends] == [503] * most
+    assert journals(lab, mark) == []
 
 
 def test_a_spoofed_address_changes_nothing_at_the_front_door(lab):
