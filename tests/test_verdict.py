@@ -19,6 +19,7 @@ from nginx_llm_lab.oracle import Arrival, predict
 from nginx_llm_lab.verdict import Verdict
 from nginx_llm_lab.verdict import judge as judge_all
 from nginx_llm_lab.verdict.turns import TURNS as OFF
+from nginx_llm_lab.word import Word
 
 SLOW = (1.0, 2.0, 3.0)
 NEVER = 10**6  # seconds
@@ -604,7 +605,9 @@ def test_least_conn_without_a_zone_is_judged_worker_by_worker():
 
 def test_a_verdict_is_a_value():
     """Two of the same are equal."""
-    assert Verdict("PASS", "random", "a: 1", "why") == Verdict("PASS", "random", "a: 1", "why")
+    assert Verdict(Word.PASS, "random", "a: 1", "why") == Verdict(
+        Word.PASS, "random", "a: 1", "why"
+    )
 
 
 @pytest.mark.parametrize("method", ["random", "random_two"])

@@ -21,6 +21,7 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup
 
 from ..errors import LabError, UsageError
+from ..word import Word
 from .words import convert_lazily
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def tell_ci(error: LabError, words: list[str]) -> None:
 
     text = " ".join(words).replace("--junit=", "--junit ")
     if found := re.search(r"--junit (\S+)", text):
-        case = {"name": f"lab {text}", "word": "UNSURE", "text": str(error)}
+        case = {"name": f"lab {text}", "word": Word.UNSURE, "text": str(error)}
         with suppress(OSError):
             junit.write_junit([case], Path(found[1]))
     if "--github" in words:

@@ -9,6 +9,7 @@ from ..evidence.trace import Step
 from ..nginxconf.methods import DEFAULT, method
 from ..nginxconf.model import Upstream
 from ..oracle.base import group_of
+from ..word import Word
 from . import replay
 from .case import CLOCK, DRAWS, HASHES, Case, Verdict, disturbed
 from .conclusion import conclude, failed
@@ -61,20 +62,22 @@ def judge(
     )
     hits = case.hits
     if not hits:
-        return case.says("UNSURE", "no hits", f"lab run {case.label}")
+        return case.says(Word.UNSURE, "no hits", f"lab run {case.label}")
     if strangers := replay.unknown(upstream, hits):
         name, number = next(iter(strangers.items()))
-        return case.says("FAIL", f'hit {number:,} went to "{name}", which is no server of it')
+        return case.says(Word.FAIL, f'hit {number:,} went to "{name}", which is no server of it')
     if fact := first_fact(case):
         return failed(case, fact.text(case), fact.number)
     if not sequential and all(replay.seen(upstream, hit).server is None for hit in hits):
-        return case.says("UNSURE", "every request found no live upstreams", f"lab run {case.label}")
+        return case.says(
+            Word.UNSURE, "every request found no live upstreams", f"lab run {case.label}"
+        )
     if own_state(case) and not traced(case):
         return by_worker(case) if case.alone or not sequential else by_order(case)
     claims = list(replay.orders(upstream))
     for claim in claims[1:]:  # DNS decides their order
         verdict = judge_one(replace(case, upstream=claim), named=False)
-        if verdict.word == "PASS":
+        if verdict.word == Word.PASS:
             return verdict
     return judge_one(replace(case, upstream=claims[0]))
 
@@ -100,9 +103,9 @@ def judge_one(case: Case, *, named: bool = True) -> Verdict:
     if traced(case):
         return by_order(case, named=named)
     verdict = against_claim(case)
-    if verdict.word == "FAIL" and named:
+    if verdict.word == Word.FAIL and named:
         return failed(case, verdict.why)
-    return conclude(case, verdict, named=named) if verdict.word == "PASS" else verdict
+    return conclude(case, verdict, named=named) if verdict.word == Word.PASS else verdict
 
 
 def against_claim(case: Case) -> Verdict:
@@ -148,10 +151,10 @@ def by_worker(case: Case) -> Verdict:
         )
         for pid in pids
     ]
-    for word in ("FAIL", "UNSURE"):
+    for word in (Word.FAIL, Word.UNSURE):
         for pid, verdict in zip(pids, verdicts, strict=True):
             if verdict.word == word:
                 why = f"worker {pid}, which has no zone to share: {verdict.why}"
                 return case.says(word, why, verdict.command, verdict.decided)
     first = verdicts[0].why
-    return case.says("PASS", f"{first}, and so on for each of {len(pids)} workers, no zone")
+    return case.says(Word.PASS, f"{first}, and so on for each of {len(pids)} workers, no zone")

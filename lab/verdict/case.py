@@ -10,6 +10,7 @@ from ..evidence.trace import Step
 from ..nginxconf.methods import Decides, deciding_by
 from ..nginxconf.model import Upstream
 from ..oracle import Pick
+from ..word import Word
 from . import replay
 from .picks import WIDE
 
@@ -26,7 +27,7 @@ class Verdict:
     settle an UNSURE.
     """
 
-    word: str
+    word: Word
     method: str
     split_text: str
     why: str
@@ -40,9 +41,9 @@ class Verdict:
     @property
     def numbers(self) -> str:
         """The split and why, or why it cannot be told."""
-        if self.word == "PASS":
+        if self.word == Word.PASS:
             return f"{self.split_text}  ({self.why})"
-        if self.word == "FAIL":
+        if self.word == Word.FAIL:
             return f"{self.split_text}   {self.why}"
         return f"{self.why}: {self.command}" if self.command else self.why
 
@@ -75,7 +76,9 @@ class Case:
         """The lab's word for what is claimed."""
         return self.upstream.label
 
-    def says(self, word: str, why: str, command: str = "", decided: float | None = None) -> Verdict:
+    def says(
+        self, word: Word, why: str, command: str = "", decided: float | None = None
+    ) -> Verdict:
         """A verdict on this case."""
         counts = Counter(replay.seen(self.upstream, hit).server for hit in self.hits)
         text = written(self.upstream, counts)

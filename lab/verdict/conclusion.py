@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..word import Word
 from . import replay
 from .bounds import Bounds
 from .case import DRAWS, Case, Verdict, column_of
@@ -17,11 +18,11 @@ def conclude(case: Case, verdict: Verdict, *, named: bool = True) -> Verdict:
     weighed = weigh(case, claim)
     if weighed.better:
         name = (likeliest(case, claim) if named else "") or weighed.better
-        return case.says("FAIL", f"looks like {name}", decided=verdict.decided)
+        return case.says(Word.FAIL, f"looks like {name}", decided=verdict.decided)
     if weighed.possible:
         return undecided(case, weighed, verdict.decided)
     why = f"{verdict.why}; {weighed.text}" if weighed.text else verdict.why
-    return case.says("PASS", why, decided=verdict.decided)
+    return case.says(Word.PASS, why, decided=verdict.decided)
 
 
 def undecided(case: Case, weighed: Weighing, decided: float | None) -> Verdict:
@@ -30,7 +31,7 @@ def undecided(case: Case, weighed: Weighing, decided: float | None) -> Verdict:
     if len(weighed.possible) > SHOWN:
         shown.append(f"{len(weighed.possible) - SHOWN} more")
     why = f"{len(case.hits):,} hits do not exclude {', '.join(shown)}"
-    return case.says("UNSURE", why, telling_run(case, weighed), decided)
+    return case.says(Word.UNSURE, why, telling_run(case, weighed), decided)
 
 
 def telling_run(case: Case, weighed: Weighing) -> str:
@@ -54,7 +55,7 @@ def failed(case: Case, why: str, first: int = 0) -> Verdict:
     looks = ""
     if not case.alone and len(column_of(case)) > 1:
         looks = likeliest(case, bounds_of_evidence(case), first)
-    return case.says("FAIL", f"{why}; looks like {looks}" if looks else why)
+    return case.says(Word.FAIL, f"{why}; looks like {looks}" if looks else why)
 
 
 def bounds_of_claim(case: Case) -> Bounds:

@@ -8,6 +8,7 @@ from ..nginxconf.model import Upstream
 from ..oracle.base import group_of
 from ..oracle.random import odds_of
 from ..oracle.random_two import pair_odds
+from ..word import Word
 from . import odds, replay
 from .case import DRAWS, Case, Verdict, observed, shortened
 
@@ -23,17 +24,17 @@ def only(case: Case, name: str) -> Verdict:
     """Judge a draw among one: whatever is drawn, there is nobody else."""
     counts = observed(case)
     if set(counts) - {name, None}:
-        return case.says("FAIL", f"expected all of them at {shortened(case.upstream)[name]}")
+        return case.says(Word.FAIL, f"expected all of them at {shortened(case.upstream)[name]}")
     if counts[None]:
-        return case.says("UNSURE", f"{counts[None]:,} hits found no live upstreams")
-    return case.says("PASS", f"exact over {len(case.hits):,} hits")
+        return case.says(Word.UNSURE, f"{counts[None]:,} hits found no live upstreams")
+    return case.says(Word.PASS, f"exact over {len(case.hits):,} hits")
 
 
 def drawn(case: Case) -> Verdict:
     """Compare counts, and counts of pairs in a row, with independent draws."""
     if case.disturbed:
         return case.says(
-            "UNSURE",
+            Word.UNSURE,
             "servers failed or were full, and what is drawn again leaves no trace; "
             "a run without failures would settle it",
             f"lab run {case.label}",
@@ -42,24 +43,24 @@ def drawn(case: Case) -> Verdict:
     names = [str(replay.seen(case.upstream, hit).server) for hit in hits]
     expected = chances(case)
     if stray := set(names) - set(expected):
-        return case.says("FAIL", f'"{min(stray)}" takes no draws: it is down or a backup')
+        return case.says(Word.FAIL, f'"{min(stray)}" takes no draws: it is down or a backup')
     total, needed = len(names), odds.draws_to_tell(expected)
     if len(expected) > 1 and odds.improbable(Counter(names), expected):
-        return case.says("FAIL", f"expected {banded(case, expected, total)}")
+        return case.says(Word.FAIL, f"expected {banded(case, expected, total)}")
     pairs = {f"{a} {b}": expected[a] * expected[b] for a in expected for b in expected}
     in_a_row = Counter(f"{a} {b}" for a, b in list(pairwise(names))[::2])
     if len(expected) > 1 and (pair := odds.improbable(in_a_row, pairs)):
         seen, due = in_a_row[pair], pairs[pair] * sum(in_a_row.values())
         return case.says(
-            "FAIL", f"not drawn: {pair.replace(' ', ' then ')} {seen} times, expected {due:.0f}"
+            Word.FAIL, f"not drawn: {pair.replace(' ', ' then ')} {seen} times, expected {due:.0f}"
         )
     if case.alone and total < needed:
         return case.says(
-            "UNSURE",
+            Word.UNSURE,
             f"{total:,} hits; {needed:,} would settle it",
             f"lab run {case.label} -n {needed}",
         )
-    return case.says("PASS", f"within {banded(case, expected, total)} over {total:,} hits")
+    return case.says(Word.PASS, f"within {banded(case, expected, total)} over {total:,} hits")
 
 
 def chances(case: Case) -> dict[str, float]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import islice
 
 from ..oracle import Arrival, Balancer, Pick, balancer
+from ..word import Word
 from . import replay
 from .case import CLOCK, HASHES, Case, Verdict, difference
 from .turns import in_phase
@@ -16,14 +17,14 @@ GRAIN = 0.002  # seconds by which the parts of a request may fall short of the w
 def one_by_one(case: Case) -> Verdict:
     """Compare every request with its prediction, in order."""
     if case.upstream.sticky and (reason := unseen(case)):
-        return case.says("UNSURE", reason)
+        return case.says(Word.UNSURE, reason)
     if not case.fresh and case.upstream.method not in HASHES:
         return in_phase(case)
     found = first_difference(case)
     if found is None:
-        return case.says("PASS", f"exact over {len(case.hits):,} hits")
+        return case.says(Word.PASS, f"exact over {len(case.hits):,} hits")
     number, pick = found
-    return case.says("FAIL", difference(case, number, pick))
+    return case.says(Word.FAIL, difference(case, number, pick))
 
 
 def first_difference(case: Case) -> tuple[int, Pick] | None:

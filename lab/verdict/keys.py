@@ -6,6 +6,7 @@ from dataclasses import replace
 from ..evidence.access_log import Hit
 from ..oracle import Arrival, predict
 from ..oracle.base import group_of
+from ..word import Word
 from . import replay
 from .case import Case, Verdict, difference
 from .exact import unseen
@@ -30,10 +31,10 @@ def keyed(case: Case) -> Verdict:
         ):
             continue
         if not excusable(case, number, arrival, outages):
-            return case.says("FAIL", difference(case, number, pick))
+            return case.says(Word.FAIL, difference(case, number, pick))
         excused += 1
     rest = f", {excused:,} of them around servers that failed or were full" if excused else ""
-    return case.says("PASS", f"exact over {len(case.hits):,} hits{rest}")
+    return case.says(Word.PASS, f"exact over {len(case.hits):,} hits{rest}")
 
 
 def excusable(
@@ -83,7 +84,7 @@ def failing_around(outages: Sequence[tuple[str, float, float]], hit: Hit) -> set
 def bound_ones(case: Case) -> Verdict:
     """Compare the requests that sticky binds; the others are not told in which order they came."""
     if reason := unseen(case):
-        return case.says("UNSURE", reason)
+        return case.says(Word.UNSURE, reason)
     peers = group_of(case.upstream, case.addresses).by_sid
     bound, outages = 0, failures(case)
     for number, hit in enumerate(case.hits):
@@ -94,7 +95,9 @@ def bound_ones(case: Case) -> Verdict:
         seen = replay.seen(case.upstream, hit)
         held = peer.max_conns or peer.name in failing_around(outages, hit)
         if seen.attempts[:1] != (peer.name,) and not held:
-            return case.says("FAIL", difference(case, number, peer.alone))
+            return case.says(Word.FAIL, difference(case, number, peer.alone))
     if not bound:
-        return case.says("UNSURE", "no request was bound to a server", f"lab run {case.label} -c 1")
-    return case.says("PASS", f"all {bound:,} bound requests of {len(case.hits):,} hits exact")
+        return case.says(
+            Word.UNSURE, "no request was bound to a server", f"lab run {case.label} -c 1"
+        )
+    return case.says(Word.PASS, f"all {bound:,} bound requests of {len(case.hits):,} hits exact")

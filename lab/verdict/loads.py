@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..evidence.access_log import Hit
+from ..word import Word
 from . import odds, picks, replay
 from .case import Case, Verdict, shortened
 from .draws import undrawn
@@ -23,7 +24,7 @@ def by_load(case: Case) -> Verdict:
     hits = (*case.earlier, *case.hits)
     answered = [hit for hit in hits if replay.seen(case.upstream, hit).server is not None]
     if reason := unclear(case):
-        return case.says("UNSURE", reason, f"lab run {case.label} -c 1")
+        return case.says(Word.UNSURE, reason, f"lab run {case.label} -c 1")
     if case.upstream.method == "random_two":
         wide = picks.random_two(case.upstream, answered, case.clock, case.since)
         exact = picks.random_two(case.upstream, answered, EXACT, case.since)
@@ -48,21 +49,21 @@ def overlapping(case: Case) -> Verdict:
     many picks fails here.
     """
     if reason := unclear(case):
-        return case.says("UNSURE", reason, f"lab run {case.label} -c 1")
+        return case.says(Word.UNSURE, reason, f"lab run {case.label} -c 1")
     answered = [hit for hit in case.hits if replay.seen(case.upstream, hit).server is not None]
     if case.upstream.method == "random_two":
         draws = picks.random_two(case.upstream, answered, case.clock)
         if why := miscounted(case, draws):
-            return case.says("FAIL", why)
+            return case.says(Word.FAIL, why)
         tally = picks.draws_tally(draws)
     else:
         tally = BY_LOAD[case.upstream.method](case.upstream, answered, case.clock)
     share = tally.decided / max(tally.picks, 1)
     why = f"{tally.wrong:,} of {tally.decided:,} decided picks were wrong for the load"
     if tally.wrong > max(2, HOPELESS * tally.decided):
-        return case.says("FAIL", why, decided=share)
+        return case.says(Word.FAIL, why, decided=share)
     right = f"{tally.right:,} of {tally.picks:,} picks decided, all but {tally.wrong:,} right"
-    return case.says("PASS", right.replace(", all but 0 right", ", all right"), decided=share)
+    return case.says(Word.PASS, right.replace(", all but 0 right", ", all right"), decided=share)
 
 
 def unclear(case: Case) -> str:
@@ -99,22 +100,22 @@ def weighed(
         )
         why = f"{wide.wrong:,} of {wide.decided:,} picks were wrong for the load, first {where}"
         return case.says(
-            "FAIL", f"{why}, even if the clock is {case.clock:g} ms off", decided=share
+            Word.FAIL, f"{why}, even if the clock is {case.clock:g} ms off", decided=share
         )
     if unlikely:
-        return case.says("FAIL", unlikely, decided=share)
+        return case.says(Word.FAIL, unlikely, decided=share)
     if exact.wrong > max(2, BLURRED * exact.decided) + excused:
         why = (
             f"{exact.wrong:,} of {exact.decided:,} picks look wrong by less than {case.clock:g} ms"
         )
-        return case.says("UNSURE", f"{why}; fewer at once would settle it", slower(case), share)
+        return case.says(Word.UNSURE, f"{why}; fewer at once would settle it", slower(case), share)
     needed = DECIDED_DRAWS if case.upstream.method == "random_two" else DECIDED
     if share < needed:
         why = f"{share:.0%} of {exact.picks:,} picks could be decided, {needed:.0%} are needed"
-        return case.says("UNSURE", f"{why}; fewer at once would settle it", slower(case), share)
+        return case.says(Word.UNSURE, f"{why}; fewer at once would settle it", slower(case), share)
     why = f"{exact.right:,} of {exact.picks:,} picks decided, all but {exact.wrong:,} right"
     why = why if exact.wrong else why.replace(", all but 0 right", ", all right")
-    return case.says("PASS", why, decided=share)
+    return case.says(Word.PASS, why, decided=share)
 
 
 def slower(case: Case) -> str:

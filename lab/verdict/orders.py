@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..evidence.trace import PICK
+from ..word import Word
 from . import odds, ordered
 from .bounds import Bounds
 from .case import Case, Verdict, column_of, shortened
@@ -21,15 +22,15 @@ def by_order(case: Case, *, named: bool = True) -> Verdict:
     impossible = claim.contradictions()
     if len(impossible):
         why = contradiction(case, claim, int(impossible[0]), len(impossible))
-        return failed(case, why, int(impossible[0])) if named else case.says("FAIL", why)
+        return failed(case, why, int(impossible[0])) if named else case.says(Word.FAIL, why)
     if why := miscounted(case, claim):
-        return failed(case, why) if named else case.says("FAIL", why)
+        return failed(case, why) if named else case.says(Word.FAIL, why)
     decided = float(claim.known.mean()) if claim.number else 0.0
     how = "exact" if bool((claim.high.max(axis=1) > 1 - 1e-9).all()) else "as drawn"
     why = f"{how} over {len(case.hits):,} hits, in nginx's own order"
     if decided < 1:
         why += f", {decided:.1%} of picks decided"
-    return conclude(case, case.says("PASS", why, decided=decided), named=named)
+    return conclude(case, case.says(Word.PASS, why, decided=decided), named=named)
 
 
 def contradiction(case: Case, claim: Bounds, row: int, number: int) -> str:

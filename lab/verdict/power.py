@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..nginxconf.model import Server, Sticky, Upstream
+from ..word import Word
 from . import judge
 from .case import Verdict
 from .needed import requests_for_pass
@@ -34,7 +35,7 @@ class Cell:
             "claim": self.claim,
             "truth": self.truth,
             "right": self.right,
-            "verdicts": {word: self.words[word] for word in ("PASS", "FAIL", "UNSURE")},
+            "verdicts": {word: self.words[word] for word in (Word.PASS, Word.FAIL, Word.UNSURE)},
             "looks_like": dict(self.looks.most_common()),
         }
 
@@ -157,7 +158,7 @@ def cell(
     looks = Counter(
         verdict.why.rpartition("looks like ")[2]
         for verdict in verdicts
-        if verdict.word == "FAIL" and "looks like " in verdict.why
+        if verdict.word == Word.FAIL and "looks like " in verdict.why
     )
     return Cell(method, name, Counter(verdict.word for verdict in verdicts), looks, right)
 

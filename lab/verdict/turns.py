@@ -8,6 +8,7 @@ import numpy as np
 
 from ..oracle import Arrival, predict
 from ..oracle.base import group_of
+from ..word import Word
 from . import replay
 from .case import Case, Verdict, observed, written
 from .windows import windows
@@ -26,14 +27,14 @@ def counted(case: Case) -> Verdict:
         return in_phase(case)
     expected = list(turns(case, len(case.hits)))
     if Counter(expected) != observed(case):
-        return case.says("FAIL", f"expected {written(case.upstream, Counter(expected))}")
+        return case.says(Word.FAIL, f"expected {written(case.upstream, Counter(expected))}")
     if len(set(expected)) > 1 and (share := out_of_turn(case, expected)) > OUT_OF_TURN:
         return case.says(
-            "FAIL",
+            Word.FAIL,
             f"the sum is right, but {share:.0%} of picks came out of turn: "
             "workers that do not share a zone take turns of their own",
         )
-    return case.says("PASS", f"exact over {len(case.hits):,} hits")
+    return case.says(Word.PASS, f"exact over {len(case.hits):,} hits")
 
 
 def turns(case: Case, number: int) -> Iterator[str | None]:
@@ -66,9 +67,9 @@ def in_log_order(case: Case) -> Verdict:
     arrivals = [replay.arrival(case.upstream, hit, lasting=True) for hit in hits]
     expected = Counter(pick.server for pick in predict(case.upstream, arrivals, case.addresses))
     if expected == observed(case):
-        return case.says("PASS", f"exact over {len(hits):,} hits, failures replayed as logged")
+        return case.says(Word.PASS, f"exact over {len(hits):,} hits, failures replayed as logged")
     return case.says(
-        "UNSURE",
+        Word.UNSURE,
         "servers failed or were full while requests overlapped, so their order within "
         "a millisecond decides; one at a time would settle it",
         f"lab run {case.label} -c 1",
@@ -81,16 +82,16 @@ def in_phase(case: Case) -> Verdict:
     cycle = list(turns(case, min(total, PHASES))) if not case.disturbed else []
     said = in_turn(case) if cycle and not case.sequential else None
     whole = case.since > -math.inf  # else hits may be missing that would mend what looks wrong
-    if said and (said.word == "PASS" or whole):
+    if said and (said.word == Word.PASS or whole):
         return said
     seen = [replay.seen(case.upstream, hit).server for hit in case.hits]
     for phase in range(0 if said else len(cycle)):
         fits = (cycle[(phase + number) % len(cycle)] for number in range(len(seen)))
         right = Counter(fits) == Counter(seen) if not case.sequential else same(fits, seen)
         if right and len(cycle) == total:
-            return case.says("PASS", f"exact over {len(seen):,} hits from turn {phase + 1}")
+            return case.says(Word.PASS, f"exact over {len(seen):,} hits from turn {phase + 1}")
     return case.says(
-        "UNSURE",
+        Word.UNSURE,
         "nginx had served before, and its turns fit no point of an undisturbed cycle; "
         "a reload before the run would settle it",
         f"lab run {case.label}",
@@ -126,10 +127,12 @@ def in_turn(case: Case) -> Verdict | None:
         off |= (most > began + allowed) | (least < began - allowed)
     if (wrong := float(off.mean())) > OUT_OF_TURN:
         why = f"at {wrong:.0%} of picks a server was more than {TURNS} turns off its share"
-        return case.says("FAIL", why)
+        return case.says(Word.FAIL, why)
     if len(first) < needed:
         return None
-    return case.says("PASS", f"in turn at each of {len(first):,} hits, from wherever turns stood")
+    return case.says(
+        Word.PASS, f"in turn at each of {len(first):,} hits, from wherever turns stood"
+    )
 
 
 def shares_of(case: Case) -> dict[str, float]:

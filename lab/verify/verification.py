@@ -14,6 +14,7 @@ from ..nginxconf.methods import method
 from ..nginxconf.model import Upstream
 from ..nginxconf.variables import Variables
 from ..verdict import Verdict
+from ..word import Word
 from . import calls, failover, files, reach
 from .calls import Call, Traffic
 from .doubts import ALLOW, Doubt, exists, names_to_resolve, remaining
@@ -103,17 +104,17 @@ class Verification:
     @property
     def holds(self) -> bool:
         """Whether nginx would start, there was something to judge, and all of it is right."""
-        return self.words == {"PASS"}
+        return self.words == {Word.PASS}
 
     @property
     def words(self) -> set[str]:
         """The words of all verdicts; UNSURE where it is open whether nginx would start."""
         words = {judged.verdict.word for judged in self.upstreams}
-        return words | ({"UNSURE"} if self.doubts or not self.upstreams else set())
+        return words | ({Word.UNSURE} if self.doubts or not self.upstreams else set())
 
     def accepted(self, *, allow_unsure: bool) -> bool:
         """Whether a CI job is to go on."""
-        return self.holds or (allow_unsure and "FAIL" not in self.words)
+        return self.holds or (allow_unsure and Word.FAIL not in self.words)
 
     def __str__(self) -> str:
         head = f"{self.conf} on nginx {self.nginx}, {self.seconds:.1f} s"
@@ -151,7 +152,7 @@ class Verification:
     def cases(self) -> list[dict[str, str]]:
         """One case an upstream and a doubt, as JUnit XML wants them."""
         doubts = [
-            {"name": f"{self.conf} {doubt.name}", "word": "UNSURE", "text": str(doubt)}
+            {"name": f"{self.conf} {doubt.name}", "word": Word.UNSURE, "text": str(doubt)}
             for doubt in self.doubts
         ]
         return doubts + [
@@ -337,7 +338,7 @@ def judge_all(trial: Trial, on_progress: Callable[[str], None]) -> Iterator[Judg
         on_progress(f"upstream {upstream.name}: {upstream.label}")
         try:
             said[upstream.name], attempted = judge_one(trial, upstream)
-            if attempted and said[upstream.name].verdict.word == "PASS":
+            if attempted and said[upstream.name].verdict.word == Word.PASS:
                 passed[upstream.name] = attempted
         except UsageError as error:  # a variable whose value no request decides
             said[upstream.name] = unsure(trial, upstream, error.message, UNDECIDED)
@@ -419,9 +420,9 @@ class Attempt:
             sent = calls.traffic(self.upstream, way, self.conf, self.trial.seed, at_once)
             records += self.trial.stage.call(calls.plan(way, sent))
             judged = self.weigh(way, (*made, *sent.calls), records, at_once == 1, fresh)
-            if judged.verdict.word == "PASS":
+            if judged.verdict.word == Word.PASS:
                 return judged, way
-            said = judged if said is None or judged.verdict.word == "FAIL" else said
+            said = judged if said is None or judged.verdict.word == Word.FAIL else said
             made, records, fresh = [], [], False
         return said or judged, way
 
@@ -443,7 +444,7 @@ class Attempt:
         self.trial.stage.close_doors(())
         verdict = judged.verdict
         if faults:
-            verdict = replace(verdict, word="FAIL", why=f"fail-over: {faults[0]}")
+            verdict = replace(verdict, word=Word.FAIL, why=f"fail-over: {faults[0]}")
         return replace(judged, verdict=verdict, failover="; ".join(texts))
 
     def weigh(
@@ -475,10 +476,10 @@ class Attempt:
         counted = {hit.request_id for hit in hits}
         besides = self.refusals([it for it in records if it["id"] not in counted])
         place = where(self.upstream, self.trial.survey)
-        if said.word != "FAIL" and len(hits) * ENOUGH < len(sent):
+        if said.word != Word.FAIL and len(hits) * ENOUGH < len(sent):
             why = f"{len(hits):,} of {len(sent):,} requests reached it"
-            said = replace(said, word="UNSURE", why=why)
-        hint = AGAIN if said.word == "UNSURE" else ""
+            said = replace(said, word=Word.UNSURE, why=why)
+        hint = AGAIN if said.word == Word.UNSURE else ""
         # the command that would settle it is one of the lab's own nginx
         said = replace(said, command="")
         return Judged(self.upstream.name, place, said, besides, hint, folder=str(kept))
@@ -527,7 +528,7 @@ class Attempt:
 
 def unsure(trial: Trial, upstream: Upstream, why: str, hint: str) -> Judged:
     """A verdict without evidence, and what the user can do."""
-    said = Verdict("UNSURE", upstream.label, "", why)
+    said = Verdict(Word.UNSURE, upstream.label, "", why)
     return Judged(upstream.name, where(upstream, trial.survey), said, hint=hint)
 
 

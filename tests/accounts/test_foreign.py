@@ -10,6 +10,7 @@ from nginx_llm_lab.evidence.folder import Evidence
 from nginx_llm_lab.evidence.record import Record
 from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.verdict import Verdict
+from nginx_llm_lab.word import Word
 
 EVIDENCE = Evidence("hash", "ab", True, 2, {}, "", "", b"", b"")
 HITS = (
@@ -45,7 +46,7 @@ def test_own_requests_are_the_client_s_else_those_at_the_lab_door() -> None:
     ],
 )
 def test_a_method_that_remembers_is_never_accused(
-    claim: Upstream, word: str, expected: str, judged: list[int]
+    claim: Upstream, word: Word, expected: str, judged: list[int]
 ) -> None:
     """One that forgets is judged by the run's own requests alone."""
     seen: list[int] = []
@@ -66,7 +67,7 @@ def test_without_foreign_requests_nothing_changes() -> None:
 
     def judge(_hits, sequential):
         asked.append(sequential)
-        return Verdict("FAIL", "round_robin", "", "why")
+        return Verdict(Word.FAIL, "round_robin", "", "why")
 
     own = frozenset("123")
     said = foreign.judge_beside(upstream("round_robin"), HITS, own, sequential=True, judge=judge)

@@ -7,6 +7,7 @@ import pytest
 
 from nginx_llm_lab.stack import nginx
 from nginx_llm_lab.traffic import probes, sender, workload
+from nginx_llm_lab.word import Word
 from tests.heavy import configs
 
 GROUPS, EACH, HITS = 20, 11, 100
@@ -64,7 +65,7 @@ def test_a_right_nginx_is_never_called_wrong(five, tmp_path, method):
         words.append(configs.observe(five.lab, found, plan, tmp_path).word)
 
     assert "FAIL" not in words
-    assert words.count("PASS") > 0
+    assert words.count(Word.PASS) > 0
 
 
 WRONG = {

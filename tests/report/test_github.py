@@ -6,13 +6,18 @@ from nginx_llm_lab.report import github
 from nginx_llm_lab.verdict import Verdict
 from nginx_llm_lab.verify.doubts import absent_file
 from nginx_llm_lab.verify.verification import Judged, Verification
+from nginx_llm_lab.word import Word
 
 VERIFICATION = Verification(
     "nginx.conf",
     "1.31.3",
     (
-        Judged("llm", "conf.d/llm.conf:3", Verdict("PASS", "round_robin", "a: 2, b: 1", "exact")),
-        Judged("idle", "nginx.conf:9", Verdict("FAIL", "hash", "a|b: 1", "not\nso"), hint="mend"),
+        Judged(
+            "llm", "conf.d/llm.conf:3", Verdict(Word.PASS, "round_robin", "a: 2, b: 1", "exact")
+        ),
+        Judged(
+            "idle", "nginx.conf:9", Verdict(Word.FAIL, "hash", "a|b: 1", "not\nso"), hint="mend"
+        ),
     ),
     doubts=(absent_file("gpu.conf", "nginx.conf:2"),),
     not_honoured=("resolver <x>",),

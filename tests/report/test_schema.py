@@ -11,6 +11,7 @@ from nginx_llm_lab.cli import terminal
 from nginx_llm_lab.evidence.split import Split
 from nginx_llm_lab.paths import ROOT
 from nginx_llm_lab.verdict import Verdict
+from nginx_llm_lab.word import Word
 
 from .test_github import VERIFICATION
 
@@ -22,7 +23,7 @@ RUN = Outcome(
     "3 requests",
     SPLIT,
     Counts(SPLIT, SPLIT, 3),
-    Verdict("PASS", "hash", "backend-1: 2, backend-2: 1", "exact"),
+    Verdict(Word.PASS, "hash", "backend-1: 2, backend-2: 1", "exact"),
 ).as_dict()
 
 

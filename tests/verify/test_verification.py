@@ -20,6 +20,7 @@ from nginx_llm_lab.verify import verification
 from nginx_llm_lab.verify.doubts import Doubt, absent_file
 from nginx_llm_lab.verify.survey import survey
 from nginx_llm_lab.verify.verification import Judged, Trial, Verification
+from nginx_llm_lab.word import Word
 
 if TYPE_CHECKING:
     from nginx_llm_lab.verify.stage import Stage
@@ -282,11 +283,11 @@ def test_an_upstream_that_only_nginx_reaches_is_listed(tmp_path: Path) -> None:
     assert "only requests that nginx makes itself" in line
 
 
-PASS = Judged("llm", "nginx.conf:3", Verdict("PASS", "round_robin", "a: 1, b: 1", "exact"))
+PASS = Judged("llm", "nginx.conf:3", Verdict(Word.PASS, "round_robin", "a: 1, b: 1", "exact"))
 UNSURE = Judged(
-    "idle", "nginx.conf:9", Verdict("UNSURE", "hash", "", "no way"), "401: 2", "mend it"
+    "idle", "nginx.conf:9", Verdict(Word.UNSURE, "hash", "", "no way"), "401: 2", "mend it"
 )
-FAIL = Judged("llm", "nginx.conf:3", Verdict("FAIL", "round_robin", "a: 2", "not even"))
+FAIL = Judged("llm", "nginx.conf:3", Verdict(Word.FAIL, "round_robin", "a: 2", "not even"))
 DOUBT = absent_file("/etc/nginx/gpu.conf", "nginx.conf:2")
 
 
