@@ -37,6 +37,7 @@ VERBS = {
     "split": "split",
     "run": "measure",
     "judge": "judge",
+    "power": "power",
     "demo": "measure",
     "chat": "clients",
     "complete": "clients",

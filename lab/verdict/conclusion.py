@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..nginxconf.methods import Decides, method
 from ..word import Word
 from . import replay
 from .bounds import Bounds
@@ -40,6 +41,8 @@ def telling_run(case: Case, weighed: Weighing) -> str:
         return f"lab run {case.label} -n {max(weighed.needed, len(case.hits) + 100)}"
     if case.sequential:
         return f"lab run {case.label} -c 20"
+    if Decides.LOAD not in method(case.upstream.method).decides:
+        return f"lab run {case.label} -c 1"
     return f"lab run {case.label} -c {max(2, at_once(case) // 2)}"
 
 

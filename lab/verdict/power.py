@@ -8,7 +8,7 @@ from typing import Any
 from ..nginxconf.model import Server, Sticky, Upstream
 from ..word import Word
 from . import judge
-from .case import Verdict
+from .case import DRAWS, HASHES, Verdict
 from .needed import requests_for_pass
 from .simulated import METHODS, Recorded, Traffic, Truth, address_of, serve, server_name
 
@@ -87,7 +87,9 @@ def wrong_truths(method: str, weights: tuple[int, ...]) -> Iterator[tuple[str, T
     """Simulated nginxes that do something else than a claim, with what that is."""
     right, servers = truth_of(method, weights), range(len(weights))
     for other in NAMES:
-        if base_of(other) != base_of(method) or (other == STICKY) != (method == STICKY):
+        told = method != "random" or other != STICKY  # visitors who come at random look random
+        bound = (other == STICKY) != (method == STICKY)
+        if told and (bound or base_of(other) != base_of(method)):
             yield other, truth_of(other, weights)
     if len(set(weights)) > 1:
         yield "weights ignored", replace(right, weights=(1,) * len(weights))
@@ -98,12 +100,21 @@ def wrong_truths(method: str, weights: tuple[int, ...]) -> Iterator[tuple[str, T
         yield "weights swapped", replace(right, weights=tuple(swapped))
     heavier = (weights[0] + 1, *weights[1:])
     yield "weight of the first off by one", replace(right, weights=heavier)
-    yield "no zone", replace(right, zone=False)
-    yield "another order", replace(right, order=tuple(reversed(servers)))
+    if right.method not in (*HASHES, "random"):
+        yield "no zone", replace(right, zone=False)
+    if depends_on_order(right):
+        yield "another order", replace(right, order=tuple(reversed(servers)))
     if right.method in ("hash", "hash_consistent"):
         yield "another key", replace(right, key="$remote_addr")
     for share in (0.2, 0.1):
-        yield f"{share:.0%} to the last", replace(right, share=share, thief=len(weights) - 1)
+        yield f"{share:.0%} taken to the last", replace(right, share=share, thief=len(weights) - 1)
+
+
+def depends_on_order(truth: Truth) -> bool:
+    """Whether the order of the servers changes what nginx does, but for rare fallbacks."""
+    weights, drawn = truth.weights, truth.method in DRAWS
+    turned = len(weights) > 2 or weights[0] == weights[-1]  # 2:1 in turn is a cycle either way
+    return not drawn and truth.method != "hash_consistent" and (turned or truth.method in HASHES)
 
 
 def limited(method: str, weights: tuple[int, ...]) -> Iterator[tuple[str, Truth, Truth]]:
@@ -178,3 +189,14 @@ def runs(
         run = serve(truth, traffic, seed)
         sequential = traffic.users == 1
         yield verdict_on(claim, run, sequential=sequential, traced=traced and not sequential)
+
+
+def table(cells: Iterable[Cell]) -> Iterator[str]:
+    """The cells as lines of text, one truth a line."""
+    yield f"{'claim':<16}{'what nginx ran':<32}{'PASS':>6}{'FAIL':>6}{'UNSURE':>8}  looks like"
+    for cell in cells:
+        counts = [cell.words[word] for word in ("PASS", "FAIL", "UNSURE")]
+        looks = cell.looks.most_common(1)
+        name = f"{looks[0][0]} ({looks[0][1]})" if looks else ""
+        text = f"{cell.claim:<16}{cell.truth:<32}{counts[0]:>6}{counts[1]:>6}{counts[2]:>8}  {name}"
+        yield text.rstrip()

@@ -1,0 +1,43 @@
+"""`lab power`: how much a verdict is worth."""
+
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from .options import Json, Weights
+from .terminal import say, show
+
+
+def power(
+    method: Annotated[str, typer.Argument(help="A method; `lab methods` lists them.")],
+    requests: Annotated[
+        int, typer.Option("-n", help="Requests a run; 0: as many as a PASS needs.", min=0)
+    ] = 0,
+    servers: Annotated[int, typer.Option(help="Servers of the same weight.", min=2, max=32)] = 3,
+    weights: Weights = "",
+    seeds: Annotated[int, typer.Option(help="Simulated runs of each nginx.", min=1)] = 10,
+    trace: Annotated[bool, typer.Option(help="The runs have nginx's own order of picks.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Simulate right and wrong nginxes and count what the verdicts on a method say."""
+    from ..verdict import power as simulated  # numerical libraries are slow to import
+
+    if method not in simulated.NAMES:
+        raise UsageError(f'unknown method "{method}"', f"one of {', '.join(simulated.NAMES)}")
+    cells = simulated.matrix(method, read(weights, servers), seeds, requests, traced=trace)
+    if as_json:
+        show({"method": method, "seeds": seeds, "cells": [cell.as_dict() for cell in cells]})
+        return
+    for line in simulated.table(cells):
+        say(line)
+
+
+def read(weights: str, servers: int) -> tuple[int, ...]:
+    """The weights of the servers; UsageError where they are no positive whole numbers."""
+    if not weights:
+        return (1,) * servers
+    parts = weights.split(",")
+    if len(parts) < 2 or not all(part.isdecimal() and 0 < int(part) < 1000 for part in parts):
+        raise UsageError(f'weights "{weights}" are not numbers from 1 to 999', "--weights 3,2,1")
+    return tuple(map(int, parts))

@@ -1,0 +1,47 @@
+"""The alternatives to a claim."""
+
+from nginx_llm_lab.nginxconf.model import Server, Upstream
+from nginx_llm_lab.verdict.hypotheses import alternatives, compound
+
+CLAIM = Upstream((Server("a", 2), Server("b", 1)), "least_conn")
+
+
+def names(claim: Upstream, workers: int = 1) -> list[str]:
+    """What the alternatives are called."""
+    return [other.name for other in alternatives(claim, workers)]
+
+
+def test_every_other_method_is_an_alternative() -> None:
+    """On the same servers; the claim itself is none."""
+    assert {"round_robin", "least_time", "random", "random_two", "ip_hash", "hash"} <= set(
+        names(CLAIM)
+    )
+    assert "least_conn" not in names(CLAIM)
+
+
+def test_weights_may_be_ignored_swapped_or_off_by_one() -> None:
+    """A weight of 0 is none."""
+    weights = [name for name in names(CLAIM) if "weight" in name]
+
+    assert weights == [
+        "weights ignored",
+        "weights of a and b swapped",
+        "weight 3 instead of 2 at a",
+        "weight 1 instead of 2 at a",
+        "weight 2 instead of 1 at b",
+    ]
+
+
+def test_a_missing_zone_needs_two_workers_to_show() -> None:
+    """One worker alone has the same state with and without it."""
+    assert "least_conn without zone, 2 workers" in names(CLAIM, workers=2)
+    assert not any("zone" in name for name in names(CLAIM))
+    assert "round_robin without zone, 2 workers" in [it.name for it in compound(CLAIM, 2)]
+
+
+def test_draws_have_no_order() -> None:
+    """Turns have; two servers have one other order."""
+    draws = Upstream(CLAIM.servers, "random")
+
+    assert "servers in the order b, a" in names(CLAIM)
+    assert not any("order" in name for name in names(draws))

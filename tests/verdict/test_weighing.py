@@ -1,0 +1,90 @@
+"""Verdicts with alternatives, on simulated nginxes that share no code with the oracle."""
+
+from dataclasses import replace
+
+import pytest
+
+from nginx_llm_lab.verdict import Verdict, power
+from nginx_llm_lab.verdict.needed import requests_for_pass
+from nginx_llm_lab.verdict.power import NAMES, claim_of, truth_of
+from nginx_llm_lab.verdict.simulated import Traffic, Truth, serve
+
+
+def verdict_on(method: str, truth: Truth, number: int = 0, seed: int = 1) -> Verdict:
+    """A claim of three equal servers against one simulated run."""
+    claim = claim_of(method, truth_of(method, (1, 1, 1)))
+    (verdict,) = power.runs(method, claim, truth, [seed], number)
+    return verdict
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_a_right_nginx_passes_at_the_first_try(method: str) -> None:
+    """With as many requests as a PASS needs; it says what it excludes."""
+    verdict = verdict_on(method, truth_of(method, (1, 1, 1)))
+
+    assert verdict.word == "PASS", verdict
+    assert "excludes: " in verdict.why
+    assert "a share of " in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("method", "truth", "looks"),
+    [
+        ("least_conn", Truth("random_two"), "random_two"),
+        ("round_robin", Truth("round_robin", zone=False), "round_robin without zone, 2 workers"),
+        ("least_conn", Truth("round_robin", zone=False), "round_robin without zone, 2 workers"),
+        ("random", Truth("round_robin"), "round_robin"),
+        ("hash", Truth("hash", key="$remote_addr"), "hash of $remote_addr"),
+        ("least_time", Truth("least_time", (2, 1, 1)), "weight 2 instead of 1 at backend-1"),
+        (
+            "least_conn",
+            Truth("least_conn", share=0.1, thief=0),
+            "10% of requests taken to backend-1",
+        ),
+    ],
+)
+def test_a_fail_names_what_it_looks_like(method: str, truth: Truth, looks: str) -> None:
+    """The alternative that explains the evidence best."""
+    verdict = verdict_on(method, truth)
+
+    assert verdict.word == "FAIL"
+    assert verdict.why.endswith(f"looks like {looks}")
+
+
+def test_an_unsure_names_what_is_possible_and_the_run_that_would_tell() -> None:
+    """Twenty requests exclude no share."""
+    verdict = verdict_on("round_robin", truth_of("round_robin", (1, 1, 1)), 20)
+
+    assert verdict.word == "UNSURE"
+    assert "do not exclude 10% of requests taken to backend-1" in verdict.why
+    assert verdict.command.startswith("lab run round_robin -n ")
+
+
+def test_what_is_the_same_on_this_traffic_does_not_count() -> None:
+    """One request at a time least_conn is round robin, and says so."""
+    claim = claim_of("least_conn", truth_of("least_conn", (1, 1, 1)))
+    run = serve(Truth("least_conn"), Traffic(300), 1)
+
+    verdict = power.verdict_on(claim, run, sequential=True, traced=False)
+
+    assert verdict.word == "PASS"
+    assert "the same on this traffic: round_robin, " in verdict.why
+
+
+def test_draws_need_more_requests_than_turns() -> None:
+    """A draw of a tenth too many looks like chance for longer."""
+    turns, draws = (claim_of(name, truth_of(name, (1, 1, 1))) for name in ("hash", "random"))
+
+    assert requests_for_pass(turns) < 500 < 2_000 < requests_for_pass(draws)
+
+
+def test_max_conns_that_nginx_ignores_is_seen() -> None:
+    """The same claim, kept, passes."""
+    kept = replace(truth_of("random_two", (1, 1, 1)), max_conns=(3, 3, 3))
+    claim = claim_of("random_two", kept)
+    ignored = replace(kept, max_conns=())
+
+    (right,) = power.runs("random_two", claim, kept, [1])
+    (wrong,) = power.runs("random_two", claim, ignored, [1])
+
+    assert (right.word, wrong.word) == ("PASS", "FAIL"), (right, wrong)
