@@ -127,7 +127,8 @@ def _request(
     """One request to the engine; LabError where none answers."""
     connection = _connection(os.environ.get("DOCKER_HOST") or SOCKET, timeout)
     body = None if content is None else json.dumps(content)
-    headers = {"Content-Type": "application/json"} if body else {}
+    headers = {"Connection": "close"}  # else the socket stays open behind the response
+    headers |= {"Content-Type": "application/json"} if body else {}
     try:
         connection.request(method, path, body, headers)
         return connection.getresponse()
