@@ -50,6 +50,7 @@ VERBS = {
     "load": "load",
     "compare": "compare",
     "simulate": "simulate",
+    "advise": "advise",
     "fault": "faults",
     "heal": "faults",
     "soak": "soak",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from ..accounts.scorecard import Contest, Run, Scorecard
     from ..experiment.validating import Validation
+    from ..simulate.advice import Advice
     from ..simulate.simulation import Simulated
 
 MOST_ROWS = 32  # backends that a table shows one by one
@@ -116,5 +117,33 @@ def validation(found: "Validation") -> str:
             "nginx, client and network, measured with backends that need no time:"
             f" p50 {p50:.1f} ms, p99 {p99:.1f} ms; the simulated figures contain the median",
             found.folder,
+        ]
+    )
+
+
+def advice(found: "Advice") -> str:
+    """The ranking of methods for a fleet, what each costs, and the config to use."""
+    drawn = table("", "method", "TTFT p50", "p99 ms", "E2E p99", "ITL p99", "cached", "fair", "why")
+    for row in found.ranking:
+        shown = ("ttft_p50_ms", "ttft_p99_ms", "e2e_p99_ms", "itl_p99_ms")
+        numbers = [f"{row.values.get(name, 0.0):,.1f}" for name in shown]
+        cached = f"{row.values.get('cache_hits', 0.0):.0%}"
+        fair = f"{row.values.get('fair_tokens', 0.0):.2f}"
+        drawn.add_row(str(row.place), row.method, *numbers, cached, fair, row.why)
+    first = found.best[0]
+    told = f"use {first}"
+    if len(found.best) > 1:
+        told += f": a tie with {', '.join(found.best[1:])}; it is the simplest"
+    return "\n".join(
+        [
+            f"{found.fleet}: {found.servers} servers, simulated with 8 seeds, the same for all",
+            "",
+            text(drawn),
+            "",
+            told,
+            *(f"cost of {row.method}: {row.costs}" for row in found.ranking if row.place == 1),
+            *(f"{method} {reason}" for method, reason in found.refused.items()),
+            "",
+            found.config,
         ]
     )

@@ -239,6 +239,34 @@ def parse(text: bytes | str, file: str) -> Scenario:
     return scenario
 
 
+def parse_fleet(text: bytes | str, file: str) -> tuple[Scenario, tuple[int, ...]]:
+    """A fleet and its load, as `lab advise` takes them: the scenario, and the version of nginx.
+
+    The keys are a scenario's, without name, fleet, backends, profile, timeline; with `servers`, a
+    list of profiles or {profile: …, slow: factor, count: n}, with `nginx: 1.28.0`, and with
+    `nat: true` where all clients share one address. Raises UsageError as `parse` does.
+    """
+    root = _compose(text, file)
+    others = {key: reader for key, reader in _SCENARIO.items() if key not in _NOT_OF_A_FLEET}
+    fields = _fields(root, "a fleet", (*_OF_A_FLEET, *others))
+    _check_needed(fields, ("servers",), "a fleet", root)
+    groups = [one for group in _servers(fields["servers"], "servers") for one in group]
+    if not 1 <= len(groups) <= _MOST_BACKENDS:
+        _wrong(fields["servers"], "servers", f"1 to {_MOST_BACKENDS} servers")
+    values = {key: others[key](node, key) for key, node in fields.items() if key in others}
+    values.setdefault("requests" if "duration" not in values else "duration", _ENOUGH)
+    if "duration" in fields:
+        values["duration"] = others["duration"](fields["duration"], "duration")
+    if "nat" in fields and _flag(fields["nat"], "nat"):
+        values["clients"] = 1
+    name = re.sub(r"[^\w.-]", "_", Path(file).stem) or "fleet"
+    fleet = {f"backend-{place}": machine for place, machine in enumerate(groups, 1)}
+    scenario = Scenario(**values, name=name, backends=len(groups), fleet=fleet)
+    _check_variant(fields, scenario.arrivals, "arrivals", _ARRIVALS, root)
+    version = _version(fields["nginx"], "nginx") if "nginx" in fields else "1.31.0"
+    return scenario, tuple(map(int, version.split(".")))
+
+
 def machines(scenario: Scenario) -> dict[str, Machine]:
     """Every backend that the scenario ever has, by name, in order."""
     usual = Machine(scenario.profile)
@@ -560,3 +588,24 @@ _SCENARIO: Mapping[str, _Reader[Any]] = {
     ),
     "timeline": _timeline,
 }
+
+_ENOUGH = 1500  # requests, where a fleet file says neither duration nor requests
+_OF_A_FLEET = ("servers", "nginx", "nat")
+_NOT_OF_A_FLEET = ("name", "backends", "profile", "fleet", "timeline")
+_version = _text(r"\d+\.\d+\.\d+", "a version such as 1.28.0")
+
+
+def _server(node: yaml.Node, key: str) -> list[Machine]:
+    """One entry of a fleet's servers: as many equal machines as it counts."""
+    if isinstance(node, yaml.ScalarNode):
+        return [_machine(node, key)]
+    readers = {"profile": _choice(*PROFILES), "slow": _number(1, 1000)}
+    count = _whole(1, _MOST_BACKENDS)
+
+    def machines_of(profile: str, slow: float = 1.0, count: int = 1) -> list[Machine]:
+        return [Machine(profile, slow)] * count
+
+    return _record(machines_of, ("profile",), **readers, count=count)(node, key)
+
+
+_servers = _list(_server)
