@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ..backends.llm.profiles import PROFILES
 from ..experiment import fleet
 from ..report import tables
 from ..stack import compose
@@ -17,7 +18,7 @@ def up(
     backends: Annotated[int, typer.Option(help="Number of backends, 1 to 32.")] = 3,
     profile: Annotated[
         str | None,
-        typer.Option(help="instant (the article's server), h100-8b, l40s-8b, slow-8b, cpu-small."),
+        typer.Option(help=f"One of {', '.join(PROFILES)}; instant is the article's server."),
     ] = None,
     time_scale: Annotated[
         float | None, typer.Option(help="Speed of the backends' clock; 2 is twice real time.")

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
+from ..backends.llm.profiles import PROFILES
 from ..errors import LabError, UsageError
 from ..nginxconf import methods
 from ..stack import behaviour, compose, nginx
 from ..stack.compose import Lab
 from ..stack.shell import write_whole
-from ..traffic import scenario
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -130,8 +130,8 @@ def _of_each(ask: Callable[[_T], _R], all_: Sequence[_T]) -> list[_R]:
 
 def _settings(lab: Lab, profile: str | None, time_scale: float | None) -> dict[str, str]:
     """The variables of compose.yaml: what is given, else what runs, else the usual."""
-    if profile is not None and profile not in scenario.PROFILES:
-        raise UsageError(f'no profile "{profile}"', f"one of {', '.join(scenario.PROFILES)}")
+    if profile is not None and profile not in PROFILES:
+        raise UsageError(f'no profile "{profile}"', f"one of {', '.join(PROFILES)}")
     if time_scale is not None and not 0.001 <= time_scale <= 10_000:
         raise UsageError(f"--time-scale {time_scale:g}", "a number from 0.001 to 10000")
     running = compose.settings(lab)

@@ -13,13 +13,11 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import yaml
 
 from .. import fault_kinds
+from ..backends.llm.profiles import PROFILES
 from ..errors import UsageError
 from ..evidence.timeline import Event as Event  # a scenario plans what a timeline records
 from ..fault_kinds import By
 from .trace_file import Trace, read
-
-PROFILES = ("instant", "h100-8b", "h100x4-70b", "l40s-8b", "slow-8b", "cpu-small")
-"""The names of the backends' timing models."""
 
 FAULTS = fault_kinds.names(By.ENGINE, By.BACKEND)
 _OF_NGINX = fault_kinds.names(By.ENGINE)
