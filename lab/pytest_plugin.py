@@ -20,7 +20,6 @@ class LiveLab:
     def __init__(self, lab: "Lab") -> None:
         self.lab = lab
         self._choice: Choice | None = None
-        self._fresh = False
 
     def use(
         self,
@@ -49,27 +48,27 @@ class LiveLab:
             keepalive=keepalive,
         )
         switch = fleet.use(self.lab, choice)
-        self._choice, self._fresh = choice, True
+        self._choice = choice
         return switch
 
     def send(self, requests: int = 100, concurrency: int = 0, seed: int = 1) -> "Outcome":
         """Send the traffic that the method needs and judge it against the prediction.
 
-        Turns are counted from a fresh start: a second `send` reloads nginx first.
+        nginx is reloaded first, so turns are counted from a fresh start, and logs its own picks
+        where it was built with a debug log.
         """
-        from .experiment import fleet, run
+        from .experiment import run
         from .nginxconf import methods
         from .traffic import probes
 
-        if self._choice is None:
+        choice = self._choice
+        if choice is None:
             self.use("round_robin")
-        elif not self._fresh:
-            fleet.use(self.lab, self._choice)
-        choice, self._fresh = self._choice, False
+            choice = self._choice
         assert choice is not None
         key = choice.key or methods.method(choice.method).key
         plan = probes.plan(choice.method, key, requests, seed, concurrency)
-        return run.observe_plan(self.lab, choice, plan)
+        return run.run_plan(self.lab, choice, plan)
 
 
 def free_port() -> int:

@@ -3,6 +3,11 @@
 # nginx.conf includes the answers.
 set -eu
 
+# A verdict reads the debug log. The official image has a second binary that can write one.
+if ! nginx -V 2>&1 | grep -q -- --with-debug && command -v nginx-debug > /dev/null; then
+  ln -sf "$(command -v nginx-debug)" "$(command -v nginx)"
+fi
+
 mkdir -p /etc/nginx/features
 try=/tmp/try.conf
 

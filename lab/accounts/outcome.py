@@ -11,12 +11,13 @@ from typing import Any, TypeAlias, TypeVar
 
 from .. import verdict
 from ..errors import UsageError
-from ..evidence import access_log, folder, journal, typed
+from ..evidence import access_log, folder, journal, trace, typed
 from ..evidence.access_log import Hit
 from ..evidence.folder import Evidence, Kind
 from ..evidence.journal import Entry
 from ..evidence.split import Split, split
 from ..evidence.timeline import FIRST_CLAIM, Done, Event, Incident, Timeline, Window
+from ..evidence.trace import Step
 from ..nginxconf import upstream
 from ..nginxconf.model import Upstream
 from ..traffic.scenario import Targets
@@ -263,6 +264,7 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
             sequential=sequential,
             addresses={name: (address,) for address, name in evidence.addresses.items()},
             clock=math.ceil(folder.clock_doubt(log.hits, entries)),
+            order=picks_in_order(evidence, judged),
         )
 
     own = own_ids(evidence, hits)
@@ -279,6 +281,14 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
         counts,
         _named(said, evidence.method),
     )
+
+
+def picks_in_order(evidence: Evidence, hits: Sequence[Hit]) -> Sequence[Step] | None:
+    """nginx's own order of its picks of these hits; None without a trace of all of them."""
+    if not evidence.trace:
+        return None
+    order = trace.order(evidence.trace.splitlines(), hits)
+    return None if order.gap else order.steps
 
 
 # --- lab verify ---------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from ..traffic.ab import Ab, body_of
 from ..word import Word
 from .here import choice_of, this_lab
 from .options import Json, Junit, MethodOptions, Seed, takes_method
-from .terminal import exit_unless, progress, say, show
+from .terminal import exit_unless, progress, say, show, warn
 from .verdicts import conclude
 
 Header = Annotated[list[str], typer.Option("-H", help="A request header; repeatable.")]
@@ -50,11 +50,17 @@ def ab(
 @takes_method
 def run(
     options: MethodOptions,
-    requests: Annotated[int, typer.Option("-n", help="Number of requests.")] = 1000,
+    requests: Annotated[
+        int, typer.Option("-n", min=0, help="Number of requests; 0: as many as a PASS takes.")
+    ] = 0,
     concurrency: Annotated[
         int, typer.Option("-c", help="Concurrency; 0: as the method needs.")
     ] = 0,
     by_ab: Annotated[bool, typer.Option("--ab", help="Use ab, whatever the method.")] = False,
+    evidence: Annotated[
+        experiment.Source,
+        typer.Option(help="Judge by nginx's debug log of its picks (trace), or by its access log."),
+    ] = experiment.Source.AUTO,
     ab_keeps: Annotated[bool, typer.Option("-k", help="ab keeps its connections open.")] = False,
     seed: Seed = 1,
     as_json: Json = False,
@@ -63,16 +69,20 @@ def run(
     """Switch, send the traffic that the method needs, count, predict, judge: one verdict."""
     lab = this_lab()
     choice = choice_of(lab, options)
-    with progress(f"{requests} requests by {choice.method}") as advance:
-        call = Ab(requests, concurrency or min(10, requests), ab_keeps)
-        outcome = experiment.run(lab, choice, call, by_ab, seed, concurrency, advance)
+    with progress(f"requests by {choice.method}") as advance:
+        call = Ab(requests, concurrency or min(10, requests or 10), ab_keeps)
+        outcome = experiment.run(
+            lab, choice, call, by_ab, seed, concurrency, advance, evidence, warn
+        )
     conclude(outcome, as_json, junit)
 
 
 def demo(
-    requests: Annotated[int, typer.Option("-n", help="Requests for each method.")] = 1000,
+    requests: Annotated[
+        int, typer.Option("-n", min=0, help="Requests for each method; 0: as many as a PASS takes.")
+    ] = 0,
 ) -> None:
-    """Bring the lab up and run every method under ab, with its split and verdict."""
+    """Bring the lab up and run every method, with its split and verdict."""
     lab = compose.from_environment()
     fleet.up(lab)
     table = tables.DemoTable()

@@ -97,6 +97,7 @@ class Collector:
             records=sent.records,
             timeline=self.timeline,
             scenario=scenario,
+            trace=nginx.trace_log(self.lab) if nginx.tracing(self.lab) else b"",
         )
         place = fresh_folder(traffic_name(kind, method, traffic))
         folder.write(evidence, place)

@@ -206,8 +206,11 @@ def _told(condition: Condition | None) -> dict[str, Any]:
     }
 
 
-def use(lab: Lab, choice: methods.Choice) -> nginx.Switch:
-    """Make nginx balance as chosen; return when only new workers take requests."""
+def use(lab: Lab, choice: methods.Choice, *, trace: bool = False) -> nginx.Switch:
+    """Make nginx balance as chosen; return when only new workers take requests.
+
+    `trace`: nginx also logs its picks, until the next switch.
+    """
     needs = methods.method(choice.method).needs
     running = nginx.version(lab) if any(needs) else needs
     if running < needs:
@@ -215,7 +218,7 @@ def use(lab: Lab, choice: methods.Choice) -> nginx.Switch:
             f"{choice.method} needs nginx {dotted(needs)} or newer; this is {dotted(running)}",
             "NGINX=mainline lab up",
         )
-    switch = nginx.switch(lab, methods.render(choice))
+    switch = nginx.switch(lab, methods.render(choice), trace=trace)
     _remember(lab, choice, nginx.log_size(lab))
     return switch
 

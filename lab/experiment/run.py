@@ -3,23 +3,39 @@
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from ..accounts.outcome import Outcome, judge_run, short
-from ..errors import LabError
+from ..errors import LabError, UsageError
 from ..evidence import ab_report, access_log
 from ..evidence.record import Record
 from ..evidence.split import Count, Split, count, split
-from ..nginxconf import methods
+from ..nginxconf import methods, sources
 from ..nginxconf.methods import Decides
 from ..stack import compose, nginx
 from ..stack.compose import Lab
 from ..traffic import ab as traffic
 from ..traffic import probes, sender, workload
+from ..verdict.needed import requests_for_pass
+from ..word import Word
 from .collect import Sent, begin
 from .fleet import choose, log_mark, saved, use
 
 ANSWER_SECONDS = 120.0
+USUAL = 1000  # requests of a run that nobody gave a number for
+MOST_TRACED = 20_000  # requests of a traced run: its debug log has 6 KB for each
+
+
+class Source(StrEnum):
+    """What a run's verdict is made from: nginx's debug log of its picks, or its access log alone.
+
+    AUTO is the trace where nginx has a debug log and the run is short enough for one.
+    """
+
+    AUTO = "auto"
+    TRACE = "trace"
+    LOG = "log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +103,55 @@ def run(
     seed: int,
     concurrency: int,
     on_progress: sender.OnProgress | None = None,
+    source: Source = Source.AUTO,
+    on_more: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """One verdict, by ab or by the traffic that the method needs (concurrency 0: as it needs)."""
+    """One verdict, by ab or by the traffic that the method needs (concurrency 0: as it needs).
+
+    With 0 requests as many are sent as a PASS takes. A verdict that stays UNSURE is tried again
+    with three times as many, at most MOST_TRACED; `on_more` is told.
+    """
+    requests = call.requests or requests_needed(choice)
+    while True:
+        sized = replace(call, requests=requests, concurrency=min(call.concurrency, requests))
+        outcome = _once(lab, choice, sized, by_ab, seed, concurrency, on_progress, source)
+        if outcome.verdict.word is not Word.UNSURE or call.requests or requests * 3 > MOST_TRACED:
+            return outcome
+        requests *= 3
+        on_more(f"{outcome.verdict}\n{requests:,} requests now")
+
+
+def requests_needed(choice: methods.Choice) -> int:
+    """How many requests a PASS takes for this choice: USUAL, or more where draws decide."""
+    servers = [f"{name}:{compose.BACKEND_PORT}" for name in choice.backends]
+    weights = ",".join(map(str, choice.weights))
+    measure = choice.measure or "header"
+    claim, _ = sources.from_method(
+        choice.method, servers, weights, choice.key, measure, choice.zone
+    )
+    return requests_for_pass(claim, USUAL)
+
+
+def _once(
+    lab: Lab,
+    choice: methods.Choice,
+    call: traffic.Ab,
+    by_ab: bool,
+    seed: int,
+    concurrency: int,
+    on_progress: sender.OnProgress | None,
+    source: Source,
+) -> Outcome:
     if by_ab or not probes.ab_is_blind(choice.method):
-        return run_ab(lab, choice, call)
+        return run_ab(lab, choice, call, source)
     key = choice.key or methods.method(choice.method).key
     plan = probes.plan(choice.method, key, call.requests, seed, concurrency)
-    return run_plan(lab, choice, plan, on_progress)
+    return run_plan(lab, choice, plan, on_progress, source)
 
 
-def run_ab(lab: Lab, choice: methods.Choice, call: traffic.Ab) -> Outcome:
+def run_ab(
+    lab: Lab, choice: methods.Choice, call: traffic.Ab, source: Source = Source.AUTO
+) -> Outcome:
     """Switch, run ApacheBench, judge."""
 
     def send() -> Sent:
@@ -104,7 +159,7 @@ def run_ab(lab: Lab, choice: methods.Choice, call: traffic.Ab) -> Outcome:
         return Sent(ab_report.parse(printed).complete_requests, ab=printed)
 
     name = f"ab -n {call.requests} -c {call.concurrency}{' -k' if call.keepalive else ''}"
-    use(lab, choice)
+    use(lab, choice, trace=is_traced(lab, source, call.requests))
     return observe(lab, choice, Load(name, call.concurrency == 1, send))
 
 
@@ -113,10 +168,22 @@ def run_plan(
     choice: methods.Choice,
     plan: probes.Plan,
     on_progress: sender.OnProgress | None = None,
+    source: Source = Source.AUTO,
 ) -> Outcome:
     """Switch, send planned requests, judge."""
-    use(lab, choice)
+    use(lab, choice, trace=is_traced(lab, source, len(plan.requests)))
     return observe_plan(lab, choice, plan, on_progress)
+
+
+def is_traced(lab: Lab, source: Source, requests: int) -> bool:
+    """Whether a run is to have nginx's debug log; UsageError where it is asked for in vain."""
+    if source is Source.LOG or (source is Source.AUTO and requests > MOST_TRACED):
+        return False
+    if nginx.can_trace(lab):
+        return True
+    if source is Source.TRACE:
+        raise UsageError("this nginx was built without a debug log", "--evidence log")
+    return False
 
 
 def observe_plan(
@@ -150,22 +217,24 @@ def refuse_failures(records: Sequence[Record]) -> None:
 
 
 def observe(lab: Lab, choice: methods.Choice, load: Load) -> Outcome:
-    """Send a load to an nginx that has just been switched; judge what every side logged."""
-    collector = begin(lab)
-    sent = load.send()
-    place = collector.collect(
-        sent, kind="run", method=choice.method, traffic=load.name, sequential=load.sequential
-    )
+    """Send a load to an nginx that has just been switched; judge what every side logged.
+
+    Where nginx was switched with a trace, it goes on without one afterwards.
+    """
+    try:
+        collector = begin(lab)
+        sent = load.send()
+        place = collector.collect(
+            sent, kind="run", method=choice.method, traffic=load.name, sequential=load.sequential
+        )
+    finally:
+        nginx.stop_trace(lab)
     return judge_run(place)
 
 
-def demo(lab: Lab, requests: int) -> Iterator[Outcome]:
-    """Every method that this nginx has: under ab, and where that is blind, its own traffic."""
+def demo(lab: Lab, requests: int = 0) -> Iterator[Outcome]:
+    """Every method that this nginx has, each with the traffic that shows it: ab where ab does."""
     running = nginx.version(lab)
     for name, method in methods.methods().items():
-        if running < method.needs:
-            continue
-        choice = choose(lab, name)
-        yield run_ab(lab, choice, traffic.Ab(requests))
-        if probes.ab_is_blind(name):
-            yield run_plan(lab, choice, probes.plan(name, method.key, 300, seed=1))
+        if running >= method.needs:
+            yield run(lab, choose(lab, name), traffic.Ab(requests), False, 1, 0)

@@ -204,7 +204,7 @@ def _machine(run: "Loaded") -> Iterator[str]:
 class DemoTable:
     """A table whose rows are printed as they come."""
 
-    columns = (15, 29, 7, 60)
+    columns = (15, 39, 7, 60)
 
     def __init__(self) -> None:
         self._begun = False

@@ -16,6 +16,12 @@ from .shell import wait_for as wait_for  # for whoever waits for nginx
 
 FOLDER = "/etc/nginx/lab"
 EVIDENCE = "/var/log/nginx/lab/access.jsonl"
+TRACE = "/var/log/nginx/lab/trace.log"
+# an error_log in http replaces the one above it, so stderr is named again
+TRACING = f"""# nginx's debug log of its picks, written by `lab run` for its own traffic.
+error_log stderr notice;
+error_log {TRACE} debug_http;
+"""
 LOG_SECONDS = 20
 READS_ANOTHER = 9  # reload.sh's exit code where nginx reads another upstream.conf
 
@@ -28,22 +34,26 @@ class Switch:
     finishing: int
 
 
-def switch(lab: Lab, text: str) -> Switch:
+def switch(lab: Lab, text: str, *, trace: bool = False) -> Switch:
     """Let nginx serve `text` as its upstream.conf; return when only new workers take requests.
 
+    With `trace` nginx also writes the debug log that `trace_log` reads, from an empty file on.
     Raises LabError with nginx's own words when it refuses; the configuration that serves then
     stays, in nginx and in the file.
     """
     _refuse_unfit(lab)
     file = lab.active / "upstream.conf"
     before = file.read_text() if file.exists() else None
+    traced = tracing(lab)
     started = time.monotonic()
+    _set_trace(lab, on=trace)
     _replace(file, text)
     try:
         words = ["sh", f"{FOLDER}/reload.sh", "100", hashlib.sha256(text.encode()).hexdigest()]
         left = compose.execute(lab, "nginx", words, timeout=60)
     except CommandError as error:
         _replace(file, before)
+        _set_trace(lab, on=traced)
         if error.returncode == READS_ANOTHER:
             raise LabError(
                 f'nginx of lab "{lab.project}" does not read {compose_path(file)}:'
@@ -66,6 +76,35 @@ def _replace(file: Path, text: str | None) -> None:
         file.unlink(missing_ok=True)
     else:
         write_whole(file, text)
+
+
+def tracing(lab: Lab) -> bool:
+    """Whether nginx writes its debug log now."""
+    return (lab.active / "trace.conf").exists()
+
+
+def _set_trace(lab: Lab, *, on: bool) -> None:
+    """Have nginx write its debug log from its next reload on, or no longer."""
+    if on or tracing(lab):
+        compose.execute(lab, "nginx", ["rm", "-f", TRACE])
+    _replace(lab.active / "trace.conf", TRACING if on else None)
+
+
+def stop_trace(lab: Lab) -> None:
+    """Have nginx go on without its debug log; its servers' state starts from zero."""
+    if tracing(lab):
+        switch(lab, (lab.active / "upstream.conf").read_text())
+
+
+def can_trace(lab: Lab) -> bool:
+    """Whether the running nginx was built with a debug log."""
+    return "--with-debug" in compose.execute(lab, "nginx", ["sh", "-c", "nginx -V 2>&1"])
+
+
+def trace_log(lab: Lab) -> bytes:
+    """The lines of the debug log that tell of picks and releases, with their numbers."""
+    words = ["awk", "-f", f"{FOLDER}/trace.awk", TRACE]
+    return compose.execute(lab, "nginx", words, timeout=120).encode(errors="surrogateescape")
 
 
 def refusal(error: CommandError, file: Path) -> str:
