@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from math import inf
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+LATEST = 1e11  # seconds: a time of nginx's in the year 5138
 _SHOWN = 200  # characters of a malformed line that are kept
 _COMPOSE_PREFIX = re.compile(rb"^\S+ *\| ")
 
@@ -265,11 +265,11 @@ def _count(text: str) -> int:
 
 @lru_cache(maxsize=4096)
 def _seconds(text: str) -> float:
-    """Read a time, finite and not negative; 0 where nginx wrote none."""
+    """Read a time, not negative and not after LATEST; 0 where nginx wrote none."""
     if text in _NONE:
         return 0.0
     number = float(text)
-    if not 0 <= number < inf:
+    if not 0 <= number < LATEST:
         raise ValueError(f'not a time: "{text}"')
     return number
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from ipaddress import ip_address
 from itertools import permutations
 from typing import NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 from ..evidence.access_log import Hit
 from ..nginxconf.model import Upstream
@@ -46,7 +45,7 @@ def lasted(hit: Hit) -> float:
 
 def at(values: tuple[T | None, ...], index: int) -> T | None:
     """One attempt's value; None where the log has none."""
-    return values[index] if index < len(values) else None
+    return values[index] if 0 <= index < len(values) else None
 
 
 def fault(upstream: Upstream, hit: Hit, index: int) -> str:
@@ -75,9 +74,17 @@ def fault(upstream: Upstream, hit: Hit, index: int) -> str:
 def key_of(upstream: Upstream, hit: Hit) -> bytes:
     """The value of the hash key: as logged, or from the variables that every log has."""
     if upstream.key == "$binary_remote_addr":
-        return ip_address(hit.remote_addr).packed
+        return packed(hit.remote_addr)
     known = {"$request_uri": hit.request_uri, "$remote_addr": hit.remote_addr}
     return (hit.hash_key or known.get(upstream.key, "")).encode("utf-8", "surrogateescape")
+
+
+def packed(address: str) -> bytes:
+    """The bytes of an address; none where the log has no address."""
+    try:
+        return ip_address(address).packed
+    except ValueError:
+        return b""
 
 
 def sticky_of(upstream: Upstream, hit: Hit) -> str:
@@ -96,7 +103,7 @@ def sticky_of(upstream: Upstream, hit: Hit) -> str:
 
 def argument(uri: str, name: str) -> str:
     """An argument of a request as nginx's $arg_ gives it: the first of its name, not decoded."""
-    for part in urlsplit(uri).query.split("&"):
+    for part in uri.partition("?")[2].partition("#")[0].split("&"):
         found, _, value = part.partition("=")
         if found.lower() == name.lower():
             return value
