@@ -2,15 +2,9 @@
 
 from collections.abc import Iterator
 
+from .methods import method
 from .model import Server, Sticky, Upstream
 
-_DIRECTIVES = {
-    "round_robin": "",
-    "random_two": "random two;",
-    "least_time": "least_time {measure};",
-    "hash": "hash {key};",
-    "hash_consistent": "hash {key} consistent;",
-}
 _DEFAULT = Server("")
 
 
@@ -20,12 +14,12 @@ def block(upstream: Upstream) -> str:
     The servers stand before the method: nginx then takes `backup` with every method, as it may
     have taken it where this upstream was read.
     """
-    directive = _DIRECTIVES.get(upstream.method, f"{upstream.method};")
-    directive = directive.format(measure=upstream.measure, key=_quoted(upstream.key))
+    option = upstream.measure or _quoted(upstream.key)
+    directive = " ".join(method(upstream.method).with_option(option))
     lines = [
         *(["zone shared 256k;"] if upstream.zone else []),
         *map(_server, upstream.servers),
-        *([directive] if directive else []),
+        *([f"{directive};"] if directive else []),
         *([_sticky(upstream.sticky)] if upstream.sticky else []),
     ]
     inside = "".join(f"    {line}\n" for line in lines)
