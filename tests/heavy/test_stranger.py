@@ -87,7 +87,7 @@ def test_a_stranger_gets_everything_from_the_wheel(stranger: Stranger) -> None:
     picks = stranger.lab("predict", "prompt_prefix", "--servers", "a:1,b:1", stdin="{}\n{}\n")
     verified = stranger.lab("verify", "nginx.conf")
     stranger.lab("up", "--backends", "2")
-    ran = stranger.lab("run", "round_robin", "-n", "60", "--weights", "2,1")
+    ran = stranger.lab("run", "round_robin", "-n", "900", "--weights", "2,1")
     (folder,) = (stranger.work / ".lab/runs").iterdir()
     judged = stranger.lab("judge", str(folder))
     listed = stranger.lab("runs")
@@ -95,11 +95,11 @@ def test_a_stranger_gets_everything_from_the_wheel(stranger: Stranger) -> None:
     down = stranger.lab("down")
 
     assert picks.count('"server"') == 2
-    assert verified.splitlines()[1].startswith("PASS   round_robin  gpu-1: 41, gpu-2: 20")
+    assert verified.splitlines()[1].startswith("PASS   round_robin  gpu-1: ")
     for text in (ran, judged):
-        assert text.startswith("PASS   round_robin  backend-1: 40, backend-2: 20")
+        assert text.startswith("PASS   round_robin  backend-1: 600, backend-2: 300")
     assert folder.name in listed
-    assert len(re.findall(r" to: [\d.]+:8000$", log, re.MULTILINE)) >= 60
+    assert len(re.findall(r" to: [\d.]+:8000$", log, re.MULTILINE)) >= 900
     assert "nothing of" in down
     assert stranger.installed() == before
     assert [path.name for path in stranger.state.iterdir()] == ["nginx-llm-lab"]
