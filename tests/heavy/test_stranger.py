@@ -87,7 +87,7 @@ def test_a_stranger_gets_everything_from_the_wheel(stranger: Stranger) -> None:
     picks = stranger.lab("predict", "prompt_prefix", "--servers", "a:1,b:1", stdin="{}\n{}\n")
     verified = stranger.lab("verify", "nginx.conf")
     stranger.lab("up", "--backends", "2")
-    ran = stranger.lab("run", "round_robin", "-n", "900", "--weights", "2,1")
+    ran = stranger.lab("run", "round_robin", "-n", "900", "-c", "1", "--weights", "2,1")
     (folder,) = (stranger.work / ".lab/runs").iterdir()
     judged = stranger.lab("judge", str(folder))
     listed = stranger.lab("runs")
