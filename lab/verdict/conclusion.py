@@ -22,6 +22,8 @@ def conclude(case: Case, verdict: Verdict, *, named: bool = True) -> Verdict:
         return case.says(Word.FAIL, f"looks like {name}", decided=verdict.decided)
     if weighed.possible:
         return undecided(case, weighed, verdict.decided)
+    if "no sticky" in weighed.same:  # an nginx without sticky sets no cookie that could bind
+        return case.says(Word.UNSURE, "no request was bound to a server", f"lab run {case.label}")
     why = f"{verdict.why}; {weighed.text}" if weighed.text else verdict.why
     return case.says(Word.PASS, why, decided=verdict.decided)
 

@@ -88,3 +88,11 @@ def test_max_conns_that_nginx_ignores_is_seen() -> None:
     (wrong,) = power.runs("random_two", claim, ignored, [1])
 
     assert (right.word, wrong.word) == ("PASS", "FAIL"), (right, wrong)
+
+
+@pytest.mark.parametrize("really", ["round_robin", "least_conn", "least_time"])
+def test_sticky_that_binds_nobody_is_unsure(really: str) -> None:
+    """An nginx without sticky sets no cookie, so that no client sends one back."""
+    verdict = verdict_on("sticky", Truth(really))
+
+    assert (verdict.word, verdict.why) == ("UNSURE", "no request was bound to a server")
