@@ -44,7 +44,7 @@ logs: ## the article's log, as nginx writes it
 test: setup ## quick tests, then tests against live containers; JUnit in .lab/junit
 	@.venv/bin/pytest tests --ignore tests/live --ignore tests/heavy --junitxml .lab/junit/quick.xml -q && .venv/bin/pytest tests/live --junitxml .lab/junit/live.xml -q
 
-test-heavy: setup ## the long proofs, and the methods on Debian's nginx (LAB_SOAK=10: 200,000 requests)
+test-heavy: setup ## the long proofs, and the methods on Debian's nginx (LAB_SOAK=10, LAB_POWER_SEEDS=20, LAB_FOREIGN_RUNS=20: hours)
 	@.venv/bin/pytest tests/heavy --junitxml .lab/junit/heavy.xml -q && $(MAKE) --no-print-directory test-debian
 
 test-debian: ## every method on Debian's nginx 1.26; what needs a newer one skips, saying so

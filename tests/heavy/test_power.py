@@ -1,5 +1,7 @@
 """What verdicts are worth: simulated nginxes, right and wrong, against every claim."""
 
+import os
+
 import pytest
 
 from nginx_llm_lab.verdict import power
@@ -7,12 +9,12 @@ from nginx_llm_lab.verdict.power import NAMES
 from nginx_llm_lab.word import Word
 
 FLEETS = ((1, 1), (1, 1, 1), (3, 2, 1), (4, 3, 2, 1), (1, 1, 1, 1, 1))
-SEEDS = 20  # of each fleet: 100 runs of each method
+SEEDS = int(os.environ.get("LAB_POWER_SEEDS", "2"))  # of each fleet; 20 take an hour
 
 
 @pytest.mark.parametrize("method", NAMES)
 def test_a_right_nginx_passes(method: str) -> None:
-    """No FAIL in 100 runs on fleets of 2 to 5 servers, and 99 are a PASS."""
+    """No FAIL on fleets of 2 to 5 servers, and 99 of 100 runs are a PASS."""
     words = [
         verdict.word
         for weights in FLEETS
@@ -34,7 +36,7 @@ def test_a_wrong_nginx_never_passes(method: str) -> None:
     passed = [
         f"{cell.claim} claimed, {cell.truth} true: {dict(cell.words)}"
         for weights in ((1, 1, 1), (3, 2, 1))
-        for cell in power.matrix(method, weights, 3)
+        for cell in power.matrix(method, weights, max(1, SEEDS // 2))
         if (cell.words["PASS"] if not cell.right else cell.words["FAIL"])
     ]
 
