@@ -1,6 +1,7 @@
 """Results for people: tables."""
 
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -211,8 +212,9 @@ class DemoTable:
 
     def row(self, outcome: "Outcome") -> str:
         """The outcome's line; the header before the first."""
-        said = outcome.verdict
-        line = self._line([outcome.method, outcome.traffic, said.word, said.numbers])
+        verdict = outcome.verdict
+        numbers = re.sub(r"; excludes: .*\)", ")", verdict.numbers)  # `lab judge` shows them
+        line = self._line([outcome.method, outcome.traffic, verdict.word, numbers])
         if self._begun:
             return line
         self._begun = True
