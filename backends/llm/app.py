@@ -13,12 +13,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from . import article, openapi
+from .api_error import ApiError
 from .behaviour import Faults, Switch
 from .engine import Engine
 from .journal import Journal, Record
 from .metrics import Metrics
 from .openai_api import OpenAi
-from .openai_call import ApiError
 from .runner import Runner
 from .settings import Settings
 from .wire import (

@@ -14,11 +14,12 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from . import text
+from .api_error import ApiError
 from .blocks import BLOCK_TOKENS
 from .engine import Generation, Request, Token
 from .journal import LlmFigures, Record
 from .metrics import Metrics, Times
-from .openai_call import ApiError, Call, parse_chat, parse_text
+from .openai_call import Call, parse_chat, parse_text
 from .profiles import Profile
 from .runner import Mailbox, Runner
 from .settings import Settings
@@ -41,14 +42,31 @@ _EVENT_STREAM = [
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The call of a tool whose arguments are an answer's tokens."""
+
+    id: str
+    name: str
+
+    def delta(self, arguments: str) -> dict[str, object]:
+        """The call as a message has it."""
+        function = {"name": self.name, "arguments": arguments}
+        return {"id": self.id, "type": "function", "function": function}
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """One choice, known before it is generated: `pieces` are its tokens, in text."""
+    """One choice, known before it is generated: `pieces` are its tokens, in text.
+
+    With `tool`, they are the arguments of that call instead of the message's content.
+    """
 
     index: int
     pieces: tuple[str, ...]
     finish_reason: str
     request: Request
     first_of_prompt: bool
+    tool: ToolCall | None = None
 
 
 def plan(
@@ -57,7 +75,8 @@ def plan(
     """Decide every choice's tokens; the same call gets the same answer from every backend.
 
     An answer has `exact` tokens if that is given (at most `max_tokens`), `max_tokens` with
-    `ignore_eos`, else its natural length. Raises ApiError (context_length_exceeded).
+    `ignore_eos`, else its natural length. JSON and tool calls end where the JSON does, or are cut
+    at `max_tokens`. Raises ApiError (context_length_exceeded).
     """
     most = min(settings.max_model_len, profile.kv_blocks * BLOCK_TOKENS)
     limits = [_room(call, prompt, most, settings.max_output) for prompt in call.prompts]
@@ -95,15 +114,41 @@ def _answer(
     number, choice = place
     prompt = call.prompts[number]
     key = text.key(seed + call.seed, prompt, choice)
+    tool = None
+    if call.form.is_text:
+        pieces, reason = _words(call, key, profile, limit, exact)
+    else:
+        name, content = call.form.content(key)
+        tool = ToolCall(f"call_{key:016x}", name) if name else None
+        pieces, reason = _json_pieces(call, content, limit, tool)
+    index = number * call.choices + choice
+    names = text.blocks((*prompt, *pieces))
+    request = Request(len(prompt), len(pieces), names, tag=index)
+    return Answer(index, pieces, reason, request, choice == 0, tool)
+
+
+def _words(
+    call: Call, key: int, profile: Profile, limit: int, exact: int | None
+) -> tuple[tuple[str, ...], str]:
+    """Make up text; its tokens and the reason of its end."""
     natural = exact or max(text.natural_length(key, profile), call.min_tokens)
     length = limit if call.ignore_eos and not exact else min(natural, limit)
     whole = text.words(key, length)
     pieces = text.cut(whole, call.stops)
     ended = pieces != whole or (natural <= limit and not (call.ignore_eos and not exact))
-    index = number * call.choices + choice
-    names = text.blocks((*prompt, *pieces))
-    request = Request(len(prompt), len(pieces), names, tag=index)
-    return Answer(index, pieces, "stop" if ended else "length", request, choice == 0)
+    return pieces, "stop" if ended else "length"
+
+
+def _json_pieces(
+    call: Call, content: str, limit: int, tool: ToolCall | None
+) -> tuple[tuple[str, ...], str]:
+    """Cut JSON into tokens up to the limit or a stop text; its tokens and the reason of its end."""
+    whole = tuple(text.tokens(content))
+    within = whole[:limit]
+    if tool:
+        return within, "tool_calls" if within == whole else "length"
+    pieces = text.cut(within, call.stops)
+    return pieces, "length" if pieces == within != whole else "stop"
 
 
 class Work:
@@ -186,7 +231,11 @@ class Work:
         whole = True
         for answer, generation in zip(self.answers, box.generations, strict=True):
             ended = generation.produced == generation.request.output_tokens
-            metrics.finished[answer.finish_reason if ended else "abort"] += 1
+            reason = (
+                "stop" if answer.tool and answer.finish_reason != "length" else answer.finish_reason
+            )
+            # vLLM counts a tool call as stopped
+            metrics.finished[reason if ended else "abort"] += 1
             self._count(generation)
             whole = whole and ended
         return whole
@@ -240,12 +289,11 @@ class Shape:
         return {**self._base, "choices": choices, "usage": work.usage()}
 
     def _choice(self, answer: Answer) -> dict[str, object]:
-        content = "".join(answer.pieces)
-        said: dict[str, object] = {"text": content}
+        added: dict[str, object] = {"text": "".join(answer.pieces)}
         if self.chat:
-            said = {"message": {"role": "assistant", "content": content, "refusal": None}}
+            added = {"message": _message(answer)}
         finish = {"logprobs": None, "finish_reason": answer.finish_reason}
-        return {"index": answer.index, **said, **finish}
+        return {"index": answer.index, **added, **finish}
 
     def chunk(self, choices: list[dict[str, object]], **more: object) -> bytes:
         """One event of a stream."""
@@ -254,23 +302,49 @@ class Shape:
             base["object"] = "chat.completion.chunk"
         return b"data: " + json_bytes({**base, "choices": choices, **more}) + b"\n\n"
 
-    def part(self, index: int, said: Mapping[str, str], reason: str | None) -> dict[str, object]:
+    def part(
+        self, index: int, delta: Mapping[str, object], reason: str | None
+    ) -> dict[str, object]:
         """One choice of an event: what it adds, and why it ends if it does."""
-        added: Mapping[str, object] = {"delta": said} if self.chat else {"text": "", **said}
+        added: Mapping[str, object] = {"delta": delta} if self.chat else {"text": "", **delta}
         return {"index": index, **added, "logprobs": None, "finish_reason": reason}
+
+    def token(self, answer: Answer, piece: str) -> Mapping[str, object]:
+        """What the event of one token adds."""
+        if answer.tool:
+            return {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
+        return {"content" if self.chat else "text": piece}
+
+    def opening(self, answer: Answer) -> Mapping[str, object] | None:
+        """What precedes the first token: a chat's role, and the tool's name if it calls one."""
+        if not self.chat:
+            return None
+        if not answer.tool:
+            return {"role": "assistant", "content": ""}
+        call = {"index": 0, **answer.tool.delta("")}
+        return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+def _message(answer: Answer) -> dict[str, object]:
+    content = "".join(answer.pieces)
+    if not answer.tool:
+        return {"role": "assistant", "content": content, "refusal": None}
+    calls = [answer.tool.delta(content)]
+    return {"role": "assistant", "content": None, "refusal": None, "tool_calls": calls}
 
 
 class Events:
     """The events of one choice: all that does not depend on a token's text is made beforehand."""
 
     def __init__(self, answer: Answer, shape: Shape, usage: Mapping[str, object]) -> None:
-        def event(said: Mapping[str, str], reason: str | None = None) -> bytes:
-            return shape.chunk([shape.part(answer.index, said, reason)], **usage)
+        def event(delta: Mapping[str, object], reason: str | None = None) -> bytes:
+            return shape.chunk([shape.part(answer.index, delta, reason)], **usage)
 
         mark = uuid.uuid4().hex
-        token = event({"content" if shape.chat else "text": mark})
+        token = event(shape.token(answer, mark))
         self._before, _, self._after = token.partition(f'"{mark}"'.encode())
-        self._role = event({"role": "assistant", "content": ""}) if shape.chat else b""
+        opening = shape.opening(answer)
+        self._role = b"" if opening is None else event(opening)
         self._pieces = answer.pieces
         self.end = event({}, answer.finish_reason)
 

@@ -1,42 +1,18 @@
 """A call of the OpenAI API, checked: what it asks for, or the error that OpenAI would give."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
+from .api_error import ApiError
+from .forms import TEXT, Form, chat_form
 from .text import tokens
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 MAX_CHOICES = 128
 MAX_PROMPTS = 8
-_TOO_MANY = 429
 _INT64 = 2**63 - 1
-
-
-class ApiError(Exception):
-    """An error in OpenAI's terms; `param` is the field at fault, `headers` go with the answer."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        param: str | None = None,
-        code: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.headers = dict(headers or {})
-        self.status = status
-        self.message = message
-        self.param = param
-        self.code = code
-
-    def content(self) -> dict[str, object]:
-        """The JSON that OpenAI sends."""
-        kind = "invalid_request_error" if self.status < 500 else "server_error"
-        kind = "rate_limit_error" if self.status == _TOO_MANY else kind
-        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        return {"error": error}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +47,8 @@ CHAT_FIELDS: Mapping[str, Field] = {
     "store": Field("boolean"),
     "tools": Field("array"),
     "parallel_tool_calls": Field("boolean"),
+    "reasoning_effort": Field("string"),
+    "service_tier": Field("string"),
 }
 TEXT_FIELDS: Mapping[str, Field] = {
     **_COMMON,
@@ -96,25 +74,28 @@ class Call:
     stream: bool
     include_usage: bool
     seed: int
+    form: Form = TEXT
 
 
 def parse_chat(content: object, model: str, max_output: int) -> Call:
     """Read the body of a chat completion; raises ApiError."""
-    body = _object(content, model)
+    body = checked_body(content, model)
     if "messages" not in body:
         raise _missing("messages")
-    prompt = _messages(body["messages"])
+    prompt = messages_prompt(body["messages"])
     _check_fields(body, CHAT_FIELDS)
     limits = ("max_completion_tokens", "max_tokens")
-    return _call(body, True, (prompt,), limits, max_output)
+    form = chat_form(body, last_role(body["messages"]))
+    prompt = (*_tool_tokens(body.get("tools")), *prompt)
+    return replace(_call(body, True, (prompt,), limits, max_output), form=form)
 
 
 def parse_text(content: object, model: str, max_output: int) -> Call:
     """Read the body of a text completion; raises ApiError."""
-    body = _object(content, model)
+    body = checked_body(content, model)
     if body.get("prompt") is None:
         raise _missing("prompt")
-    prompts = _prompts(body["prompt"])
+    prompts = text_prompts(body["prompt"])
     _check_fields(body, TEXT_FIELDS)
     if body.get("echo") is True:
         message = "Unsupported value: 'echo' does not support true with this model."
@@ -122,7 +103,8 @@ def parse_text(content: object, model: str, max_output: int) -> Call:
     return _call(body, False, prompts, ("max_tokens",), max_output)
 
 
-def _object(content: object, model: str) -> Mapping[str, object]:
+def checked_body(content: object, model: str) -> Mapping[str, object]:
+    """A request's body for the model that this backend has; raises ApiError."""
     if not isinstance(content, dict):
         raise ApiError(400, "We could not parse the JSON body of your request: expected an object.")
     named = content.get("model")
@@ -245,7 +227,14 @@ def _check_length(value: list[object], where: str, most: int) -> None:
         raise ApiError(400, message, where, "array_above_max_length")
 
 
-def _messages(value: object) -> tuple[str, ...]:
+def last_role(messages: object) -> str:
+    """Return the role of the last of these messages, which were checked before."""
+    last = messages[-1] if isinstance(messages, list) else {}
+    return str(last.get("role", "user"))
+
+
+def messages_prompt(value: object) -> tuple[str, ...]:
+    """Read the tokens of a chat's messages, with a mark before each turn; raises ApiError."""
     messages = _filled(value, "messages")
     turns = (_message(each, f"messages[{index}]") for index, each in enumerate(messages))
     return (*chain.from_iterable(turns), "<|assistant|>")
@@ -267,7 +256,26 @@ def _message(value: object, where: str) -> list[str]:
         content = ""
     if content is None:
         raise _missing(f"{where}.content")
-    return [f"<|{role}|>", *tokens(_text(content, f"{where}.content"))]
+    return [f"<|{role}|>", *tokens(_text(content, f"{where}.content")), *_tool_call_tokens(value)]
+
+
+def _tool_tokens(tools: object) -> list[str]:
+    """Return the tokens of the tools' definitions, which a model reads before the messages."""
+    return ["<|tools|>", *tokens(json.dumps(tools, ensure_ascii=False))] if tools else []
+
+
+def _tool_call_tokens(message: Mapping[str, object]) -> list[str]:
+    """Return the tokens of the tool calls that an assistant's turn holds."""
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list):
+        return []
+    functions = [call.get("function") for call in calls if isinstance(call, dict)]
+    texts = [
+        f"{function.get('name')} {function.get('arguments')}"
+        for function in functions
+        if isinstance(function, dict)
+    ]
+    return tokens(" ".join(texts))
 
 
 def _text(content: object, where: str) -> str:
@@ -290,20 +298,23 @@ def _part(part: object, where: str) -> str:
     return _string(part["text"], f"{where}.text")
 
 
-def _prompts(value: object) -> tuple[tuple[str, ...], ...]:
+def text_prompts(
+    value: object, where: str = "prompt", most: int = MAX_PROMPTS
+) -> tuple[tuple[str, ...], ...]:
+    """Read a text, several texts, token ids or lists of ids as tokens; raises ApiError."""
     if isinstance(value, str):
         return (_prompt(value),)
-    items = _filled(value, "prompt")
+    items = _filled(value, where)
     if all(isinstance(item, str) for item in items):
-        _check_length(items, "prompt", MAX_PROMPTS)
+        _check_length(items, where, most)
         return tuple(_prompt(str(item)) for item in items)
     if all(isinstance(item, list) for item in items):
-        _check_length(items, "prompt", MAX_PROMPTS)
+        _check_length(items, where, most)
         return tuple(
-            _ids(_filled(item, f"prompt[{index}]"), f"prompt[{index}]")
+            _ids(_filled(item, f"{where}[{index}]"), f"{where}[{index}]")
             for index, item in enumerate(items)
         )
-    return (_ids(items, "prompt"),)
+    return (_ids(items, where),)
 
 
 def _prompt(text: str) -> tuple[str, ...]:

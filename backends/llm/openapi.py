@@ -1,7 +1,9 @@
 """The published description of every route: OpenAPI 3.1, made from the tables that check calls."""
 
 from collections.abc import Iterable, Mapping
+from itertools import product
 
+from .example import KINDS
 from .openai_call import CHAT_FIELDS, MAX_PROMPTS, ROLES, TEXT_FIELDS, Field
 from .settings import Settings
 
@@ -109,8 +111,9 @@ def _chat_body(settings: Settings) -> Json:
         "messages": messages,
         "max_completion_tokens": _limit(settings),
         **_properties(settings, CHAT_FIELDS),
+        "response_format": _formats(),
     }
-    return _body(properties, "messages")
+    return _body(properties, "messages", _tool_shapes())
 
 
 def _text_body(settings: Settings) -> Json:
@@ -127,8 +130,29 @@ def _text_body(settings: Settings) -> Json:
     return _body(properties, "prompt")
 
 
-def _body(properties: Mapping[str, object], required: str) -> Json:
-    # stream_options belong to streams: two shapes, one for each
+def _body(properties: Mapping[str, object], required: str, shapes: tuple[Json, ...] = ()) -> Json:
+    pairs = product(_stream_shapes(), shapes or ({},))
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": ["model", required],
+        "anyOf": [_both(*pair) for pair in pairs],
+    }
+
+
+def _both(first: Json, second: Json) -> Json:
+    """Two partial shapes of a body in one."""
+    properties = {**_mapping(first.get("properties")), **_mapping(second.get("properties"))}
+    required = [*_list(first.get("required", [])), *_list(second.get("required", []))]
+    return {"properties": properties, "required": required}
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _stream_shapes() -> tuple[Json, Json]:
+    """stream_options belong to streams: two shapes, one for each."""
     still: Json = {
         "properties": {"stream": {"enum": [False, None]}, "stream_options": {"type": "null"}}
     }
@@ -140,12 +164,70 @@ def _body(properties: Mapping[str, object], required: str) -> Json:
         },
         "required": ["stream"],
     }
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "required": ["model", required],
-        "anyOf": [still, streamed],
+    return still, streamed
+
+
+def _tool_shapes() -> tuple[Json, Json]:
+    """A tool can be required where there are tools: two shapes, with tools and without."""
+    described = {
+        "description": "Or {type: function, function: {name: one of the tools}}, for that tool."
     }
+    without: Json = {
+        "properties": {
+            "tools": {"anyOf": [{"type": "array", "maxItems": 0}, {"type": "null"}]},
+            "tool_choice": {"enum": ["none", "auto", None], **described},
+        }
+    }
+    arguments: Json = {
+        "type": "object",
+        "properties": {"type": {"const": "object"}},
+        "required": ["type"],
+    }
+    function: Json = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "minLength": 1},
+            "parameters": {"anyOf": [arguments, {"type": "null"}]},
+        },
+        "required": ["name"],
+    }
+    tool: Json = {
+        "type": "object",
+        "properties": {"type": {"const": "function"}, "function": function},
+        "required": ["type", "function"],
+    }
+    offered: Json = {
+        "properties": {
+            "tools": {"type": "array", "items": tool, "minItems": 1},
+            "tool_choice": {"enum": ["none", "auto", "required", None], **described},
+        },
+        "required": ["tools"],
+    }
+    return without, offered
+
+
+def _formats() -> Json:
+    schema: Json = {
+        "type": "object",
+        "properties": {"type": {"enum": list(KINDS)}},
+        "description": "A JSON Schema.",
+    }
+    named: Json = {
+        "type": "object",
+        "properties": {"name": _STRING, "schema": schema},
+        "required": ["name", "schema"],
+    }
+    plain: Json = {
+        "type": "object",
+        "properties": {"type": {"enum": ["text", "json_object"]}},
+        "required": ["type"],
+    }
+    structured: Json = {
+        "type": "object",
+        "properties": {"type": {"const": "json_schema"}, "json_schema": named},
+        "required": ["type", "json_schema"],
+    }
+    return {"anyOf": [plain, structured, {"type": "null"}]}
 
 
 def _properties(settings: Settings, fields: Mapping[str, Field]) -> Json:
@@ -153,7 +235,7 @@ def _properties(settings: Settings, fields: Mapping[str, Field]) -> Json:
     checked = {
         name: _field(field)
         for name, field in fields.items()
-        if name not in {"stream", "stream_options"}
+        if name not in {"stream", "stream_options", "tools"}
     }
     return {
         "model": {"const": settings.model},
@@ -228,10 +310,18 @@ def _schemas() -> Json:
     signature = {"server": _STRING, "timestamp": {"type": "string", "format": "date-time"}}
     integer: Json = {"type": "integer", "minimum": 0}
     nullable: Json = {"type": ["string", "null"]}
-    finish: Json = {"logprobs": {"type": "null"}, "finish_reason": {"enum": ["stop", "length"]}}
-    message = _closed(
-        {"role": {"const": "assistant"}, "content": _STRING, "refusal": {"type": "null"}}
-    )
+    reasons = ["stop", "length", "tool_calls"]
+    finish: Json = {"logprobs": {"type": "null"}, "finish_reason": {"enum": reasons}}
+    spoken: Json = {"role": {"const": "assistant"}, "refusal": {"type": "null"}}
+    function = _closed({"name": _STRING, "arguments": _STRING})
+    called = _closed({"id": _STRING, "type": {"const": "function"}, "function": function})
+    calls: Json = {"type": "array", "items": called, "minItems": 1}
+    message: Json = {
+        "anyOf": [
+            _closed({**spoken, "content": _STRING}),
+            _closed({**spoken, "content": {"type": "null"}, "tool_calls": calls}),
+        ]
+    }
     model = _closed(
         {
             "id": _STRING,

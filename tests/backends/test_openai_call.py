@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from nginx_llm_lab.backends.llm.openai_call import ApiError, parse_chat, parse_text
+from nginx_llm_lab.backends.llm.api_error import ApiError
+from nginx_llm_lab.backends.llm.openai_call import parse_chat, parse_text
 
 HELLO = [{"role": "user", "content": "hello there"}]
 

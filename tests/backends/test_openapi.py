@@ -8,6 +8,8 @@ import pytest
 from tests.backends.serving import Running, http
 
 CHAT = {"model": "lab-llm", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+NAMED = {"name": "n", "schema": {"type": "array"}}
 TEXT = {"model": "lab-llm", "prompt": "hi", "max_tokens": 2}
 
 
@@ -23,6 +25,18 @@ TEXT = {"model": "lab-llm", "prompt": "hi", "max_tokens": 2}
         ("post", "/v1/chat/completions", {**CHAT, "max_tokens": 99_999}),
         ("post", "/v1/completions", {**TEXT, "prompt": ["x"] * 9}),
         ("post", "/v1/chat/completions", {**CHAT, "stream_options": {}}),
+        ("post", "/v1/chat/completions", {**CHAT, "tools": [TOOL], "tool_choice": "required"}),
+        ("post", "/v1/chat/completions", {**CHAT, "tools": [TOOL], "max_tokens": 50}),
+        ("post", "/v1/chat/completions", {**CHAT, "tool_choice": "required"}),
+        ("post", "/v1/chat/completions", {**CHAT, "tools": [{"type": "function"}]}),
+        ("post", "/v1/chat/completions", {**CHAT, "response_format": {"type": "json_object"}}),
+        (
+            "post",
+            "/v1/chat/completions",
+            {**CHAT, "response_format": {"type": "json_schema", "json_schema": NAMED}},
+        ),
+        ("post", "/v1/chat/completions", {**CHAT, "response_format": {"type": "json_schema"}}),
+        ("post", "/v1/chat/completions", {**CHAT, "response_format": {"type": "xml"}}),
         ("post", "/v1/completions", TEXT),
         ("post", "/v1/completions", {**TEXT, "model": "x"}),
     ],

@@ -4,7 +4,9 @@ import json
 import sys
 from pathlib import Path
 
+import jsonschema
 import openai
+import pydantic
 import pytest
 import requests
 
@@ -14,6 +16,17 @@ from nginx_llm_lab.stack.shell import CommandError, run
 
 MODEL = "lab-llm"
 HELLO = [{"role": "user", "content": "Say something."}]
+WEATHER = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "minLength": 1},
+        "unit": {"enum": ["C", "F"]},
+        "days": {"type": "integer", "minimum": 1, "maximum": 14},
+    },
+    "required": ["city", "unit", "days"],
+    "additionalProperties": False,
+}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": WEATHER}}
 LOCK = Path(__file__).with_name("llm_tool.lock")
 
 
@@ -85,6 +98,46 @@ def test_the_sdk_gets_a_completion_whole_and_streamed(client):
     pieces = [choice.text for chunk in chunks for choice in chunk.choices]
     assert "".join(pieces) == whole.choices[0].text
     assert whole.object == "text_completion"
+
+
+@pytest.mark.parametrize("choice", ["auto", "required", TOOL | {"function": {"name": "weather"}}])
+def test_the_sdk_gets_a_tool_call(client, choice):
+    """Its arguments are valid against the tool's schema; streamed, they are the same."""
+    asked = {"model": MODEL, "messages": HELLO, "tools": [TOOL], "tool_choice": choice}
+    whole = client.chat.completions.create(**asked).choices[0]
+
+    with client.chat.completions.stream(**asked) as stream:
+        streamed = stream.get_final_completion().choices[0]
+
+    (call,) = whole.message.tool_calls
+    jsonschema.validate(json.loads(call.function.arguments), WEATHER)
+    assert (call.function.name, whole.finish_reason) == ("weather", "tool_calls")
+    assert streamed.message.tool_calls[0].function.arguments == call.function.arguments
+    assert streamed.finish_reason == "tool_calls"
+
+
+class Step(pydantic.BaseModel):
+    """One step of a plan."""
+
+    title: str
+    minutes: int
+
+
+class Outline(pydantic.BaseModel):
+    """A schema with a nested model and a value that may be null."""
+
+    name: str
+    steps: list[Step]
+    note: str | None
+
+
+def test_the_sdk_parses_structured_output(client):
+    """`parse` sends a pydantic model's schema and gets an instance of the model."""
+    messages = [{"role": "user", "content": "Plan my day."}]
+
+    answer = client.chat.completions.parse(model=MODEL, messages=messages, response_format=Outline)
+
+    assert isinstance(answer.choices[0].message.parsed, Outline)
 
 
 def test_the_same_prompt_is_found_in_the_cache(lab, client):

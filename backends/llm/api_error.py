@@ -1,0 +1,31 @@
+"""An error in OpenAI's terms."""
+
+from collections.abc import Mapping
+
+_TOO_MANY = 429
+
+
+class ApiError(Exception):
+    """An error in OpenAI's terms; `param` is the field at fault, `headers` go with the answer."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.headers = dict(headers or {})
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+
+    def content(self) -> dict[str, object]:
+        """The JSON that OpenAI sends."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        kind = "rate_limit_error" if self.status == _TOO_MANY else kind
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return {"error": error}
