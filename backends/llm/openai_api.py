@@ -18,6 +18,7 @@ from .api_error import ApiError
 from .blocks import BLOCK_TOKENS
 from .engine import Generation, Request, Token
 from .journal import LlmFigures, Record
+from .logprobs import Logprobs
 from .metrics import Metrics, Times
 from .openai_call import Call, parse_chat, parse_text
 from .profiles import Profile
@@ -67,6 +68,7 @@ class Answer:
     request: Request
     first_of_prompt: bool
     tool: ToolCall | None = None
+    logprobs: Logprobs | None = None
 
 
 def plan(
@@ -124,7 +126,8 @@ def _answer(
     index = number * call.choices + choice
     names = text.blocks((*prompt, *pieces))
     request = Request(len(prompt), len(pieces), names, tag=index)
-    return Answer(index, pieces, reason, request, choice == 0, tool)
+    logprobs = None if call.logprobs is None else Logprobs(key, call.logprobs, call.chat)
+    return Answer(index, pieces, reason, request, choice == 0, tool, logprobs)
 
 
 def _words(
@@ -292,7 +295,8 @@ class Shape:
         added: dict[str, object] = {"text": "".join(answer.pieces)}
         if self.chat:
             added = {"message": _message(answer)}
-        finish = {"logprobs": None, "finish_reason": answer.finish_reason}
+        logprobs = answer.logprobs.of(answer.pieces) if answer.logprobs else None
+        finish = {"logprobs": logprobs, "finish_reason": answer.finish_reason}
         return {"index": answer.index, **added, **finish}
 
     def chunk(self, choices: list[dict[str, object]], **more: object) -> bytes:
@@ -303,11 +307,15 @@ class Shape:
         return b"data: " + json_bytes({**base, "choices": choices, **more}) + b"\n\n"
 
     def part(
-        self, index: int, delta: Mapping[str, object], reason: str | None
+        self,
+        index: int,
+        delta: Mapping[str, object],
+        reason: str | None = None,
+        logprobs: Mapping[str, object] | None = None,
     ) -> dict[str, object]:
         """One choice of an event: what it adds, and why it ends if it does."""
         added: Mapping[str, object] = {"delta": delta} if self.chat else {"text": "", **delta}
-        return {"index": index, **added, "logprobs": None, "finish_reason": reason}
+        return {"index": index, **added, "logprobs": logprobs, "finish_reason": reason}
 
     def token(self, answer: Answer, piece: str) -> Mapping[str, object]:
         """What the event of one token adds."""
@@ -345,13 +353,24 @@ class Events:
         self._before, _, self._after = token.partition(f'"{mark}"'.encode())
         opening = shape.opening(answer)
         self._role = b"" if opening is None else event(opening)
-        self._pieces = answer.pieces
+        self._answer = answer
+        self._shape = shape
+        self._usage = usage
         self.end = event({}, answer.finish_reason)
 
     def token(self, number: int) -> bytes:
         """The event of one token; a chat's first brings the role's before it."""
         opening = b"" if number else self._role
-        return opening + self._before + json.dumps(self._pieces[number]).encode() + self._after
+        piece = self._answer.pieces[number]
+        if self._answer.logprobs:
+            return opening + self._with_logprobs(self._answer.logprobs, number)
+        return opening + self._before + json.dumps(piece).encode() + self._after
+
+    def _with_logprobs(self, logprobs: Logprobs, number: int) -> bytes:
+        pieces = self._answer.pieces[: number + 1]
+        delta = self._shape.token(self._answer, pieces[-1])
+        part = self._shape.part(self._answer.index, delta, None, logprobs.of(pieces, number))
+        return self._shape.chunk([part], **self._usage)
 
 
 class TokenStream(Response):

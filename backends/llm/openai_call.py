@@ -75,6 +75,8 @@ class Call:
     include_usage: bool
     seed: int
     form: Form = TEXT
+    # the number of likeliest tokens listed in each place; None for no probabilities
+    logprobs: int | None = None
 
 
 def parse_chat(content: object, model: str, max_output: int) -> Call:
@@ -87,7 +89,8 @@ def parse_chat(content: object, model: str, max_output: int) -> Call:
     limits = ("max_completion_tokens", "max_tokens")
     form = chat_form(body, last_role(body["messages"]))
     prompt = (*_tool_tokens(body.get("tools")), *prompt)
-    return replace(_call(body, True, (prompt,), limits, max_output), form=form)
+    call = _call(body, True, (prompt,), limits, max_output)
+    return replace(call, form=form, logprobs=_chat_logprobs(body))
 
 
 def parse_text(content: object, model: str, max_output: int) -> Call:
@@ -100,7 +103,8 @@ def parse_text(content: object, model: str, max_output: int) -> Call:
     if body.get("echo") is True:
         message = "Unsupported value: 'echo' does not support true with this model."
         raise ApiError(400, message, "echo", "unsupported_value")
-    return _call(body, False, prompts, ("max_tokens",), max_output)
+    call = _call(body, False, prompts, ("max_tokens",), max_output)
+    return replace(call, logprobs=_optional(body, "logprobs"))
 
 
 def checked_body(content: object, model: str) -> Mapping[str, object]:
@@ -177,6 +181,20 @@ def _kind(value: object) -> str:
 def _integer(body: Mapping[str, object], name: str, default: int) -> int:
     value = body.get(name)
     return int(value) if isinstance(value, int | float) else default
+
+
+def _optional(body: Mapping[str, object], name: str) -> int | None:
+    return None if body.get(name) is None else _integer(body, name, 0)
+
+
+def _chat_logprobs(body: Mapping[str, object]) -> int | None:
+    top = _integer(body, "top_logprobs", 0)
+    if body.get("logprobs") is True:
+        return top
+    if top:
+        message = "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled."
+        raise ApiError(400, message, "top_logprobs", "invalid_value")
+    return None
 
 
 def _limit(body: Mapping[str, object], name: str, max_output: int) -> int | None:

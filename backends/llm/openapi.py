@@ -1,6 +1,7 @@
 """The published description of every route: OpenAPI 3.1, made from the tables that check calls."""
 
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from itertools import product
 
 from .example import KINDS
@@ -113,7 +114,7 @@ def _chat_body(settings: Settings) -> Json:
         **_properties(settings, CHAT_FIELDS),
         "response_format": _formats(),
     }
-    return _body(properties, "messages", _tool_shapes())
+    return _body(properties, "messages", _tool_shapes(), _logprobs_shapes())
 
 
 def _text_body(settings: Settings) -> Json:
@@ -130,13 +131,13 @@ def _text_body(settings: Settings) -> Json:
     return _body(properties, "prompt")
 
 
-def _body(properties: Mapping[str, object], required: str, shapes: tuple[Json, ...] = ()) -> Json:
-    pairs = product(_stream_shapes(), shapes or ({},))
+def _body(properties: Mapping[str, object], required: str, *shapes: tuple[Json, Json]) -> Json:
+    chosen = product(_stream_shapes(), *shapes)
     return {
         "type": "object",
         "properties": dict(properties),
         "required": ["model", required],
-        "anyOf": [_both(*pair) for pair in pairs],
+        "anyOf": [reduce(_both, parts) for parts in chosen],
     }
 
 
@@ -204,6 +205,14 @@ def _tool_shapes() -> tuple[Json, Json]:
         "required": ["tools"],
     }
     return without, offered
+
+
+def _logprobs_shapes() -> tuple[Json, Json]:
+    """top_logprobs belong to logprobs: two shapes, without and with."""
+    without: Json = {
+        "properties": {"logprobs": {"enum": [False, None]}, "top_logprobs": {"enum": [0, None]}}
+    }
+    return without, {"properties": {"logprobs": {"const": True}}, "required": ["logprobs"]}
 
 
 def _formats() -> Json:
@@ -306,12 +315,34 @@ def _closed(properties: Mapping[str, object]) -> Json:
     }
 
 
+def _chat_logprobs() -> Json:
+    octets: Json = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}}
+    token: Json = {"token": _STRING, "logprob": {"type": "number", "maximum": 0}, "bytes": octets}
+    likeliest: Json = {"type": "array", "items": _closed(token), "maxItems": 20}
+    tokens: Json = {"type": "array", "items": _closed({**token, "top_logprobs": likeliest})}
+    listed = _closed({"content": tokens, "refusal": {"type": "null"}})
+    return {"anyOf": [listed, {"type": "null"}]}
+
+
+def _text_logprobs() -> Json:
+    number: Json = {"type": "number", "maximum": 0}
+    top: Json = {"type": "object", "additionalProperties": number}
+    items: Mapping[str, Json] = {
+        "tokens": _STRING,
+        "token_logprobs": number,
+        "top_logprobs": top,
+        "text_offset": {"type": "integer", "minimum": 0},
+    }
+    listed = _closed({name: {"type": "array", "items": item} for name, item in items.items()})
+    return {"anyOf": [listed, {"type": "null"}]}
+
+
 def _schemas() -> Json:
     signature = {"server": _STRING, "timestamp": {"type": "string", "format": "date-time"}}
     integer: Json = {"type": "integer", "minimum": 0}
     nullable: Json = {"type": ["string", "null"]}
     reasons = ["stop", "length", "tool_calls"]
-    finish: Json = {"logprobs": {"type": "null"}, "finish_reason": {"enum": reasons}}
+    finish: Json = {"finish_reason": {"enum": reasons}}
     spoken: Json = {"role": {"const": "assistant"}, "refusal": {"type": "null"}}
     function = _closed({"name": _STRING, "arguments": _STRING})
     called = _closed({"id": _STRING, "type": {"const": "function"}, "function": function})
@@ -367,6 +398,10 @@ def _schemas() -> Json:
         "ApiError": _closed({"error": _closed(error)}),
         "Model": model,
         "Models": _closed({"object": {"const": "list"}, "data": {"type": "array", "items": model}}),
-        "ChatCompletion": completion("chat.completion", {"message": message}),
-        "TextCompletion": completion("text_completion", {"text": _STRING}),
+        "ChatCompletion": completion(
+            "chat.completion", {"message": message, "logprobs": _chat_logprobs()}
+        ),
+        "TextCompletion": completion(
+            "text_completion", {"text": _STRING, "logprobs": _text_logprobs()}
+        ),
     }

@@ -14,7 +14,7 @@ from .blocks import BLOCK_TOKENS
 from .profiles import Profile
 
 _TOKEN = re.compile(r"\s*(?:[\x21-\x7e]{1,8}|[^\s\x21-\x7e])|\s+")
-_WORDS = tuple(
+WORDS = tuple(
     _TOKEN.findall(
         " the of and to in a is that for it as was with be by on not he his but at are this have"
         " from or had an they which one you were all her she there would their we him been has"
@@ -60,7 +60,7 @@ def natural_length(answer_key: int, profile: Profile) -> int:
 
 def words(answer_key: int, length: int) -> tuple[str, ...]:
     """Make up an answer of exactly `length` tokens."""
-    picks = random.Random(answer_key).choices(_WORDS, k=length)
+    picks = random.Random(answer_key).choices(WORDS, k=length)
     picks[0] = picks[0].lstrip()
     return tuple(picks)
 
