@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from nginx_llm_lab.paths import ROOT
-from nginx_llm_lab.stack import compose, nginx
+from nginx_llm_lab.stack import compose, faults, nginx
 from nginx_llm_lab.stack.shell import CommandError, run
 
 MODEL = "lab-llm"
@@ -131,6 +131,17 @@ class Outline(pydantic.BaseModel):
     note: str | None
 
 
+def test_the_sdk_gets_log_probabilities(client):
+    """A token a place, the asked-for number of the likeliest beside each."""
+    asked = {"model": MODEL, "messages": HELLO, "max_tokens": 6}
+
+    choice = client.chat.completions.create(**asked, logprobs=True, top_logprobs=1).choices[0]
+
+    tokens = choice.logprobs.content
+    assert "".join(token.token for token in tokens) == choice.message.content
+    assert all(len(token.top_logprobs) == 1 and token.logprob <= 0 for token in tokens)
+
+
 def test_the_sdk_parses_structured_output(client):
     """`parse` sends a pydantic model's schema and gets an instance of the model."""
     messages = [{"role": "user", "content": "Plan my day."}]
@@ -193,6 +204,37 @@ def test_a_body_that_is_no_json_is_an_error_of_openais_shape(lab):
 
     assert answer.status_code == 400
     assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_body_that_nginx_refuses_is_an_error_of_openais_shape(lab, client):
+    """413 from nginx itself: the SDK reads its type as it reads a backend's."""
+    huge = [{"role": "user", "content": "x" * 1_100_000}]
+
+    error = refused(client.chat.completions.create, messages=huge)
+    elsewhere = requests.post(f"{lab.lab.front}/chat", data=b"x" * 1_100_000, timeout=10)
+
+    assert (error.status_code, error.type) == (413, "invalid_request_error")
+    assert error.body == {
+        "message": "nginx answered 413",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": None,
+    }
+    assert elsewhere.json()["error"] == "nginx answered 413"
+
+
+@pytest.mark.parametrize("kind", ["kill", "cut"])
+def test_unreachable_backends_are_an_error_of_openais_shape(lab, client, kind):
+    """nginx answers 502 if the connection is refused, 504 if nobody answers in time."""
+    faults.fault(lab.lab, "all", kind)
+    try:
+        error = refused(client.chat.completions.create, messages=HELLO)
+    finally:
+        faults.heal(lab.lab)
+
+    assert error.status_code in (502, 504)
+    assert error.response.json()["error"]["message"] == f"nginx answered {error.status_code}"
+    assert error.type == "server_error"
 
 
 def test_curl_streams_events_as_they_are(lab):
