@@ -18,7 +18,7 @@ from .behaviour import Faults, Switch
 from .engine import Engine
 from .journal import Journal, Record
 from .metrics import Metrics
-from .openai_api import OpenAi
+from .openai_api import TOKENIZE, OpenAi
 from .runner import Runner
 from .settings import Settings
 from .wire import (
@@ -104,7 +104,7 @@ class App:
                 self.lab.journal.add(record)
 
     def _is_brief(self, scope: Scope) -> bool:
-        if scope["path"].startswith("/v1/"):
+        if _is_openai(scope):
             return self.lab.runner.engine.profile.name == "instant"
         return header(scope, b"x-lab-duration") is None
 
@@ -248,10 +248,14 @@ def _handlers(lab: Backend) -> dict[type[Exception] | int, _Handler]:
 
 def _problem(lab: Backend, scope: Scope, error: RefusedError) -> Reply:
     """An error in the shape of the API that was asked."""
-    if not scope["path"].startswith("/v1/"):
+    if not _is_openai(scope):
         return article.refuse(lab.settings.name, error)
     content = ApiError(error.status, error.message).content()
     return Reply(error.status, json_bytes(content), headers=_pairs(error))
+
+
+def _is_openai(scope: Scope) -> bool:
+    return scope["path"].startswith("/v1/") or scope["path"] == TOKENIZE
 
 
 def _pairs(error: RefusedError | ApiError) -> tuple[tuple[bytes, bytes], ...]:

@@ -13,14 +13,21 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from . import text
+from . import embedding, text
 from .api_error import ApiError
 from .blocks import BLOCK_TOKENS
 from .engine import Generation, Request, Token
 from .journal import LlmFigures, Record
 from .logprobs import Logprobs
 from .metrics import Metrics, Times
-from .openai_call import Call, parse_chat, parse_text
+from .openai_call import (
+    Call,
+    EmbeddingCall,
+    parse_chat,
+    parse_embeddings,
+    parse_text,
+    parse_tokenize,
+)
 from .profiles import Profile
 from .runner import Mailbox, Runner
 from .settings import Settings
@@ -31,10 +38,12 @@ from .wire import (
     json_bytes,
     parse_json,
     read_body,
+    unless_gone,
     write_chunk,
 )
 
 _CREATED = 1_700_000_000  # when the model, as every server of it says, was made
+TOKENIZE = "/tokenize"  # vLLM's own, outside /v1/
 _EVENT_STREAM = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -442,6 +451,8 @@ class OpenAi:
             Route("/v1/models/{model:path}", self.show_model),
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/completions", self.complete, methods=["POST"]),
+            Route("/v1/embeddings", self.embed, methods=["POST"]),
+            Route(TOKENIZE, self.tokenize, methods=["POST"]),
         ]
 
     async def list_models(self, _request: HttpRequest) -> Response:
@@ -463,6 +474,44 @@ class OpenAi:
     async def complete(self, request: HttpRequest) -> Response:
         """Continue a text."""
         return await self._answer(request, parse_text)
+
+    async def embed(self, request: HttpRequest) -> Response:
+        """Answer with a vector for each input, after the time that their prefill takes."""
+        body = await read_body(request.scope, request.receive, self.settings.body_limit)
+        call = parse_embeddings(_content(body), self.settings.model)
+        most = min(self.settings.max_model_len, self.runner.engine.profile.kv_blocks * BLOCK_TOKENS)
+        for tokens in call.inputs:
+            if len(tokens) >= most:
+                message = f"This model's maximum context length is {most} tokens."
+                raise ApiError(400, message, "input", "context_length_exceeded")
+        self._refuse_if_full()
+        if not await unless_gone(request.receive, self._prefill(call, request.scope)):
+            raise ClientGoneError
+        return _json(_embeddings(call, self.settings.model))
+
+    async def _prefill(self, call: EmbeddingCall, scope: Scope) -> None:
+        """Let the engine read the inputs; nothing of them stays in its prefix cache."""
+        requests = [Request(len(tokens), 1, ()) for tokens in call.inputs]
+        box = self.runner.submit(requests, scope["lab.record"].arrived)
+        try:
+            while await box.take():
+                pass
+        finally:
+            self.runner.cancel(box)
+        self.metrics.prompt_tokens += sum(map(len, call.inputs))
+
+    async def tokenize(self, request: HttpRequest) -> Response:
+        """Count the tokens of a text or a conversation, as vLLM's /tokenize does."""
+        body = await read_body(request.scope, request.receive, self.settings.body_limit)
+        tokens, as_text = parse_tokenize(_content(body), self.settings.model)
+        return _json(
+            {
+                "count": len(tokens),
+                "max_model_len": self.settings.max_model_len,
+                "tokens": [embedding.token_id(token) for token in tokens],
+                "token_strs": tokens if as_text else None,
+            }
+        )
 
     async def _answer(
         self, request: HttpRequest, parse: Callable[[object, str, int], Call]
@@ -505,6 +554,21 @@ class OpenAi:
             "owned_by": "nginx-llm-lab",
             "max_model_len": self.settings.max_model_len,
         }
+
+
+def _embeddings(call: EmbeddingCall, model: str) -> dict[str, object]:
+    count = sum(map(len, call.inputs))
+    vectors = (embedding.vector(tokens, call.dimensions) for tokens in call.inputs)
+    data = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": embedding.base64(vector) if call.base64 else vector,
+        }
+        for index, vector in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": count, "total_tokens": count}
+    return {"object": "list", "data": data, "model": model, "usage": usage}
 
 
 async def _keep(_token: Token) -> None:

@@ -12,6 +12,8 @@ from .text import tokens
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 MAX_CHOICES = 128
 MAX_PROMPTS = 8
+MAX_INPUTS = 2048
+DIMENSIONS = 384
 _INT64 = 2**63 - 1
 
 
@@ -56,6 +58,16 @@ TEXT_FIELDS: Mapping[str, Field] = {
     "best_of": Field("integer", 1, 20),
     "suffix": Field("string"),
     "echo": Field("boolean"),
+}
+EMBEDDING_FIELDS: Mapping[str, Field] = {
+    "dimensions": Field("integer", 1, 1024),
+    "user": Field("string"),
+}
+TOKENIZE_FIELDS: Mapping[str, Field] = {
+    "add_special_tokens": Field("boolean"),
+    "add_generation_prompt": Field("boolean"),
+    "return_token_strs": Field("boolean"),
+    "tools": Field("array"),
 }
 _ARTICLES = {"array": "an array", "object": "an object", "integer": "an integer"}
 
@@ -105,6 +117,49 @@ def parse_text(content: object, model: str, max_output: int) -> Call:
         raise ApiError(400, message, "echo", "unsupported_value")
     call = _call(body, False, prompts, ("max_tokens",), max_output)
     return replace(call, logprobs=_optional(body, "logprobs"))
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingCall:
+    """A call for embeddings: the tokens of each input, and how to write the vectors."""
+
+    inputs: tuple[tuple[str, ...], ...]
+    dimensions: int
+    base64: bool
+
+
+def parse_embeddings(content: object, model: str) -> EmbeddingCall:
+    """Read the body of a call for embeddings; raises ApiError."""
+    body = checked_body(content, model)
+    if body.get("input") is None:
+        raise _missing("input")
+    inputs = text_prompts(body["input"], "input", MAX_INPUTS)
+    _check_fields(body, EMBEDDING_FIELDS)
+    encoding = body.get("encoding_format")
+    if encoding not in (None, "float", "base64"):
+        message = f"Invalid value: '{encoding}'. Supported values are: 'float' and 'base64'."
+        raise ApiError(400, message, "encoding_format", "invalid_value")
+    dimensions = _integer(body, "dimensions", DIMENSIONS)
+    return EmbeddingCall(inputs, dimensions, encoding == "base64")
+
+
+def parse_tokenize(content: object, model: str) -> tuple[tuple[str, ...], bool]:
+    """Read vLLM's /tokenize: the tokens, and whether to answer with their text too.
+
+    `model` may be left out. Raises ApiError.
+    """
+    if isinstance(content, dict) and content.get("model") is None:
+        content = {**content, "model": model}
+    body = checked_body(content, model)
+    prompt, messages = body.get("prompt"), body.get("messages")
+    if (prompt is None) == (messages is None):
+        message = "Exactly one of 'prompt' and 'messages' is required."
+        raise ApiError(400, message, "prompt", "invalid_value")
+    _check_fields(body, TOKENIZE_FIELDS)
+    as_text = body.get("return_token_strs") is True
+    if messages is None:
+        return tuple(tokens(_string(prompt, "prompt"))), as_text
+    return (*_tool_tokens(body.get("tools")), *messages_prompt(messages)), as_text
 
 
 def checked_body(content: object, model: str) -> Mapping[str, object]:

@@ -5,7 +5,16 @@ from functools import reduce
 from itertools import product
 
 from .example import KINDS
-from .openai_call import CHAT_FIELDS, MAX_PROMPTS, ROLES, TEXT_FIELDS, Field
+from .openai_call import (
+    CHAT_FIELDS,
+    EMBEDDING_FIELDS,
+    MAX_INPUTS,
+    MAX_PROMPTS,
+    ROLES,
+    TEXT_FIELDS,
+    TOKENIZE_FIELDS,
+    Field,
+)
 from .settings import Settings
 
 Json = dict[str, object]
@@ -84,6 +93,8 @@ def _openai(settings: Settings) -> Json:
         "/v1/models/{model}": {"get": show},
         "/v1/chat/completions": {"post": _completion(_chat_body(settings), "ChatCompletion")},
         "/v1/completions": {"post": _completion(_text_body(settings), "TextCompletion")},
+        "/v1/embeddings": {"post": _json_call(_embedding_body(settings), "Embeddings")},
+        "/tokenize": {"post": _json_call(_tokenize_body(settings), "Tokens")},
     }
 
 
@@ -92,7 +103,49 @@ def _completion(body: Json, schema: str) -> Json:
     return _post("application/json", body, answers, "ApiError")
 
 
-def _chat_body(settings: Settings) -> Json:
+def _json_call(body: Json, schema: str) -> Json:
+    return _post("application/json", body, {"application/json": schema}, "ApiError")
+
+
+def _embedding_body(settings: Settings) -> Json:
+    return {
+        "type": "object",
+        "properties": {
+            "model": {"const": settings.model},
+            "input": _prompts(MAX_INPUTS),
+            "encoding_format": {"enum": ["float", "base64", None]},
+            **{name: _field(field) for name, field in EMBEDDING_FIELDS.items()},
+        },
+        "required": ["model", "input"],
+    }
+
+
+def _tokenize_body(settings: Settings) -> Json:
+    def one(present: str, schema: Json, absent: str) -> Json:
+        properties = {present: schema, absent: {"type": "null"}}
+        return {"properties": properties, "required": [present]}
+
+    return {
+        "type": "object",
+        "properties": {
+            "model": {"enum": [settings.model, None]},
+            **{name: _field(field) for name, field in TOKENIZE_FIELDS.items()},
+        },
+        "anyOf": [
+            one("prompt", _STRING, "messages"),
+            one("messages", _messages(), "prompt"),
+        ],
+    }
+
+
+def _prompts(most: int) -> Json:
+    ids: Json = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
+    prompts: Json = {"type": "array", "items": _STRING, "minItems": 1, "maxItems": most}
+    tokens: Json = {"type": "array", "items": ids, "minItems": 1, "maxItems": most}
+    return {"anyOf": [_STRING, prompts, ids, tokens]}
+
+
+def _messages() -> Json:
     others = [role for role in ROLES if role != "assistant"]
     spoken: Json = {
         "type": "object",
@@ -107,9 +160,12 @@ def _chat_body(settings: Settings) -> Json:
         },
         "required": ["role"],
     }
-    messages = {"type": "array", "items": {"anyOf": [spoken, answered]}, "minItems": 1}
+    return {"type": "array", "items": {"anyOf": [spoken, answered]}, "minItems": 1}
+
+
+def _chat_body(settings: Settings) -> Json:
     properties = {
-        "messages": messages,
+        "messages": _messages(),
         "max_completion_tokens": _limit(settings),
         **_properties(settings, CHAT_FIELDS),
         "response_format": _formats(),
@@ -118,13 +174,8 @@ def _chat_body(settings: Settings) -> Json:
 
 
 def _text_body(settings: Settings) -> Json:
-    ids: Json = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
-    most = MAX_PROMPTS
-    prompts: Json = {"type": "array", "items": _STRING, "minItems": 1, "maxItems": most}
-    tokens: Json = {"type": "array", "items": ids, "minItems": 1, "maxItems": most}
-    prompt = {"anyOf": [_STRING, prompts, ids, tokens]}
     properties = {
-        "prompt": prompt,
+        "prompt": _prompts(MAX_PROMPTS),
         **_properties(settings, TEXT_FIELDS),
         "echo": {"enum": [False, None]},
     }
@@ -386,6 +437,31 @@ def _schemas() -> Json:
             }
         )
 
+    numbers: Json = {"type": "array", "items": {"type": "number"}, "minItems": 1}
+    embedded = _closed(
+        {
+            "object": {"const": "embedding"},
+            "index": integer,
+            "embedding": {"anyOf": [numbers, _STRING]},
+        }
+    )
+    embeddings = _closed(
+        {
+            "object": {"const": "list"},
+            "data": {"type": "array", "items": embedded, "minItems": 1},
+            "model": _STRING,
+            "usage": _closed({"prompt_tokens": integer, "total_tokens": integer}),
+        }
+    )
+    texts: Json = {"type": ["array", "null"], "items": _STRING}
+    tokenized = _closed(
+        {
+            "count": integer,
+            "max_model_len": integer,
+            "tokens": {"type": "array", "items": integer},
+            "token_strs": texts,
+        }
+    )
     error = {"message": _STRING, "type": _STRING, "param": nullable, "code": nullable}
     return {
         "Any": {},
@@ -396,6 +472,8 @@ def _schemas() -> Json:
         "Chat": _closed({"original": _STRING, "response": _STRING, **signature}),
         "Completions": _closed({"completions": {"type": "array", "items": line}, **signature}),
         "ApiError": _closed({"error": _closed(error)}),
+        "Embeddings": embeddings,
+        "Tokens": tokenized,
         "Model": model,
         "Models": _closed({"object": {"const": "list"}, "data": {"type": "array", "items": model}}),
         "ChatCompletion": completion(

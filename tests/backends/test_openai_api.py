@@ -213,7 +213,8 @@ def test_what_does_not_fit_the_context_is_refused(
         ("GET", "/v1/chat/completions", None, 405, None),
         ("DELETE", "/v1/models", None, 405, None),
         ("GET", "/v1/models/other", None, 404, "model_not_found"),
-        ("POST", "/v1/embeddings", b"{}", 404, "unknown_url"),
+        ("POST", "/v1/audio/speech", b"{}", 404, "unknown_url"),
+        ("GET", "/tokenize", None, 405, None),
     ],
 )
 def test_errors_have_openais_shape(

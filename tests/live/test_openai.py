@@ -142,6 +142,15 @@ def test_the_sdk_gets_log_probabilities(client):
     assert all(len(token.top_logprobs) == 1 and token.logprob <= 0 for token in tokens)
 
 
+def test_the_sdk_gets_embeddings(client):
+    """A vector for each input, in order, and the tokens that they have together."""
+    answer = client.embeddings.create(model=MODEL, input=["hello there", "you"])
+
+    assert [item.index for item in answer.data] == [0, 1]
+    assert len({len(item.embedding) for item in answer.data}) == 1
+    assert answer.usage.prompt_tokens == 3
+
+
 def test_the_sdk_parses_structured_output(client):
     """`parse` sends a pydantic model's schema and gets an instance of the model."""
     messages = [{"role": "user", "content": "Plan my day."}]

@@ -1,0 +1,42 @@
+"""Vectors and numbers for tokens, without a model: the same tokens get the same ones everywhere."""
+
+import hashlib
+import math
+from array import array
+from base64 import b64encode
+from collections.abc import Sequence
+
+_VOCABULARY = 128_000
+_SPREAD = 8  # dimensions that a token changes
+
+
+def token_id(token: str) -> int:
+    """Number a token; different tokens may share a number."""
+    return int.from_bytes(_digest(token, 8)) % _VOCABULARY
+
+
+def vector(tokens: Sequence[str], dimensions: int) -> list[float]:
+    """Return a vector of length 1: texts with common words are closer than texts without.
+
+    Each token adds or subtracts 1 in some dimensions that follow from its letters (feature
+    hashing), whatever its case and its place.
+    """
+    sums = [0] * dimensions
+    for token in tokens:
+        digest = _digest(token.strip().lower(), 4 * _SPREAD)
+        for start in range(0, len(digest), 4):
+            number = int.from_bytes(digest[start : start + 4])
+            sums[(number >> 1) % dimensions] += 1 if number & 1 else -1
+    length = math.hypot(*sums)
+    if not length:
+        return [1.0, *[0.0] * (dimensions - 1)]
+    return [part / length for part in sums]
+
+
+def base64(values: Sequence[float]) -> str:
+    """Encode numbers as OpenAI's SDK asks for them: 32-bit floats, little-endian, in base64."""
+    return b64encode(array("f", values).tobytes()).decode()
+
+
+def _digest(text: str, size: int) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
