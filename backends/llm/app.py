@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -35,6 +37,8 @@ from .wire import (
 )
 
 _OPERATIONS = frozenset({"/health", "/metrics", "/openapi.json"})
+# vLLM's defaults: a page from anywhere may ask, without cookies
+_CORS = Middleware(CORSMiddleware, allow_origins=("*",), allow_methods=("*",), allow_headers=("*",))
 _CLIENT_GONE = 499  # nginx's own status for it
 
 
@@ -161,6 +165,7 @@ def _routed(lab: Backend) -> ASGIApp:
     app = Starlette(
         routes=[*operations, *OpenAi(lab.settings, lab.runner, lab.metrics).routes()],
         exception_handlers=_handlers(lab),
+        middleware=[_CORS],
     )
     app.router.redirect_slashes = False
     # what no route knows is the article's: it answers any path
@@ -255,7 +260,8 @@ def _problem(lab: Backend, scope: Scope, error: RefusedError) -> Reply:
 
 
 def _is_openai(scope: Scope) -> bool:
-    return scope["path"].startswith("/v1/") or scope["path"] == TOKENIZE
+    path: str = scope["path"]
+    return path.startswith("/v1/") or path == TOKENIZE
 
 
 def _pairs(error: RefusedError | ApiError) -> tuple[tuple[bytes, bytes], ...]:

@@ -53,3 +53,28 @@ def test_metrics_count_what_was_generated(start: Callable[..., Running]):
     )
     assert 'vllm:time_to_first_token_seconds_count{engine="0",model_name="lab-llm"} 1' in lines
     assert 'vllm:inter_token_latency_seconds_count{engine="0",model_name="lab-llm"} 4' in lines
+
+
+def test_a_page_from_anywhere_may_ask(lab: Running):
+    """A browser's preflight is answered, and the answer and its stream name the origin allowed."""
+    url = lab.url + "/v1/chat/completions"
+    origin = {"Origin": "https://page.example.com"}
+    preflight = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type",
+    }
+    body = {"model": "lab-llm", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
+
+    asked = http.options(url, headers={**origin, **preflight})
+    answers = [
+        http.post(url, json={**body, "stream": stream}, headers=origin) for stream in (False, True)
+    ]
+    refused = http.post(url, data=b"{", headers=origin)
+
+    assert asked.status_code == 200
+    assert "POST" in asked.headers["Access-Control-Allow-Methods"]
+    assert "authorization" in asked.headers["Access-Control-Allow-Headers"].lower()
+    for answer in (asked, *answers, refused):
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        assert answer.headers["X-Backend"] == "backend-1"
+    assert refused.status_code == 400
