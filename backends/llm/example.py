@@ -159,7 +159,6 @@ class _Maker:
             if name not in made:
                 made[name] = self.value(more, (*path, name))
         least = _whole(schema.get("minProperties"), 0)
-        self._spend(least, path)
         for number in range(least - len(made)):
             name = f"property_{number + 1}"
             made[name] = self.value(more, (*path, name))

@@ -90,6 +90,6 @@ def test_no_probabilities_unless_asked_for(lab: Running):
 def test_a_token_is_never_its_own_alternative():
     """Each is listed once, whatever the dice say."""
     for key in range(300):
-        content: Any = Logprobs(key, 20, chat=True).of(("the",))["content"]
+        content: Any = Logprobs(key, 20, chat=True).of((" the",))["content"]
         texts = [other["token"] for other in content[0]["top_logprobs"]]
         assert len(set(texts)) == len(texts)
