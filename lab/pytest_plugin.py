@@ -51,11 +51,11 @@ class LiveLab:
         self._choice = choice
         return switch
 
-    def send(self, requests: int = 100, concurrency: int = 0, seed: int = 1) -> "Outcome":
+    def send(self, requests: int = 0, concurrency: int = 0, seed: int = 1) -> "Outcome":
         """Send the traffic that the method needs and judge it against the prediction.
 
-        nginx is reloaded first, so turns are counted from a fresh start, and logs its own picks
-        where it was built with a debug log.
+        Without a number, as many requests as a PASS takes. nginx is reloaded first, so turns are
+        counted from a fresh start, and logs its own picks where it was built with a debug log.
         """
         from .experiment import run
         from .nginxconf import methods
@@ -67,7 +67,8 @@ class LiveLab:
             choice = self._choice
         assert choice is not None
         key = choice.key or methods.method(choice.method).key
-        plan = probes.plan(choice.method, key, requests, seed, concurrency)
+        count = requests or run.requests_needed(choice)
+        plan = probes.plan(choice.method, key, count, seed, concurrency)
         return run.run_plan(self.lab, choice, plan)
 
 

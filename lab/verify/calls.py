@@ -18,7 +18,7 @@ from .reach import Entry, Way
 
 AT_ONCE = 6  # or twice as many as servers, up to
 MOST_AT_ONCE = 24
-SECONDS = 6.0  # of traffic for one upstream
+SECONDS, SECONDS_TO_DRAW = 6.0, 20.0  # of traffic for one upstream
 FEWEST, FEWEST_TO_CHOOSE, MOST = 20, 300, 10_000
 VISITORS = 40
 KEYS = 400  # as many different values a key takes
@@ -37,10 +37,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Calls and how many go at a time; 1 sends them strictly one after the other."""
+    """Calls, how many go at a time (1: strictly one after the other), and for how long at most."""
 
     calls: tuple[Call, ...]
     concurrency: int
+    seconds: float = SECONDS
 
 
 def at_once(upstream: Upstream) -> tuple[int, ...]:
@@ -66,7 +67,7 @@ def traffic(upstream: Upstream, way: Way, conf: Variables, seed: int, at_once: i
         )
         for number in range(1, how_many(upstream) + 1)
     )
-    return Traffic(calls, at_once)
+    return Traffic(calls, at_once, SECONDS_TO_DRAW if draws_by_load(upstream) else SECONDS)
 
 
 def plain(upstream: Upstream, way: Way, conf: Variables, seed: int, count: int) -> Traffic:
@@ -115,7 +116,14 @@ def how_many(upstream: Upstream) -> int:
     group = group_of(upstream, {})
     if len(group.peers) < 2:
         return FEWEST
-    return min(MOST, requests_for_pass(upstream, FEWEST_TO_CHOOSE))
+    # without nginx's own order only a part of the draws by load can be told
+    share_told = 0.7 if draws_by_load(upstream) else 1.0
+    return min(MOST, int(requests_for_pass(upstream, FEWEST_TO_CHOOSE) / share_told))
+
+
+def draws_by_load(upstream: Upstream) -> bool:
+    """Whether picks are drawn and the load decides between draws: these take the most requests."""
+    return by_load(upstream) and Decides.DRAW in method(upstream.method).decides
 
 
 def variation(
@@ -229,7 +237,7 @@ def plan(way: Way, sent: Traffic, *, until_served: bool = False) -> dict[str, An
         "proxy_protocol": entry.proxy_protocol,
         "name": way.request.headers["Host"].partition(":")[0],
         "concurrency": sent.concurrency,
-        "seconds": SECONDS,
+        "seconds": sent.seconds,
         "until_served": until_served,
         "calls": [written(call, entry) for call in sent.calls],
     }

@@ -28,6 +28,6 @@ def test_the_prompt_decides_by_its_first_characters(lab):
     """One system prompt, one server."""
     lab.use("prompt_prefix")
 
-    found = lab.send(200)
+    found = lab.send(600)
 
     assert found.holds, found

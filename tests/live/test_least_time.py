@@ -16,17 +16,16 @@ def test_one_at_a_time_each_pick_is_predicted_from_the_times_before(lab):
     """Idle and faster than 20 ms, equal servers take turns."""
     lab.use("least_time", measure="header")
 
-    found = lab.send(60, concurrency=1)
+    found = lab.send(600, concurrency=1)
 
-    assert found.verdict.word != "FAIL", found
-    assert found.counts.agree
+    assert found.holds, found
 
 
 @pytest.mark.parametrize("measure", ["header", "last_byte"])
 def test_many_at_a_time_no_pick_was_wrong(lab, measure):
-    """As far as the log's milliseconds can tell."""
+    """In nginx's own order."""
     lab.use("least_time", measure=measure)
 
-    found = lab.send(400)
+    found = lab.send()
 
-    assert found.verdict.word != "FAIL", found
+    assert found.holds, found

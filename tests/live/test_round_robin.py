@@ -25,9 +25,9 @@ def test_turns_are_predicted_one_by_one(lab):
     """Weight 5 beside 1 and 1 gives a a b a c a a, never five in a row."""
     lab.use("round_robin", weights=(5, 1, 1))
 
-    found = lab.send(70)
+    found = lab.send(700)
 
-    assert str(found.split) == "backend-1: 50, backend-2: 10, backend-3: 10"
+    assert str(found.split) == "backend-1: 500, backend-2: 100, backend-3: 100"
     assert found.holds, found
 
 
@@ -37,7 +37,7 @@ def test_a_backup_waits_for_the_others_to_be_gone(lab):
         "round_robin", server_params=["backend-1: down", "backend-2: down", "backend-3: backup"]
     )
 
-    found = lab.send(30)
+    found = lab.send(400)
 
-    assert str(found.split) == "backend-3: 30"
+    assert str(found.split) == "backend-3: 400"
     assert found.holds, found

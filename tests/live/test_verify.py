@@ -79,7 +79,7 @@ def test_backends_may_have_the_port_that_nginx_listens_on(tmp_path: Path) -> Non
     """As containers do: every name has an address of its own, away from nginx's."""
     found = verified(tmp_path, "zone u 64k; server a:8080; server b:8080 weight=3;")
 
-    assert found.upstreams[0].verdict.split_text == "a: 15, b: 46"
+    assert found.upstreams[0].verdict.split_text == "a: 100, b: 301"
     assert found.holds
 
 
