@@ -265,7 +265,7 @@ class Work:
         started, first = generation.started, generation.first_token_at
         real = self._runner.real_seconds
         return Times(
-            None if started is None else real(started - generation.arrived),
+            None if started is None else real(max(0.0, started - generation.arrived)),
             None if started is None or first is None else real(first - started),
             None if first is None else real(max(0.0, last_at - first)),
         )

@@ -46,7 +46,7 @@ PROFILES = {
             per_context=40e-9,
             per_pair=3.7e-9,
             max_num_seqs=1024,
-            max_num_batched_tokens=16_384,
+            max_num_batched_tokens=12_288,
             kv_blocks=24_576,
         ),
         Profile(

@@ -1,0 +1,150 @@
+"""A live backend beside published figures of real servers; docs/engine.md names their sources.
+
+The backend runs at half the speed of life: what the machine adds is then a smaller part of what
+the model says. Every figure is given at the speed of life.
+"""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import pytest
+
+from nginx_llm_lab.evidence.record import Record
+from nginx_llm_lab.pytest_plugin import LiveLab
+from nginx_llm_lab.stack import behaviour, compose
+from nginx_llm_lab.traffic import sender, workload
+from nginx_llm_lab.traffic.scenario import Lengths, Scenario
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("LAB_CALIBRATE"),
+    reason="published figures can only be met on a quiet machine: LAB_CALIBRATE=1 runs this",
+)
+
+SCALE = 0.5
+TOLERANCE = 0.2
+# NVIDIA, "NIM for LLMs benchmarking: Performance", Llama-3.1-8B-Instruct, version 1.8.0. Users:
+# output tokens/s, mean time to first token (ms), mean time between tokens (ms). Its three figures
+# for one user fit together for 200 tokens of output.
+NIM_8B = {1: (214.56, 10.26, 4.63), 250: (12_964.72, 605.6, 16.14)}
+PREFILL_8B = 27_700  # prompt tokens/s of an 8B model on an H100, saturated: see docs/engine.md
+
+
+@pytest.fixture
+def backend(lab: LiveLab) -> Iterator[LiveLab]:
+    """A lab whose only backend in use is backend-1, with an empty cache."""
+    lab.use("round_robin", server_params=["backend-2: down", "backend-3: down"])
+    behaviour.tell(lab.lab, "backend-1", "DELETE", "/cache")
+    yield lab
+    behaviour.tell(lab.lab, "backend-1", "PUT", "/profile", {"profile": "instant", "time_scale": 1})
+
+
+def become(lab: LiveLab, profile: str, scale: float = SCALE) -> None:
+    """Give backend-1 a profile."""
+    asked = {"profile": profile, "time_scale": scale}
+    behaviour.tell(lab.lab, "backend-1", "PUT", "/profile", asked)
+
+
+def send(lab: LiveLab, seed: int, prompt: int, output: int, **fields: object) -> list[Record]:
+    """Send requests of equal length, each with a prompt of its own."""
+    lengths = {"prompt": Lengths(tokens=prompt), "output": Lengths(tokens=output)}
+    scenario = Scenario("calibration", seed=seed, clients=1, **lengths, **fields)  # type: ignore[arg-type] # fields of a Scenario
+    records = sender.run(workload.plan(scenario), lab.lab.door, limit=300)
+    assert [record.error for record in records] == [""] * len(records)
+    return list(records)
+
+
+def figures(records: Sequence[Record]) -> tuple[float, float, float]:
+    """Output tokens/s, mean time to first token (ms), mean time between tokens (ms)."""
+    sent = min(record.sent or 0.0 for record in records)
+    end = max(record.token_times[-1] for record in records)
+    tokens = sum(record.tokens or 0 for record in records)
+    firsts = [record.token_times[0] - (record.sent or 0.0) for record in records]
+    between = [
+        (record.token_times[-1] - record.token_times[0]) / (len(record.token_times) - 1)
+        for record in records
+        if len(record.token_times) > 1
+    ]
+    return (
+        tokens / (end - sent) / SCALE,
+        statistics.mean(firsts) * 1e3 * SCALE,
+        statistics.mean(between) * 1e3 * SCALE if between else 0.0,
+    )
+
+
+@pytest.mark.parametrize("users", NIM_8B)
+def test_users_get_what_they_get_of_an_8b_model_on_an_h100(backend, say, users):
+    """From one user to 250, each with the next request as soon as the last is answered."""
+    become(backend, "h100-8b")
+
+    seen = figures(
+        send(backend, users, 200, 200, arrivals="closed", users=users, requests=4 * users)
+    )
+
+    say(f"{users} users: {seen[0]:,.0f} tok/s, TTFT {seen[1]:.1f} ms, ITL {seen[2]:.2f} ms")
+    assert seen == pytest.approx(NIM_8B[users], rel=TOLERANCE)
+
+
+def test_prompts_that_come_together_share_one_prefill(backend, say):
+    """Sixteen prompts of 8,000 tokens: as many a second as a saturated server computes."""
+    become(backend, "h100-8b")
+
+    records = send(backend, 3, 8000, 1, arrivals="bursts", burst=16, rate=16.0, requests=16)
+
+    sent = min(record.sent or 0.0 for record in records)
+    end = max(record.end or 0.0 for record in records)
+    speed = sum(record.prompt_tokens or 0 for record in records) / (end - sent) / SCALE
+    say(f"prefill: {speed:,.0f} prompt tokens/s")
+    assert speed == pytest.approx(PREFILL_8B, rel=TOLERANCE)
+
+
+def test_a_decode_waits_for_the_prompts_beside_it(backend, say):
+    """Four prompts of 16,000 tokens: each step of an answer under way takes hundreds of ms."""
+    become(backend, "h100-8b")
+    users = [
+        *workload.users(_alone("answer", 1, 32, 1500)),
+        *workload.users(_alone("prompts", 4, 16_000, 1)),
+    ]
+
+    records = sender.run(workload.Plan(iter(users), None, len(users)), backend.lab.door, limit=120)
+
+    answer = next(record for record in records if record.max_tokens > 1)
+    gaps = sorted((b - a) * 1e3 * SCALE for a, b in pairwise(answer.token_times))
+    slow = [gap for gap in gaps if gap > 100]
+    say(f"between tokens: median {statistics.median(gaps):.1f} ms, {len(slow)} over 100 ms: {slow}")
+    assert len(slow) >= 4
+    assert statistics.median(gaps) == pytest.approx(4.63, rel=TOLERANCE)
+
+
+def _alone(name: str, requests: int, prompt: int, output: int) -> Scenario:
+    return Scenario(
+        name,
+        seed=7 + requests,
+        arrivals="bursts",
+        burst=requests,
+        rate=1.0,
+        requests=requests,
+        prompt=Lengths(tokens=prompt),
+        output=Lengths(tokens=output),
+    )
+
+
+def test_a_full_cache_makes_requests_wait(backend, say):
+    """24 prompts of 8,000 tokens on a cache of 65,536: eight at most run, the others queue."""
+    become(backend, "slow-8b", 20.0)
+
+    began = time.time()
+
+    records = send(backend, 5, 8000, 8, arrivals="bursts", burst=24, rate=24.0, requests=24)
+
+    ids = {record.id for record in records}
+    lines = compose.journals(backend.lab, began, len(records)).splitlines()
+    entries = [entry for entry in map(json.loads, lines) if entry["id"] in ids]
+    queued = sorted(entry["queued"] for entry in entries)
+    say(f"queued: {queued[0]:.2f} to {queued[-1]:.2f} s")
+    assert len(queued) == 24
+    # eight are admitted at once, in steps that all end after the first prompt's 0.15 s
+    assert sum(seconds > 1.0 for seconds in queued) >= 16
