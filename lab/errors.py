@@ -2,7 +2,7 @@
 
 
 class LabError(Exception):
-    """Something a user can mend: `message` says what, which one, where; `hint` the next step."""
+    """A user-fixable error: `message` says what, which one, where; `hint` the next step."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

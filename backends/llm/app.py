@@ -81,7 +81,7 @@ class App:
             lab.settings.body_limit,
             spared=lambda scope: scope["path"] in _OPERATIONS,
             error=lambda scope, status: _problem(
-                lab, scope, RefusedError(status, "this backend was told to fail")
+                lab, scope, RefusedError(status, "this backend is set to fail (lab fault)")
             ),
             brief=self._is_brief,
         )

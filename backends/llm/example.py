@@ -67,7 +67,7 @@ class _Maker:
         if not isinstance(schema, dict):
             raise SchemaError("the schema is not an object, or allows nothing", path)
         if len(path) > _TOO_DEEP:
-            raise SchemaError("the schema has no end", path[:3])
+            raise SchemaError("the schema is infinitely nested", path[:3])
         schema = self._resolved(schema, path)
         if "const" in schema:
             return schema["const"]
@@ -88,12 +88,12 @@ class _Maker:
                 rest = {name: part for name, part in schema.items() if name != "allOf"}
                 for part in _list(schema["allOf"]):
                     if not isinstance(part, dict):
-                        raise SchemaError("allOf holds something that is no schema", path)
+                        raise SchemaError("allOf contains something that is not a schema", path)
                     rest = _merged(rest, self._resolved(part, path))
                 schema = rest
             else:
                 return schema
-        raise SchemaError("$ref goes round in a circle", path)
+        raise SchemaError("$ref is circular", path)
 
     def _named(self, reference: object, path: tuple[str, ...]) -> Json:
         target = self._root

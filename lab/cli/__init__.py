@@ -1,4 +1,4 @@
-"""The command `lab`: parse the words of a verb, call the lab once, print a table or JSON.
+"""The command `lab`: parse the command line, call the lab once, print a table or JSON.
 
 VERBS names the module of each verb. A verb is the function of that name in it. Its module, and the
 libraries that the module needs, are imported when the verb is called: `lab --help` imports none.
@@ -60,7 +60,7 @@ VERBS = {
     "logs": "runs",
     "runs": "runs",
 }
-# one at a time on a lab; faults and looks may come between
+# only one of these may run on a lab at a time; faults and read-only verbs may run meanwhile
 EXCLUSIVE = frozenset(
     {"up", "down", "use", "ab", "run", "demo", "stress", "load", "compare", "soak"}
 )
@@ -88,7 +88,9 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:  # a full disk, a folder that cannot be written
         where = f"{error.filename}: " if error.filename else ""
-        fail(LabError(f"{where}{error.strerror or error}", "mend that, then again"), 3)
+        fail(
+            LabError(f"{where}{error.strerror or error}", "fix this, then run the command again"), 3
+        )
     except KeyboardInterrupt:
         sys.exit(130)
     except Terminated:
@@ -96,23 +98,23 @@ def main() -> None:
 
 
 class Terminated(BaseException):
-    """SIGTERM came: leave as on Ctrl-C, with everything taken down on the way."""
+    """SIGTERM was received: exit as on Ctrl-C, with clean-up."""
 
 
 def terminate(_signal: int, _frame: FrameType | None) -> None:
-    """Raise Terminated where the program is."""
+    """Signal handler: raise Terminated."""
     raise Terminated
 
 
 def fail(error: LabError, code: int) -> None:
-    """Print the error on stderr, tell CI where it asked for that, and exit with `code`."""
+    """Print the error on stderr, report it to CI if asked to, and exit with `code`."""
     typer.echo(str(error), err=True)
     tell_ci(error, sys.argv[1:])
     sys.exit(code)
 
 
 def tell_ci(error: LabError, words: list[str]) -> None:
-    """Write the JUnit file and the annotation that the words of the command ask for."""
+    """Write the JUnit file and the annotation that the command line asks for."""
     from ..report import github, junit  # only where something went wrong
 
     text = " ".join(words).replace("--junit=", "--junit ")
@@ -153,7 +155,7 @@ class Verb(TyperCommand):
     def make_context(
         self, info_name: str | None, args: list[str], parent: "Context | None" = None, **extra: Any
     ) -> "Context":
-        """The context of the verb's own command, with the words in it."""
+        """The context of the verb's command for these arguments."""
         words = ["lab", str(self.name), *args]
         module = import_module(f".{VERBS[str(self.name)]}", __name__)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -165,7 +167,7 @@ class Verb(TyperCommand):
 
 
 def lock_of_lab(words: list[str]) -> AbstractContextManager[None]:
-    """The lock, for a command in these words, on the lab that the options name."""
+    """The lock on the lab that the options name; it records the command line."""
     from ..stack import compose, lock  # needed by every verb that works on a lab, by no other
 
     return lock.held(compose.from_environment(), words)
@@ -191,14 +193,16 @@ def print_version(wanted: bool) -> None:
 
 def global_options(
     project: Annotated[
-        str, typer.Option(envvar="LAB_PROJECT", help="Compose project; one for each lab.")
+        str,
+        typer.Option(envvar="LAB_PROJECT", help="Compose project; each lab needs a different one."),
     ] = "",
     port: Annotated[str, typer.Option(envvar="LAB_PORT", help="Port of the front door.")] = "",
     door_port: Annotated[
         str, typer.Option(envvar="LAB_DOOR_PORT", help="Port of the lab door.")
     ] = "",
     version: Annotated[  # noqa: ARG001 - its callback acts
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show it.")
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Options that stand before the verb: they name one of several labs."""

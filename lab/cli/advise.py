@@ -1,4 +1,4 @@
-"""`lab advise`: which method for a fleet."""
+"""`lab advise`: rank the methods for a fleet."""
 
 from pathlib import Path
 from typing import Annotated

@@ -16,23 +16,25 @@ def bench(
         ),
     ] = None,
     quick: Annotated[bool, typer.Option(help="Measure less: a few minutes in all.")] = False,
-    repeats: Annotated[int, typer.Option(min=1, help="Repeats of each, by turns.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Repeats of each measurement; they alternate.")
+    ] = 5,
     check: Annotated[
-        bool, typer.Option(help="Compare with the stated bars; exit 1 where one fell short.")
+        bool, typer.Option(help="Compare with the targets; exit with 1 if one is missed.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure the lab beside the article's stack, an upper bound, HAProxy and awk, by turns."""
+    """Compare the lab's speed with the article's stack, an upper bound, HAProxy and awk."""
     from ..bench import run, tables
     from ..bench.bars import BARS
     from ..bench.figures import as_dict, checked
 
-    found = list(run.measure(sections or (), quick, repeats, warn))
-    compared = checked(found, BARS) if check else []
+    figures = list(run.measure(sections or (), quick, repeats, warn))
+    compared = checked(figures, BARS) if check else []
     if as_json:
-        show(as_dict(found, compared))
+        show(as_dict(figures, compared))
     else:
-        say(tables.figures(found))
+        say(tables.figures(figures))
         if check:
             say("\n" + tables.bars(compared))
-    exit_unless(all(each.holds for each in compared))
+    exit_unless(all(bar.holds for bar in compared))

@@ -12,7 +12,7 @@ from .terminal import exit_unless, say, show
 
 
 def chat(
-    message: Annotated[str, typer.Argument(help="What to say.")],
+    message: Annotated[str, typer.Argument(help="The message.")],
     stream: Annotated[bool, typer.Option(help="Stream tokens from the OpenAI API.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -46,7 +46,7 @@ def stress(
     streams: Annotated[int, typer.Option(help="Number of streamed chats.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Send all requests at once through the front door; print which server answered how many."""
+    """Send all requests at once through the front door; print how many each server answered."""
     report = call_all(this_lab().front, chats, completions, streams)
     show(report.as_dict()) if as_json else say(report)
     exit_unless(report.complete)

@@ -21,24 +21,26 @@ def compare(
     methods: Annotated[
         str, typer.Option(help="Methods, separated by commas.")
     ] = "round_robin,least_conn,least_time",
-    repeats: Annotated[int, typer.Option(help="Runs of each cell, each with its own seed.")] = 3,
+    repeats: Annotated[
+        int, typer.Option(help="Runs per scenario and method, each with another seed.")
+    ] = 3,
     duration: Duration = 0.0,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Simulate every run; needs no Docker.")
     ] = False,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with the comparison in this folder.")
+        Path | None, typer.Option(help="Resume the comparison in this folder.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare methods in scenarios: the best of each figure, ties, trade-offs.
 
-    Each repeat has a seed of its own, the same for every method; the runs come in random order. A
-    method is best only where the 95 % interval of the paired difference excludes zero.
+    Each repeat uses a different seed, the same for every method; the runs are in random order. A
+    method is best only if the 95 % interval of the paired difference excludes zero.
     """
     if bool(scenarios) == bool(resume):
         raise UsageError(
-            "scenarios or a comparison to go on with, not both and not neither",
+            "give either scenarios or --resume",
             "lab compare heavy_tail mixed_fleet, or --resume FOLDER",
         )
     if resume:
@@ -53,7 +55,9 @@ def compare(
         card = comparing.compare(plan, lab, announce)
     except KeyboardInterrupt:
         count, total = len(comparing.finished(plan)), len(plan.cells())
-        warn(f"stopped after {count} of {total} runs; go on: lab compare --resume {plan.folder}")
+        warn(
+            f"stopped after {count} of {total} runs; to resume: lab compare --resume {plan.folder}"
+        )
         raise
     if as_json:
         show({**card.as_dict(), "folder": str(plan.folder)})
@@ -64,6 +68,6 @@ def compare(
 
 
 def announce(run: Run, count: int, total: int) -> None:
-    """Print a finished run on stderr; a simulated one is too quick to be worth a line."""
+    """Print a finished run on stderr; simulated runs print nothing, because they are fast."""
     if run.folder:
         warn(f"{count}/{total} {run.scenario} by {run.method}, seed {run.seed}: {run.folder}")

@@ -16,7 +16,7 @@ def fault(
     kind: Annotated[str, typer.Argument(help="Fault kind; the list is above.")],
     value: Annotated[
         float | None,
-        typer.Option(help="The number of a kind that has one; the list has the usual one."),
+        typer.Option(help="Value of the fault, if it takes one; the list has the default."),
     ] = None,
 ) -> None:
     """Break a service; `lab heal` repairs it.
@@ -31,5 +31,5 @@ fault.__doc__ = f"{inspect.cleandoc(str(fault.__doc__))}\n\n{fault_kinds.help_te
 
 
 def heal(service: Annotated[str, typer.Argument(help="One service, or all.")] = "all") -> None:
-    """Repair whatever is broken; return when everything is healthy."""
+    """Repair everything that is broken; return when everything is healthy."""
     say("\n".join(faults.heal(this_lab(), service)) or "nothing was broken")

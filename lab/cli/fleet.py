@@ -32,7 +32,7 @@ def up(
 
 
 def down() -> None:
-    """Take the lab down: no container, network or volume stays."""
+    """Take the lab down: remove its containers, networks and volumes."""
     lab = compose.from_environment()
     with progress("taking the lab down"):
         compose.down(lab)
@@ -40,7 +40,7 @@ def down() -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """Show the containers, their addresses, and the method that nginx balances by."""
+    """Show the containers, their addresses, and nginx's balancing method."""
     current = fleet.status(this_lab())
     show(current) if as_json else say(tables.status(current))
 

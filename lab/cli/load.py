@@ -33,7 +33,7 @@ def scenarios(as_json: Json = False) -> None:
 
 def load(
     scenario: ScenarioName = "",
-    method: Annotated[str, typer.Option(help="Method; default: the one in use.")] = "",
+    method: Annotated[str, typer.Option(help="Method; default: the current one.")] = "",
     weights: Weights = "",
     key: Key = "",
     measure: Measure = "",

@@ -23,7 +23,7 @@ def ab(
     path: Annotated[str, typer.Argument(help="Path to request.")] = "/",
     requests: Annotated[int, typer.Option("-n", help="Number of requests.")] = 1000,
     concurrency: Annotated[int, typer.Option("-c", help="Concurrency.")] = 10,
-    keepalive: Annotated[bool, typer.Option("-k", help="Keep connections open.")] = False,
+    keepalive: Annotated[bool, typer.Option("-k", help="Use keep-alive connections.")] = False,
     post: Annotated[Path | None, typer.Option(help="A file to POST.")] = None,
     content_type: Annotated[
         str, typer.Option("--type", "-T", help="Content type of the file.")
@@ -51,22 +51,22 @@ def ab(
 def run(
     options: MethodOptions,
     requests: Annotated[
-        int, typer.Option("-n", min=0, help="Number of requests; 0: as many as a PASS takes.")
+        int, typer.Option("-n", min=0, help="Number of requests; 0: as many as a PASS needs.")
     ] = 0,
     concurrency: Annotated[
-        int, typer.Option("-c", help="Concurrency; 0: as the method needs.")
+        int, typer.Option("-c", help="Concurrency; 0: chosen for the method.")
     ] = 0,
-    by_ab: Annotated[bool, typer.Option("--ab", help="Use ab, whatever the method.")] = False,
+    by_ab: Annotated[bool, typer.Option("--ab", help="Use ab for every method.")] = False,
     evidence: Annotated[
         experiment.Source,
         typer.Option(help="Judge by nginx's debug log of its picks (trace), or by its access log."),
     ] = experiment.Source.AUTO,
-    ab_keeps: Annotated[bool, typer.Option("-k", help="ab keeps its connections open.")] = False,
+    ab_keeps: Annotated[bool, typer.Option("-k", help="ab uses keep-alive connections.")] = False,
     seed: Seed = 1,
     as_json: Json = False,
     junit: Junit = None,
 ) -> None:
-    """Switch, send the traffic that the method needs, count, predict, judge: one verdict."""
+    """Switch the method, send suitable traffic, compare with the prediction; print a verdict."""
     lab = this_lab()
     choice = choice_of(lab, options)
     with progress(f"requests by {choice.method}") as advance:
@@ -79,7 +79,7 @@ def run(
 
 def demo(
     requests: Annotated[
-        int, typer.Option("-n", min=0, help="Requests for each method; 0: as many as a PASS takes.")
+        int, typer.Option("-n", min=0, help="Requests for each method; 0: as many as a PASS needs.")
     ] = 0,
 ) -> None:
     """Bring the lab up and run every method, with its split and verdict."""

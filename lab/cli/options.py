@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print data for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Junit = Annotated[Path | None, typer.Option(help="Write the verdicts as JUnit XML.")]
 Seed = Annotated[int, typer.Option(help="Seed; the same seed sends the same requests.")]
 Weights = Annotated[str, typer.Option(help="One weight for each backend: 3,2,1.")]
@@ -19,13 +19,11 @@ NextUpstream = Annotated[
     str,
     typer.Option(help="When nginx tries the next server: 'error timeout http_500 non_idempotent'."),
 ]
-Zone = Annotated[
-    bool, typer.Option(help="All workers share one state; without a zone each has its own.")
-]
+Zone = Annotated[bool, typer.Option(help="Share the balancing state between workers, by a zone.")]
 ScenarioName = Annotated[
     str, typer.Argument(help="A name from `lab scenarios`, or the path of a YAML file.")
 ]
-Duration = Annotated[float, typer.Option(help="Seconds, instead of the scenario's.")]
+Duration = Annotated[float, typer.Option(help="Duration in seconds; default: the scenario's.")]
 TraceFile = Annotated[
     str,
     typer.Option(
@@ -34,12 +32,12 @@ TraceFile = Annotated[
     ),
 ]
 Speed = Annotated[float, typer.Option(help="2 sends a trace twice as fast as it was recorded.")]
-Limit = Annotated[int | None, typer.Option(help="At most so many requests of a trace.")]
+Limit = Annotated[int | None, typer.Option(help="Send at most this many requests of a trace.")]
 
 
 @dataclass(frozen=True, slots=True)
 class MethodOptions:
-    """The method to balance by, with every option that changes its configuration."""
+    """The balancing method, with every option that changes its configuration."""
 
     method: Annotated[str, typer.Argument(help="A method; `lab methods` lists them.")]
     weights: Weights = ""
@@ -53,9 +51,9 @@ class MethodOptions:
     ] = None
     next_upstream: NextUpstream = ""
     zone: Zone = True
-    keepalive: Annotated[
-        bool, typer.Option(help="nginx keeps connections to the backends open.")
-    ] = True
+    keepalive: Annotated[bool, typer.Option(help="Use keep-alive connections to the backends.")] = (
+        True
+    )
 
 
 def takes_method(verb: Callable[..., None]) -> Callable[..., None]:

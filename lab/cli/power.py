@@ -1,4 +1,4 @@
-"""`lab power`: how much a verdict is worth."""
+"""`lab power`: how reliable verdicts are."""
 
 from typing import Annotated
 
@@ -12,15 +12,17 @@ from .terminal import say, show
 def power(
     method: Annotated[str, typer.Argument(help="A method; `lab methods` lists them.")],
     requests: Annotated[
-        int, typer.Option("-n", help="Requests a run; 0: as many as a PASS needs.", min=0)
+        int, typer.Option("-n", help="Requests per run; 0: as many as a PASS needs.", min=0)
     ] = 0,
     servers: Annotated[int, typer.Option(help="Servers of the same weight.", min=2, max=32)] = 3,
     weights: Weights = "",
     seeds: Annotated[int, typer.Option(help="Simulated runs of each nginx.", min=1)] = 10,
-    trace: Annotated[bool, typer.Option(help="The runs have nginx's own order of picks.")] = True,
+    trace: Annotated[
+        bool, typer.Option(help="Give the verdict nginx's order of picks, as in its debug log.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
-    """Simulate right and wrong nginxes and count what the verdicts on a method say."""
+    """Simulate correct and faulty nginx instances and count the verdicts on a method."""
     from ..verdict import power as simulated  # numerical libraries are slow to import
 
     if method not in simulated.NAMES:

@@ -22,23 +22,23 @@ def predict(
         typer.Option(help="Servers as nginx writes them: 'a:1 weight=3,b:1 down'; repeatable."),
     ] = [],  # noqa: B006 - typer copies it
     conf: Annotated[Path | None, typer.Option(help="An nginx config to read.")] = None,
-    upstream: Annotated[str, typer.Option(help="Which upstream, if the config has several.")] = "",
+    upstream: Annotated[str, typer.Option(help="Upstream to use, if the config has several.")] = "",
     weights: Annotated[str, typer.Option(help="One weight for each server: 3,2,1.")] = "",
     key: Key = "",
     measure: Measure = "header",
     zone: Zone = True,
     requests: Annotated[
-        str, typer.Option(help="Requests, one JSON object a line; - is stdin.")
+        str, typer.Option(help="Requests, one JSON object per line; - is stdin.")
     ] = "-",
 ) -> None:
-    """Predict which server nginx picks for each request: a JSON line in, a JSON line out.
+    """Predict which server nginx picks for each request: one JSON line in, one JSON line out.
 
     A request is an object with any of uri, client_ip, method, headers, body, key, t, start,
     duration and fail: {"uri": "/chat", "fail": {"a:1": "refused"}}.
     """
     if bool(conf) == bool(method):
         raise UsageError(
-            "a method or a config, not both and not neither",
+            "give either a method or --conf",
             "lab predict hash --servers a:1,b:1 --requests FILE, or --conf nginx.conf",
         )
     if conf:

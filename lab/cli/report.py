@@ -12,7 +12,7 @@ from .terminal import say, show, warn
 
 def report(
     folders: Annotated[list[Path], typer.Argument(help="Run folders, or folders of them.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the page goes.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path(
         "report.html"
     ),
     title: Annotated[str, typer.Option(help="The page's title.")] = "nginx-llm-lab report",

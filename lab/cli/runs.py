@@ -18,14 +18,14 @@ def logs(
     service: Annotated[str, typer.Argument(help="nginx, backend-N or load.")] = "nginx",
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for further lines.")] = False,
 ) -> None:
-    """Print a container's log; of nginx, the article's line for each request."""
+    """Print a container's log; for nginx, the article's log line of each request."""
     for line in log_lines(this_lab(), service, follow=follow):
         say(line)
 
 
 def runs(
     prune: Annotated[bool, typer.Option("--prune", help="Remove old run folders.")] = False,
-    keep: Annotated[int, typer.Option(min=0, help="Number of folders that --prune leaves.")] = 10,
+    keep: Annotated[int, typer.Option(min=0, help="Number of folders that --prune keeps.")] = 10,
     as_json: Json = False,
 ) -> None:
     """List the run folders, oldest first; `lab judge FOLDER` reads one."""

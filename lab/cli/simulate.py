@@ -31,9 +31,9 @@ def simulate(
         typer.Option(help="Backends; the load grows with them. Default: the scenario's."),
     ] = None,
     requests: Annotated[
-        int | None, typer.Option(help="Requests, instead of the scenario's duration.")
+        int | None, typer.Option(help="Number of requests; replaces the scenario's duration.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed, instead of the scenario's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; default: the scenario's.")] = None,
     weights: Weights = "",
     key: Key = "",
     trace: TraceFile = "",
@@ -41,7 +41,7 @@ def simulate(
     limit: Limit = None,
     validate: Annotated[
         bool,
-        typer.Option("--validate", help="Run scenarios live, too, and print both figures."),
+        typer.Option("--validate", help="Also run the scenarios live, and print both results."),
     ] = False,
     duration: Duration = 0.0,
     as_json: Json = False,

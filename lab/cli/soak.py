@@ -12,7 +12,9 @@ from .terminal import exit_unless, say, show, warn
 
 def soak(
     seconds: Annotated[float, typer.Option(help="Duration in seconds.")] = 600.0,
-    seed: Annotated[int | None, typer.Option(help="Repeat the steps of a printed seed.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the steps; a run prints its seed.")
+    ] = None,
     next_upstream: NextUpstream = "",
     as_json: Json = False,
 ) -> None:

@@ -28,7 +28,9 @@ def verify(
     upstream: Annotated[list[str], typer.Option(help="Judge only this upstream; repeatable.")] = [],  # noqa: B006 - typer copies it
     assume: Annotated[
         list[str],
-        typer.Option(help="A host or file that exists where nginx runs; a pattern; repeatable."),
+        typer.Option(
+            help="Assume that this host or file (a pattern) exists in production; repeatable."
+        ),
     ] = [],  # noqa: B006 - typer copies it
     allow_unsure: Annotated[
         bool, typer.Option("--allow-unsure", help="Exit with 0 unless a verdict is FAIL.")
@@ -40,9 +42,9 @@ def verify(
     as_json: Json = False,
     junit: Junit = None,
 ) -> None:
-    """Serve your own nginx.conf, a stand-in behind every server line, and judge each upstream.
+    """Run your own nginx.conf with a stand-in for every server, and judge each upstream.
 
-    What cannot be honoured (certificates, resolvers, missing includes …) is listed.
+    It lists what it cannot reproduce (certificates, resolvers, missing includes …).
     """
     verification = judge_conf(conf, seed=seed, assumed=assume, only=upstream, on_progress=warn)
     if junit:

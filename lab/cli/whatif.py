@@ -21,23 +21,23 @@ def whatif(
         str,
         typer.Option(
             "--format",
-            help="The text of nginx's log_format. Default: combined, with $request_time behind it"
-            " if it is there, or JSON whose keys are nginx's variables.",
+            help="The text of nginx's log_format. Default: combined, optionally with"
+            " $request_time after it, or JSON whose keys are nginx's variables.",
         ),
     ] = "",
-    servers: Annotated[str, typer.Option(help="How many servers, or their names: a:1,b:1.")] = "3",
+    servers: Annotated[str, typer.Option(help="Number of servers, or their names: a:1,b:1.")] = "3",
     weights: Annotated[str, typer.Option(help="One weight for each server: 3,2,1.")] = "",
-    key: Annotated[str, typer.Option(help="What the hash methods hash.")] = "$request_uri",
+    key: Annotated[str, typer.Option(help="Key of the hash methods.")] = "$request_uri",
     methods: Annotated[str, typer.Option(help="Methods, separated by commas. Default: all.")] = "",
     service_time: Annotated[
-        float, typer.Option(help="Seconds of a request for which the log has no duration.")
+        float, typer.Option(help="Duration in seconds of requests without one in the log.")
     ] = 0.0,
     as_json: Json = False,
 ) -> None:
     """Replay an access log and print how each method would have spread its traffic.
 
-    Prints each server's requests, its highest number of requests in flight, and what happens to
-    the others without the server that was hottest. Needs no Docker.
+    Prints each server's requests, its highest number of requests in flight, and the effect
+    on the other servers of losing the busiest one. Needs no Docker.
     """
     names = [name.strip() for name in methods.split(",")] if methods else list(known.methods())
     texts = replay.server_texts(servers)

@@ -139,7 +139,7 @@ def count_file(path: str = "-") -> Count:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"log {where} cannot be read: {reason}") from None
     if not counted.lines:
-        raise UsageError(f"log {where} is empty: no split to tell", "send traffic first: lab ab")
+        raise UsageError(f"log {where} is empty: nothing to count", "send traffic first: lab ab")
     return counted
 
 

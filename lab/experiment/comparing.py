@@ -74,7 +74,7 @@ def resumed(folder: Path) -> Plan:
         hint = "lab compare --resume .lab/runs/<time>-compare"
         raise UsageError(f"{folder / PLAN}: {error.strerror}", hint) from None
     except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{folder / PLAN} is not a comparison's: {error}", "lab compare") from None
+        raise UsageError(f"{folder / PLAN} is not a comparison: {error}", "lab compare") from None
 
 
 def finished(plan: Plan) -> list[Run]:

@@ -42,7 +42,7 @@ def prepare(lab: Lab, scenario: "Scenario") -> tuple[str, ...]:
     before = conditions(lab) if compose.containers(lab) else {}
     if broken := {name: was for name, was in before.items() if not was.is_sound}:
         shown = "; ".join(f"{name}: {was}" for name, was in broken.items())
-        raise LabError(f"the lab is broken: {shown}", "lab heal, then again")
+        raise LabError(f"the lab is broken: {shown}", "lab heal, then run the command again")
     up(lab, scenario.backends, scenario.profile, scenario.time_scale)
     equip(lab, scenario)
     after = conditions(lab) if before else {}

@@ -371,7 +371,7 @@ def _condition(line: Directive, scope: _Scope) -> tuple[Test, dict[str, Evaluato
     """Read `if ($x)`, `($x = text)`, `($x != text)`, `($x ~ regex)` and its kin."""
     words = _unbracketed(line)
     if len(words) not in (1, 3) or not words[0].startswith("$"):
-        raise UsageError(f'the lab cannot tell "if ({" ".join(words)})" in {line.where}')
+        raise UsageError(f'the lab cannot evaluate "if ({" ".join(words)})" in {line.where}')
     left = scope.text(words[0])
     if len(words) == 1:
         return (lambda request: left(request) not in (b"", b"0")), {}

@@ -20,7 +20,7 @@ def octets(client_ip: str) -> bytes:
         packed = socket.inet_pton(family, client_ip)
     except (OSError, ValueError):
         raise UsageError(
-            f'client_ip "{client_ip}" is no address', "give an IPv4 or IPv6 address"
+            f'client_ip "{client_ip}" is not an IP address', "give an IPv4 or IPv6 address"
         ) from None
     return packed[:3] if family == socket.AF_INET else packed
 

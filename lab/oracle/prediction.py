@@ -220,7 +220,7 @@ def _where(upstream: Upstream) -> str:
 
 
 def _refuse_constant(text: str) -> NoReturn:
-    raise UsageError(f"{text} is no number in JSON")
+    raise UsageError(f"{text} is not a JSON number")
 
 
 # the decoder's own C scanner: its `decode` spends more time around it than in it

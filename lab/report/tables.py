@@ -181,7 +181,7 @@ def _agreement(run: "Loaded") -> Iterator[str]:
     totals = run.figures
     requests = totals.overall.requests
     if totals.lateness_ms.p99 is not None:
-        yield f"sent on time: 99 % within {totals.lateness_ms.p99:.1f} ms of their moment"
+        yield f"sent on time: 99 % within {totals.lateness_ms.p99:.1f} ms of the planned time"
     if not totals.findings:
         yield f"client, nginx and backends agree on all {requests:,} requests"
         return
@@ -198,7 +198,7 @@ def _machine(run: "Loaded") -> Iterator[str]:
             late = group.late_ms
             yield (
                 f"{group.name} up to {late.max:,.0f} ms behind its model (99 %: {late.p99:,.0f}):"
-                " its times are this machine's, not the method's"
+                " its times reflect a busy machine, not the method"
             )
 
 
@@ -230,11 +230,11 @@ def what_next(front: str) -> str:
     return f"""
 try next:
   curl {front}/                  which backend answers?
-  make least_conn                         switch the method; nothing is lost by it
-  make ab ARGS="-n 5000 -c 50 -k"         ApacheBench, and the split it made
+  make least_conn                         switch the method without losing a request
+  make ab ARGS="-n 5000 -c 50 -k"         ApacheBench, and the split that it produced
   make run METHOD=hash                    traffic, prediction, verdict
   .venv/bin/lab --help                    everything else
-  make down                               leave nothing behind"""
+  make down                               take the lab down completely"""
 
 
 WHATIF = (

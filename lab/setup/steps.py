@@ -36,7 +36,9 @@ def main() -> int:
         description="Engine, Compose v2, base images, Python: whatever is missing, and no more.",
         epilog="LAB_ENGINE=never forbids installing an engine; NGINX=debian takes Debian's nginx.",
     )
-    parser.add_argument("--python-only", action="store_true", help="just the .venv, no Docker")
+    parser.add_argument(
+        "--python-only", action="store_true", help="make only the .venv; do not use Docker"
+    )
     chosen = parser.parse_args()
     try:
         set_up(python_only=chosen.python_only)
@@ -68,7 +70,7 @@ def step(name: str, action: Callable[[], str]) -> None:
     except LabError as error:
         raise LabError(f"set-up step {name}: {error.message}", error.hint) from None
     except OSError as error:
-        raise LabError(f"set-up step {name}: {error}", f"mend that, then {SETUP}") from None
+        raise LabError(f"set-up step {name}: {error}", f"fix this, then {SETUP}") from None
     tell(f"{name:8} {said}", time.monotonic() - started)
 
 
@@ -102,7 +104,7 @@ def engine() -> str:
         start_engine()
         version = engine_version()
     if version is None:
-        raise LabError("the engine was started and does not answer", f"see {dockerd_log()}")
+        raise LabError("the engine was started but does not answer", f"see {dockerd_log()}")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < OLDEST_ENGINE:
         raise LabError(f"Docker engine {version} is too old", "install 20.10 or newer")
@@ -119,7 +121,7 @@ def engine_version() -> str | None:
         return None
     if "permission denied" in done.stderr.lower():
         raise LabError(
-            "a Docker engine runs, and you may not use it",
+            "a Docker engine is running, but you have no permission to use it",
             f"sudo usermod -aG docker $USER, log in again, then {SETUP}",
         )
     return done.stdout.strip() or None if done.returncode == 0 else None
@@ -130,7 +132,10 @@ def install_engine() -> None:
     if shutil.which("dockerd") and shutil.which("docker"):
         return
     if os.environ.get("LAB_ENGINE") == "never":
-        raise LabError("no Docker engine answers, and LAB_ENGINE=never forbids one", "start yours")
+        raise LabError(
+            "no Docker engine answers, and LAB_ENGINE=never forbids its installation",
+            "start the engine",
+        )
     if not apt.available():
         raise LabError(
             "no Docker engine answers, and there is neither apt nor root to install one",
@@ -149,13 +154,19 @@ def agree(question: str) -> None:
         return
     answer = input(f"set-up   {question} [Y/n] ").strip().lower()
     if answer not in ("", "y", "yes"):
-        raise LabError("no engine, as you wished", f"install and start one, then {SETUP}")
+        raise LabError(
+            "no Docker engine: the installation was declined",
+            f"install and start one, then {SETUP}",
+        )
 
 
 def start_engine() -> None:
     """Start the engine: systemd where it runs, else dockerd in the background."""
     if os.environ.get("LAB_ENGINE") == "never":
-        raise LabError("no Docker engine answers, and LAB_ENGINE=never forbids one", "start yours")
+        raise LabError(
+            "no Docker engine answers, and LAB_ENGINE=never forbids its installation",
+            "start the engine",
+        )
     if Path("/run/systemd/system").is_dir():
         run([*apt.as_root(), "systemctl", "start", "docker"])
     else:
@@ -226,7 +237,7 @@ def install_compose() -> None:
     unpacked = apt.unpack("docker-compose", "trixie", STATE / "apt")
     plugin = next(iter(unpacked.glob("usr/**/cli-plugins/docker-compose")), None)
     if plugin is None:
-        raise LabError("Debian 13's docker-compose package holds no plugin")
+        raise LabError("Debian 13's docker-compose package contains no plugin")
     folder = Path(os.environ.get("DOCKER_CONFIG", Path.home() / ".docker")) / "cli-plugins"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy2(plugin, folder / "docker-compose")

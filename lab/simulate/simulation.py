@@ -69,7 +69,7 @@ def simulate(
     """
     if scenario.timeline:
         raise UsageError(
-            f'scenario "{scenario.name}" has a timeline, which a simulation cannot play',
+            f'scenario "{scenario.name}" has a timeline, which `lab simulate` does not support',
             f"lab load {scenario.name}",
         )
     names, machines = fleet_of(scenario, backends)

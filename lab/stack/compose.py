@@ -62,7 +62,7 @@ def from_environment() -> Lab:
     project = os.environ.get("LAB_PROJECT", PROJECT)
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", project):
         raise UsageError(
-            f'project name "{project}" is not one that Compose takes',
+            f'project name "{project}" is not valid in Compose',
             "lower-case letters, digits, dashes and underscores",
         )
     return Lab(project, _port("LAB_PORT", 8080), _port("LAB_DOOR_PORT", 8081))

@@ -52,7 +52,7 @@ def _check(service: str, kind: str, value: float | None) -> None:
     if kind not in allowed:
         raise UsageError(f'no fault "{kind}" for {service}', f"one of {', '.join(allowed)}")
     if value is not None and KINDS[kind].value is None:
-        raise UsageError(f"{kind} takes no value, and was given {value:g}", f"{service} {kind}")
+        raise UsageError(f"{kind} takes no value, got {value:g}", f"{service} {kind}")
 
 
 def kinds(service: str) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ def _refuse_broken(target: Container, kind: str) -> None:
     """LabError where a container is in no state to get this fault."""
     name, state = compose.service(target), target.status
     if state != "running":
-        raise LabError(f"{name} is {state} already: {kind} has nothing to break", "lab heal")
+        raise LabError(f"{name} is {state} already, so {kind} has no effect", "lab heal")
     if KINDS[kind].by is By.ENGINE and not compose.address(target):
         raise LabError(f"{name} is cut off already", "lab heal")
 

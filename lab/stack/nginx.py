@@ -58,14 +58,14 @@ def switch(lab: Lab, text: str, *, trace: bool = False) -> Switch:
             raise LabError(
                 f'nginx of lab "{lab.project}" does not read {compose_path(file)}:'
                 " the state folder was moved or lost",
-                "lab up, then again",
+                "lab up, then run the command again",
             ) from None
         refused = file.with_suffix(".conf.refused")
         refused.write_text(text)
         said = refusal(error, refused)
         raise LabError(
-            f"nginx refused the configuration; the one before it serves on\n{said}",
-            f"mend what {refused.name} says, or: lab methods",
+            f"nginx refused the configuration and keeps the previous one\n{said}",
+            f"fix the error in {refused.name}, or choose another method: lab methods",
         ) from None
     return Switch(time.monotonic() - started, int(left.strip() or 0))
 
@@ -134,7 +134,10 @@ def _refuse_unfit(lab: Lab) -> None:
     mounts = nginx.attrs["Mounts"]
     source = next((m["Source"] for m in mounts if m["Destination"] == f"{FOLDER}/active"), "")
     if Path(source) != lab.active:
-        raise LabError(f'lab "{lab.project}" was started without `lab up`', "lab up, then again")
+        raise LabError(
+            f'lab "{lab.project}" was started without `lab up`',
+            "lab up, then run the command again",
+        )
 
 
 def version(lab: Lab) -> tuple[int, ...]:

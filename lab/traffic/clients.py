@@ -354,7 +354,9 @@ def _answer(url: str, status: int, headers: Mapping[str, str], body: bytes) -> A
         raise _refusal(url, status, body)
     found = _json(body)
     if found is None:
-        raise CallError("not JSON", f"{url} answered what is no JSON object: {_said(body)}")
+        raise CallError(
+            "not JSON", f"{url} answered with something other than a JSON object: {_said(body)}"
+        )
     return Answer(found, str(found.get("server") or headers.get("X-Backend", "")))
 
 
@@ -406,4 +408,6 @@ def _failure(url: str, timeout: float, error: Exception, events: _Events | None)
         return CallError("timeout", f"no answer from {url} in {timeout:g} s", "lab status")
     if _NO_CONNECTION.search(str(error)):
         return CallError("no connection", f"no connection to {url}", "lab up")
-    return CallError("broken off", f"{url} broke off its answer: {reason}")
+    return CallError(
+        "broken off", f"{url} closed the connection before the end of its response: {reason}"
+    )

@@ -72,7 +72,7 @@ def stress(
     """Make all calls at once and wait for every one; a call that fails is counted, never raised."""
     sent = {"chats": chats, "completions": completions, "streams": streams}
     if min(sent.values()) < 0:
-        raise UsageError(f"a number of calls below zero: {min(sent.values())}")
+        raise UsageError(f"the number of calls must not be negative: {min(sent.values())}")
     kinds = list(_in_turn(sent))
     calls = [_planned(number, kind) for number, kind in enumerate(kinds)]
     users = (User(call.number, 0.0, iter((call,))) for call in calls)

@@ -113,7 +113,7 @@ def _rows(file: TextIO, path: str) -> tuple[str, Iterator[Row]]:
             table = csv.DictReader(file, skipinitialspace=True)
             return kind, _lines(((table.line_num, row) for row in table), path, reader)
     raise UsageError(
-        f'"{path}" is no trace that is known: its first line is "{first.strip()[:60]}"',
+        f'"{path}" is not a known trace format: its first line is "{first.strip()[:60]}"',
         "Mooncake JSONL, or CSV with "
         + " or ".join(", ".join(sorted(needed)) for _, needed, _ in _TABLES),
     )
@@ -185,7 +185,7 @@ def _azure(row: Mapping[str, str]) -> Row:
     try:
         moment = datetime.fromisoformat(whole + (f".{digits[:6]:0<6}" if dot else "") + zone)
     except ValueError:
-        raise ValueError(f'TIMESTAMP "{text[:40]}" is no date and time') from None
+        raise ValueError(f'TIMESTAMP "{text[:40]}" is not a date and time') from None
     return Row(
         moment.timestamp(),
         _tokens("ContextTokens", row["ContextTokens"]),
@@ -205,12 +205,12 @@ def _number(name: str, value: object) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number < math.inf:
-        raise ValueError(f'{name} "{str(value)[:40]}" is no number from 0')
+        raise ValueError(f'{name} "{str(value)[:40]}" is not a number from 0')
     return number
 
 
 def _tokens(name: str, value: object) -> int:
     number = _number(name, value)
     if number != int(number) or number > MOST_TOKENS:
-        raise ValueError(f'{name} "{str(value)[:40]}" is no whole number up to {MOST_TOKENS:,}')
+        raise ValueError(f'{name} "{str(value)[:40]}" is not a whole number up to {MOST_TOKENS:,}')
     return int(number)

@@ -65,7 +65,9 @@ def judge(
         return case.says(Word.UNSURE, "no hits", f"lab run {case.label}")
     if strangers := replay.unknown(upstream, hits):
         name, number = next(iter(strangers.items()))
-        return case.says(Word.FAIL, f'hit {number:,} went to "{name}", which is no server of it')
+        return case.says(
+            Word.FAIL, f'hit {number:,} went to "{name}", which is not in the upstream'
+        )
     if fact := first_fact(case):
         return failed(case, fact.text(case), fact.number)
     if not sequential and all(replay.seen(upstream, hit).server is None for hit in hits):

@@ -35,7 +35,7 @@ def drawn(case: Case) -> Verdict:
     if case.disturbed:
         return case.says(
             Word.UNSURE,
-            "servers failed or were full, and what is drawn again leaves no trace; "
+            "servers failed or were at max_conns, and the log does not show repeated draws; "
             "a run without failures would settle it",
             f"lab run {case.label}",
         )
@@ -43,7 +43,7 @@ def drawn(case: Case) -> Verdict:
     names = [str(replay.seen(case.upstream, hit).server) for hit in hits]
     expected = chances(case)
     if stray := set(names) - set(expected):
-        return case.says(Word.FAIL, f'"{min(stray)}" takes no draws: it is down or a backup')
+        return case.says(Word.FAIL, f'"{min(stray)}" is never drawn: it is down or a backup')
     total, needed = len(names), odds.draws_to_tell(expected)
     if len(expected) > 1 and odds.improbable(Counter(names), expected):
         return case.says(Word.FAIL, f"expected {banded(case, expected, total)}")

@@ -33,7 +33,9 @@ def keyed(case: Case) -> Verdict:
         if not excusable(case, number, arrival, outages):
             return case.says(Word.FAIL, difference(case, number, pick))
         excused += 1
-    rest = f", {excused:,} of them around servers that failed or were full" if excused else ""
+    rest = (
+        f", {excused:,} of them around servers that failed or were at max_conns" if excused else ""
+    )
     return case.says(Word.PASS, f"exact over {len(case.hits):,} hits{rest}")
 
 

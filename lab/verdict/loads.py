@@ -74,7 +74,7 @@ def unclear(case: Case) -> str:
     if "inflight" in case.upstream.measure:
         return "the age of running requests that nginx saw is not in the log"
     if not case.fresh and case.upstream.method == "least_time":
-        return "nginx had served before, and the times that it remembers are not in the log"
+        return "nginx had served requests before, and their response times are not in the log"
     return ""
 
 
@@ -108,11 +108,15 @@ def weighed(
         why = (
             f"{exact.wrong:,} of {exact.decided:,} picks look wrong by less than {case.clock:g} ms"
         )
-        return case.says(Word.UNSURE, f"{why}; fewer at once would settle it", slower(case), share)
+        return case.says(
+            Word.UNSURE, f"{why}; lower concurrency would settle it", slower(case), share
+        )
     needed = DECIDED_DRAWS if case.upstream.method == "random_two" else DECIDED
     if share < needed:
         why = f"{share:.0%} of {exact.picks:,} picks could be decided, {needed:.0%} are needed"
-        return case.says(Word.UNSURE, f"{why}; fewer at once would settle it", slower(case), share)
+        return case.says(
+            Word.UNSURE, f"{why}; lower concurrency would settle it", slower(case), share
+        )
     why = f"{exact.right:,} of {exact.picks:,} picks decided, all but {exact.wrong:,} right"
     why = why if exact.wrong else why.replace(", all but 0 right", ", all right")
     return case.says(Word.PASS, why, decided=share)

@@ -32,7 +32,7 @@ def counted(case: Case) -> Verdict:
         return case.says(
             Word.FAIL,
             f"the sum is right, but {share:.0%} of picks came out of turn: "
-            "workers that do not share a zone take turns of their own",
+            "workers without a shared zone count turns separately",
         )
     return case.says(Word.PASS, f"exact over {len(case.hits):,} hits")
 
@@ -70,8 +70,8 @@ def in_log_order(case: Case) -> Verdict:
         return case.says(Word.PASS, f"exact over {len(hits):,} hits, failures replayed as logged")
     return case.says(
         Word.UNSURE,
-        "servers failed or were full while requests overlapped, so their order within "
-        "a millisecond decides; one at a time would settle it",
+        "servers failed or were at max_conns while requests overlapped, so their order within "
+        "a millisecond decides; concurrency 1 would settle it",
         f"lab run {case.label} -c 1",
     )
 
@@ -92,7 +92,7 @@ def in_phase(case: Case) -> Verdict:
             return case.says(Word.PASS, f"exact over {len(seen):,} hits from turn {phase + 1}")
     return case.says(
         Word.UNSURE,
-        "nginx had served before, and its turns fit no point of an undisturbed cycle; "
+        "nginx had served requests before, and its turns match no point of an undisturbed cycle; "
         "a reload before the run would settle it",
         f"lab run {case.label}",
     )
@@ -131,7 +131,7 @@ def in_turn(case: Case) -> Verdict | None:
     if len(first) < needed:
         return None
     return case.says(
-        Word.PASS, f"in turn at each of {len(first):,} hits, from wherever turns stood"
+        Word.PASS, f"in turn at each of {len(first):,} hits, from an unknown starting turn"
     )
 
 

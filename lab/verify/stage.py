@@ -211,7 +211,9 @@ class Stage:
         lines = "\n".join(cable.commands(addresses, new=beside is not None))
         done = run(words, stdin=lines.encode(), check=False, timeout=START_SECONDS)
         if done.returncode:
-            raise LabError(f"the network could not be laid: {done.stderr.strip()}", "make setup")
+            raise LabError(
+                f"the stand-ins' network could not be set up: {done.stderr.strip()}", "make setup"
+            )
 
     # --- files, names ---------------------------------------------------------------------
 
@@ -256,7 +258,7 @@ class Stage:
         replaced = "".join(f"\nreplaced before: {note}" for note in self.mended)
         raise LabError(
             f"nginx refuses {self.setting.conf}\n{said}{replaced}",
-            "mend what nginx says; an nginx with other modules: NGINX=debian lab verify",
+            "fix what nginx reports; for an nginx with other modules: NGINX=debian lab verify",
         )
 
     def _content(self, path: str) -> bytes | None:
@@ -385,7 +387,7 @@ def mend(
         return Mended(own=[found[1].strip("[]")])
     if found := re.search(r'host not found in .*?"(?:\w+://)?([\w.-]+)[^"]*"', said):
         where = said.rpartition(" in ")[2]
-        note = f'host "{found[1]}" ({where}): nobody stands in for it'
+        note = f'host "{found[1]}" ({where}): no stand-in for it'
         return Mended(names=[found[1]], note=note, doubt=unresolved(found[1], where, ()))
     if pem and (
         found := re.search(r'(?:certificate(?: key)?|BIO_new_file\(|locations\()\s?"([^"]+)"', said)

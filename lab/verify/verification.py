@@ -383,7 +383,7 @@ def unjudgeable(trial: Trial, upstream: Upstream) -> tuple[str, str] | None:
     doors = {str(door): place.server for place in places for door in place.doors}
     live = {server.name for server in upstream.servers if not server.down}
     if len(set(doors.values())) < len(live):
-        return "two servers are one address: nobody can tell them apart", SAME_ADDRESS
+        return "two servers have the same address and cannot be distinguished", SAME_ADDRESS
     return None
 
 

@@ -138,7 +138,7 @@ def test_set_if_and_captures_run_before_the_pick(text: str, sent: Request, expec
 def test_what_the_lab_cannot_tell_matters_only_to_who_asks() -> None:
     """`if (-f …)` depends on files: the variable it sets is refused, the others are not."""
     assert value("$kind$door") == "door-"
-    with pytest.raises(UsageError, match=r'cannot tell "if \(-f \$request_filename\)" in'):
+    with pytest.raises(UsageError, match=r'cannot evaluate "if \(-f \$request_filename\)" in'):
         value("$file")
 
 

@@ -87,5 +87,5 @@ def test_a_unix_socket_counts_as_three_zeros():
 
 def test_a_client_that_is_no_address_is_an_error():
     """The message names it."""
-    with pytest.raises(UsageError, match=r'client_ip "10\.1" is no address'):
+    with pytest.raises(UsageError, match=r'client_ip "10\.1" is not an IP address'):
         picked(upstream_of(1, 1), client_ip="10.1")

@@ -133,7 +133,7 @@ def test_times_stand_until_a_line_moves_them() -> None:
         ("{} {}", "more than one JSON value (at column 3)"),
         (b"\xff", "not JSON ('utf-8' codec can't decode byte 0xff in position 0: "),
         ("[" * 100_000, "not JSON (maximum recursion depth exceeded"),
-        ('{"t": NaN}', "NaN is no number in JSON"),
+        ('{"t": NaN}', "NaN is not a JSON number"),
         ('{"t": 1e999}', '"t" is Infinity'),
         ('{"t": -1}', '"t" is -1'),
         ('{"t": true}', '"t" is true'),

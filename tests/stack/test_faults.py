@@ -32,8 +32,8 @@ def test_a_value_says_how_bad_it_is() -> None:
         ("backend-1", "sneeze", None, 'no fault "sneeze" for backend-1'),
         ("nginx", "slow", None, 'no fault "slow" for nginx'),
         ("backend-1", "reload", None, 'no fault "reload" for backend-1'),
-        ("backend-1", "hang", 2.0, "hang takes no value, and was given 2"),
-        ("backend-1", "kill", 9.0, "kill takes no value, and was given 9"),
+        ("backend-1", "hang", 2.0, "hang takes no value, got 2"),
+        ("backend-1", "kill", 9.0, "kill takes no value, got 9"),
     ],
 )
 def test_a_fault_that_there_is_not_is_wrong_usage(

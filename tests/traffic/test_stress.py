@@ -114,7 +114,7 @@ def test_no_calls_are_no_failure() -> None:
 
 def test_a_number_below_zero_is_refused() -> None:
     """It would be counted as sent."""
-    with pytest.raises(UsageError, match="a number of calls below zero: -1"):
+    with pytest.raises(UsageError, match="the number of calls must not be negative: -1"):
         stress("http://127.0.0.1:1", -1)
 
 

@@ -107,9 +107,9 @@ def test_neither_a_scenario_nor_a_trace_is_an_error():
             r'Request tokens "two" .* in .*b\.csv:3',
         ),
         ("c.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\nnow,1,1\n", 'TIMESTAMP "now"'),
-        ("d.csv", "time,tokens\n1,2\n", "no trace that is known"),
+        ("d.csv", "time,tokens\n1,2\n", "not a known trace format"),
         ("e.csv", "Timestamp,Request tokens,Response tokens\n1,2,0\n", "no request in trace"),
-        ("f.csv", "Timestamp,Request tokens,Response tokens\n-1,2,1\n", "no number from 0"),
+        ("f.csv", "Timestamp,Request tokens,Response tokens\n-1,2,1\n", "not a number from 0"),
     ],
 )
 def test_what_is_wrong_is_named_with_file_and_line(tmp_path, name, text, message):

@@ -230,7 +230,7 @@ def test_a_server_that_the_upstream_does_not_have_fails():
     """The config judged is not the one that ran."""
     verdict = judge(claim("round_robin", 1), [Hit(("10.0.0.9:80",))], sequential=True)
 
-    assert verdict.why == 'hit 1 went to "10.0.0.9:80", which is no server of it'
+    assert verdict.why == 'hit 1 went to "10.0.0.9:80", which is not in the upstream'
 
 
 # --- exact, one after the other ------------------------------------------------------------

@@ -51,7 +51,7 @@ def test_an_own_file_is_laid_without_a_word() -> None:
             'host not found in upstream "php" in /a/nginx.conf:7',
             Mended(
                 names=["php"],
-                note='host "php" (/a/nginx.conf:7): nobody stands in for it',
+                note='host "php" (/a/nginx.conf:7): no stand-in for it',
                 doubt=unresolved("php", "/a/nginx.conf:7", ()),
             ),
         ),
@@ -59,7 +59,7 @@ def test_an_own_file_is_laid_without_a_word() -> None:
             'host not found in "web:80" of the "listen" directive in /a/nginx.conf:7',
             Mended(
                 names=["web"],
-                note='host "web" (/a/nginx.conf:7): nobody stands in for it',
+                note='host "web" (/a/nginx.conf:7): no stand-in for it',
                 doubt=unresolved("web", "/a/nginx.conf:7", ()),
             ),
         ),

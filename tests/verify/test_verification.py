@@ -205,7 +205,7 @@ def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
         (
             "upstream u { server 10.0.0.1; server 10.0.0.1:80; }",
             "proxy_pass http://u;",
-            "two servers are one address: nobody can tell them apart",
+            "two servers have the same address and cannot be distinguished",
         ),
         (
             "upstream u { hash $msec; server a; server b; }",
