@@ -18,7 +18,7 @@ class By(StrEnum):
 
 
 class Failure(StrEnum):
-    """What a failed request looks like to whoever asked the broken service."""
+    """How a request to the broken service fails, as its client sees it."""
 
     BROKEN = "broken off"
     TIMEOUT = "timeout"

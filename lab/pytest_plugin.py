@@ -87,7 +87,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def lab(request: pytest.FixtureRequest) -> Iterator[LiveLab]:
-    """A lab under a project name and ports of its own, up healthy and taken down afterwards."""
+    """A healthy lab with a separate project name and ports, taken down afterwards."""
     from .experiment import fleet
     from .stack import compose
 

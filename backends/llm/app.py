@@ -54,7 +54,7 @@ class Backend:
 
 
 def backend(settings: Settings, write: Callable[[str], object]) -> Backend:
-    """Make a backend whose journal goes to `write`, one write for the lines of a moment."""
+    """Make a backend whose journal goes to `write`; lines are written in batches."""
 
     def soon(flush: Callable[[], None]) -> object:
         return asyncio.get_running_loop().call_later(settings.journal_pause, flush)

@@ -57,7 +57,7 @@ def refuse(name: str, error: RefusedError) -> Reply:
 
 
 def duration(scope: Scope) -> float:
-    """Seconds that the X-Lab-Duration header asks an answer to take; 0 without one."""
+    """The seconds in the X-Lab-Duration header; 0 without one."""
     value = header(scope, b"x-lab-duration")
     if value is None:
         return 0.0

@@ -94,7 +94,7 @@ def _value(name: str, value: object) -> Any:
 
 
 class Switch:
-    """The behaviour of the moment, and the dice that its shares are thrown with."""
+    """The current behaviour, and the random generator for its shares."""
 
     def __init__(self) -> None:
         self.behaviour = HEALTHY

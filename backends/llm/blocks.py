@@ -46,7 +46,7 @@ class BlockPool:
         return len(names)
 
     def count_cached(self, names: Sequence[Hashable]) -> int:
-        """Count the blocks that are remembered and held by nobody."""
+        """Count the cached blocks that no sequence uses."""
         return sum(name in self._cached for name in names)
 
     def hold(self, names: Sequence[Hashable]) -> None:
@@ -85,7 +85,7 @@ class BlockPool:
         self._evict()
 
     def clear(self) -> None:
-        """Forget every block that nobody holds, as vLLM's reset_prefix_cache does."""
+        """Drop every cached block that no sequence uses, as vLLM's reset_prefix_cache does."""
         self._free += len(self._cached)
         self._cached.clear()
 

@@ -1,4 +1,4 @@
-"""One JSON line per request: who asked, what happened, how long it took."""
+"""One JSON line per request: client, result, duration."""
 
 import json
 import time
@@ -77,7 +77,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 class Journal:
-    """Lines on their way out: all of one moment in one write.
+    """Buffered journal lines, written in batches.
 
     `write` takes the text; `soon` runs a function in a moment, as `loop.call_later` does.
     """

@@ -383,7 +383,7 @@ class Events:
 
 
 class TokenStream(Response):
-    """An answer in server-sent events, each token on its own, sent when it is due.
+    """A response in server-sent events, one token per event, sent when it is due.
 
     The status line goes out with the first token: nginx's header time is the time to first token,
     and a request that is still queued can be tried elsewhere.

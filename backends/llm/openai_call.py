@@ -74,7 +74,7 @@ _ARTICLES = {"array": "an array", "object": "an object", "integer": "an integer"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a call asks for; a prompt is a tuple of tokens, `max_tokens` None if not said."""
+    """The parameters of a call; a prompt is a tuple of tokens, `max_tokens` None if not given."""
 
     chat: bool
     prompts: tuple[tuple[str, ...], ...]

@@ -67,7 +67,7 @@ class Protocol(HttpToolsProtocol):
             self.send_400_response("request head too large")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell every request of this connection that the client has left."""
+        """Notify every request of this connection that the client disconnected."""
         if self._record:
             self._end(self._record, 499, 0, "client_gone")
         for cycle in self._open_cycles():
@@ -127,7 +127,7 @@ class Protocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Answer a simple request; hand on any other with the moment of its arrival."""
+        """Answer a simple request; pass on any other with its arrival time."""
         if self._record:
             self._answer(self._record)
         else:

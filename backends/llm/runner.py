@@ -118,7 +118,7 @@ class Runner:
         self._turn()
 
     def reconfigure(self, profile: Profile, slow: float, scale: float) -> None:
-        """Go on as another server, from this moment."""
+        """Change the profile and time scale from now on."""
         self._advance()
         real = self._clock()
         self._model_origin, self._real_origin = self.model_time(real), real

@@ -1,4 +1,4 @@
-"""What a backend is told by its environment."""
+"""The settings of a backend, from its environment."""
 
 import re
 import socket

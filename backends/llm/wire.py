@@ -26,7 +26,7 @@ class RefusedError(Exception):
 
 
 class ClientGoneError(Exception):
-    """The client left before its request was whole; there is nobody to answer."""
+    """The client disconnected before its request was complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ async def unless_gone(receive: Receive, work: Awaitable[object]) -> bool:
 
 
 def closing(scope: Scope) -> bool:
-    """Whether the connection is known to be gone."""
+    """Whether the connection is known to be closed."""
     transport = scope.get("lab.transport")
     return transport is not None and transport.is_closing()
 

@@ -46,7 +46,7 @@ class Call:
 
     @property
     def failed(self) -> bool:
-        """Whether the client did not get what it asked for."""
+        """Whether the request failed for the client."""
         return bool(self.error) or not 200 <= self.status < 400
 
     @property
@@ -57,7 +57,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault on the timeline, from the moment before it was made to the end of its mending.
+    """A fault on the timeline, from just before its injection to the end of its repair.
 
     `target` is a backend, "all" backends, or nginx.
     """
@@ -88,7 +88,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What nginx was told: its servers, how long a ban lasts, whether a sent POST is retried."""
+    """nginx's configuration: its servers, `fail_timeout`, whether a sent POST is retried."""
 
     servers: Collection[str]
     fail_timeout: float = 10.0

@@ -1,4 +1,4 @@
-"""The faults of a run, as its timeline tells them, and the rules by which nginx met them."""
+"""The faults of a run, from its timeline, and nginx's retry configuration."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +10,7 @@ from .fates import ALL, REMOVAL, Fault, Rules
 
 
 def faults_of(timeline: Timeline) -> list[Fault]:
-    """The faults of a timeline, each until it was mended; a backend taken away is one as well."""
+    """The faults of a timeline, each until its repair; a removed backend counts as a fault."""
     closed: list[Fault] = []
     open_: list[Fault] = []
     present = len(timeline.backends)
@@ -52,7 +52,7 @@ def _ended_by(done: Done, open_: list[Fault]) -> Iterator[Fault]:
 
 
 def rules_of(claim: Upstream, timeline: Timeline) -> Rules:
-    """What nginx was told, for every backend that there was."""
+    """nginx's configuration for every backend of the run."""
     return Rules(
         frozenset(tenure.backend for tenure in timeline.tenures),
         max(server.fail_timeout for server in claim.servers),

@@ -107,7 +107,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a run came to; `label` is the method or whatever else tells it from others.
+    """The figures of a run; `label` is the method or another name for it.
 
     `seconds` run from the first moment due to the last end; `offered_s` is the time in which load
     was offered, so that answers which come long after it do not lower the goodput. `lateness_ms`

@@ -1,4 +1,4 @@
-"""Requests that somebody else sent through nginx during a run: count them, and judge beside them.
+"""Count foreign requests, sent by other clients during a run, and judge the run despite them.
 
 They take turns and hold connections like any other, so a method that remembers is judged with them
 counted in; one that does not remember is judged by the run's own requests alone. What a foreign

@@ -79,7 +79,7 @@ class Joined:
         return dict(Counter(finding.kind for finding in self.findings).most_common())
 
     def lost_tokens(self) -> int:
-        """How many tokens left a backend and reached nobody."""
+        """How many tokens a backend sent that no client received."""
         return sum(f.tokens for f in self.findings if f.kind == "tokens lost")
 
 

@@ -165,7 +165,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """How the split looked from `fail_timeout` + 1 s after a mend on, against the prediction."""
+    """The split from `fail_timeout` + 1 s after a repair on, against the prediction."""
 
     step: str
     verdict: Verdict

@@ -1,4 +1,4 @@
-"""The scorecard: methods beside each other in scenarios, by paired runs of the same requests."""
+"""The scorecard: methods compared in scenarios, by paired runs of the same requests."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,1 +1,1 @@
-"""How fast the lab is, measured on this machine by turns with what it is compared with."""
+"""Measure the lab's speed, alternating with its reference stacks on the same machine."""

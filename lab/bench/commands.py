@@ -1,4 +1,4 @@
-"""What the lab's own commands take, and `lab split` beside awk's pipeline, by turns."""
+"""The run time of lab commands, and of `lab split` and awk's pipeline, alternating."""
 
 import resource
 import sys
@@ -30,7 +30,7 @@ GOACCESS = '%h:%^ %U - %^ [%d:%t %^] "%r" %s %b "%R" "%u" "%^" to: %v'
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """Seconds that a command took: by the clock, and of CPU, its children included."""
+    """Wall-clock and CPU seconds of a command, its children included."""
 
     wall: float
     cpu: float
@@ -109,12 +109,12 @@ def counting(lines: int, repeats: int, note: Callable[[str], None]) -> Iterator[
 
 
 def article_lines(number: int) -> Iterator[bytes]:
-    """Lines of the article's format, with three servers by turns."""
+    """Lines of the article's format, with three servers in turn."""
     for n in range(number):
         yield LINE % (n >> 8 & 255, n & 255, n % 1000, n % 1000, 2 + n % 3)
 
 
 def evidence_lines(number: int) -> Iterator[bytes]:
-    """Lines of the lab's own JSON evidence, with three servers by turns."""
+    """Lines of the lab's JSON access log, with three servers in turn."""
     for n in range(number):
         yield EVIDENCE % (n, n >> 8 & 255, n & 255, n % 1000, n, 2 + n % 3)

@@ -1,4 +1,4 @@
-"""What a bench found: series of values, and ratios of series that were measured by turns."""
+"""The results of a bench: series of values, and ratios of series measured alternately."""
 
 import statistics
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""How late the open-loop generator sends, with the lab beside it on the same machine."""
+"""How late the open-loop generator sends, with the lab on the same machine."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,7 +30,7 @@ def measure(
 
 
 def steady(rate: float, seconds: float) -> Plan:
-    """One GET each 1/rate seconds, each by a user of its own."""
+    """One GET every 1/rate seconds, each from a different user."""
     total = int(rate * seconds)
     return Plan(_users(rate, total), seconds + 1, total, keepalive=True)
 

@@ -152,7 +152,7 @@ def wait_until_answered(lab: Lab, target: Target) -> None:
 
 
 def fresh(kind: str) -> str:
-    """A container name that nobody else has."""
+    """A unique container name."""
     return f"{kind}-{uuid.uuid4().hex[:8]}"
 
 

@@ -1,4 +1,4 @@
-"""Throughput, latency and CPU time of the lab's services and of their rivals, by turns."""
+"""Throughput, latency and CPU time of the lab and of its reference stacks, alternating."""
 
 import os
 from collections import defaultdict
@@ -65,7 +65,7 @@ class Turn:
 
 
 def measure(lab: Lab, quick: bool, repeats: int, note: Callable[[str], None]) -> Iterator[Series]:
-    """Every case on every target, `repeats` times by turns, and the ratios to the ceiling."""
+    """Every case on every target, `repeats` times, alternating; and the ratios to the ceiling."""
     requests = 4_000 if quick else 10_000
     with rivals(lab) as targets:
         for target in targets:

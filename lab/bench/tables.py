@@ -20,7 +20,7 @@ def figures(found: Sequence[Series]) -> str:
 
 
 def bars(found: Iterable[Checked]) -> str:
-    """Each bar with the median beside it, those that fell short marked."""
+    """Each target with its median; missed targets are marked."""
     drawn = table("", "bar", "of", "median", "bound")
     for each in found:
         bound = f"{'at most' if each.bar.most else 'at least'} {number(each.bar.bound)}"

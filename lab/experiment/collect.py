@@ -34,7 +34,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A container's state as the engine tells it; moments are seconds since the epoch."""
+    """A container's state as the engine reports it; times are seconds since the epoch."""
 
     id: str
     status: str

@@ -1,4 +1,4 @@
-"""The lab as it stands: bring it up, switch its method, say what runs."""
+"""The running lab: bring it up, switch its method, report its status."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +45,7 @@ def up(
 
 
 def reset(lab: Lab, settings: Mapping[str, str]) -> None:
-    """Give every backend these settings and no fault, whatever it was told while it ran."""
+    """Reset every backend to these settings, without faults."""
     timing = {"profile": settings["LAB_PROFILE"], "time_scale": float(settings["LAB_TIME_SCALE"])}
 
     def tell(backend: str) -> None:

@@ -1,4 +1,4 @@
-"""An LLM workload against a fleet: send a scenario, join what three sides saw, tell the figures."""
+"""Send a scenario to a fleet, join three records of every request, compute the figures."""
 
 import threading
 import time
@@ -112,7 +112,7 @@ def _fitted(lab: Lab, choice: methods.Choice) -> methods.Choice:
 
 @contextmanager
 def playing(lab: Lab, scenario: "Scenario", timeline: Timeline) -> "Iterator[None]":
-    """Do the scenario's events at their times, in a thread of their own, while the load runs.
+    """Carry out the scenario's events at their times, in a separate thread, during the load.
 
     The timeline records what was done. Whatever is still broken afterwards is mended.
     """

@@ -176,7 +176,7 @@ def run_plan(
 
 
 def is_traced(lab: Lab, source: Source, requests: int) -> bool:
-    """Whether a run is to have nginx's debug log; UsageError where it is asked for in vain."""
+    """Whether to use nginx's debug log for a run; UsageError if it is requested but unavailable."""
     if source is Source.LOG or (source is Source.AUTO and requests > MOST_TRACED):
         return False
     if nginx.can_trace(lab):

@@ -46,7 +46,7 @@ ALL_FAULTS = [kind.name for kind in KINDS.values() if kind.soak_on_all]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something done to the lab: a fault held for `seconds` and mended, a switch, or a reload.
+    """A step of the soak: a fault repaired after `seconds`, a switch, or a reload.
 
     `do` is the kind of a fault, "use" or "reload"; `target` what breaks, or the method; `weights`
     by backend, "" for equal ones.

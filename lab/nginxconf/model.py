@@ -1,4 +1,4 @@
-"""What the lab knows of an upstream: its servers, its method, its rules of retry."""
+"""An upstream: its servers, its method, its retry rules."""
 
 from dataclasses import dataclass
 

@@ -31,7 +31,7 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One `proxy_pass`: the door it stands behind and the upstream it leads to.
+    """One `proxy_pass`: the port and location that lead to it, and its upstream.
 
     `server_name` is the first name ("" where none), `location` the innermost location's words
     ("/", "= /chat", "~ ^/v1/"). `upstream` is the group's name; it keeps its "$" where a variable
@@ -49,7 +49,7 @@ class Route:
 
     @property
     def scheme(self) -> str:
-        """The scheme by which the proxied server is asked."""
+        """The scheme of requests to the proxied server."""
         return self.proxy_pass.partition("://")[0].lower()
 
 

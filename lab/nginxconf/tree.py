@@ -20,7 +20,7 @@ ESCAPES = {"\\": "\\", '"': '"', "'": "'", "t": "\t", "r": "\r", "n": "\n"}
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """One directive; `block` holds what stands between its braces, None where it has none."""
+    """One directive; `block` holds the directives between its braces, None without braces."""
 
     name: str
     args: tuple[str, ...]

@@ -242,7 +242,7 @@ def eligible_of(peers: Iterable[Peer], request: Request) -> list[Peer]:
 
 
 def bound(request: Request) -> Peer | None:
-    """The peer of the current group that sticky asks for, if it can take the request.
+    """The peer of the current group that sticky selects, if it is eligible.
 
     A draining server still takes the requests that are bound to it, even if also marked down.
     """

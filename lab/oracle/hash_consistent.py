@@ -1,4 +1,4 @@
-"""A ring of CRC32 points decides (ketama): losing a server moves only its own keys."""
+"""Consistent hash on a ring of CRC32 points (ketama): losing a server moves only its keys."""
 
 import re
 from bisect import bisect_left

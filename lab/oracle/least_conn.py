@@ -1,4 +1,4 @@
-"""The fewest open requests per weight; equals take turns."""
+"""Fewest requests in flight per weight; ties by round robin."""
 
 from . import ranking, round_robin
 from .base import (
@@ -18,7 +18,7 @@ from .ranking import Ranking
 
 
 class LeastConn:
-    """Open requests decide, smooth weighted round robin among equals.
+    """Pick by requests in flight per weight; ties by smooth weighted round robin.
 
     Without `candidates` the picks do not list which servers were equal.
     """
@@ -42,7 +42,7 @@ class LeastConn:
         return self.get(request) if peer is None and to_backups(request) else peer
 
     def quick(self, _arrival: Arrival) -> Pick | None:
-        """While nobody has an open request all are equal: plain turns."""
+        """With no requests in flight all peers tie: plain round robin."""
         ranked = self.group.ranking
         best = ranked.turn(ranked.tied(0), 0) if ranked else turn(self.group.live)
         return self.picks[best] if best else None

@@ -1,4 +1,4 @@
-"""The least estimated time decides: average time, in steps of 20 ms, times open requests."""
+"""Lowest estimated time: average time, in steps of 20 ms, times requests in flight."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class Times:
 
 
 class LeastTime:
-    """Average times and open requests decide, smooth weighted round robin among equals.
+    """Pick by average time and requests in flight; ties by smooth weighted round robin.
 
     `measure` is header or last_byte, with " inflight" behind it where running requests count.
     Without `candidates` the picks do not list which servers were equal.

@@ -64,7 +64,7 @@ def winner_odds(group: Group, fit: Sequence[Peer]) -> Odds:
 
 
 def winner(first: Peer, second: Peer) -> Peer:
-    """The second, unless it has more open requests per weight."""
+    """The second draw, unless it has more requests in flight per weight."""
     return first if second.conns * first.weight > first.conns * second.weight else second
 
 

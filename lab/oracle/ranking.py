@@ -98,7 +98,7 @@ def keep(group: Group, load: Load, changes: Load = never) -> None:
 
 
 def drop(group: Group) -> None:
-    """Leave a group and its backups to scans again, for whoever sets peers to another state."""
+    """Make a group and its backups use scans again; call this before setting peers' state."""
     for peer in group.everyone:
         if peer.pool:
             peer.pool.leave(peer)

@@ -19,7 +19,7 @@ ONCE = {"POST", "LOCK", "PATCH"}  # methods that are not repeated once they were
 
 
 def checked(fail: str, server: str) -> str:
-    """The way in which a server fails, if it is one that nginx knows."""
+    """The kind of failure, checked against those that nginx knows."""
     if fail in TRANSPORT or (fail.startswith("http_") and fail[5:].isdigit()):
         return fail
     known = ", ".join([*TRANSPORT, "http_500"])

@@ -1,4 +1,4 @@
-"""Which server a request is bound to: by the id it carries, or by its session."""
+"""Which server a request is bound to: by the id in the request, or by its session."""
 
 from collections.abc import Mapping
 

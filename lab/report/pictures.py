@@ -32,7 +32,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened at a moment of a run, in seconds: a fault, a switch."""
+    """An event at a time in a run, in seconds: a fault, a switch."""
 
     at: float
     text: str

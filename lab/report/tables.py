@@ -70,7 +70,7 @@ def methods(found: Iterable["Method"]) -> str:
 
 
 def benches(found: Sequence["Bench"], explain: bool) -> str:
-    """The main figures of ab and the split of each call; with what every figure means if asked."""
+    """The main figures of ab and the split of each call; with `explain`, every figure explained."""
     return "\n\n".join(_explained(each) if explain else _brief(each) for each in found)
 
 
@@ -150,7 +150,7 @@ def rows(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _happened(run: "Loaded") -> Iterator[str]:
-    """The events of the timeline, those whose time never came, and what nobody ordered."""
+    """The events of the timeline, events that were not reached, and unplanned incidents."""
     for done in run.timeline:
         failed = f", which failed: {done.error}" if done.error else ""
         yield f"at {done.began:.1f} s: {_event(done.event)}{failed}"

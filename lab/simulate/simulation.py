@@ -93,7 +93,7 @@ def simulate(
 
 
 def laid_out(scenario: "Scenario") -> Workload:
-    """Lay out a scenario's requests; closed users get enough of them for the whole duration."""
+    """Generate a scenario's requests; closed-loop users get enough for the whole duration."""
     if scenario.arrivals != "closed" or scenario.requests is not None:
         return workload_of(scenario)
     # no answer is faster than 1 ms of the model

@@ -21,7 +21,7 @@ except urllib.error.HTTPError as error:
 
 
 def tell(lab: Lab, backend: str, method: str, path: str, content: Any = None) -> dict[str, Any]:
-    """Speak to a backend's behaviour port, which only its own container can reach.
+    """Send a request to a backend's behaviour port, reachable only inside its container.
 
     Raises UsageError with the backend's words where it refuses what it is told.
     """

@@ -91,7 +91,7 @@ def running(lab: Lab) -> Lab:
 
 
 def override(base: Mapping[str, Any], backends: int) -> dict[str, Any]:
-    """What to lay over compose.yaml for another number of backends than it has.
+    """The Compose override for another number of backends than compose.yaml has.
 
     More backends are copies of backend-1; surplus ones go behind a profile that nothing starts.
     The later a backend is in a large fleet, the less often its health is asked. Nothing about a
@@ -160,7 +160,7 @@ def environment(lab: Lab, extra: Mapping[str, str] | None = None) -> dict[str, s
 
 
 def chosen_nginx() -> str:
-    """Which nginx the environment asks for: mainline or debian."""
+    """The nginx flavour that the environment selects: mainline or debian."""
     return os.environ.get("NGINX", "mainline")
 
 
@@ -172,7 +172,7 @@ def image(name: str) -> str:
 
 
 def definition(name: str) -> str:
-    """A digest of what compose.yaml says of a service, to tell whether it was edited since."""
+    """A digest of a service's definition in compose.yaml, to detect edits."""
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     return hashlib.sha256(json.dumps(services[name]).encode()).hexdigest()[:16]
 
@@ -316,7 +316,7 @@ def down(lab: Lab) -> None:
 
 
 def leftovers(lab: Lab) -> list[str]:
-    """Whatever of this lab is still on the engine, by name."""
+    """The names of this lab's remaining containers, networks and volumes."""
     label = f"label=com.docker.compose.project={lab.project}"
     listed = [
         run(["docker", kind, "ls", "--filter", label, "--format", "{{.Name}}"]).stdout.split()

@@ -1,4 +1,4 @@
-"""Break a lab and mend it: kill, pause, cut off, slow down, answer wrongly."""
+"""Inject faults into a lab and repair them: kill, pause, cut off, slow down, wrong responses."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -127,7 +127,7 @@ def _pause(_lab: Lab, target: Container) -> None:
 
 
 def _cut(lab: Lab, target: Container) -> None:
-    """Pull its cable: it runs on, and nobody reaches it."""
+    """Disconnect it from the network; it keeps running."""
     _inside(lab).disconnect(target, force=True)
 
 
@@ -153,7 +153,7 @@ def _play(lab: Lab, backend: str, kind: str, value: float | None) -> None:
 
 
 def played(kind: str, value: float | None = None) -> dict[str, Any]:
-    """What the behaviour port is told for a fault."""
+    """The body of the request to the behaviour port for a fault."""
     usual = KINDS[kind].value
     given = usual.usual if usual and value is None else value
     if kind == "drop":
@@ -165,7 +165,7 @@ def played(kind: str, value: float | None = None) -> dict[str, Any]:
 
 
 def heal(lab: Lab, service: str = ALL) -> list[str]:
-    """Mend one service, or everything; return what was done, `backend-2: started` for each.
+    """Repair one service, or all; return the actions, for example `backend-2: started`.
 
     Returns when what was mended is healthy. nginx is reloaded only where a backend has another
     address than the one that nginx looked up: a reload would also end its bans.

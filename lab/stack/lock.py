@@ -1,4 +1,4 @@
-"""One command at a time on a lab: a lock that tells who holds it."""
+"""One command at a time on a lab: a lock that records its holder."""
 
 import fcntl
 import json
@@ -14,7 +14,7 @@ from .compose import Lab
 
 @contextmanager
 def held(lab: Lab, words: Sequence[str]) -> Iterator[None]:
-    """Hold the lab for one command; LabError naming whoever holds it already.
+    """Lock the lab for one command; LabError names the current holder.
 
     The kernel gives a lock back when its process ends, however it ends.
     """

@@ -28,7 +28,7 @@ READS_ANOTHER = 9  # reload.sh's exit code where nginx reads another upstream.co
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A switch that succeeded: how long it took, how many old workers still finish answers."""
+    """A successful switch: its duration, and how many old workers still finish responses."""
 
     seconds: float
     finishing: int
@@ -91,7 +91,7 @@ def _set_trace(lab: Lab, *, on: bool) -> None:
 
 
 def stop_trace(lab: Lab) -> None:
-    """Have nginx go on without its debug log; its servers' state starts from zero."""
+    """Turn nginx's debug log off; its servers' state starts from zero."""
     if tracing(lab):
         switch(lab, (lab.active / "upstream.conf").read_text())
 
@@ -102,7 +102,7 @@ def can_trace(lab: Lab) -> bool:
 
 
 def trace_log(lab: Lab) -> bytes:
-    """The lines of the debug log that tell of picks and releases, with their numbers."""
+    """The lines of the debug log about picks and releases, with their numbers."""
     words = ["awk", "-f", f"{FOLDER}/trace.awk", TRACE]
     return compose.execute(lab, "nginx", words, timeout=120).encode(errors="surrogateescape")
 

@@ -90,7 +90,7 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Write a file in one step: whoever reads it sees the old text or the new one, never half."""
+    """Write a file atomically: readers see the old text or the new one."""
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_name(f"{file.name}.new")
     fresh.write_text(text)

@@ -59,7 +59,7 @@ def _maker(varied: Varied, key: str, rng: random.Random) -> Callable[[int], Requ
 
 
 def keyed(key: str, number: int, rng: random.Random) -> Request:
-    """A request in which every variable of a hash key has a value of its own."""
+    """A request in which every variable of a hash key has a distinct value."""
     value = f"{rng.getrandbits(32):08x}"
     request = Request(uri=f"/page/{number}-{value}", client_ip=address(rng))
     headers: dict[str, str] = {}

@@ -62,7 +62,7 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Tenants:
-    """`n` customers, each with a system prompt of its own of `system_tokens` tokens.
+    """`n` tenants, each with a different system prompt of `system_tokens` tokens.
 
     Tenant k is chosen with a probability proportional to 1/k^skew: 0 makes all alike, 1 is Zipf.
     """
@@ -74,7 +74,7 @@ class Tenants:
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """A conversation of `turns` requests, each carrying all that was said before it.
+    """A conversation of `turns` requests; each contains the conversation so far.
 
     A turn is due `think` seconds after the answer before it (the mean of an exponential).
     """

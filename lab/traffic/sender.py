@@ -1,4 +1,4 @@
-"""Send a plan through the lab door, each request at its moment, and record what comes back."""
+"""Send a plan through the lab door, each request at its time, and record the responses."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""Plan the requests of a scenario: who asks what, and when."""
+"""Plan the requests of a scenario: client, content and time of each."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -57,7 +57,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who asks, waits for the answer, thinks, and asks again.
+    """A closed-loop user: sends, waits for the response, thinks, and sends again.
 
     `due` is when the first request is due, in seconds after the start of the run. `requests` can
     be iterated once; with closed arrivals and no number of requests it never ends.
@@ -86,7 +86,7 @@ class Plan:
 
 
 def plan(scenario: Scenario) -> Plan:
-    """All that the scenario will send, made as it is asked for. Same scenario, same plan."""
+    """The requests of a scenario, generated lazily. Same scenario, same plan."""
     if scenario.trace is not None:
         return Plan(_traced(scenario, scenario.trace.rows), None, len(scenario.trace.rows))
     return Plan(users(scenario), scenario.duration, total(scenario))
@@ -285,7 +285,7 @@ def _opening(scenario: Scenario, tenant: int) -> tuple[Message, ...]:
 
 
 def client_address(client: int) -> str:
-    """A private address with three octets of its own: ip_hash looks at no more than those."""
+    """A private address with distinct first three octets: ip_hash uses only those."""
     return f"10.{client >> 8}.{client & 255}.1"
 
 

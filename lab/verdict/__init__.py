@@ -131,13 +131,13 @@ def against_claim(case: Case) -> Verdict:
 
 
 def own_state(case: Case) -> bool:
-    """Whether every worker picks for itself and the log knows of several."""
+    """Whether workers pick independently and the log has several."""
     stateless = method(case.upstream.method).stateless and not case.upstream.sticky
     return not case.upstream.zone and not stateless and case.workers > 1
 
 
 def by_worker(case: Case) -> Verdict:
-    """Judge each worker's hits by themselves: without a zone each has its own turns and loads."""
+    """Judge each worker's hits separately: without a zone workers share neither turns nor loads."""
     zoned = replace(case.upstream, zone=True)
     pids = sorted({hit.pid for hit in case.hits})
     verdicts = [

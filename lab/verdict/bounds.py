@@ -55,7 +55,7 @@ class Bounds:
 
 
 def unknown(seen: Array, columns: int) -> Bounds:
-    """The bounds of a hypothesis of which the evidence tells nothing."""
+    """The bounds of a hypothesis about which there is no evidence."""
     return Bounds(seen, np.zeros((len(seen), columns)), np.ones((len(seen), columns)))
 
 

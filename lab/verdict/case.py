@@ -1,4 +1,4 @@
-"""What is judged, and how a judgement is said."""
+"""The case that is judged, and its verdict."""
 
 import math
 from collections import Counter
@@ -40,7 +40,7 @@ class Verdict:
 
     @property
     def numbers(self) -> str:
-        """The split and why, or why it cannot be told."""
+        """The split and the reason, or why there is no verdict."""
         if self.word == Word.PASS:
             return f"{self.split_text}  ({self.why})"
         if self.word == Word.FAIL:

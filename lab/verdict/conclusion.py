@@ -29,7 +29,7 @@ def conclude(case: Case, verdict: Verdict, *, named: bool = True) -> Verdict:
 
 
 def undecided(case: Case, weighed: Weighing, decided: float | None) -> Verdict:
-    """UNSURE: what is still possible, and the run that would tell."""
+    """UNSURE: the alternatives that are still possible, and the run that would decide."""
     shown = list(weighed.possible[:SHOWN])
     if len(weighed.possible) > SHOWN:
         shown.append(f"{len(weighed.possible) - SHOWN} more")

@@ -21,7 +21,7 @@ def hits_to_tell(upstream: Upstream, usual: int) -> int:
 
 
 def only(case: Case, name: str) -> Verdict:
-    """Judge a draw among one: whatever is drawn, there is nobody else."""
+    """Judge draws from a single eligible server."""
     counts = observed(case)
     if set(counts) - {name, None}:
         return case.says(Word.FAIL, f"expected all of them at {shortened(case.upstream)[name]}")

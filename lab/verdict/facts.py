@@ -1,4 +1,4 @@
-"""Hard facts: requests that nginx cannot have sent where they went, whatever the method.
+"""Hard facts: picks that are impossible under every method.
 
 Only what the log proves counts. Without a trace a time of the log is believed to PROOF seconds.
 """

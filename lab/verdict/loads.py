@@ -67,7 +67,7 @@ def overlapping(case: Case) -> Verdict:
 
 
 def unclear(case: Case) -> str:
-    """Why loads cannot be told apart; empty where they can."""
+    """Why the log cannot decide picks by load; empty if it can."""
     names = [server.name for server in case.upstream.servers]
     if len(set(names)) < len(names) or any(len(it) > 1 for it in case.addresses.values()):
         return "servers of one name are one in the log, so their loads cannot be told apart"
@@ -86,7 +86,7 @@ def weighed(
     unlikely: str = "",
     by_turns: float = 0.0,
 ) -> Verdict:
-    """The verdict on picks by load: wrong only beyond the clock's doubt, right only if decided.
+    """FAIL only if the error exceeds the clock uncertainty; PASS only on decided picks.
 
     `by_turns` is the chance that a pick is made without regard to the load.
     """
@@ -123,7 +123,7 @@ def weighed(
 
 
 def slower(case: Case) -> str:
-    """The run that tells more: half as many requests at once."""
+    """The run that would decide more: half the concurrency."""
     begun = sorted(replay.start(hit) for hit in case.hits)
     span = max(case.hits[-1].msec - begun[0], 0.001)
     at_once = sum(hit.request_time for hit in case.hits) / span

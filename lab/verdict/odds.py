@@ -1,4 +1,4 @@
-"""How far from its odds a draw may fall, and how many draws it takes to tell."""
+"""How far random counts may deviate, and how many draws a verdict needs."""
 
 from collections.abc import Mapping
 from math import ceil, isnan, sqrt

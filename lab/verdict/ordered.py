@@ -42,7 +42,7 @@ class Weighed:
 
     @property
     def decided(self) -> bool:
-        """Whether the trace leaves no doubt about the probability."""
+        """Whether the trace determines the probability."""
         return self.high - self.low < 1e-9
 
 

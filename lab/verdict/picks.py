@@ -1,4 +1,4 @@
-"""Whether picks by load were right, as far as the log's clock can tell."""
+"""Whether picks by load were right, within the accuracy of the log's clock."""
 
 import math
 from collections.abc import Sequence
@@ -99,7 +99,7 @@ def undisturbed(upstream: Upstream, hits: Sequence[Hit], seen: Windows) -> Array
 
 
 def least_of(upstream: Upstream, on: Ground, values: tuple[Array, Array]) -> Tally:
-    """Count the picks of the smallest value per weight: open requests, or estimated times."""
+    """Count the picks of the smallest value per weight: requests in flight, or estimated time."""
     weights = np.array([server.weight for server in upstream.servers])
     low, high = values[0] / weights, values[1] / weights
     rows = np.arange(len(on.seen.server))
@@ -136,7 +136,7 @@ def tally(on: Ground, right: Array, wrong: Array) -> Tally:
 def least_conn(
     upstream: Upstream, hits: Sequence[Hit], slack: float, since: float = -math.inf
 ) -> Tally:
-    """Count the picks of a server with the fewest open requests per weight."""
+    """Count the picks of a server with the fewest requests in flight per weight."""
     on = ground(upstream, hits, slack, since)
     return least_of(upstream, on, on.load)
 

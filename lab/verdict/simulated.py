@@ -67,7 +67,7 @@ class Recorded:
 
 @dataclass(slots=True)
 class Memory:
-    """What the workers that share a zone remember: turns, open requests, average times."""
+    """The state of workers that share a zone: turns, requests in flight, average times."""
 
     scores: list[int]
     open: list[int]

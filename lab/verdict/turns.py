@@ -1,4 +1,4 @@
-"""Judge turns taken while requests overlap: exact in number, at every moment."""
+"""Judge round robin under concurrency: counts must match throughout the run."""
 
 import math
 from collections import Counter

@@ -25,7 +25,7 @@ SPREAD = 3.3  # standard deviations by which evidence may fall short: one run in
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """A claim beside its alternatives.
+    """Compare a claim with its alternatives.
 
     `excluded` holds the kinds of alternatives that the evidence excludes, `same` those that are
     the same on this traffic, `slight` those that move less than SLIGHT of the requests and are

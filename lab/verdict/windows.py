@@ -1,4 +1,4 @@
-"""What the log's milliseconds tell of the load at each pick: bounds, never one number.
+"""Bounds of the load at each pick, from the log's milliseconds.
 
 A pick lies between the start of its request and the moment that leaves its servers the time that
 they took; a release between that time after the start and the end. `slack` widens both, in ms.

@@ -1,1 +1,1 @@
-"""The user's own nginx.conf: a stage with real nginx, stand-ins and a caller on it."""
+"""Verify the user's nginx.conf with real nginx, stand-ins and a client in containers."""

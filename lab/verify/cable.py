@@ -1,4 +1,4 @@
-"""Lay a cable between two network namespaces and give its ends addresses, in words for `ip`."""
+"""Connect two network namespaces by a veth pair with addresses, as `ip` commands."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

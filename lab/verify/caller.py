@@ -1,4 +1,4 @@
-"""Call nginx as clients would, one call or many at a time, and tell what came back.
+"""Send requests to nginx as clients would, sequentially or concurrently; print the responses.
 
 Runs inside a container, from this text alone: the standard library, nothing of the lab.
 """
@@ -189,7 +189,7 @@ async def calls(plan: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
 
 
 async def listening(host: str, port: int, seconds: float) -> bool:
-    """Whether somebody listens there before the seconds are over."""
+    """Whether the address accepts a connection before the timeout."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:

@@ -91,7 +91,7 @@ def takes_time(upstream: Upstream) -> bool:
 
 
 def measures_time(upstream: Upstream) -> bool:
-    """Whether the method remembers how long each server's answers took."""
+    """Whether the method keeps each server's average response time."""
     return method(upstream.method).takes == "measure"
 
 
@@ -112,7 +112,7 @@ def probe(upstream: Upstream, way: Way, conf: Variables, number: int) -> Call:
 
 
 def how_many(upstream: Upstream) -> int:
-    """How many calls tell what there is to tell."""
+    """The number of calls that a verdict needs."""
     group = group_of(upstream, {})
     if len(group.peers) < 2:
         return FEWEST

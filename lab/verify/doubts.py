@@ -46,7 +46,7 @@ def unresolved(host: str, where: str, upstreams: Iterable[Upstream]) -> Doubt:
 
 
 def absent_file(path: str, where: str) -> Doubt:
-    """A file that nginx asks for and that is neither beside the config nor at its path."""
+    """A file that nginx needs and that is neither next to the config nor at its path."""
     return Doubt(
         path,
         f"{path} ({where}): no such file, so nginx would not start; an empty one was used",

@@ -127,7 +127,7 @@ def _landing(scope: Directive, path: bytes) -> tuple[Directive | None, bool]:
 
 
 def words(location: Directive) -> str:
-    """What stands behind `location`, its blanks taken out."""
+    """The parameters of `location`, without spaces."""
     return "".join(location.args)
 
 
@@ -416,7 +416,7 @@ def _headers(host: str, door: Entry, route: Route) -> dict[str, str]:
 
 
 def needs_login(route: Route) -> bool:
-    """Whether the route asks for a name and a password."""
+    """Whether the route requires basic authentication."""
     return any(line.args != ("off",) for line in effective(route.scopes, "auth_basic"))
 
 

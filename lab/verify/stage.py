@@ -1,4 +1,4 @@
-"""A stage for somebody's nginx.conf: nginx with that file, stand-ins around it, no way out.
+"""Run nginx with the user's nginx.conf and stand-ins in containers without a network.
 
 Everything ends by itself after a few minutes, even where whoever started it was killed.
 """
@@ -51,7 +51,7 @@ OUTPUT = "/tmp/nginx.out"  # noqa: S108 - in a container of its own
 
 @dataclass(slots=True)
 class Mended:
-    """What nginx missed: files and folders to lay, names and addresses to give.
+    """What nginx lacks: files and folders to create, names and addresses to assign.
 
     `note` says so to the user; `doubt` is what nginx cannot start without, if it is that.
     """
@@ -243,7 +243,7 @@ class Stage:
         run([*words, script], stdin=text)
 
     def _mend_all(self) -> None:
-        """Supply what nginx misses, one thing after the other; its own words where that ends."""
+        """Supply what nginx lacks, one item at a time; else LabError with its message."""
         said = ""
         for _ in range(MENDS):
             before, said = said, self._complaint()

@@ -1,4 +1,4 @@
-"""Stand in for backends: answer on every address, and say which one was asked.
+"""Stand-in backends: answer on every address, and name the one that was called.
 
 Runs inside a container, from this text alone: the standard library, nothing of the lab.
 """
@@ -80,7 +80,7 @@ async def control(
 
 
 def tell(closed: Sequence[str]) -> None:
-    """Tell the stand-ins of this network which of them are to be closed; return when they are."""
+    """Close exactly these stand-ins of this network, open the others; return when done."""
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(CONTROL)
         line.sendall(json.dumps(closed).encode() + b"\n")
@@ -127,7 +127,7 @@ async def _exchange(
 
 
 def lasts(head: bytes, pace: float) -> float:
-    """How many seconds a request asks its answer to last; "own" is the stand-in's pace."""
+    """The duration that a request asks for, in seconds; "own" is the stand-in's default."""
     found = LASTS.search(head)
     if found is None:
         return 0.0
@@ -163,7 +163,7 @@ def listener(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
 
 
 class Names(asyncio.DatagramProtocol):
-    """A name server that knows the stand-ins alone."""
+    """A DNS server that resolves only the stand-ins."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         self.names = {name.lower(): address for name, address in names.items()}

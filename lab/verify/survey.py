@@ -73,7 +73,7 @@ class Survey:
 
 
 def survey(config: Config) -> Survey:
-    """Read from a config what has to stand around it."""
+    """Read from a config what it needs around it."""
     upstreams = read_all(config)
     http = [upstream for upstream in upstreams if not upstream.stream]
     ways: dict[str, tuple[Route, ...]] = {}

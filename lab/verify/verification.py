@@ -1,4 +1,4 @@
-"""Judge somebody's own nginx.conf: real nginx with that very file, stand-ins, traffic, verdicts."""
+"""Judge the user's nginx.conf: real nginx with that file, stand-ins, traffic, verdicts."""
 
 import time
 from collections import Counter
@@ -150,7 +150,7 @@ class Verification:
         }
 
     def cases(self) -> list[dict[str, str]]:
-        """One case an upstream and a doubt, as JUnit XML wants them."""
+        """One JUnit XML case per upstream and per doubt."""
         doubts = [
             {"name": f"{self.conf} {doubt.name}", "word": Word.UNSURE, "text": str(doubt)}
             for doubt in self.doubts
@@ -273,7 +273,7 @@ def named_servers(found: Survey) -> Iterator[str]:
 
 
 def setting(config: tree.Config, conf: Path, found: Survey) -> Setting:
-    """Everything that has to stand on the stage for a config."""
+    """Everything that the containers need for a config."""
     pem = files.certificate(found)
     main, wrapped = files.entrance(config, conf)
     return Setting(
@@ -405,7 +405,7 @@ class Attempt:
     servers: Mapping[str, str]
 
     def judge(self, ways: Sequence[Way]) -> tuple[Judged, Way]:
-        """The verdict, and the way that requests took.
+        """The verdict, and the route of the requests.
 
         What load did not show, or showed wrong, is tried again with less of it.
         """
@@ -455,7 +455,7 @@ class Attempt:
         sequential: bool,
         fresh: bool,
     ) -> Judged:
-        """Judge what came back; what did not come from the upstream is told besides."""
+        """Judge the upstream's responses; those from elsewhere are reported separately."""
         hits = tuple(calls.hits(self.upstream, way, self.conf, sent, records, self.servers))
         said = verdict.judge(
             self.upstream,
