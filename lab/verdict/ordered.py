@@ -2,12 +2,14 @@
 
 The trace puts events in order except where two workers' lines interleave. Such neighbours are
 replayed in every order that the trace leaves open; orders in which the claim could not have made
-the picks that were seen are dropped, as long as one order remains.
+the picks that were seen are dropped, as long as one order remains. Where there are too many
+orders to replay, the picks concerned weigh 0 to 1, and the replay goes on from what is known for
+certain: the servers that were picked, and so the open requests of each.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from ..evidence.access_log import Hit
 from ..evidence.trace import PICK, TIMED, Step
@@ -19,9 +21,9 @@ from ..oracle.least_time import LeastTime
 from ..oracle.random import Random
 from . import replay
 
-MOST_ORDERS = 120  # of one cluster of overlapping events that are tried out
+MOST_TRIED = 500  # events replayed in one cluster of overlapping events, in all its orders
 MOST_STATES = 32  # of nginx that are followed at once
-
+FAR = 10**12  # more than any score
 
 Odds = Mapping[str | None, float]  # servers and their probabilities; None: no live upstreams
 
@@ -106,19 +108,25 @@ def clusters(steps: Sequence[Step]) -> Iterator[list[Step]]:
         yield cluster
 
 
-def orders(cluster: Sequence[Step]) -> Iterator[list[Step]]:
-    """Every order in which the steps of a cluster may have happened.
+def firsts(steps: Sequence[Step]) -> list[Step]:
+    """The steps that may have happened before all the others, by the lines of the trace.
 
     A step that ended before another began stays before it; so do the steps of one worker.
     """
-    if not cluster:
-        yield []
-        return
-    first_end = min(step.until for step in cluster)
-    for number, step in enumerate(cluster):
-        if step.since < first_end:
-            for rest in orders([*cluster[:number], *cluster[number + 1 :]]):
-                yield [step, *rest]
+    first_end = min(step.until for step in steps)
+    return [step for step in steps if step.since < first_end]
+
+
+class Known(Enum):
+    """How much of nginx's state the replay knows.
+
+    Without `TURNS` the scores of smooth weighted round robin are unknown, while open requests and
+    failures are known; with `NOTHING` no pick can be predicted.
+    """
+
+    TURNS = "turns"
+    LOADS = "loads"
+    NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +144,7 @@ class State:
         chains = tuple(
             (name, request.chain, request.round, request.misses)
             for name, request in sorted(self.requests.items())
+            if request.chain is not None or request.round or request.misses
         )
         return self.peers, self.times, chains
 
@@ -153,24 +162,29 @@ class Model:
         self.peers = {peer.name: peer for peer in self.group.everyone}
         self.requests: dict[str, Request] = {}
         self.held: dict[str, Peer] = {}
+        self.known = Known.TURNS
 
-    def take(self, step: Step, hit: Hit) -> Odds:
-        """Let a step happen as it was seen; for a pick, return where the claim lets it go."""
+    def take(self, step: Step, hit: Hit) -> list[Odds]:
+        """Let a step happen as it was seen; for a pick, return where the claim lets it go.
+
+        A pick has several odds where part of nginx's state is unknown.
+        """
         if step.kind == PICK:
             return self._pick(step, hit)
         if peer := self.held.get(step.request_id):
-            request = self.requests[step.request_id]
+            request = self.requests[step.request_id] = _copy(self.requests[step.request_id])
             request.now = step.second * 1000
             if step.kind == TIMED:
                 self._measure(request, peer, step, hit)
             else:
                 self._release(request, peer, step, hit)
-        return {}
+        return []
 
-    def _pick(self, step: Step, hit: Hit) -> Odds:
-        request = self.requests.get(step.request_id) or self._arrive(step, hit)
+    def _pick(self, step: Step, hit: Hit) -> list[Odds]:
+        request = _copy(self.requests.get(step.request_id) or self._arrive(step, hit))
+        self.requests[step.request_id] = request  # saved states share the one before
         request.now = step.second * 1000
-        odds = self._odds(request)
+        odds = [self._odds(request)] if self.known is Known.TURNS else self._all_odds(request, step)
         if peer := self.peers.get(step.server):
             if request.group.backup and peer in request.group.backup.peers:
                 request.group = request.group.backup
@@ -192,6 +206,37 @@ class Model:
             return {peer.name: chance for peer, chance in odds.items() if chance}
         peer = self.method.get(request)
         return {peer.name if peer else None: 1.0}
+
+    def _all_odds(self, request: Request, step: Step) -> list[Odds]:
+        """Where the claim may let a request go while part of nginx's state is unknown.
+
+        A retry goes on from its first attempt, which may have missed servers that were full.
+        """
+        if self.known is Known.NOTHING or step.attempt:
+            return self.anywhere()
+        return [self._odds_in_favour(peer, request) for peer in self.group.everyone]
+
+    def anywhere(self) -> list[Odds]:
+        """Every server, and no live upstreams: the odds of a pick that cannot be told."""
+        return [{name: 1.0} for name in (*self.peers, None)]
+
+    def _odds_in_favour(self, favoured: Peer, request: Request) -> Odds:
+        """Where a request goes with scores by which one peer wins every turn that it takes part in.
+
+        The other scores fall from peer to peer: under least_time a winner of another weight shuts
+        out the equals behind it, and so none of them does.
+        """
+        for number, peer in enumerate(self.group.everyone):
+            peer.score = -number * FAR
+        favoured.score = FAR
+        odds = self._odds(_copy(request))
+        self.forget_turns()
+        return odds
+
+    def forget_turns(self) -> None:
+        """Set the peers' scores back, so that states which differ in nothing else are equal."""
+        for peer in self.group.everyone:
+            peer.score, peer.effective = 0, peer.weight
 
     def _is_drawn(self, request: Request) -> bool:
         """Whether a draw decides, and neither sticky nor turns."""
@@ -221,7 +266,7 @@ class Model:
         )
         timed = self.timed.times.values() if self.timed else ()
         times = tuple((times.header, times.response) for times in timed)
-        return State(peers, times, _copies(self.requests), dict(self.held))
+        return State(peers, times, dict(self.requests), dict(self.held))
 
     def load(self, state: State) -> None:
         """Set the model back to a state."""
@@ -230,27 +275,29 @@ class Model:
         timed = self.timed.times.values() if self.timed else ()
         for times, (header, response) in zip(timed, state.times, strict=True):
             times.header, times.response = header, response
-        self.requests, self.held = _copies(state.requests), dict(state.held)
+        self.requests, self.held = dict(state.requests), dict(state.held)
 
 
-def _copies(requests: Mapping[str, Request]) -> dict[str, Request]:
-    return {
-        name: replace(request, tried=set(request.tried), attempts=list(request.attempts))
-        for name, request in requests.items()
-    }
+def _copy(request: Request) -> Request:
+    return replace(request, tried=set(request.tried), attempts=list(request.attempts))
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A state within a cluster: the steps that are still to come, and the ways that lead to it."""
+
+    state: State
+    left: Sequence[Step]
+    ways: list["Way"] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
-    """One order of a cluster's steps: the state after it, and the odds of each pick in it."""
+class Way:
+    """A step from one state to the next, with its odds if it is a pick."""
 
-    state: State
-    odds: Mapping[Step, Odds]
-    upstream: Upstream
-
-    def chance(self, step: Step) -> float:
-        """The probability of the server that a pick went to."""
-        return self.odds[step].get(seen(self.upstream, step), 0.0)
+    origin: Node
+    step: Step
+    odds: Sequence[Odds]
 
 
 class Replay:
@@ -263,44 +310,150 @@ class Replay:
 
     def weigh(self, cluster: Sequence[Step]) -> list[Weighed]:
         """Weigh the picks of the next cluster, in all its orders and from all states."""
-        picks = [step for step in cluster if step.kind == PICK]
-        if len(cluster) == 1 and not self.states:
-            odds = self._take(cluster)
-            return [_weighed(self.model.upstream, step, [odds[step]]) for step in picks]
-        paths = list(self._paths(cluster))
-        kept = [path for path in paths if all(map(path.chance, picks))] or paths[:1]
-        self._go_on([path.state for path in kept])
-        return [
-            _weighed(self.model.upstream, step, [path.odds[step] for path in kept])
-            for step in picks
-        ]
-
-    def _take(self, steps: Sequence[Step]) -> dict[Step, Odds]:
-        """Let steps happen one after the other; the odds of the picks among them."""
-        odds = {step: self.model.take(step, self.hits[step.request_id]) for step in steps}
-        return {step: where for step, where in odds.items() if step.kind == PICK}
-
-    def _paths(self, cluster: Sequence[Step]) -> Iterator[Path]:
-        """Every order of the cluster from every state, as far as MOST_ORDERS goes."""
+        if (len(cluster) == 1 and not self.states) or self.model.known is Known.NOTHING:
+            return self._weighed(cluster, self._take(cluster))
         states = self.states or [self.model.save()]
-        for steps in islice(orders(cluster), MOST_ORDERS):
-            for state in states:
-                self.model.load(state)
-                odds = self._take(steps)
-                yield Path(self.model.save(), odds, self.model.upstream)
+        ends = self._ends(states, cluster)
+        if ends is None:
+            return self._weigh_unknown(states, cluster)
+        if not ends:  # the claim is contradicted: replay what was seen, in the trace's order
+            self.model.load(states[0])
+            self.states = []
+            return self._weighed(cluster, self._take(cluster))
+        self._go_on([end.state for end in ends])
+        return self._weighed(cluster, odds_on_the_way(ends))
+
+    def _weighed(
+        self, cluster: Sequence[Step], odds: Mapping[Step, Sequence[Odds]]
+    ) -> list[Weighed]:
+        upstream = self.model.upstream
+        return [_weighed(upstream, step, odds[step]) for step in cluster if step.kind == PICK]
+
+    def _take(self, steps: Sequence[Step]) -> dict[Step, Sequence[Odds]]:
+        """Let steps happen one after the other; the odds of each."""
+        return {step: self.model.take(step, self.hits[step.request_id]) for step in steps}
+
+    def _ends(self, states: Sequence[State], cluster: Sequence[Step]) -> list[Node] | None:
+        """The states after a cluster, by every order in which the claim allows all its picks.
+
+        None where this takes more than MOST_TRIED events to replay.
+        Orders that lead to the same state by the same steps are followed as one from there on.
+        """
+        nodes, tried = [Node(state, cluster) for state in states], 0
+        for _ in cluster:
+            following: dict[tuple[object, ...], Node] = {}
+            for node in nodes:
+                steps = firsts(node.left)
+                tried += len(steps)
+                if tried > MOST_TRIED:
+                    return None
+                for step in steps:
+                    self._follow(node, step, following)
+            nodes = list(following.values())
+        return nodes
+
+    def _follow(self, node: Node, step: Step, following: dict[tuple[object, ...], Node]) -> None:
+        """Add the state to which a step leads, if the claim allows the step."""
+        self.model.load(node.state)
+        odds = self.model.take(step, self.hits[step.request_id])
+        server = seen(self.model.upstream, step)
+        if step.kind == PICK and not any(chances.get(server) for chances in odds):
+            return
+        state = self.model.save()
+        left = [other for other in node.left if other is not step]
+        key = (*map(id, left), state.key)
+        following.setdefault(key, Node(state, left)).ways.append(Way(node, step, odds))
 
     def _go_on(self, states: Sequence[State]) -> None:
-        """Follow the states that differ."""
-        distinct = list({state.key: state for state in states}.values())[:MOST_STATES]
+        """Follow the states that differ; of too many, only what they have in common."""
+        distinct = list({state.key: state for state in states}.values())
         self.model.load(distinct[0])
-        self.states = distinct if len(distinct) > 1 else []
+        self.states = distinct if 1 < len(distinct) <= MOST_STATES else []
+        if len(distinct) > MOST_STATES:
+            self._forget(distinct, ())
+
+    def _weigh_unknown(self, states: Sequence[State], cluster: Sequence[Step]) -> list[Weighed]:
+        """Weigh picks as 0 to 1 and go on from what they, in whatever order, imply."""
+        self.model.load(states[0])
+        self._take(cluster)
+        after = self.model.save()
+        if self._takes_plain_turns(states, cluster):
+            self._go_on([self._turned(state, after, cluster) for state in states])
+        else:
+            self._forget([*states, after], cluster)
+        anywhere = self.model.anywhere()
+        return self._weighed(cluster, dict.fromkeys(cluster, anywhere))
+
+    def _takes_plain_turns(self, states: Sequence[State], cluster: Sequence[Step]) -> bool:
+        """Whether every pick is a turn of all servers, so that no order changes the scores."""
+        upstream, group = self.model.upstream, self.model.group
+        names = {peer.name for peer in group.live}
+        return (
+            self.model.known is Known.TURNS
+            and upstream.method == "round_robin"
+            and not (upstream.sticky or group.single)
+            and not any(server.max_conns for server in upstream.servers)
+            and not _failed(states, cluster)
+            and not self._is_regaining(states)
+            and all(step.attempt == 0 and step.server in names for step in cluster)
+        )
+
+    def _is_regaining(self, states: Sequence[State]) -> bool:
+        """Whether a server that failed regains its weight, turn by turn."""
+        weights = [peer.weight for peer in self.model.group.everyone]
+        return any([values[1] for values in state.peers] != weights for state in states)
+
+    def _turned(self, before: State, after: State, cluster: Sequence[Step]) -> State:
+        """A state after plain turns: each credits every server, and its winner pays for it."""
+        live = self.model.group.live
+        total = sum(peer.weight for peer in live)
+        picked = [step.server for step in cluster if step.kind == PICK]
+        peers = tuple(
+            (
+                old[0] + len(picked) * peer.weight - picked.count(peer.name) * total
+                if peer in live
+                else old[0],
+                *new[1:],
+            )
+            for peer, old, new in zip(
+                self.model.group.everyone, before.peers, after.peers, strict=True
+            )
+        )
+        return replace(after, peers=peers)
+
+    def _forget(self, states: Sequence[State], cluster: Sequence[Step]) -> None:
+        """Go on from the model's open requests, without what other states may differ in."""
+        self.states = []
+        if self.model.timed or _failed(states, cluster):
+            self.model.known = Known.NOTHING
+        elif self.model.known is Known.TURNS:
+            self.model.known = Known.LOADS
+        self.model.forget_turns()
+
+
+def _failed(states: Sequence[State], cluster: Sequence[Step]) -> bool:
+    """Whether a server has failed, so that the order of events decides who is banned."""
+    fails = any(values[3] for state in states for values in state.peers)
+    return fails or any(step.failed for step in cluster)
+
+
+def odds_on_the_way(ends: Sequence[Node]) -> dict[Step, list[Odds]]:
+    """The odds of each step of a cluster, on all the ways that lead to its ends."""
+    odds: dict[Step, list[Odds]] = {}
+    nodes = {id(node): node for node in ends}
+    while nodes:
+        ways = [way for node in nodes.values() for way in node.ways]
+        for way in ways:
+            odds.setdefault(way.step, []).extend(way.odds)
+        nodes = {id(way.origin): way.origin for way in ways}
+    return odds
 
 
 def _weighed(upstream: Upstream, step: Step, odds: Sequence[Odds]) -> Weighed:
-    """A pick by its odds in each of the orders."""
-    servers = {name for each in odds for name in each}
-    least = {name: min(each.get(name, 0.0) for each in odds) for name in servers}
-    most = {name: max(each.get(name, 0.0) for each in odds) for name in servers}
+    """A pick by its odds in each of the orders and states."""
+    servers = {name for chances in odds for name in chances}
+    least = {name: min(chances.get(name, 0.0) for chances in odds) for name in servers}
+    most = {name: max(chances.get(name, 0.0) for chances in odds) for name in servers}
     server = seen(upstream, step)
     return Weighed(step, least.get(server, 0.0), most.get(server, 0.0), least, most)
 

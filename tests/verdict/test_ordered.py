@@ -1,5 +1,8 @@
 """Replay nginx's own order of picks and releases: each pick is weighed exactly."""
 
+import random
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.evidence.trace import PICK, RELEASE, Step
 from nginx_llm_lab.nginxconf.model import Server, Sticky, Upstream
 from nginx_llm_lab.verdict import ordered
+from nginx_llm_lab.verdict.simulated import Recorded, Traffic, Truth, serve, server_name
 
 RECORDED = Path(__file__).parents[1] / "data/trace"
 THREE = tuple(Server(f"backend-{number}:8000") for number in (1, 2, 3))
@@ -175,12 +179,85 @@ def test_the_orders_of_overlapping_steps_keep_each_workers_own() -> None:
     first, second = (Step(str(n), 0, PICK, False, "a", 1, 0, n, n + 1) for n in (1, 2))
     other = Step("3", 0, PICK, False, "a", 2, 0, 1, 3)
 
-    names = [
-        "".join(step.request_id for step in order)
-        for order in ordered.orders([first, second, other])
-    ]
+    begin = ordered.firsts([first, second, other])
 
-    assert sorted(names) == ["123", "132", "312"]
+    assert [step.request_id for step in begin] == ["1", "3"]
+    assert [step.request_id for step in ordered.firsts([second, other])] == ["2", "3"]
+
+
+def overlapping(run: Recorded, size: int, seed: int) -> list[Step]:
+    """The steps of a run, so that now and then `size` neighbours of many workers overlap.
+
+    Each step's lines hold its true place; those of one worker's steps do not overlap.
+    """
+    rng, steps = random.Random(seed), list(run.order)
+    for first in range(size, len(steps) - size, 3 * size):
+        cluster = steps[first : first + size]
+        begin, end = cluster[0].since, cluster[-1].until
+        places: dict[int, list[int]] = defaultdict(list)
+        for place, step in enumerate(cluster):
+            places[step.worker].append(place)
+        for own in places.values():
+            cuts = [begin, *(cluster[place].since for place in own[1:]), end]
+            for place, since, until in zip(own, cuts, cuts[1:], strict=False):
+                cluster[place] = replace(cluster[place], since=since, until=until)
+        rng.shuffle(cluster)
+        steps[first : first + size] = sorted(cluster, key=lambda step: step.since)
+    return steps
+
+
+def claimed(truth: Truth) -> Upstream:
+    """A claim that is right about a simulated nginx."""
+    servers = [
+        Server(server_name(n), weight, max_conns=truth.max_conns[n] if truth.max_conns else 0)
+        for n, weight in enumerate(truth.weights)
+    ]
+    key = truth.key if truth.method.startswith("hash") else ""
+    return Upstream(tuple(servers), truth.method, key, measure="header")
+
+
+BUSY = Traffic(200, users=40, shortest=20, mean=40)
+MANY = {
+    "round_robin": Truth("round_robin", (3, 2, 1), 24),
+    "max_conns": Truth("round_robin", (1, 1, 1), 24, max_conns=(10, 15, 20)),
+    "least_conn": Truth("least_conn", (1, 1, 1, 1), 24),
+    "least_conn, weights": Truth("least_conn", (3, 2, 1), 24),
+    "least_time": Truth("least_time", (2, 1, 1), 24),
+    "random": Truth("random", (2, 1, 1), 24, max_conns=(20, 12, 12)),
+    "random_two": Truth("random_two", (1, 1, 1), 24),
+    "ip_hash": Truth("ip_hash", (1, 1, 1), 24),
+    "hash": Truth("hash", (1, 2, 1), 24, max_conns=(10, 20, 20)),
+    "hash_consistent": Truth("hash_consistent", (1, 1, 1), 24),
+}
+
+
+def weighed_of(claim: Upstream, truth: Truth, size: int, seed: int) -> Sequence[ordered.Weighed]:
+    """The picks of a simulated nginx with large overlaps, weighed under a claim."""
+    run = serve(truth, BUSY, seed)
+    return ordered.weigh(claim, run.hits, overlapping(run, size, seed))
+
+
+@pytest.mark.parametrize("size", [8, 40])
+@pytest.mark.parametrize("name", MANY)
+def test_large_overlaps_do_not_contradict_a_right_nginx(name: str, size: int) -> None:
+    """24 workers, 8 or 40 events in any order: no pick of a right nginx weighs 0."""
+    for seed in range(2):
+        weighed = weighed_of(claimed(MANY[name]), MANY[name], size, seed)
+
+        assert [pick.step for pick in weighed if not pick.high] == []
+
+
+@pytest.mark.parametrize("size", [8, 40])
+@pytest.mark.parametrize("name", MANY)
+def test_large_overlaps_do_not_excuse_a_wrong_nginx(name: str, size: int) -> None:
+    """A tenth of the requests goes to the last server against the rule."""
+    if MANY[name].method.startswith("random"):
+        pytest.skip("a draw allows every server")
+    wrong = replace(MANY[name], share=0.1)
+
+    weighed = weighed_of(claimed(wrong), wrong, size, 1)
+
+    assert 0 in [pick.high for pick in weighed]
 
 
 @pytest.mark.parametrize(
