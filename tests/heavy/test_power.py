@@ -1,15 +1,18 @@
 """What verdicts are worth: simulated nginxes, right and wrong, against every claim."""
 
 import os
+from collections.abc import Iterator
+from itertools import chain
 
 import pytest
 
 from nginx_llm_lab.verdict import power
-from nginx_llm_lab.verdict.power import NAMES
+from nginx_llm_lab.verdict.power import NAMES, Cell
 from nginx_llm_lab.word import Word
 
 FLEETS = ((1, 1), (1, 1, 1), (3, 2, 1), (4, 3, 2, 1), (1, 1, 1, 1, 1))
 SEEDS = int(os.environ.get("LAB_POWER_SEEDS", "2"))  # of each fleet; 20 take an hour
+WRONG_SEEDS = max(1, SEEDS // 2)
 
 
 @pytest.mark.parametrize("method", NAMES)
@@ -30,13 +33,21 @@ def test_a_right_nginx_passes(method: str) -> None:
     assert words.count(Word.PASS) >= 0.99 * len(words)
 
 
+def wrong(method: str, weights: tuple[int, ...]) -> Iterator[Cell]:
+    """Every other nginx against the claim of one method."""
+    claim = power.claim_of(method, power.truth_of(method, weights))
+    for name, truth in power.wrong_truths(method, weights):
+        yield power.cell(method, name, claim, truth, WRONG_SEEDS, 0, traced=True)
+
+
 @pytest.mark.parametrize("method", NAMES)
 def test_a_wrong_nginx_never_passes(method: str) -> None:
-    """Other methods, weights, keys, orders, zones, shares, limits: each is seen."""
+    """Other methods, weights, keys, orders, zones, shares; on equal servers limits too."""
+    cells = chain(power.matrix(method, (1, 1, 1), WRONG_SEEDS), wrong(method, (3, 2, 1)))
+
     passed = [
         f"{cell.claim} claimed, {cell.truth} true: {dict(cell.words)}"
-        for weights in ((1, 1, 1), (3, 2, 1))
-        for cell in power.matrix(method, weights, max(1, SEEDS // 2))
+        for cell in cells
         if (cell.words["PASS"] if not cell.right else cell.words["FAIL"])
     ]
 
