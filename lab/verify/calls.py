@@ -20,6 +20,7 @@ AT_ONCE = 6  # or twice as many as servers, up to
 MOST_AT_ONCE = 24
 SECONDS, SECONDS_TO_DRAW = 6.0, 20.0  # of traffic for one upstream
 FEWEST, FEWEST_TO_CHOOSE, MOST = 20, 300, 10_000
+MOST_THAT_LAST = 2_400  # as many as SECONDS_TO_DRAW have room for
 VISITORS = 40
 KEYS = 400  # as many different values a key takes
 ADDRESSES = {"remote_addr", "binary_remote_addr", "proxy_add_x_forwarded_for"}
@@ -116,9 +117,10 @@ def how_many(upstream: Upstream) -> int:
     group = group_of(upstream, {})
     if len(group.peers) < 2:
         return FEWEST
-    # without nginx's own order only a part of the draws by load can be told
-    share_told = 0.7 if draws_by_load(upstream) else 1.0
-    return min(MOST, int(requests_for_pass(upstream, FEWEST_TO_CHOOSE) / share_told))
+    needed = requests_for_pass(upstream, FEWEST_TO_CHOOSE)
+    if draws_by_load(upstream):  # without nginx's own order only a part of these can be told
+        return min(MOST_THAT_LAST, int(needed / 0.7))
+    return min(MOST, needed)
 
 
 def draws_by_load(upstream: Upstream) -> bool:
