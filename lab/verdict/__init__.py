@@ -56,7 +56,7 @@ def judge(
             max(clock, WIDE),
             since,
             order=order,
-            alone=alone or not fresh or since > -math.inf,
+            alone=alone or not fresh or since > -math.inf or several_addresses(addresses or {}),
         ),
         hits,
     )
@@ -82,6 +82,11 @@ def judge(
         if verdict.word == Word.PASS:
             return verdict
     return judge_one(replace(case, upstream=claims[0]))
+
+
+def several_addresses(addresses: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether a server's name stands for several peers, which alternatives cannot tell apart."""
+    return any(len(peers) > 1 for peers in addresses.values())
 
 
 def case_of(case: Case, hits: Sequence[Hit]) -> Case:
