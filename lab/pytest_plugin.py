@@ -64,7 +64,7 @@ class LiveLab:
 
         choice = self._choice
         if choice is None:
-            self.use("round_robin")
+            self.use(methods.DEFAULT.name)
             choice = self._choice
         assert choice is not None
         key = choice.key or methods.method(choice.method).key

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from ..evidence.access_log import Hit
 from ..evidence.folder import Evidence
-from ..nginxconf.methods import method
 from ..nginxconf.model import Upstream
 from ..verdict import Verdict
 from ..word import Word
@@ -50,7 +49,7 @@ def judge_beside(
 def forgets(claim: Upstream) -> bool:
     """Whether one request's pick changes nothing for the next one's."""
     limited = any(server.max_conns for server in claim.servers)
-    return method(claim.method).stateless and claim.sticky is None and not limited
+    return claim.record.stateless and claim.sticky is None and not limited
 
 
 def failed(hit: Hit) -> bool:

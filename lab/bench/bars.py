@@ -1,5 +1,6 @@
 """The bounds that `lab bench --check` compares with: ratios of one run, and seconds of CPU."""
 
+from . import predicting
 from .figures import Bar
 
 BARS = (
@@ -18,18 +19,12 @@ BARS = (
     *(
         Bar(f"CPU for 1,000,000 requests, {servers} servers", method, seconds)
         for servers, seconds in ((3, 4.0), (100, 8.0))
-        for method in (
-            *("round_robin", "least_conn", "ip_hash", "hash", "hash_consistent"),
-            *("random", "random_two", "least_time", "sticky"),
-        )
+        for method in predicting.NAMES
     ),
     *(
         # ln 1000 / ln 100
         Bar("CPU of 1,000 servers by that of 100", method, 1.5)
-        for method in (
-            *("round_robin", "least_conn", "ip_hash", "hash", "hash_consistent"),
-            *("random", "random_two", "least_time", "sticky"),
-        )
+        for method in predicting.NAMES
     ),
     Bar("lateness p99", "2,000 requests/s", 0.010),
 )

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from math import log
 
 from ..nginxconf import upstream
+from ..nginxconf.methods import METHODS
 from ..nginxconf.model import Upstream
 from ..oracle.prediction import predict_lines
 from .figures import Series
 
-METHODS = (
-    *("round_robin", "least_conn", "ip_hash", "hash", "hash_consistent"),
-    *("random", "random_two", "least_time", "sticky"),
-)
+# without those that read the body, whose cost is that of the body
+NAMES = tuple(name for name, method in METHODS.items() if not method.http)
 MILLION = 1_000_000
 
 
@@ -34,7 +33,7 @@ def measure(
     The requests differ in path and client. All lines are read, predicted and printed.
     """
     lines = request_lines(requests)
-    for method in METHODS:
+    for method in NAMES:
         note(f"predicting: {method}")
         spent: dict[int, list[float]] = {number: [] for number in servers}
         for _ in range(repeats):

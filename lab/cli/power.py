@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
+from ..nginxconf import methods
 from .options import Json, Weights
 from .terminal import say, show
 
@@ -25,9 +26,8 @@ def power(
     """Simulate correct and faulty nginx instances and count the verdicts on a method."""
     from ..verdict import power as simulated  # numerical libraries are slow to import
 
-    if method not in simulated.NAMES:
-        raise UsageError(f'unknown method "{method}"', f"one of {', '.join(simulated.NAMES)}")
-    cells = simulated.matrix(method, read(weights, servers), seeds, requests, traced=trace)
+    name = methods.method(method).name
+    cells = simulated.matrix(name, read(weights, servers), seeds, requests, traced=trace)
     if as_json:
         show({"method": method, "seeds": seeds, "cells": [cell.as_dict() for cell in cells]})
         return

@@ -55,9 +55,10 @@ class Method:
     `decides` is what it picks by, the first before the others (ties, first visits). `varied` is
     what traffic must vary to show it. `stateless` says that each worker picks alike without a
     zone. `backup` says whether nginx takes `backup` on a server line below the directive.
-    `takes` is the option that goes into the directive: key or measure. `algorithm` is the method
-    that nginx runs where this one is a use of another (a hash of the prompt). `soaked` says
-    whether `lab soak`, whose traffic is mixed, switches to it.
+    `in_order` says whether the order of the server lines decides. `takes` is the option that goes
+    into the directive: key or measure. `algorithm` is the method that nginx runs where this one
+    is a use of another (a hash of the prompt). `soaked` says whether `lab soak`, whose traffic is
+    mixed, switches to it.
     """
 
     name: str
@@ -65,9 +66,45 @@ class Method:
     varied: Varied = Varied.NOTHING
     stateless: bool = False
     backup: bool = True
+    in_order: bool = True
     takes: str = ""
     algorithm: str = ""
     soaked: bool = False
+
+    @property
+    def runs(self) -> str:
+        """The method that nginx runs: this one, or the one that it is a use of."""
+        return self.algorithm or self.name
+
+    @property
+    def by_turns(self) -> bool:
+        """Whether turns alone decide."""
+        return self.decides == (Decides.TURNS,)
+
+    @property
+    def by_request(self) -> bool:
+        """Whether the request alone decides: its address or its key."""
+        return self.decides == (Decides.KEY,)
+
+    @property
+    def by_draw(self) -> bool:
+        """Whether random numbers decide, alone or before the load."""
+        return Decides.DRAW in self.decides
+
+    @property
+    def by_draw_alone(self) -> bool:
+        """Whether random numbers alone decide."""
+        return self.decides == (Decides.DRAW,)
+
+    @property
+    def by_load(self) -> bool:
+        """Whether the requests in flight decide, alone or among the servers drawn."""
+        return Decides.LOAD in self.decides
+
+    @property
+    def by_time(self) -> bool:
+        """Whether each server's average response time decides."""
+        return self.takes == "measure"
 
     @property
     def about(self) -> tuple[str, ...]:
@@ -150,6 +187,7 @@ METHODS: Mapping[str, Method] = {
             Varied.KEYS,
             stateless=True,
             backup=False,
+            in_order=False,
             takes="key",
             soaked=True,
         ),
@@ -160,14 +198,29 @@ METHODS: Mapping[str, Method] = {
             Varied.PROMPTS,
             stateless=True,
             backup=False,
+            in_order=False,
             algorithm="hash_consistent",
         ),
-        Method("random", (Decides.DRAW,), stateless=True, backup=False, soaked=True),
-        Method("random_two", (Decides.DRAW, Decides.LOAD), Varied.DURATIONS, backup=False),
+        Method(
+            "random",
+            (Decides.DRAW,),
+            stateless=True,
+            backup=False,
+            in_order=False,
+            soaked=True,
+        ),
+        Method(
+            "random_two",
+            (Decides.DRAW, Decides.LOAD),
+            Varied.DURATIONS,
+            backup=False,
+            in_order=False,
+        ),
         Method("sticky", (Decides.KEY, Decides.TURNS), Varied.SESSIONS, algorithm="round_robin"),
     )
 }
 DEFAULT = METHODS["round_robin"]  # what nginx does without a directive
+STICKY = METHODS["sticky"]  # the one that nginx adds to another method
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +252,6 @@ def method(name: str) -> Method:
     if name not in METHODS:
         raise UsageError(f'no method "{name}"', f"one of {', '.join(METHODS)}")
     return METHODS[name]
-
-
-def deciding_by(*decides: Decides) -> tuple[str, ...]:
-    """The names of the methods that look at exactly these, in this order."""
-    return tuple(name for name, record in METHODS.items() if record.decides == decides)
 
 
 def of_shape(*words: str) -> Method:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from . import methods
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -49,7 +51,7 @@ class Upstream:
     """
 
     servers: tuple[Server, ...]
-    method: str = "round_robin"
+    method: str = methods.DEFAULT.name
     key: str = ""
     measure: str = ""
     sticky: Sticky | None = None
@@ -61,6 +63,11 @@ class Upstream:
     stream: bool = False
 
     @property
+    def record(self) -> methods.Method:
+        """What the lab knows of the method; UsageError for one that nginx does not have."""
+        return methods.method(self.method)
+
+    @property
     def label(self) -> str:
         """The lab's word for the method: sticky, whatever decides on a first visit."""
-        return "sticky" if self.sticky else self.method
+        return methods.STICKY.name if self.sticky else self.method

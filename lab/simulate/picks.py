@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .jobs import Workload
     from .kernel import Shorts
 
-BY_REQUEST = ("ip_hash", "hash", "hash_consistent")
 MOST_TEXTS = 20_000  # requests whose prompts are written out, to hash them as nginx does
 HASHED = 200  # characters of a prompt that prompt_prefix hashes
 
@@ -31,9 +30,9 @@ def picks(
     Above 20,000 requests a key that depends on the prompt is represented by the tenant, where its
     system prompt is long enough, else by the conversation.
     """
-    if upstream.method not in BY_REQUEST:
+    if not upstream.record.by_request:
         return None
-    by_text = upstream.method != "ip_hash" and bool(scope.definitions)
+    by_text = bool(upstream.record.key and scope.definitions)
     if by_text and len(work) <= MOST_TEXTS:
         return _by_text(work, scenario, upstream, scope)
     labels = _labels(work, scenario) if by_text else work.client

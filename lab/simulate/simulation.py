@@ -77,12 +77,10 @@ def simulate(
     _check_fits(work, machines)
     servers = [f"{name}:{PORT}" for name in names]
     group, scope = sources.from_method(method, servers, weights, key, "header", zone=True)
-    if group.method == "round_robin" and group.sticky:
-        method = "sticky"
     run = fast.run(
         work,
         machines,
-        method,
+        group.label,
         picks(work, scenario, group, scope),
         [server.weight for server in group.servers],
         scenario.seed,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from ..nginxconf import methods
-from ..nginxconf.methods import Decides, Varied
+from ..nginxconf.methods import Varied
 from ..nginxconf.request import Request
 
 MANY = 20  # requests in flight, where the load decides
@@ -35,13 +35,12 @@ def plan(method: str, key: str, count: int, seed: int, concurrency: int = 0) -> 
     """
     rng = random.Random(seed)
     record = methods.method(method)
-    by_load = Decides.LOAD in record.decides
-    varied = Varied.NOTHING if by_load and concurrency == 1 else record.varied
+    varied = Varied.NOTHING if record.by_load and concurrency == 1 else record.varied
     make = _maker(varied, key, rng)
     requests = tuple(make(number) for number in range(count))
     visitors = range(count) if varied is Varied.SESSIONS else ()
     sessions = tuple(_visitor(number, rng) for number in visitors)
-    return Plan(requests, concurrency or (MANY if by_load else 1), sessions)
+    return Plan(requests, concurrency or (MANY if record.by_load else 1), sessions)
 
 
 def ab_is_blind(method: str) -> bool:

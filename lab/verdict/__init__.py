@@ -6,12 +6,11 @@ from dataclasses import replace
 
 from ..evidence.access_log import Hit
 from ..evidence.trace import Step
-from ..nginxconf.methods import DEFAULT, method
 from ..nginxconf.model import Upstream
 from ..oracle.base import group_of
 from ..word import Word
 from . import replay
-from .case import CLOCK, DRAWS, HASHES, Case, Verdict, disturbed
+from .case import CLOCK, Case, Verdict, disturbed
 from .conclusion import conclude, failed
 from .draws import drawn, hits_to_tell, only
 from .exact import one_by_one
@@ -22,7 +21,7 @@ from .orders import by_order, traced
 from .picks import WIDE
 from .turns import counted
 
-__all__ = ["HASHES", "Verdict", "hits_to_tell", "judge"]
+__all__ = ["Verdict", "hits_to_tell", "judge"]
 
 
 def judge(
@@ -119,25 +118,25 @@ def against_claim(case: Case) -> Verdict:
     """Compare a log with the claim alone, all workers together."""
     upstream = case.upstream
     peers = group_of(upstream, case.addresses)
-    if upstream.method in DRAWS and len(peers.live) == 1 and not peers.backup:
+    if upstream.record.by_draw and len(peers.live) == 1 and not peers.backup:
         return only(case, peers.live[0].name)
-    draws = upstream.method in DRAWS and len(peers.peers) > 1
-    if draws and not upstream.sticky and (case.sequential or upstream.method == "random"):
+    draws = upstream.record.by_draw and len(peers.peers) > 1
+    if draws and not upstream.sticky and (case.sequential or not upstream.record.by_load):
         return drawn(case)
     if case.sequential and not draws:
         return one_by_one(case)
     if upstream.sticky:
         return bound_ones(case)
-    if len(peers.peers) < 2 or upstream.method == DEFAULT.name:
+    if len(peers.peers) < 2 or upstream.record.by_turns:
         return counted(case)
-    if upstream.method in HASHES:
+    if upstream.record.by_request:
         return keyed(case)
     return by_load(case) if case.alone else overlapping(case)
 
 
 def own_state(case: Case) -> bool:
     """Whether workers pick independently and the log has several."""
-    stateless = method(case.upstream.method).stateless and not case.upstream.sticky
+    stateless = case.upstream.record.stateless and not case.upstream.sticky
     return not case.upstream.zone and not stateless and case.workers > 1
 
 

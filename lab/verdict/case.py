@@ -7,15 +7,12 @@ from dataclasses import dataclass
 
 from ..evidence.access_log import Hit
 from ..evidence.trace import Step
-from ..nginxconf.methods import Decides, deciding_by
 from ..nginxconf.model import Upstream
 from ..oracle import Pick
 from ..word import Word
 from . import replay
 from .picks import WIDE
 
-HASHES = deciding_by(Decides.KEY)
-DRAWS = (*deciding_by(Decides.DRAW), *deciding_by(Decides.DRAW, Decides.LOAD))
 CLOCK = 0.005  # seconds from the start of a request to its pick
 
 

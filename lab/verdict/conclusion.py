@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from ..nginxconf.methods import Decides, method
 from ..word import Word
 from . import replay
 from .bounds import Bounds
-from .case import DRAWS, Case, Verdict, column_of
+from .case import Case, Verdict, column_of
 from .likelihoods import likelihoods
 from .weighing import Weighing, likeliest, weigh
 
@@ -43,7 +42,7 @@ def telling_run(case: Case, weighed: Weighing) -> str:
         return f"lab run {case.label} -n {max(weighed.needed, len(case.hits) + 100)}"
     if case.sequential:
         return f"lab run {case.label} -c 20"
-    if Decides.LOAD not in method(case.upstream.method).decides:
+    if not case.upstream.record.by_load:
         return f"lab run {case.label} -c 1"
     return f"lab run {case.label} -c {max(2, at_once(case) // 2)}"
 
@@ -65,7 +64,7 @@ def failed(case: Case, why: str, first: int = 0) -> Verdict:
 
 def bounds_of_claim(case: Case) -> Bounds:
     """The claim's own bounds; a claim that was compared exactly gives each seen server 1."""
-    exact = case.sequential and case.upstream.method not in DRAWS and case.order is None
+    exact = case.sequential and not case.upstream.record.by_draw and case.order is None
     return sharp(case) if exact else bounds_of_evidence(case)
 
 

@@ -10,12 +10,12 @@ from ..oracle.random import odds_of
 from ..oracle.random_two import pair_odds
 from ..word import Word
 from . import odds, replay
-from .case import DRAWS, Case, Verdict, observed, shortened
+from .case import Case, Verdict, observed, shortened
 
 
 def hits_to_tell(upstream: Upstream, usual: int) -> int:
     """How many hits it takes to judge a log: draws need more than the usual."""
-    if upstream.method not in DRAWS or len(upstream.servers) < 2:
+    if not upstream.record.by_draw or len(upstream.servers) < 2:
         return usual
     return max(usual, odds.draws_to_tell(chances(Case(upstream, (), False, {}, False))))
 
@@ -66,7 +66,7 @@ def drawn(case: Case) -> Verdict:
 def chances(case: Case) -> dict[str, float]:
     """The probability of each server on an idle upstream."""
     group = group_of(case.upstream, case.addresses)
-    if case.upstream.method == "random":
+    if case.upstream.record.by_draw_alone:
         by_peer = odds_of(group, group.live)
     else:
         by_peer = dict.fromkeys(group.live, 0.0)
@@ -96,8 +96,8 @@ def undrawn(upstream: Upstream, addresses: Mapping[str, tuple[str, ...]]) -> flo
 
     Draws of the first server again, or of one that is down, are all that then came; turns decide.
     """
-    group = group_of(upstream, addresses)
-    if upstream.method != "random_two" or len(group.live) < 2:
+    group, method = group_of(upstream, addresses), upstream.record
+    if not (method.by_draw and method.by_load) or len(group.live) < 2:
         return 0.0
     chances = odds_of(group, group.live)
     live = sum(peer.server.weight for peer in group.live)

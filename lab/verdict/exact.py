@@ -8,7 +8,7 @@ from itertools import islice
 from ..oracle import Arrival, Balancer, Pick, balancer
 from ..word import Word
 from . import replay
-from .case import CLOCK, HASHES, Case, Verdict, difference
+from .case import CLOCK, Case, Verdict, difference
 from .turns import in_phase
 
 GRAIN = 0.002  # seconds by which the parts of a request may fall short of the whole, by rounding
@@ -18,7 +18,7 @@ def one_by_one(case: Case) -> Verdict:
     """Compare every request with its prediction, in order."""
     if case.upstream.sticky and (reason := unseen(case)):
         return case.says(Word.UNSURE, reason)
-    if not case.fresh and case.upstream.method not in HASHES:
+    if not case.fresh and not case.upstream.record.by_request:
         return in_phase(case)
     found = first_difference(case)
     if found is None:
@@ -34,7 +34,7 @@ def first_difference(case: Case) -> tuple[int, Pick] | None:
     of its turn; then both are followed, and what nginx did must fit one of them.
     """
     worlds = [balancer(case.upstream, case.addresses)]
-    timed = case.upstream.method == "least_time"
+    timed = case.upstream.record.by_time
     for number, hit in enumerate(case.hits):
         arrival = replay.arrival(case.upstream, hit, lasting=timed)
         seen = replay.seen(case.upstream, hit)

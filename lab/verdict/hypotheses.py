@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from ..nginxconf.methods import METHODS
 from ..nginxconf.model import Server, Upstream
 from ..oracle import ORACLES
-from .case import DRAWS
 
-WITH_STATE = ("round_robin", "least_conn", "least_time", "random_two")
 KEYS = ("$request_uri", "$remote_addr", "$binary_remote_addr")  # the ones that every log has
 MOST_PAIRS = 45  # pairs of servers whose weights are swapped: those of 10 servers
 
@@ -42,7 +41,7 @@ def compound(claim: Upstream, workers: int) -> Iterator[Hypothesis]:
     if workers < 2 or not claim.zone:
         return
     for other in _other_methods(claim):
-        if other.upstream.method in WITH_STATE:
+        if not other.upstream.record.stateless:
             name = f"{other.name} without zone, {workers} workers"
             yield Hypothesis(other.kind, name, replace(other.upstream, zone=False))
 
@@ -53,15 +52,15 @@ def _other_methods(claim: Upstream) -> Iterator[Hypothesis]:
     for method in ORACLES:
         if method == claim.method:
             continue
-        key = (claim.key or "$request_uri") if method.startswith("hash") else ""
+        key = (claim.key or "$request_uri") if METHODS[method].key else ""
         other = replace(
             claim, method=method, key=key, measure=claim.measure or "header", sticky=claim.sticky
         )
         yield Hypothesis(method, method, other)
-    if claim.method == "least_time":
+    if claim.record.by_time:
         measure = "last_byte" if "header" in claim.measure else "header"
         other = replace(claim, measure=measure)
-        yield Hypothesis("another measure", f"least_time {measure}", other)
+        yield Hypothesis("another measure", f"{claim.method} {measure}", other)
 
 
 def _other_weights(claim: Upstream) -> Iterator[Hypothesis]:
@@ -98,7 +97,7 @@ def _other_limits(claim: Upstream) -> Iterator[Hypothesis]:
 
 
 def _other_keys(claim: Upstream) -> Iterator[Hypothesis]:
-    for key in KEYS if claim.method in ("hash", "hash_consistent") else ():
+    for key in KEYS if claim.record.key else ():
         if key != claim.key:
             other = replace(claim, key=key)
             yield Hypothesis("another key", f"{claim.method} of {key}", other)
@@ -106,7 +105,7 @@ def _other_keys(claim: Upstream) -> Iterator[Hypothesis]:
 
 def _other_orders(claim: Upstream) -> Iterator[Hypothesis]:
     """The servers backwards, and each two neighbours exchanged; draws do not depend on it."""
-    servers = () if claim.method in DRAWS else claim.servers
+    servers = () if claim.record.by_draw else claim.servers
     orders: list[tuple[Server, ...]] = [servers[::-1]] if len(servers) > 2 else []
     for number in range(len(servers) - 1):
         pair = servers[number + 1], servers[number]

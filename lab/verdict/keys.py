@@ -17,18 +17,16 @@ def keyed(case: Case) -> Verdict:
     """Compare each request with its key's server; requests that overlap change nothing of that."""
     upstream = case.upstream
     arrivals = [replay.arrival(upstream, hit, lasting=False) for hit in case.hits]
-    turned = upstream.method != "ip_hash" and not all(arrival.key for arrival in arrivals)
-    if turned and not any(arrival.key for arrival in arrivals):
+    has_key = bool(upstream.record.key)
+    if has_key and not any(arrival.key for arrival in arrivals):
         return counted(case)
     plain = (replace(arrival, faults=()) for arrival in arrivals)
     picks = predict(upstream, plain, case.addresses)
     outages, excused = failures(case), 0
     for number, (arrival, pick) in enumerate(zip(arrivals, picks, strict=True)):
         seen = replay.seen(upstream, case.hits[number])
-        if (upstream.method != "ip_hash" and not arrival.key) or seen == (
-            pick.server,
-            pick.attempts,
-        ):
+        takes_turns = has_key and not arrival.key
+        if takes_turns or seen == (pick.server, pick.attempts):
             continue
         if not excusable(case, number, arrival, outages):
             return case.says(Word.FAIL, difference(case, number, pick))

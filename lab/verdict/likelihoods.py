@@ -14,7 +14,7 @@ from ..oracle.base import group_of
 from ..oracle.random import odds_of
 from . import logged, ordered, replay
 from .bounds import Array, Bounds, unknown
-from .case import DRAWS, Case, column_of
+from .case import Case, column_of
 from .draws import undrawn
 
 
@@ -35,7 +35,7 @@ def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bo
         return unknown(seen, len(columns) + 1)
     weighed = ordered.weigh(upstream, hits_of(case, steps), steps, case.addresses)
     bounds = bounds_of(weighed, seen, columns)
-    return with_turns(upstream, case, bounds) if upstream.method in DRAWS else bounds
+    return with_turns(upstream, case, bounds) if upstream.record.by_draw else bounds
 
 
 def with_turns(upstream: Upstream, case: Case, bounds: Bounds) -> Bounds:
@@ -65,7 +65,7 @@ def always_drawn(upstream: Upstream, case: Case) -> bool:
     """Whether every pick is a draw by weight with the same odds, whatever came before."""
     group = group_of(upstream, case.addresses)
     return (
-        upstream.method == "random"
+        upstream.record.by_draw_alone
         and not upstream.sticky
         and len(group.live) > 1
         and not any(server.max_conns for server in upstream.servers)

@@ -11,7 +11,6 @@ from .case import Case, Verdict, shortened
 from .draws import undrawn
 from .picks import EXACT, Draws, Tally
 
-BY_LOAD = {"least_conn": picks.least_conn, "least_time": picks.least_time}
 DECIDED = 0.25  # share of picks that the log must decide for a PASS by load
 DECIDED_DRAWS = 0.1  # the same for two draws, which few loads decide
 WRONG = 0.02  # share of decided picks that may look wrong: workers' clocks now and then lag
@@ -25,7 +24,7 @@ def by_load(case: Case) -> Verdict:
     answered = [hit for hit in hits if replay.seen(case.upstream, hit).server is not None]
     if reason := unclear(case):
         return case.says(Word.UNSURE, reason, f"lab run {case.label} -c 1")
-    if case.upstream.method == "random_two":
+    if case.upstream.record.by_draw:
         wide = picks.random_two(case.upstream, answered, case.clock, case.since)
         exact = picks.random_two(case.upstream, answered, EXACT, case.since)
         tallies = picks.draws_tally(wide), picks.draws_tally(exact)
@@ -36,9 +35,8 @@ def by_load(case: Case) -> Verdict:
             unlikely(case, wide, exact),
             undrawn(case.upstream, case.addresses),
         )
-    count = BY_LOAD[case.upstream.method]
-    wide_tally = count(case.upstream, answered, case.clock, case.since)
-    exact_tally = count(case.upstream, answered, EXACT, case.since)
+    wide_tally = picks.least_loaded(case.upstream, answered, case.clock, case.since)
+    exact_tally = picks.least_loaded(case.upstream, answered, EXACT, case.since)
     return weighed(case, answered, wide_tally, exact_tally)
 
 
@@ -51,13 +49,13 @@ def overlapping(case: Case) -> Verdict:
     if reason := unclear(case):
         return case.says(Word.UNSURE, reason, f"lab run {case.label} -c 1")
     answered = [hit for hit in case.hits if replay.seen(case.upstream, hit).server is not None]
-    if case.upstream.method == "random_two":
+    if case.upstream.record.by_draw:
         draws = picks.random_two(case.upstream, answered, case.clock)
         if why := miscounted(case, draws):
             return case.says(Word.FAIL, why)
         tally = picks.draws_tally(draws)
     else:
-        tally = BY_LOAD[case.upstream.method](case.upstream, answered, case.clock)
+        tally = picks.least_loaded(case.upstream, answered, case.clock)
     share = tally.decided / max(tally.picks, 1)
     why = f"{tally.wrong:,} of {tally.decided:,} decided picks were wrong for the load"
     if tally.wrong > max(2, HOPELESS * tally.decided):
@@ -73,7 +71,7 @@ def unclear(case: Case) -> str:
         return "servers of one name are one in the log, so their loads cannot be told apart"
     if "inflight" in case.upstream.measure:
         return "the age of running requests that nginx saw is not in the log"
-    if not case.fresh and case.upstream.method == "least_time":
+    if not case.fresh and case.upstream.record.by_time:
         return "nginx had served requests before, and their response times are not in the log"
     return ""
 
@@ -111,7 +109,7 @@ def weighed(
         return case.says(
             Word.UNSURE, f"{why}; lower concurrency would settle it", slower(case), share
         )
-    needed = DECIDED_DRAWS if case.upstream.method == "random_two" else DECIDED
+    needed = DECIDED_DRAWS if case.upstream.record.by_draw else DECIDED
     if share < needed:
         why = f"{share:.0%} of {exact.picks:,} picks could be decided, {needed:.0%} are needed"
         return case.says(

@@ -9,10 +9,10 @@ from ..oracle.base import group_of
 from ..oracle.random import odds_of
 from . import picks, replay
 from .bounds import Array, Bounds
-from .case import HASHES, Case
+from .case import Case
 from .draws import undrawn
 from .loads import unclear
-from .windows import Windows, estimates, windows
+from .windows import Windows, windows
 
 LAGS = 0.05  # the share of picks at which a worker's clock may lag by more than the slack
 
@@ -32,9 +32,9 @@ def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bo
     bounds = Bounds(seen, low, high)
     if not hits or upstream.sticky:
         return bounds
-    if upstream.method in HASHES and not case.disturbed:
+    if upstream.record.by_request and not case.disturbed:
         return by_key(upstream, case, hits, bounds)
-    if upstream.method == "random" and not case.disturbed:
+    if upstream.record.by_draw_alone and not case.disturbed:
         return by_draw(upstream, case, columns, bounds)
     if unclear(case) or len(columns) < len(case.upstream.servers):
         return bounds
@@ -70,7 +70,7 @@ def by_key(upstream: Upstream, case: Case, hits: list[Hit], bounds: Bounds) -> B
         name: at for at, name in enumerate(dict.fromkeys(s.name for s in case.upstream.servers))
     }
     for row, pick in enumerate(predict(upstream, arrivals, case.addresses)):
-        if upstream.method == "ip_hash" or arrivals[row].key:
+        if arrivals[row].key or not upstream.record.key:
             high[row] = 0.0
             column = columns.get(pick.server or "", len(columns))
             low[row, column] = high[row, column] = 1.0
@@ -93,16 +93,16 @@ def by_time(upstream: Upstream, case: Case, hits: list[Hit]) -> tuple[Array, Arr
     """The bounds of turns and loads, by the times of the log; one column for each server line."""
     low = np.zeros((len(hits), len(upstream.servers)))
     high = np.ones_like(low)
-    if upstream.method == "round_robin":
+    if upstream.record.by_turns:
         low, high = by_turn(upstream, case, windows(upstream, hits).widened(slack(case)))
-    elif upstream.method == "random_two":
+    elif upstream.record.by_draw and upstream.record.by_load:
         if len(group_of(upstream, {}).live) > 1:
             draws = picks.random_two(upstream, hits, slack(case))
             low, high = draws.low, np.minimum(draws.high, 1.0)
             high = np.maximum(high, undrawn(upstream, {}))
             low[~draws.on.undisturbed], high[~draws.on.undisturbed] = 0.0, 1.0
         return low, high
-    elif upstream.method in ("least_conn", "least_time"):
+    elif upstream.record.by_load:
         low, high = by_load(upstream, case, hits)
     return low, high
 
@@ -131,9 +131,7 @@ def by_turn(upstream: Upstream, case: Case, seen: Windows) -> tuple[Array, Array
 def by_load(upstream: Upstream, case: Case, hits: list[Hit]) -> tuple[Array, Array]:
     """Which servers may have had the least load per weight at each pick; equals take turns."""
     on = picks.ground(upstream, hits, slack(case))
-    load = on.load
-    if upstream.method == "least_time":
-        load = estimates(upstream, on.seen, on.load)
+    load = picks.loads_of(upstream, on)
     weights = np.array([server.weight for server in upstream.servers])
     least = np.where(on.possible, load[0] / weights, np.inf)
     most = np.where(on.certain, load[1] / weights, np.inf)

@@ -9,7 +9,7 @@ from ..nginxconf.model import Upstream
 from ..oracle.base import group_of
 from ..oracle.random_two import pair_odds
 from .bounds import Array
-from .case import DRAWS, Case
+from .case import Case
 from .draws import chances
 from .weighing import SHARES, picks_to_tell, weights_of
 
@@ -26,7 +26,7 @@ def requests_for_pass(upstream: Upstream, usual: int = 300) -> int:
     names = {server.name for server in upstream.servers if not server.down and not server.backup}
     if len(names) < 2:
         return usual
-    if upstream.method in DRAWS:
+    if upstream.record.by_draw:
         return max(usual, min(MOST, draws_for_pass(upstream)))
     return max(usual, min(MOST, turns_for_pass(upstream)))
 
@@ -49,7 +49,7 @@ def draws_for_pass(upstream: Upstream) -> int:
 def rows_of(upstream: Upstream) -> list[Array]:
     """The odds of a draw; of two draws, those in every order that the loads may have."""
     live = group_of(upstream, {}).live
-    if upstream.method == "random" or not 2 < len(live) <= MOST_RANKED:
+    if upstream.record.by_draw_alone or not 2 < len(live) <= MOST_RANKED:
         return [odds_of(upstream)]
     group = group_of(upstream, {})
     pairs = pair_odds(group, group.live)

@@ -390,7 +390,7 @@ class Replay:
         names = {peer.name for peer in group.live}
         return (
             self.model.known is Known.TURNS
-            and upstream.method == "round_robin"
+            and upstream.record.by_turns
             and not (upstream.sticky or group.single)
             and not any(server.max_conns for server in upstream.servers)
             and not _failed(states, cluster)

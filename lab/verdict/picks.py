@@ -81,7 +81,7 @@ def ground(
 
 def crowded(upstream: Upstream, load: tuple[Array, Array], full: Array) -> Array:
     """Picks of random_two at which a server may have been full: its draws are then drawn again."""
-    if upstream.method != "random_two":
+    if not upstream.record.by_draw:
         return np.zeros(len(load[0]), dtype=bool)
     return np.asarray((load[1] >= full).any(axis=1))
 
@@ -133,20 +133,17 @@ def tally(on: Ground, right: Array, wrong: Array) -> Tally:
     )
 
 
-def least_conn(
+def least_loaded(
     upstream: Upstream, hits: Sequence[Hit], slack: float, since: float = -math.inf
 ) -> Tally:
-    """Count the picks of a server with the fewest requests in flight per weight."""
+    """Count the picks of a server with the least load, as the method computes it."""
     on = ground(upstream, hits, slack, since)
-    return least_of(upstream, on, on.load)
+    return least_of(upstream, on, loads_of(upstream, on))
 
 
-def least_time(
-    upstream: Upstream, hits: Sequence[Hit], slack: float, since: float = -math.inf
-) -> Tally:
-    """Count the picks of a server with the least estimated time per weight."""
-    on = ground(upstream, hits, slack, since)
-    return least_of(upstream, on, estimates(upstream, on.seen, on.load))
+def loads_of(upstream: Upstream, on: Ground) -> tuple[Array, Array]:
+    """The bounds of each server's load at each pick: its estimated time, or what is in flight."""
+    return estimates(upstream, on.seen, on.load) if upstream.record.by_time else on.load
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,16 +5,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..nginxconf.methods import METHODS, STICKY
 from ..nginxconf.model import Server, Sticky, Upstream
 from ..word import Word
 from . import judge
-from .case import DRAWS, HASHES, Verdict
+from .case import Verdict
 from .needed import requests_for_pass
-from .simulated import METHODS, Recorded, Traffic, Truth, address_of, serve, server_name
+from .simulated import Recorded, Traffic, Truth, address_of, serve, server_name
 
-STICKY, BY_LOAD = "sticky", ("least_conn", "least_time", "random_two", "random")
-PROMPTS = "prompt_prefix"  # a consistent hash of another key
-NAMES = (*METHODS, PROMPTS, STICKY)
 NEVER = 10**6  # seconds until a time would be halved, which the simulated nginx does not do
 FEWEST = 300
 
@@ -53,27 +51,24 @@ def claim_of(method: str, truth: Truth) -> Upstream:
         )
         for n, weight in enumerate(truth.weights)
     )
-    key = truth.key if method in ("hash", "hash_consistent", PROMPTS) else ""
-    bound = Sticky("cookie", ("$cookie_srv",)) if method == STICKY else None
-    return Upstream(servers, base_of(method), key, "header", bound, truth.zone)
-
-
-def base_of(method: str) -> str:
-    """nginx's own method behind one of the lab's words."""
-    return {STICKY: "round_robin", PROMPTS: "hash_consistent"}.get(method, method)
+    record = METHODS[method]
+    key = truth.key if record.key else ""
+    bound = Sticky("cookie", ("$cookie_srv",)) if record is STICKY else None
+    return Upstream(servers, record.runs, key, "header", bound, truth.zone)
 
 
 def truth_of(method: str, weights: tuple[int, ...]) -> Truth:
     """A right nginx with a method of the lab."""
-    return Truth(base_of(method), weights, sticky=method == STICKY)
+    return Truth(METHODS[method].runs, weights, sticky=method == STICKY.name)
 
 
 def usual_traffic(method: str, upstream: Upstream, number: int = 0) -> Traffic:
     """The traffic that `lab run` sends: overlapping where that is the point, else one at a time."""
     number = number or requests_for_pass(upstream, FEWEST)
-    if method in BY_LOAD:
+    record = METHODS[method]
+    if record.by_load or record.by_draw:
         return Traffic(number, 20, 5.0, 60.0)
-    return Traffic(number, 10) if method == "round_robin" else Traffic(number, 1)
+    return Traffic(number, 10 if record.by_turns else 1)
 
 
 def verdict_on(claim: Upstream, run: Recorded, *, sequential: bool, traced: bool) -> Verdict:
@@ -86,11 +81,13 @@ def verdict_on(claim: Upstream, run: Recorded, *, sequential: bool, traced: bool
 def wrong_truths(method: str, weights: tuple[int, ...]) -> Iterator[tuple[str, Truth]]:
     """Simulated nginxes that do something else than a claim, with what that is."""
     right, servers = truth_of(method, weights), range(len(weights))
-    for other in NAMES:
-        told = method != "random" or other != STICKY  # visitors who come at random look random
-        bound = (other == STICKY) != (method == STICKY)
-        if told and (bound or base_of(other) != base_of(method)):
-            yield other, truth_of(other, weights)
+    claimed = METHODS[method]
+    for name, other in METHODS.items():
+        # visitors who come at random look random
+        distinguishable = not (claimed.by_draw_alone and other is STICKY)
+        bound = (other is STICKY) != (claimed is STICKY)
+        if distinguishable and (bound or other.runs != claimed.runs):
+            yield name, truth_of(name, weights)
     if len(set(weights)) > 1:
         yield "weights ignored", replace(right, weights=(1,) * len(weights))
         first = max(servers, key=lambda n: weights[n])
@@ -100,11 +97,11 @@ def wrong_truths(method: str, weights: tuple[int, ...]) -> Iterator[tuple[str, T
         yield "weights swapped", replace(right, weights=tuple(swapped))
     heavier = (weights[0] + 1, *weights[1:])
     yield "weight of the first off by one", replace(right, weights=heavier)
-    if right.method not in (*HASHES, "random"):
+    if not METHODS[right.method].stateless:
         yield "no zone", replace(right, zone=False)
     if depends_on_order(right):
         yield "another order", replace(right, order=tuple(reversed(servers)))
-    if right.method in ("hash", "hash_consistent"):
+    if METHODS[right.method].key:
         yield "another key", replace(right, key="$remote_addr")
     for share in (0.2, 0.1):
         yield f"{share:.0%} taken to the last", replace(right, share=share, thief=len(weights) - 1)
@@ -112,9 +109,9 @@ def wrong_truths(method: str, weights: tuple[int, ...]) -> Iterator[tuple[str, T
 
 def depends_on_order(truth: Truth) -> bool:
     """Whether the order of the servers changes what nginx does, but for rare fallbacks."""
-    weights, drawn = truth.weights, truth.method in DRAWS
+    weights, record = truth.weights, METHODS[truth.method]
     turned = len(weights) > 2 or weights[0] == weights[-1]  # 2:1 in turn is a cycle either way
-    return not drawn and truth.method != "hash_consistent" and (turned or truth.method in HASHES)
+    return record.in_order and (turned or record.by_request)
 
 
 def limited(method: str, weights: tuple[int, ...]) -> Iterator[tuple[str, Truth, Truth]]:
@@ -123,11 +120,11 @@ def limited(method: str, weights: tuple[int, ...]) -> Iterator[tuple[str, Truth,
     last = len(weights) - 1
     down = replace(right, down=frozenset({last}))
     yield "1% to a server that is down", down, replace(down, share=0.01, thief=last)
-    if method in ("round_robin", "least_conn", "least_time", STICKY):
+    if METHODS[method].backup:
         backup = replace(right, backup=frozenset({last}))
         yield "1% to a backup without need", backup, replace(backup, share=0.01, thief=last)
         yield "right, with a backup", backup, backup
-    if method in BY_LOAD:
+    if METHODS[method].by_load or METHODS[method].by_draw:
         full = replace(right, max_conns=(3,) * len(weights))
         yield "max_conns ignored", full, replace(full, max_conns=())
         yield "right, with max_conns", full, full

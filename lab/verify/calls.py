@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..evidence.access_log import Hit
-from ..nginxconf.methods import Decides, Varied, method
+from ..nginxconf.methods import Varied
 from ..nginxconf.model import Upstream
 from ..nginxconf.request import Evaluator, Request
 from ..nginxconf.routes import VARIABLE, everything
@@ -81,19 +81,13 @@ def plain(upstream: Upstream, way: Way, conf: Variables, seed: int, count: int) 
 
 def by_load(upstream: Upstream) -> bool:
     """Whether only requests that overlap show the method."""
-    record = method(upstream.method)
-    needs_overlap = Decides.LOAD in record.decides and not measures_time(upstream)
+    needs_overlap = upstream.record.by_load and not upstream.record.by_time
     return needs_overlap and several(upstream) and upstream.sticky is None
 
 
 def takes_time(upstream: Upstream) -> bool:
     """Whether answers have to take time to show the method."""
-    return by_load(upstream) or (measures_time(upstream) and several(upstream))
-
-
-def measures_time(upstream: Upstream) -> bool:
-    """Whether the method keeps each server's average response time."""
-    return method(upstream.method).takes == "measure"
+    return by_load(upstream) or (upstream.record.by_time and several(upstream))
 
 
 def several(upstream: Upstream) -> bool:
@@ -125,7 +119,7 @@ def how_many(upstream: Upstream) -> int:
 
 def draws_by_load(upstream: Upstream) -> bool:
     """Whether picks are drawn and the load decides between draws: these take the most requests."""
-    return by_load(upstream) and Decides.DRAW in method(upstream.method).decides
+    return by_load(upstream) and upstream.record.by_draw
 
 
 def variation(
@@ -141,7 +135,7 @@ def variation(
             changed = varied(request, name, rng.randrange(KEYS))
             if changed is not None and still(changed):
                 request = changed
-        if method(upstream.method).varied is Varied.ADDRESSES or ADDRESSES & set(names):
+        if upstream.record.varied is Varied.ADDRESSES or ADDRESSES & set(names):
             request = replace(request, client_ip=address(way.entry, rng))
         request = routed(request, upstream, rng)
         # no two requests are alike, so that no cache answers for the upstream
@@ -220,7 +214,7 @@ def lasting(request: Request, upstream: Upstream, rng: random.Random) -> Request
     nginx's can tell the times that it remembers so well that overlapping picks could be judged.
     """
     seconds = f"{min(0.4, 0.005 + rng.expovariate(1 / 0.06)):.3f}"
-    seconds = "own" if measures_time(upstream) else seconds
+    seconds = "own" if upstream.record.by_time else seconds
     asked = reach.given(request, "arg_lab_lasts", seconds) or request
     # a proxy_pass that drops the query may keep headers, and the other way round
     return reach.headed(asked, "X-Lab-Duration", seconds)

@@ -10,7 +10,6 @@ from typing import Any, TypeVar, cast
 from .. import verdict
 from ..errors import LabError, UsageError
 from ..nginxconf import tree, variables
-from ..nginxconf.methods import method
 from ..nginxconf.model import Upstream
 from ..nginxconf.variables import Variables
 from ..verdict import Verdict
@@ -543,7 +542,7 @@ def hints(upstream: Upstream, found: Survey) -> Iterator[str]:
     """What a user should know of an upstream beside its verdict."""
     if upstream.name.lower() not in found.routes or len(upstream.servers) < 2:
         return
-    if not upstream.zone and found.workers != "1" and not method(upstream.method).stateless:
+    if not upstream.zone and found.workers != "1" and not upstream.record.stateless:
         yield (
             f"upstream {upstream.name} has no zone, so each worker counts for itself: one was"
             f" judged alone. To share: zone {upstream.name} 64k;"

@@ -105,7 +105,7 @@ def _spreads(
 
 
 def _spread(log: Traffic, upstream: Upstream) -> Spread:
-    return spread(upstream, log, stateless=methods.method(upstream.method).stateless)
+    return spread(upstream, log, stateless=upstream.record.stateless)
 
 
 def _assumptions(log: Traffic, service_time: float) -> Iterator[str]:

@@ -6,8 +6,9 @@ from itertools import chain
 
 import pytest
 
+from nginx_llm_lab.nginxconf.methods import METHODS
 from nginx_llm_lab.verdict import power
-from nginx_llm_lab.verdict.power import NAMES, Cell
+from nginx_llm_lab.verdict.power import Cell
 from nginx_llm_lab.word import Word
 
 FLEETS = ((1, 1), (1, 1, 1), (3, 2, 1), (4, 3, 2, 1), (1, 1, 1, 1, 1))
@@ -15,7 +16,7 @@ SEEDS = int(os.environ.get("LAB_POWER_SEEDS", "2"))  # of each fleet; 20 take an
 WRONG_SEEDS = max(1, SEEDS // 2)
 
 
-@pytest.mark.parametrize("method", NAMES)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_right_nginx_passes(method: str) -> None:
     """No FAIL on fleets of 2 to 5 servers, and 99 of 100 runs are a PASS."""
     words = [
@@ -40,7 +41,7 @@ def wrong(method: str, weights: tuple[int, ...]) -> Iterator[Cell]:
         yield power.cell(method, name, claim, truth, WRONG_SEEDS, 0, traced=True)
 
 
-@pytest.mark.parametrize("method", NAMES)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_wrong_nginx_never_passes(method: str) -> None:
     """Other methods, weights, keys, orders, zones, shares; on equal servers limits too."""
     cells = chain(power.matrix(method, (1, 1, 1), WRONG_SEEDS), wrong(method, (3, 2, 1)))

@@ -1,11 +1,14 @@
 """Methods are read from their files, and what `lab use` writes is what nginx serves."""
 
+import ast
+
 import crossplane
 import pytest
 
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.nginxconf import methods, upstream
 from nginx_llm_lab.nginxconf.methods import Choice
+from nginx_llm_lab.paths import ROOT
 
 THREE = ("backend-1", "backend-2", "backend-3")
 
@@ -131,3 +134,31 @@ def test_the_article_shape_is_one_word_away():
     assert "zone" not in text.replace("# ", "")
     assert "proxy_http_version 1.0;" in text
     assert "keepalive" not in text
+
+
+# tables of implementations, the grammar of nginx, and methods chosen for a comparison
+NAMED = {
+    "nginxconf/methods.py",
+    "nginxconf/upstream.py",
+    "oracle/__init__.py",
+    "simulate/fast.py",
+    "simulate/advice.py",
+    "verdict/simulated.py",
+    "experiment/validating.py",
+    "bench/commands.py",
+}
+
+
+def test_no_other_module_names_a_method():
+    """What a method does is asked of its record, so that a new one needs no other change."""
+    folder = ROOT / "lab"
+    modules = {str(file.relative_to(folder)): file for file in folder.rglob("*.py")}
+
+    named = {
+        name
+        for name, file in modules.items()
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and node.value in methods.METHODS
+    }
+
+    assert named <= NAMED

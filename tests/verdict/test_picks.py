@@ -30,7 +30,7 @@ def test_the_second_request_at_a_busy_server_is_wrong():
     """b had nothing open; the third pick, at b, is right."""
     hits = [hit("a", 0, 900), hit("a", 100, 900), hit("b", 200, 900)]
 
-    assert picks.least_conn(upstream_of("least_conn"), hits, 2) == Tally(3, 2, 1, 1)
+    assert picks.least_loaded(upstream_of("least_conn"), hits, 2) == Tally(3, 2, 1, 1)
 
 
 def test_weights_count():
@@ -38,16 +38,16 @@ def test_weights_count():
     upstream = upstream_of("least_conn", Server("a", 3), Server("b"))
     busy = [hit("a", 0, 900), hit("b", 100, 900)]
 
-    assert picks.least_conn(upstream, [*busy, hit("a", 200, 900)], 2).wrong == 0
-    assert picks.least_conn(upstream, [*busy, hit("b", 200, 900)], 2).wrong == 1
+    assert picks.least_loaded(upstream, [*busy, hit("a", 200, 900)], 2).wrong == 0
+    assert picks.least_loaded(upstream, [*busy, hit("b", 200, 900)], 2).wrong == 1
 
 
 def test_what_happens_within_the_clocks_doubt_is_not_decided():
     """The first ended 1 ms before the second came: by two clocks nobody knows."""
     hits = [hit("a", 0, 100), hit("a", 101, 200)]
 
-    assert picks.least_conn(upstream_of("least_conn"), hits, 2).decided == 1
-    assert picks.least_conn(upstream_of("least_conn"), hits, picks.EXACT).decided == 2
+    assert picks.least_loaded(upstream_of("least_conn"), hits, 2).decided == 1
+    assert picks.least_loaded(upstream_of("least_conn"), hits, picks.EXACT).decided == 2
 
 
 def test_picks_near_a_failure_are_not_decided():
@@ -55,8 +55,8 @@ def test_picks_near_a_failure_are_not_decided():
     failed = hit("a", 0, 900, "b")
     near, far = (hit("a", start, start + 900) for start in (100, 60_000))
 
-    assert picks.least_conn(upstream_of("least_conn"), [failed, near], 2).decided == 0
-    assert picks.least_conn(upstream_of("least_conn"), [failed, far], 2).decided == 1
+    assert picks.least_loaded(upstream_of("least_conn"), [failed, near], 2).decided == 0
+    assert picks.least_loaded(upstream_of("least_conn"), [failed, far], 2).decided == 1
 
 
 def test_a_full_server_need_not_be_picked():
@@ -64,7 +64,7 @@ def test_a_full_server_need_not_be_picked():
     upstream = upstream_of("least_conn", Server("a"), Server("b", max_conns=1))
     hits = [hit("a", 0, 900), hit("b", 100, 900), hit("a", 200, 900), hit("a", 300, 900)]
 
-    assert picks.least_conn(upstream, hits, 2).wrong == 0
+    assert picks.least_loaded(upstream, hits, 2).wrong == 0
 
 
 def test_a_backup_is_wrong_while_a_primary_has_room():
@@ -72,8 +72,8 @@ def test_a_backup_is_wrong_while_a_primary_has_room():
     backup = upstream_of("least_conn", Server("a"), Server("b", backup=True))
     down = upstream_of("least_conn", Server("a"), Server("b", down=True))
 
-    assert picks.least_conn(backup, [hit("b", 0, 9)], 2).wrong == 1
-    assert picks.least_conn(down, [hit("b", 0, 9)], 2).wrong == 1
+    assert picks.least_loaded(backup, [hit("b", 0, 9)], 2).wrong == 1
+    assert picks.least_loaded(down, [hit("b", 0, 9)], 2).wrong == 1
 
 
 def test_the_estimated_time_counts_for_least_time():
@@ -81,8 +81,10 @@ def test_the_estimated_time_counts_for_least_time():
     warm = [hit("a", 0, 300), hit("b", 1000, 1030)]
     busy = [hit("b", 2000, 2900), hit("b", 2100, 2900)]
 
-    assert picks.least_time(upstream_of("least_time"), [*warm, *busy], 2).wrong == 0
-    assert picks.least_time(upstream_of("least_time"), [*warm, hit("a", 2000, 2300)], 2).wrong == 1
+    assert picks.least_loaded(upstream_of("least_time"), [*warm, *busy], 2).wrong == 0
+    assert (
+        picks.least_loaded(upstream_of("least_time"), [*warm, hit("a", 2000, 2300)], 2).wrong == 1
+    )
 
 
 def test_the_busiest_of_three_is_wrong_for_two_draws():

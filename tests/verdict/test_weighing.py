@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from nginx_llm_lab.nginxconf.methods import METHODS
 from nginx_llm_lab.verdict import Verdict, power
 from nginx_llm_lab.verdict.needed import requests_for_pass
-from nginx_llm_lab.verdict.power import NAMES, claim_of, truth_of
+from nginx_llm_lab.verdict.power import claim_of, truth_of
 from nginx_llm_lab.verdict.simulated import Traffic, Truth, serve
 
 
@@ -17,7 +18,7 @@ def verdict_on(method: str, truth: Truth, number: int = 0, seed: int = 1) -> Ver
     return verdict
 
 
-@pytest.mark.parametrize("method", NAMES)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_right_nginx_passes_at_the_first_try(method: str) -> None:
     """With as many requests as a PASS needs; it says what it excludes."""
     verdict = verdict_on(method, truth_of(method, (1, 1, 1)))
