@@ -1,11 +1,13 @@
 #!/bin/sh
 # Test the configuration, reload it, and return when only new workers take requests.
-# Prints how many old workers still finish an answer. Runs inside the nginx container.
+# Prints how many old workers still finish a response, and the size of the evidence log in bytes.
+# Runs inside the nginx container.
 set -eu
 
 conf=/etc/nginx/lab/nginx.conf
-limit=${1:-100}    # of 50 ms each
-written=${2:-}     # the SHA-256 of the upstream.conf that is to be read
+evidence=/var/log/nginx/lab/access.jsonl
+written=${1:-}     # the SHA-256 of the upstream.conf that is to be read
+limit=250          # polls, one every 20 ms
 
 # A worker that takes requests has this title; one that only finishes has more words in it.
 taking() { grep -lzx '[n]ginx: worker process' /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3 || true; }
@@ -25,16 +27,17 @@ tries=0
 while now=$(taking | tr '\n' ' '); [ -z "$now" ] || [ -n "$(both "$old" "$now")" ]; do
   tries=$((tries + 1))
   if [ "$tries" -gt "$limit" ]; then
-    echo "the old workers still serve after $((limit / 20)) s: nginx kept its old configuration" >&2
+    echo "the old workers still serve after $((limit / 50)) s: nginx kept its old configuration" >&2
     exit 1
   fi
-  sleep 0.05
+  sleep 0.02
 done
 
 # An idle connection may bring one more request to an old worker for keepalive_min_timeout.
 tries=0
-while left=$(finishing); [ "$left" -gt 0 ] && [ "$tries" -lt 8 ]; do
+while left=$(finishing); [ "$left" -gt 0 ] && [ "$tries" -lt 20 ]; do
   tries=$((tries + 1))
-  sleep 0.05
+  sleep 0.02
 done
-echo "$left"
+size=$(stat -c %s "$evidence" 2> /dev/null) || size=0
+echo "$left $size"

@@ -219,7 +219,7 @@ def use(lab: Lab, choice: methods.Choice, *, trace: bool = False) -> nginx.Switc
             "NGINX=mainline lab up",
         )
     switch = nginx.switch(lab, methods.render(choice), trace=trace)
-    _remember(lab, choice, nginx.log_size(lab))
+    _remember(lab, choice, switch.log_size)
     return switch
 
 

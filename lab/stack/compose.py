@@ -1,6 +1,5 @@
 """One lab on the engine: bring it up healthy, take it down with nothing left, say what runs."""
 
-import copy
 import hashlib
 import json
 import os
@@ -11,8 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from ..errors import LabError, UsageError
 from ..paths import INSTALLED, ROOT, SETUP, state_folder
@@ -90,55 +87,6 @@ def running(lab: Lab) -> Lab:
 # --- Compose files ------------------------------------------------------------------------
 
 
-def override(base: Mapping[str, Any], backends: int) -> dict[str, Any]:
-    """The Compose override for another number of backends than compose.yaml has.
-
-    More backends are copies of backend-1; surplus ones go behind a profile that nothing starts.
-    The later a backend is in a large fleet, the less often its health is asked. Nothing about a
-    backend depends on how many there are: Compose would recreate those that run.
-    """
-    services = base["services"]
-    present = [name for name in services if re.fullmatch(r"backend-\d+", name)]
-    wanted = [f"backend-{number}" for number in range(1, backends + 1)]
-    result: dict[str, Any] = {}
-    for number, name in enumerate(wanted, 1):
-        if name not in present:
-            twin = copy.deepcopy(services["backend-1"])
-            twin["hostname"] = name
-            twin["healthcheck"]["interval"] = f"{max(3, number)}s"
-            result[name] = twin
-    for name in present:
-        if name not in wanted:
-            result[name] = {"profiles": ["surplus"]}
-    waits = {name: {"condition": "service_started"} for name in wanted}
-    result["nginx"] = {"depends_on": Override(waits)}
-    return {"services": result}
-
-
-class Override(dict[str, Any]):
-    """A mapping that replaces the one below it instead of being merged (Compose's !override)."""
-
-
-yaml.SafeDumper.add_representer(
-    Override, lambda dumper, data: dumper.represent_mapping("!override", dict(data))
-)
-yaml.SafeDumper.ignore_aliases = lambda *_: True  # type: ignore[method-assign]  # copies, not anchors: easier to read
-
-
-def write_override(lab: Lab, backends: int) -> None:
-    """Write this lab's override, or remove it where compose.yaml says it all."""
-    file = lab.state / "override.yaml"
-    base = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    if backends == sum(name.startswith("backend-") for name in base["services"]):
-        file.unlink(missing_ok=True)
-        return
-    lab.state.mkdir(parents=True, exist_ok=True)
-    file.write_text(
-        f"# Generated from compose.yaml by `lab up --backends {backends}`.\n"
-        + yaml.safe_dump(override(base, backends), sort_keys=False)
-    )
-
-
 def command(lab: Lab, *arguments: str) -> list[str]:
     """`docker compose` for this lab."""
     files = [ROOT / "compose.yaml", lab.state / "override.yaml"]
@@ -167,14 +115,21 @@ def chosen_nginx() -> str:
 def image(name: str) -> str:
     """The image that compose.yaml gives a service, its variables filled in."""
     values = {**os.environ, "LAB_NGINX": chosen_nginx()}
-    text = str(yaml.safe_load((ROOT / "compose.yaml").read_text())["services"][name]["image"])
+    text = str(_services()[name]["image"])
     return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", lambda it: values.get(it[1]) or it[2] or "", text)
 
 
 def definition(name: str) -> str:
     """A digest of a service's definition in compose.yaml, to detect edits."""
-    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    return hashlib.sha256(json.dumps(services[name]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(_services()[name]).encode()).hexdigest()[:16]
+
+
+def _services() -> Mapping[str, Any]:
+    """The services of compose.yaml."""
+    import yaml  # 30 ms, which `lab use` has no time for
+
+    services: Mapping[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    return services
 
 
 # --- up, down -----------------------------------------------------------------------------
@@ -193,6 +148,8 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
     if not was_running:
         refuse_taken(lab.port)
         refuse_taken(lab.door_port)
+    from .override import write_override  # imports yaml, which `lab use` has no time for
+
     write_override(lab, backends)
     words = ["up", "-d", "--wait", "--wait-timeout", str(UP_SECONDS), "--remove-orphans"]
     remove_misled_nginx(lab)

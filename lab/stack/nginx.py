@@ -28,10 +28,15 @@ READS_ANOTHER = 9  # reload.sh's exit code where nginx reads another upstream.co
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A successful switch: its duration, and how many old workers still finish responses."""
+    """A successful switch.
+
+    `finishing` counts the old workers that still finish responses. `log_size` is the length of
+    the evidence log in bytes when the last old worker stopped taking requests.
+    """
 
     seconds: float
     finishing: int
+    log_size: int
 
 
 def switch(lab: Lab, text: str, *, trace: bool = False) -> Switch:
@@ -49,8 +54,8 @@ def switch(lab: Lab, text: str, *, trace: bool = False) -> Switch:
     _set_trace(lab, on=trace)
     _replace(file, text)
     try:
-        words = ["sh", f"{FOLDER}/reload.sh", "100", hashlib.sha256(text.encode()).hexdigest()]
-        left = compose.execute(lab, "nginx", words, timeout=60)
+        words = ["sh", f"{FOLDER}/reload.sh", hashlib.sha256(text.encode()).hexdigest()]
+        output = compose.execute(lab, "nginx", words, timeout=60)
     except CommandError as error:
         _replace(file, before)
         _set_trace(lab, on=traced)
@@ -67,7 +72,8 @@ def switch(lab: Lab, text: str, *, trace: bool = False) -> Switch:
             f"nginx refused the configuration and keeps the previous one\n{said}",
             f"fix the error in {refused.name}, or choose another method: lab methods",
         ) from None
-    return Switch(time.monotonic() - started, int(left.strip() or 0))
+    finishing, log_size = map(int, output.split())
+    return Switch(time.monotonic() - started, finishing, log_size)
 
 
 def _replace(file: Path, text: str | None) -> None:

@@ -1,0 +1,60 @@
+"""The Compose override for another number of backends than compose.yaml has."""
+
+import copy
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from ..paths import ROOT
+from .compose import Lab
+
+
+def override(base: Mapping[str, Any], backends: int) -> dict[str, Any]:
+    """The Compose override for another number of backends than compose.yaml has.
+
+    More backends are copies of backend-1; surplus ones go behind a profile that nothing starts.
+    The later a backend is in a large fleet, the less often its health is asked. Nothing about a
+    backend depends on how many there are: Compose would recreate those that run.
+    """
+    services = base["services"]
+    present = [name for name in services if re.fullmatch(r"backend-\d+", name)]
+    wanted = [f"backend-{number}" for number in range(1, backends + 1)]
+    result: dict[str, Any] = {}
+    for number, name in enumerate(wanted, 1):
+        if name not in present:
+            twin = copy.deepcopy(services["backend-1"])
+            twin["hostname"] = name
+            twin["healthcheck"]["interval"] = f"{max(3, number)}s"
+            result[name] = twin
+    for name in present:
+        if name not in wanted:
+            result[name] = {"profiles": ["surplus"]}
+    waits = {name: {"condition": "service_started"} for name in wanted}
+    result["nginx"] = {"depends_on": Override(waits)}
+    return {"services": result}
+
+
+class Override(dict[str, Any]):
+    """A mapping that replaces the one below it instead of being merged (Compose's !override)."""
+
+
+yaml.SafeDumper.add_representer(
+    Override, lambda dumper, data: dumper.represent_mapping("!override", dict(data))
+)
+yaml.SafeDumper.ignore_aliases = lambda *_: True  # type: ignore[method-assign]  # copies, not anchors: easier to read
+
+
+def write_override(lab: Lab, backends: int) -> None:
+    """Write this lab's override, or remove it where compose.yaml says it all."""
+    file = lab.state / "override.yaml"
+    base = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    if backends == sum(name.startswith("backend-") for name in base["services"]):
+        file.unlink(missing_ok=True)
+        return
+    lab.state.mkdir(parents=True, exist_ok=True)
+    file.write_text(
+        f"# Generated from compose.yaml by `lab up --backends {backends}`.\n"
+        + yaml.safe_dump(override(base, backends), sort_keys=False)
+    )
