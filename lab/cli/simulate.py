@@ -43,12 +43,15 @@ def simulate(
         bool,
         typer.Option("--validate", help="Also run the scenarios live, and print both results."),
     ] = False,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Live runs per scenario and method of --validate.")
+    ] = validating.REPEATS,
     duration: Duration = 0.0,
     as_json: Json = False,
 ) -> None:
     """Simulate a scenario event by event; print the same figures as `lab load`. Needs no Docker."""
     if validate:
-        _validate(scenario, method, duration, as_json=as_json)
+        _validate(scenario, method, duration, repeats, as_json=as_json)
         return
     wanted = known.asked(scenario, duration, trace, speed, limit)
     if requests is not None and not 1 <= requests <= simulating.MOST_REQUESTS:
@@ -69,17 +72,26 @@ def simulate(
         show([run.as_dict() for run in runs] if len(runs) > 1 else runs[0].as_dict())
 
 
-def _validate(scenario: str, method: str, duration: float, *, as_json: bool) -> None:
+def _validate(scenario: str, method: str, duration: float, repeats: int, *, as_json: bool) -> None:
     """Run scenarios by methods live and simulated, and print both figures."""
-    scenarios = [name.strip() for name in scenario.split(",")] if scenario else None
-    methods = [name.strip() for name in method.split(",")] if method else None
-    found = validating.validate(
+    scenarios = words(scenario) or validating.SCENARIOS
+    methods = words(method) or validating.METHODS
+    seconds = duration or validating.SECONDS
+    runs, expected = validating.estimate(scenarios, methods, seconds, repeats)
+    warn(f"{runs} live runs, about {expected / 60:.0f} minutes")
+    result = validating.validate(
         this_lab(),
-        scenarios or validating.SCENARIOS,
-        methods or validating.METHODS,
-        duration or validating.SECONDS,
-        lambda pairs: warn(
-            ", ".join(f"{p.scenario} {p.method} {p.percentile} {p.difference:+.0%}" for p in pairs)
+        scenarios,
+        methods,
+        seconds,
+        repeats,
+        lambda cells: warn(
+            ", ".join(f"{c.scenario} {c.method} {c.percentile} {c.difference:+.0%}" for c in cells)
         ),
     )
-    show(found.as_dict()) if as_json else say(scores.validation(found))
+    show(result.as_dict()) if as_json else say(scores.validation(result))
+
+
+def words(text: str) -> list[str]:
+    """Split a list with commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]

@@ -25,12 +25,20 @@ if TYPE_CHECKING:
     from ..traffic.scenario import Scenario
 
 LAST_ANSWER = 120.0  # seconds that a run may go on after its last request was due
+AROUND = 5.0  # seconds that a run takes beside its load: prepare, switch the method, collect
 
 
 def blank(method: str, weights: str = "", key: str = "", measure: str = "") -> methods.Choice:
     """A choice of method before there is a fleet to choose for."""
     known = methods.method(method)
     return methods.Choice(known.name, (), methods.parse_weights(weights), key=key, measure=measure)
+
+
+def expected_seconds(scenario: "Scenario", method: str) -> float:
+    """Estimate how many seconds a live load takes, by simulating it."""
+    from ..simulate import simulation  # loads compiled code, which a load itself does not need
+
+    return AROUND + (simulation.simulate(scenario, method).figures.seconds or 0.0)
 
 
 def prepare(lab: Lab, scenario: "Scenario") -> tuple[str, ...]:

@@ -95,28 +95,44 @@ def _mark(one: "Contest", method: str) -> str:
     return f"{shown} =" if method in one.best else shown
 
 
-def validation(found: "Validation") -> str:
+def validation(result: "Validation") -> str:
     """Live and simulated figures side by side."""
-    drawn = table("scenario", "method", "TTFT", "live ms", "simulated ms", "difference")
-    for pair in found.pairs:
+    drawn = table(
+        "scenario", "method", "TTFT", "live ms", "spread", "late", "simulated ms", "difference"
+    )
+    for cell in result.cells:
         drawn.add_row(
-            pair.scenario,
-            pair.method,
-            pair.percentile,
-            f"{pair.live:,.1f}",
-            f"{pair.simulated:,.1f}",
-            f"{pair.difference:+.1%}",
+            cell.scenario,
+            cell.method,
+            cell.percentile,
+            f"{cell.live:,.1f}",
+            f"{cell.spread:,.1f}",
+            f"{cell.late_ms:,.1f}",
+            f"{cell.simulated:,.1f}",
+            f"{cell.difference:+.1%}",
         )
-    p50, p99 = found.overhead_ms
-    close = sum(pair.is_close for pair in found.pairs)
+    p50, p99 = result.overhead_ms
+    close = sum(cell.is_close for cell in result.cells)
+    orders = list(result.orders())
+    wrong = [
+        f"  {order.scenario} {order.percentile}: {order.lower} is below {order.higher} only live"
+        for order in orders
+        if not order.agrees
+    ]
     return "\n".join(
         [
             text(drawn),
             "",
-            f"within 15 %: {close} of {len(found.pairs)}",
+            f"within 15 %: {close} of {len(result.cells)}",
+            f"same order: {len(orders) - len(wrong)} of the {len(orders)} pairs of methods whose"
+            " live difference is larger than the noise",
+            *wrong,
+            "spread: largest minus smallest of the live runs with the same seed; the noise of a"
+            " scenario is its largest spread",
+            "late: how far tokens were behind the backends' model, p99 of the worst run",
             "nginx, client and network, measured with backends that need no time:"
             f" p50 {p50:.1f} ms, p99 {p99:.1f} ms; the simulated figures contain the median",
-            found.folder,
+            result.folder,
         ]
     )
 
