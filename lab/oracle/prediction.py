@@ -26,8 +26,7 @@ MAX_SECONDS = 1e12
 MAX_SHOWN = 40
 BLANKS = " \t\r\n"
 EXAMPLE = 'one object a line, as {"uri": "/chat/1"}'
-NONE: Mapping[str, str] = MappingProxyType({})
-NONE_KNOWN: Mapping[str, float | None] = MappingProxyType({})
+NONE: Mapping[str, Any] = MappingProxyType({})
 # bytes that are written together, and rendered picks that are cached
 BATCH = 262_144
 REMEMBERED = 65_536
@@ -124,7 +123,7 @@ def _renderer() -> Callable[[Pick], bytes]:
     same: their text, which may name thousands of servers, is made once per mapping.
     """
     heads: dict[tuple[str | None, tuple[str, ...]], bytes] = {}
-    candidates: Mapping[str, float | None] = NONE_KNOWN
+    candidates: Mapping[str, float | None] = NONE
     tail = b"}\n"
 
     def rendered(pick: Pick) -> bytes:
@@ -149,31 +148,35 @@ def _reader(upstream: Upstream, conf: Variables) -> Callable[[bytes, float], Arr
     learnt = _first_of(upstream.sticky.create if upstream.sticky else (), upstream, conf)
     servers = {server.name for server in upstream.servers}
     checks: dict[str, Check] = {**CHECKS, "fail": partial(_check_fail, servers)}
+    evaluates = bool(key or sticky or learnt)
 
     def read(line: bytes, now: float) -> Arrival:
         given = _parsed(line)
         for name, value in given.items():
-            if name not in checks:
+            if (check := checks.get(name)) is None:
                 raise UsageError(f'unknown field "{name}"', f"any of {', '.join(FIELDS)}")
-            checks[name](value)
+            check(value)
+        get = given.get
         t = _time(given, now) if "t" in given or "start" in given else now
+        client_ip, method = get("client_ip", "127.0.0.1"), get("method", "GET")
+        duration, fail = get("duration"), get("fail", NONE)
         try:
-            request = Request(
-                given.get("uri", "/"),
-                given.get("client_ip", "127.0.0.1"),
-                given.get("method", "GET"),
-                given.get("headers", NONE),
-                raw(given["body"]) if "body" in given else b"",
-            )
-            hashed = raw(given["key"]) if "key" in given else key(request) if key else b""
+            hashed = raw(given["key"]) if "key" in given else b""
+            body = raw(given["body"]) if "body" in given else b""
+            if not evaluates:
+                return Arrival(hashed, client_ip, "", method, t, duration, fail, NONE)
+            request = Request(get("uri", "/"), client_ip, method, get("headers", NONE), body)
+            if key and "key" not in given:
+                hashed = key(request)
             return Arrival(
                 hashed,
-                request.client_ip,
+                client_ip,
                 sticky(request) if sticky else "",
-                request.method,
+                method,
                 t,
-                given.get("duration"),
-                given.get("fail", NONE),
+                duration,
+                fail,
+                NONE,
                 learnt=learnt(request) if learnt else "",
             )
         except UnicodeEncodeError:
@@ -209,8 +212,10 @@ def _first_of(
         return None
 
     def find(request: Request) -> str:
-        values = (finder(request) for finder in finders)
-        return next(filter(None, values), b"").decode("utf-8", "surrogateescape")
+        for finder in finders:
+            if value := finder(request):
+                return value.decode("utf-8", "surrogateescape")
+        return ""
 
     return find
 
