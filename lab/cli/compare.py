@@ -1,5 +1,6 @@
 """`lab compare`: the scorecard of methods in scenarios."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,10 @@ def compare(
         int, typer.Option(help="Runs per scenario and method, each with another seed.")
     ] = 3,
     duration: Duration = 0.0,
+    minutes: Annotated[
+        float,
+        typer.Option(help="Choose the longest duration of a run with which all take this long."),
+    ] = 0.0,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Simulate every run; needs no Docker.")
     ] = False,
@@ -43,13 +48,17 @@ def compare(
             "give either scenarios or --resume",
             "lab compare heavy_tail mixed_fleet, or --resume FOLDER",
         )
+    if minutes and (duration or simulate or resume):
+        raise UsageError("--minutes chooses the duration of new live runs", "leave out the other")
     if resume:
         plan = comparing.resumed(resume)
     else:
         names = tuple(name.strip() for name in methods.split(","))
-        plan = comparing.begin(
-            comparing.Plan(tuple(scenarios or ()), names, repeats, duration, simulate)
-        )
+        plan = comparing.Plan(tuple(scenarios or ()), names, repeats, duration, simulate)
+        comparing.check(plan)
+        plan = comparing.begin(comparing.fitted(plan, minutes) if minutes else plan)
+    if not plan.simulated:
+        announce_time(plan)
     lab = None if plan.simulated else this_lab()
     try:
         card = comparing.compare(plan, lab, announce)
@@ -65,6 +74,15 @@ def compare(
         say(scores.scorecard(card))
         say(f"\nruns: {plan.folder}")
     exit_unless(all(run.holds for run in card.runs))
+
+
+def announce_time(plan: comparing.Plan) -> None:
+    """Print on stderr what is left to run, and about how long that takes."""
+    total = len(plan.cells())
+    left = total - len(comparing.finished(plan))
+    expected = comparing.estimate(plan) * left / total / 60
+    each = f" of {plan.duration:g} s" if plan.duration else ""
+    warn(f"{left} live runs{each}, about {math.ceil(expected)} minutes")
 
 
 def announce(run: Run, count: int, total: int) -> None:

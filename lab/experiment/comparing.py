@@ -1,7 +1,9 @@
 """Run scenarios by methods, live or simulated, in random order, and keep every run's result."""
 
 import json
+import math
 import random
+from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ..traffic.scenario import Scenario
 
 PLAN = "compare.json"
+SHORTEST, LONGEST = 2, 60  # seconds of a run whose duration is chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +52,44 @@ class Plan:
         return order
 
 
-def begin(plan: Plan) -> Plan:
-    """Check a new comparison and write its folder."""
+def estimate(plan: Plan) -> float:
+    """Estimate the seconds that the live runs of a comparison take, by simulating them once."""
+    seconds = [
+        live.expected_seconds(_seeded(name, plan.duration, 0), plan.methods[0])
+        for name in plan.scenarios
+    ]
+    return sum(seconds) * len(plan.methods) * plan.repeats
+
+
+def fitted(plan: Plan, minutes: float) -> Plan:
+    """The plan with the longest duration of a run with which all runs end within `minutes`.
+
+    UsageError where the time does not suffice for runs of 2 s.
+    """
+    if estimate(replace(plan, duration=SHORTEST)) > 60 * minutes:
+        least = estimate(replace(plan, duration=SHORTEST)) / 60
+        raise UsageError(
+            f"--minutes {minutes:g} is too short for {len(plan.cells())} runs",
+            f"--minutes {math.ceil(least)}, or fewer methods, scenarios or repeats",
+        )
+    durations = range(SHORTEST + 1, LONGEST + 1)
+    fit = bisect(durations, 60 * minutes, key=lambda s: estimate(replace(plan, duration=s)))
+    return replace(plan, duration=SHORTEST + fit)
+
+
+def check(plan: Plan) -> None:
+    """Raise UsageError for a method, a scenario or a number of repeats that there is not."""
     for method in plan.methods:
         known.method(method)
     for name in plan.scenarios:
         scenarios.load(name)
     if plan.repeats < 1:
         raise UsageError(f"--repeats {plan.repeats}", "a number from 1")
+
+
+def begin(plan: Plan) -> Plan:
+    """Check a new comparison and write its folder."""
+    check(plan)
     folder = fresh_folder("compare")
     folder.mkdir(parents=True)
     text = json.dumps({**asdict(plan), "folder": None}, indent=1)

@@ -52,3 +52,19 @@ def test_a_folder_without_a_comparison_is_named(tmp_path):
     """The error says which file is missing."""
     with pytest.raises(UsageError, match=r"compare\.json"):
         comparing.resumed(tmp_path)
+
+
+def test_a_plan_gets_the_longest_runs_that_fit_into_its_minutes():
+    """One second more for each run would be too long."""
+    plan = replace(PLAN, duration=0.0)
+
+    fitted = comparing.fitted(plan, 1.5)
+
+    assert comparing.estimate(fitted) <= 90
+    assert comparing.estimate(replace(fitted, duration=fitted.duration + 1)) > 90
+
+
+def test_too_little_time_is_told_with_what_would_do():
+    """Four runs take more than six seconds."""
+    with pytest.raises(UsageError, match="too short for 4 runs"):
+        comparing.fitted(PLAN, 0.1)
