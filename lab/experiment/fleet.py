@@ -52,7 +52,7 @@ def reset(lab: Lab, settings: Mapping[str, str]) -> None:
         behaviour.tell(lab, backend, "DELETE", "/behaviour")
         behaviour.tell(lab, backend, "PUT", "/profile", timing)
 
-    _of_each(tell, [compose.service(each) for each in compose.backend_containers(lab)])
+    of_each(tell, [compose.service(each) for each in compose.backend_containers(lab)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def conditions(lab: Lab) -> dict[str, Condition]:
     states = {
         compose.service(each): compose.health(each) for each in compose.backend_containers(lab)
     }
-    answers = _of_each(lambda name: _condition(lab, name, states[name]), list(states))
+    answers = of_each(lambda name: _condition(lab, name, states[name]), list(states))
     return dict(zip(states, answers, strict=True))
 
 
@@ -122,7 +122,7 @@ _SHOWN: Mapping[str, str] = {
 }
 
 
-def _of_each(ask: Callable[[_T], _R], all_: Sequence[_T]) -> list[_R]:
+def of_each(ask: Callable[[_T], _R], all_: Sequence[_T]) -> list[_R]:
     """Ask all at once; the answers in their order."""
     with ThreadPoolExecutor(max(1, len(all_))) as pool:
         return list(pool.map(ask, all_))

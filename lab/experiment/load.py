@@ -17,12 +17,12 @@ from ..stack.compose import Lab
 from ..traffic import scenario as scenarios
 from ..traffic import sender, workload
 from .collect import Sent, begin, tenures
-from .fleet import choose, conditions, saved, up, use
+from .fleet import choose, conditions, of_each, saved, up, use
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..traffic.scenario import Scenario
+    from ..traffic.scenario import Machine, Scenario
 
 LAST_ANSWER = 120.0  # seconds that a run may go on after its last request was due
 AROUND = 5.0  # seconds that a run takes beside its load: prepare, switch the method, collect
@@ -64,12 +64,17 @@ def prepare(lab: Lab, scenario: "Scenario") -> tuple[str, ...]:
 def equip(lab: Lab, scenario: "Scenario") -> None:
     """Give every running backend its timing by the scenario, and an empty prefix cache."""
     running = {compose.service(each) for each in compose.backend_containers(lab)}
-    for name, machine in scenarios.machines(scenario).items():
-        if name in running:
-            asked = {"profile": machine.profile, "time_scale": scenario.time_scale}
-            faults.tell(lab, name, "PUT", "/profile", asked)
-            faults.tell(lab, name, "PUT", "/behaviour", {"slow": machine.slow})
-            faults.tell(lab, name, "DELETE", "/cache")
+    machines = scenarios.machines(scenario).items()
+    present = [(name, machine) for name, machine in machines if name in running]
+
+    def equip_one(backend: "tuple[str, Machine]") -> None:
+        name, machine = backend
+        timing = {"profile": machine.profile, "time_scale": scenario.time_scale}
+        faults.tell(lab, name, "PUT", "/profile", timing)
+        faults.tell(lab, name, "PUT", "/behaviour", {"slow": machine.slow})
+        faults.tell(lab, name, "DELETE", "/cache")
+
+    of_each(equip_one, present)
 
 
 def load(
