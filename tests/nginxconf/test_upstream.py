@@ -298,10 +298,10 @@ def test_options_are_read_as_the_lines_of_a_config() -> None:
 @pytest.mark.parametrize("method", methods.METHODS)
 def test_every_method_has_its_options(method: str) -> None:
     """Each of the lab's words for a method makes an upstream, the hashes by the request's URI."""
-    found = upstream.from_options(method, ["a:1", "b:1"])
+    group = upstream.from_options(method, ["a:1", "b:1"])
 
-    assert found.method in (method, "round_robin", "hash_consistent")
-    assert (found.sticky is not None) == (method == "sticky")
+    assert group.method == methods.METHODS[method].runs
+    assert (group.sticky is not None) == (method == methods.STICKY.name)
 
 
 @pytest.mark.parametrize(
