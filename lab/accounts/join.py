@@ -78,10 +78,6 @@ class Joined:
         """How many findings there are of each kind."""
         return dict(Counter(finding.kind for finding in self.findings).most_common())
 
-    def lost_tokens(self) -> int:
-        """How many tokens a backend sent that no client received."""
-        return sum(f.tokens for f in self.findings if f.kind == "tokens lost")
-
 
 def join(
     records: Iterable[Record],

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -95,10 +94,6 @@ class Log:
     hits: tuple[Hit, ...]
     unproxied: tuple[Unproxied, ...] = ()
     malformed: tuple[Malformed, ...] = ()
-
-    def unproxied_kinds(self) -> Counter[str]:
-        """How many requests never reached the upstream, by kind."""
-        return Counter(request.kind for request in self.unproxied)
 
 
 def read(lines: Iterable[bytes]) -> Log:

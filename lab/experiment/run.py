@@ -112,9 +112,18 @@ def run(
     with three times as many, at most MOST_TRACED; `on_more` is told.
     """
     requests = call.requests or requests_needed(choice)
+    key = choice.key or methods.method(choice.method).key
+
+    def once() -> Outcome:
+        if by_ab or not probes.ab_is_blind(choice.method):
+            most = min(call.concurrency, requests)
+            sized = replace(call, requests=requests, concurrency=most)
+            return run_ab(lab, choice, sized, source)
+        plan = probes.plan(choice.method, key, requests, seed, concurrency)
+        return run_plan(lab, choice, plan, on_progress, source)
+
     while True:
-        sized = replace(call, requests=requests, concurrency=min(call.concurrency, requests))
-        outcome = _once(lab, choice, sized, by_ab, seed, concurrency, on_progress, source)
+        outcome = once()
         if outcome.verdict.word is not Word.UNSURE or call.requests or requests * 3 > MOST_TRACED:
             return outcome
         requests *= 3
@@ -130,23 +139,6 @@ def requests_needed(choice: methods.Choice) -> int:
         choice.method, servers, weights, choice.key, measure, choice.zone
     )
     return requests_for_pass(claim, USUAL)
-
-
-def _once(
-    lab: Lab,
-    choice: methods.Choice,
-    call: traffic.Ab,
-    by_ab: bool,
-    seed: int,
-    concurrency: int,
-    on_progress: sender.OnProgress | None,
-    source: Source,
-) -> Outcome:
-    if by_ab or not probes.ab_is_blind(choice.method):
-        return run_ab(lab, choice, call, source)
-    key = choice.key or methods.method(choice.method).key
-    plan = probes.plan(choice.method, key, call.requests, seed, concurrency)
-    return run_plan(lab, choice, plan, on_progress, source)
 
 
 def run_ab(

@@ -14,7 +14,7 @@ from .base import (
     to_backups,
     turn,
 )
-from .ranking import Ranking
+from .ranking import Pool, Ranking
 
 
 class LeastConn:
@@ -26,10 +26,19 @@ class LeastConn:
     def __init__(self, group: Group, *, candidates: bool = True) -> None:
         self.group = group
         self.candidates = candidates
-        names = dict.fromkeys(peer.name for peer in group.live)
-        idle: dict[str, float | None] = {**names} if candidates and len(names) > 1 else {}
-        self.picks = {peer: Pick(peer.name, (peer.name,), idle) for peer in group.live}
-        ranking.keep(group, load=lambda peer, _now: peer.conns)
+        self.idle = self.tied_when_idle()
+        names = dict.fromkeys(peer.name for peer in self.idle)
+        equals: dict[str, float | None] = {**names} if candidates and len(names) > 1 else {}
+        self.picks = {peer: Pick(peer.name, (peer.name,), equals) for peer in self.idle}
+        self.keep_ranking()
+
+    def tied_when_idle(self) -> list[Peer]:
+        """The peers that tie while no request is in flight."""
+        return self.group.live
+
+    def keep_ranking(self) -> None:
+        """Have a large group kept in the order of its load."""
+        ranking.keep(self.group, load=lambda peer, _now: peer.conns)
 
     def get(self, request: Request) -> Peer | None:
         """The least loaded server; without a tie no turn is taken, not even weight regained."""
@@ -43,9 +52,13 @@ class LeastConn:
 
     def quick(self, _arrival: Arrival) -> Pick | None:
         """With no requests in flight all peers tie: plain round robin."""
-        ranked = self.group.ranking
-        best = ranked.turn(ranked.tied(0), 0) if ranked else turn(self.group.live)
+        best = self.idle_turn()
         return self.picks[best] if best else None
+
+    def idle_turn(self) -> Peer | None:
+        """One turn of round robin while no request is in flight."""
+        ranked = self.group.ranking
+        return ranked.turn(ranked.tied(0), 0) if ranked else turn(self.idle)
 
     def _scanned(self, request: Request) -> Peer | None:
         tied = least({it: it.conns for it in eligible_of(request.group.peers, request)})
@@ -59,7 +72,11 @@ class LeastConn:
                 self._offer(request, ranked.members(pools))
             if sum(pool.size for pool in pools) == 1:
                 return pools[0].first()
-            return ranked.turn(pools, request.now)
+            return self.turn_of_pools(pools, ranked, request.now)
+
+    def turn_of_pools(self, pools: list[Pool], ranked: Ranking, now: int) -> Peer | None:
+        """One turn of round robin among the members of pools."""
+        return ranked.turn(pools, now)
 
     def _offer(self, request: Request, tied: list[Peer]) -> None:
         if self.candidates:

@@ -10,17 +10,14 @@ from .base import (
     Peer,
     Pick,
     Request,
-    bound,
     credit,
     eligible_of,
     least,
     milliseconds,
     noted,
-    offer,
-    to_backups,
-    turn,
 )
-from .ranking import Ranking
+from .least_conn import LeastConn
+from .ranking import Pool, Ranking
 
 LONGEST, STEP = 5000, 20  # milliseconds
 
@@ -74,7 +71,7 @@ class Times:
             self.inflight = averaged(self.inflight, age)
 
 
-class LeastTime:
+class LeastTime(LeastConn):
     """Pick by average time and requests in flight; ties by smooth weighted round robin.
 
     `measure` is header or last_byte, with " inflight" behind it where running requests count.
@@ -83,22 +80,23 @@ class LeastTime:
 
     def __init__(self, group: Group, measure: str, *, candidates: bool = True) -> None:
         words = measure.split()
-        self.group = group
         self.by_header = "last_byte" not in words
         self.inflight = "inflight" in words
-        self.candidates = candidates
         self.times = {peer: Times() for peer in group.everyone}
         self.running: set[Request] = set()
         self.measured = False
-        heaviest = max((peer.weight for peer in group.live), default=0)
-        self.idle = [peer for peer in group.live if peer.weight == heaviest]
-        names = dict.fromkeys(peer.name for peer in self.idle)
-        equals: dict[str, float | None] = {**names} if candidates and len(names) > 1 else {}
-        self.picks = {peer: Pick(peer.name, (peer.name,), equals) for peer in self.idle}
-        if (
-            not self.inflight
-        ):  # nginx updates the age of running requests of every peer at each pick
-            ranking.keep(group, self.eta, self.changes)
+        super().__init__(group, candidates=candidates)
+
+    def tied_when_idle(self) -> list[Peer]:
+        """The heaviest peers, which have the least time per weight."""
+        heaviest = max((peer.weight for peer in self.group.live), default=0)
+        return [peer for peer in self.group.live if peer.weight == heaviest]
+
+    def keep_ranking(self) -> None:
+        """Have a large group kept in the order of its estimates."""
+        # with inflight nginx updates the age of running requests of every peer at each pick
+        if not self.inflight:
+            ranking.keep(self.group, self.eta, self.changes)
 
     def eta(self, peer: Peer, now: int) -> int:
         """The estimated time in ms until a peer would be done with one more request."""
@@ -120,31 +118,19 @@ class LeastTime:
         period = peer.fail_timeout + 1
         return peer.checked + ((now // 1000 - peer.checked) // period + 1) * period
 
-    def get(self, request: Request) -> Peer | None:
-        """The server with the least estimate per weight."""
-        if request.group.single:
-            return round_robin.get(request)
-        if wanted := bound(request):
-            return wanted
-        ranked = request.group.ranking
-        peer = self._ranked(request, ranked) if ranked else self._scanned(request)
-        return self.get(request) if peer is None and to_backups(request) else peer
-
     def quick(self, arrival: Arrival) -> Pick | None:
         """While no time was measured the heaviest servers are equal: plain turns among them."""
         if self.group.single:
             return round_robin.quick(self.group)
-        best = None if self.measured else self._idle_turn()
+        best = None if self.measured else self.idle_turn()
         if best is None:
             return None
         noted(best, milliseconds(arrival.t) // 1000)
         return self.picks[best]
 
-    def _idle_turn(self) -> Peer | None:
-        if len(self.idle) == 1:
-            return self.idle[0]
-        ranked = self.group.ranking
-        return ranked.turn(ranked.tied(0), 0) if ranked else turn(self.idle)
+    def idle_turn(self) -> Peer | None:
+        """A lone heaviest peer takes no turn, not even weight regained."""
+        return self.idle[0] if len(self.idle) == 1 else super().idle_turn()
 
     def _scanned(self, request: Request) -> Peer | None:
         etas = {it: self.eta(it, request.now) for it in eligible_of(request.group.peers, request)}
@@ -152,26 +138,17 @@ class LeastTime:
         self._offer(request, tied)
         return turn_of_equals(tied, etas) if len(tied) > 1 else next(iter(tied), None)
 
-    def _ranked(self, request: Request, ranked: Ranking) -> Peer | None:
-        with ranked.without(request):
-            pools = ranked.tied(request.now)
-            if self.candidates:
-                self._offer(request, ranked.members(pools))
-            if sum(pool.size for pool in pools) == 1:
-                return pools[0].first()
-            if len({pool.weight for pool in pools}) <= 1:
-                return ranked.turn(pools, request.now)
-            tied = ranked.members(pools)
-            for peer in tied:
-                ranked.remove(peer)
-            best = turn_of_equals(tied, {peer: self.eta(peer, request.now) for peer in tied})
-            for peer in tied:
-                ranked.update(peer, request.now)
-            return best
-
-    def _offer(self, request: Request, tied: list[Peer]) -> None:
-        if self.candidates:
-            offer(request, dict.fromkeys(peer.name for peer in tied))
+    def turn_of_pools(self, pools: list[Pool], ranked: Ranking, now: int) -> Peer | None:
+        """One turn among the members of pools, as nginx compares peers of different weights."""
+        if len({pool.weight for pool in pools}) <= 1:
+            return ranked.turn(pools, now)
+        tied = ranked.members(pools)
+        for peer in tied:
+            ranked.remove(peer)
+        best = turn_of_equals(tied, {peer: self.eta(peer, now) for peer in tied})
+        for peer in tied:
+            ranked.update(peer, now)
+        return best
 
     def begun(self, request: Request, peer: Peer) -> None:
         """A request was sent to a peer."""

@@ -98,8 +98,6 @@ def read(path: str, *, speed: float = 1.0, limit: int | None = None) -> Trace:
 
 # --- the formats --------------------------------------------------------------------------
 
-Numbered = tuple[int, Row]
-
 
 def _rows(file: TextIO, path: str) -> tuple[str, Iterator[Row]]:
     """The name of the format and its rows, by what the first line looks like."""

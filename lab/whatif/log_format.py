@@ -9,10 +9,6 @@ from functools import lru_cache
 
 from ..errors import UsageError
 
-COMBINED = (
-    '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
-    '"$http_referer" "$http_user_agent"'
-)
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 # combined, or the article's line, with the request time as the last number of the line
 _USUAL = re.compile(

@@ -128,7 +128,7 @@ def test_lost_tokens_are_counted_with_the_clients_failure() -> None:
     joined = join([record(tokens=3, error="truncated")], [hit()], [entry()])
 
     assert told(joined) == ["tokens lost: a: backend-1 sent 4 tokens, 3 came (client: truncated)"]
-    assert joined.lost_tokens() == 1
+    assert [finding.tokens for finding in joined.findings] == [1]
 
 
 def test_lost_tokens_that_nothing_explains_stay_unexplained() -> None:
@@ -168,7 +168,7 @@ def test_tokens_of_an_attempt_that_was_given_up_are_lost() -> None:
     )
 
     assert joined.counts() == {"twice at backends": 1, "tokens lost": 1}
-    assert joined.lost_tokens() == 2
+    assert sum(f.tokens for f in joined.findings if f.kind == "tokens lost") == 2
     assert joined.unexplained == ()
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nginx_llm_lab.errors import UsageError
-from nginx_llm_lab.whatif.log_format import COMBINED, Malformed, Visit, visits
+from nginx_llm_lab.whatif.log_format import Malformed, Visit, visits
 
 LINE = (
     '203.0.113.9 - - [25/Nov/2026:10:00:07 +0000] "POST /v1/chat/completions HTTP/1.1" 200 512'
@@ -94,8 +94,14 @@ def test_a_line_that_holds_no_request_says_why(line, reason):
     assert reason in entry.reason
 
 
+COMBINED = (
+    '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
+    '"$http_referer" "$http_user_agent"'
+)
+
+
 def test_the_combined_format_by_name_reads_the_same_line():
-    """The constant is nginx's own text."""
+    """nginx's own text of its combined format."""
     told, untold = one(LINE, COMBINED), one(LINE)
 
     assert isinstance(told, Visit)
