@@ -291,7 +291,7 @@ def render(choice: Choice) -> str:
         *(["    zone llm 256k;    # one zone: workers share their turns"] if choice.zone else []),
         *(f"    {line}" for line in inside),
         *(f"    {line}" for line in _servers(choice)),
-        *(["    keepalive 32;"] if choice.keepalive else []),
+        *(["    keepalive 512;"] if choice.keepalive else []),
         "}",
         "",
         *([chosen.http, ""] if chosen.http else []),
