@@ -121,7 +121,6 @@ def _record(scope: Scope) -> Record:
         id=(header(scope, b"x-request-id") or b"").decode("latin-1"),
         method=scope["method"],
         path=(target + b"?" + query if query else target).decode("latin-1"),
-        start=time.time() - (time.perf_counter() - arrived),
         arrived=arrived,
     )
 

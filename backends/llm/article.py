@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 
 from starlette.types import Receive, Scope
 
-from .wire import TEXT, RefusedError, Reply, header, json_bytes, parse_json, read_body
+from .wire import TEXT, RefusedError, Reply, header, json_bytes, parse_json, quote, read_body
 
 MAX_DURATION = 600.0
 # on every path: a POST to an unknown one is answered too, with 404
 ALLOWED = "GET, HEAD, POST"
 
 
+@cache
 def greet(name: str) -> Reply:
     """Say which backend answers."""
     return Reply(200, f"Response from: {name}".encode(), TEXT)
@@ -28,8 +30,13 @@ def chat(name: str, body: bytes) -> Reply:
     message = content.get("message")
     if not isinstance(message, str):
         raise RefusedError(400, '"message" must be a string')
-    answer = {"original": message, "response": f"Processed by chat API: {message.upper()}"}
-    return Reply(200, json_bytes(answer | _signature(name)))
+    original, response = quote(message), quote(f"Processed by chat API: {message.upper()}")
+    server, timestamp = _signature(name).values()
+    answer = (
+        f'{{"original":{original},"response":{response},'
+        f'"server":"{server}","timestamp":"{timestamp}"}}'
+    )
+    return Reply(200, answer.encode())
 
 
 def complete(name: str, body: bytes) -> Reply:

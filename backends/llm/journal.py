@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .wire import quote
+
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_quote = json.encoder.encode_basestring_ascii
 
 
 @dataclass(slots=True)
@@ -30,7 +31,7 @@ class LlmFigures:
 
 @dataclass(slots=True)
 class Record:
-    """One request from its arrival (wall clock `start`, performance counter `arrived`) on.
+    """One request; `arrived` is the reading of the performance counter at its arrival.
 
     `fate` is ok, client_gone (left before the last byte), dropped (cut off by a behaviour) or
     failed (a fault of the service itself, or its stop). `status` is 0 while nothing was answered.
@@ -39,7 +40,6 @@ class Record:
     id: str
     method: str
     path: str
-    start: float
     arrived: float
     status: int = 0
     bytes: int = 0
@@ -48,11 +48,11 @@ class Record:
 
 
 def line(record: Record, backend: str, end: float, duration: float) -> str:
-    """Write a record as one flat JSON object; `end` is epoch seconds, `duration` seconds."""
+    """Format a record as one flat JSON object; `end` is epoch seconds, `duration` seconds."""
     text = (
-        f'{{"t":{end:.6f},"start":{record.start:.6f},"id":{_quote(record.id)},'
-        f'"backend":{_quote(backend)},"method":{_quote(record.method)},'
-        f'"path":{_quote(record.path)},"status":{record.status},"duration":{duration:.6f},'
+        f'{{"t":{end:.6f},"start":{end - duration:.6f},"id":{quote(record.id)},'
+        f'"backend":"{backend}","method":"{record.method}",'
+        f'"path":{quote(record.path)},"status":{record.status},"duration":{duration:.6f},'
         f'"bytes":{record.bytes},"fate":"{record.fate}"'
     )
     return text + (_llm(record.llm) if record.llm else "") + "}"

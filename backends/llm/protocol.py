@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.config import Config
@@ -57,6 +58,8 @@ class Protocol(HttpToolsProtocol):
         # the simple request that is coming in, and its body so far
         self._record: Record | None = None
         self._body = b""
+        self._idle_since = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         """Parse what came in; refuse a request head that does not end."""
@@ -73,6 +76,7 @@ class Protocol(HttpToolsProtocol):
         for cycle in self._open_cycles():
             cycle.disconnected = True
             cycle.message_event.set()
+        self._stop_idle_timer()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -99,21 +103,35 @@ class Protocol(HttpToolsProtocol):
             reply = article.refuse(self._lab.settings.name, error)
             self._write(reply, b"connection: close\r\n")
             if not due:
-                self._end(self._new_record("", ""), reply.status, len(reply.body), "ok")
+                self._end(
+                    self._new_record("", "", dict(self.headers or ())),
+                    reply.status,
+                    len(reply.body),
+                    "ok",
+                )
         self.transport.close()
 
     def on_message_begin(self) -> None:
         """Begin a request head."""
         self._in_head = True
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
-        """Choose the way: short for the article's simple requests."""
+        """Answer the article's simple requests the short way, all others uvicorn's."""
         self._in_head = False
-        if self._is_simple():
-            self._record = self._new_record(self.parser.get_method().decode(), self.url.decode())
+        method, fields = self.parser.get_method(), dict(self.headers)
+        if self._is_simple(method, fields):
+            self._record = self._new_record(method.decode(), self.url.decode(), fields)
             self._body = b""
             return
+        self._stop_idle_timer()
+        # uvicorn's own begins with an empty head
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
         cast("dict[str, Any]", self.scope)["lab.transport"] = self.transport
         super().on_headers_complete()
         cast("dict[str, Any]", self.scope)["lab.cycle"] = self.cycle
@@ -134,19 +152,18 @@ class Protocol(HttpToolsProtocol):
             cast("dict[str, Any]", self.cycle.scope)["lab.arrived"] = time.perf_counter()
             super().on_message_complete()
 
-    def _is_simple(self) -> bool:
+    def _is_simple(self, method: bytes, fields: Mapping[bytes, bytes]) -> bool:
         if not self._lab.switch.healthy or self.flow.write_paused or self._last_answer:
             return False
         if self.cycle and not self.cycle.response_complete:
             return False
-        fields = dict(self.headers)
         if not _MARKS.isdisjoint(fields) or self.parser.get_http_version() != "1.1":
             return False
         length = fields.get(b"content-length")
-        if self.url in _POSTS and self.parser.get_method() == b"POST":
+        if self.url in _POSTS and method == b"POST":
             limit = self._lab.settings.body_limit
             return length is not None and length.isdigit() and int(length) <= limit
-        if self.parser.get_method() != b"GET" or length is not None:
+        if method != b"GET" or length is not None:
             return False
         plain = self.url.isascii() and b"%" not in self.url and self.url.startswith(b"/")
         return plain and not self.url.startswith(_ELSEWHERE)
@@ -164,10 +181,29 @@ class Protocol(HttpToolsProtocol):
         if self._last_answer:
             self.transport.close()
             return
-        self._unset_keepalive_if_required()
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self.timeout_keep_alive, self.timeout_keep_alive_handler
-        )
+        self._idle_since = self.loop.time()
+        if not self._idle_timer:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._on_idle_timer)
+
+    def _on_idle_timer(self) -> None:
+        """Close the connection if it was idle for the keep-alive time, else look again later.
+
+        One timer serves any number of simple requests: to start one for each would cost more than
+        to parse them.
+        """
+        self._idle_timer = None
+        if self._record:
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._idle_timer = self.loop.call_later(left, self._on_idle_timer)
+        else:
+            self.timeout_keep_alive_handler()
+
+    def _stop_idle_timer(self) -> None:
+        if self._idle_timer:
+            self._idle_timer.cancel()
+            self._idle_timer = None
 
     def _write(self, reply: Reply, more: bytes = b"") -> None:
         head = b"%bcontent-type: %b\r\ncontent-length: %d\r\nx-backend: %b\r\n%b\r\n"
@@ -181,9 +217,9 @@ class Protocol(HttpToolsProtocol):
         )
         self.transport.write(filled + reply.body)
 
-    def _new_record(self, method: str, path: str) -> Record:
-        request_id = dict(self.headers or ()).get(b"x-request-id", b"").decode("latin-1")
-        return Record(request_id, method, path, time.time(), time.perf_counter())
+    def _new_record(self, method: str, path: str, fields: Mapping[bytes, bytes]) -> Record:
+        request_id = fields.get(b"x-request-id", b"").decode("latin-1")
+        return Record(request_id, method, path, time.perf_counter())
 
     def _end(self, record: Record, status: int, sent: int, fate: str) -> None:
         record.status, record.bytes, record.fate = status, sent, fate

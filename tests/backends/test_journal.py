@@ -8,7 +8,7 @@ from nginx_llm_lab.backends.llm.journal import Journal, LlmFigures, Record, line
 
 def test_a_line_is_one_flat_json_object():
     """Names and order as documented; the path's odd characters are escaped."""
-    record = Record("id-1", "GET", '/"a\\b"?x', 10.0, 0.0, 200, 24, "ok")
+    record = Record("id-1", "GET", '/"a\\b"?x', 0.0, 200, 24, "ok")
 
     assert json.loads(line(record, "backend-1", 10.25, 0.25)) == {
         "t": 10.25,
@@ -27,7 +27,7 @@ def test_a_line_is_one_flat_json_object():
 def test_an_llm_call_adds_its_figures():
     """Seconds that are not known are null."""
     figures = LlmFigures(True, 256, 240, 10, 9, queued=0.5)
-    record = Record("", "POST", "/", 1.0, 0.0, llm=figures)
+    record = Record("", "POST", "/", 0.0, llm=figures)
 
     added = dict(list(json.loads(line(record, "b", 2.0, 1.0)).items())[10:])
 
@@ -50,7 +50,7 @@ def test_all_lines_of_a_turn_leave_in_one_write():
     journal = Journal("b", written.append, turn.append)
 
     for _ in range(3):
-        journal.add(Record("", "GET", "/", 0.0, 0.0))
+        journal.add(Record("", "GET", "/", 0.0))
     for end in turn:
         end()
     journal.flush()

@@ -117,3 +117,11 @@ def test_a_client_that_leaves_inside_its_body_is_journalled(lab: Running, more: 
     line = lab.lines(1)[0]
 
     assert (line["id"], line["status"], line["fate"]) == ("r1", 499, "client_gone")
+
+
+@pytest.mark.parametrize("requests", [[CHAT, CHAT], [CHAT, SLOW], [SLOW, CHAT]])
+def test_an_idle_connection_is_closed_by_the_backend(start, requests: list[bytes]):
+    """After KEEP_ALIVE, whichever way its requests were answered."""
+    answers = exchanged(start(keep_alive=1), b"".join(requests))
+
+    assert answers.count(b"HTTP/1.1 200 OK") == 2
