@@ -6,10 +6,10 @@ from typing import Any
 
 import jsonschema
 import openai
-import pydantic
 import pytest
 
 from tests.backends.serving import Running, http
+from tests.outline import Outline
 
 WEATHER = {
     "type": "object",
@@ -212,21 +212,6 @@ def test_a_schema_that_cannot_be_followed_is_refused(lab: Running, schema: Any):
         "invalid_json_schema",
         "response_format.json_schema.schema",
     )
-
-
-class Step(pydantic.BaseModel):
-    """One step of a plan."""
-
-    title: str
-    minutes: int
-
-
-class Outline(pydantic.BaseModel):
-    """A schema with a nested model and a value that may be null."""
-
-    name: str
-    steps: list[Step]
-    note: str | None
 
 
 def test_openais_parse_returns_the_model(lab: Running):

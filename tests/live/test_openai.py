@@ -6,13 +6,13 @@ from pathlib import Path
 
 import jsonschema
 import openai
-import pydantic
 import pytest
 import requests
 
 from nginx_llm_lab.paths import ROOT
 from nginx_llm_lab.stack import compose, faults, nginx
 from nginx_llm_lab.stack.shell import CommandError, run
+from tests.outline import Outline
 
 MODEL = "lab-llm"
 HELLO = [{"role": "user", "content": "Say something."}]
@@ -114,21 +114,6 @@ def test_the_sdk_gets_a_tool_call(client, choice):
     assert (call.function.name, whole.finish_reason) == ("weather", "tool_calls")
     assert streamed.message.tool_calls[0].function.arguments == call.function.arguments
     assert streamed.finish_reason == "tool_calls"
-
-
-class Step(pydantic.BaseModel):
-    """One step of a plan."""
-
-    title: str
-    minutes: int
-
-
-class Outline(pydantic.BaseModel):
-    """A schema with a nested model and a value that may be null."""
-
-    name: str
-    steps: list[Step]
-    note: str | None
 
 
 def test_the_sdk_gets_log_probabilities(client):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.nginxconf.model import NextUpstream, Server, Upstream
 from nginx_llm_lab.oracle import ORACLES, Arrival, Pick, balancer, predict
+from tests.oracle.strategies import server_lists
 
 
 def by_the_long_way(upstream: Upstream, arrivals: Sequence[Arrival]) -> Iterator[Pick | None]:
@@ -20,22 +21,10 @@ def by_the_long_way(upstream: Upstream, arrivals: Sequence[Arrival]) -> Iterator
     return (request.pick for request in requests)
 
 
-servers = st.lists(
-    st.builds(
-        Server,
-        st.sampled_from(["10.0.0.1:80", "10.0.0.2:80", "b", "c", "d"]),
-        st.integers(1, 3),
-        st.integers(0, 2),
-        st.integers(0, 2),
-        st.sampled_from([0, 0, 0, 1, 2]),
-        st.sampled_from([False, False, True]),
-        st.sampled_from([False, False, False, True]),
-    ),
-    min_size=1,
-    max_size=4,
-).filter(lambda lines: any(not line.backup for line in lines))
+NAMES = ("10.0.0.1:80", "10.0.0.2:80", "b", "c", "d")
+servers = server_lists(NAMES, weight=3, max_fails=2, sizes=(1, 4))
 kinds = st.sampled_from(["refused", "error", "timeout", "http_500", "http_404"])
-names = st.sampled_from(["10.0.0.1:80", "10.0.0.2:80", "b", "c", "d"])
+names = st.sampled_from(NAMES)
 clean = st.builds(
     Arrival, st.sampled_from([b"", b"x", b"y", b"z"]), st.sampled_from(["::1", "1.2.3.4"])
 )

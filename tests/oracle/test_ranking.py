@@ -10,22 +10,10 @@ from hypothesis import strategies as st
 
 from nginx_llm_lab.nginxconf.model import NextUpstream, Server, Upstream
 from nginx_llm_lab.oracle import Arrival, Pick, balancer, predict, ranking
+from tests.oracle.strategies import server_lists
 
 RULES = NextUpstream(frozenset({"error", "timeout", "http_500", "http_404"}))
-servers = st.lists(
-    st.builds(
-        Server,
-        st.sampled_from("abcdefgh"),
-        st.integers(1, 4),
-        st.integers(0, 3),
-        st.integers(0, 2),
-        st.sampled_from([0, 0, 0, 1, 2]),
-        st.sampled_from([False, False, True]),
-        st.sampled_from([False, False, False, True]),
-    ),
-    min_size=2,
-    max_size=8,
-).filter(lambda lines: any(not line.backup for line in lines))
+servers = server_lists("abcdefgh", weight=4, max_fails=3, sizes=(2, 8))
 steps = st.lists(
     st.tuples(
         st.sampled_from([0, 0, 0.4, 1, 3]),

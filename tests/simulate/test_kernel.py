@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from nginx_llm_lab.backends.llm.profiles import PROFILES, Profile
 from nginx_llm_lab.nginxconf import upstream
 from nginx_llm_lab.oracle import Arrival
-from nginx_llm_lab.simulate import fast, reference
+from nginx_llm_lab.simulate import fast
 from nginx_llm_lab.simulate.jobs import workload_of
 from nginx_llm_lab.traffic.scenario import Lengths, Scenario, Sessions, Tenants
+from tests.simulate import reference
 
 FIGURES = ("backend", "sent", "first", "last", "cached")
 

@@ -9,12 +9,13 @@ import pytest
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.nginxconf import sources
 from nginx_llm_lab.oracle import Arrival
-from nginx_llm_lab.simulate import reference, simulation
+from nginx_llm_lab.simulate import simulation
 from nginx_llm_lab.simulate.jobs import workload_of
 from nginx_llm_lab.simulate.picks import picks
 from nginx_llm_lab.traffic import scenario as scenarios
 from nginx_llm_lab.traffic import workload
 from nginx_llm_lab.traffic.scenario import Lengths, Scenario, Sessions, Tenants
+from tests.simulate import reference
 
 CHATS = Scenario(
     "chats",

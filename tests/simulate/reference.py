@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..backends.llm.blocks import BLOCK_TOKENS
-from ..backends.llm.engine import Engine, Generation
-from ..backends.llm.engine import Request as Sequences
-from ..nginxconf.model import Upstream
-from ..oracle import Arrival, balancer
-from ..oracle.base import Peer, Request, chosen, released
-from .jobs import PICOSECONDS, Workload
+from nginx_llm_lab.backends.llm.blocks import BLOCK_TOKENS
+from nginx_llm_lab.backends.llm.engine import Engine, Generation
+from nginx_llm_lab.backends.llm.engine import Request as Sequences
+from nginx_llm_lab.nginxconf.model import Upstream
+from nginx_llm_lab.oracle import Arrival, balancer
+from nginx_llm_lab.oracle.base import Peer, Request, chosen, released
+from nginx_llm_lab.simulate.jobs import PICOSECONDS, Workload
 
 if TYPE_CHECKING:
-    from ..backends.llm.profiles import Profile
-    from ..oracle import Draw
+    from nginx_llm_lab.backends.llm.profiles import Profile
+    from nginx_llm_lab.oracle import Draw
 
 
 @dataclass(slots=True)
