@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from .accounts.outcome import Outcome
     from .nginxconf.methods import Choice
+    from .nginxconf.prompt import Prefix
     from .stack.compose import Lab
     from .stack.nginx import Switch
 
@@ -32,10 +33,12 @@ class LiveLab:
         next_upstream: str = "",
         zone: bool = True,
         keepalive: bool = True,
+        prefix: "Prefix | None" = None,
     ) -> "Switch":
         """Switch the method, as `lab use` does; nginx counts from zero afterwards."""
         from .experiment import fleet
         from .nginxconf import methods
+        from .nginxconf.prompt import Prefix
 
         choice = fleet.choose(
             self.lab,
@@ -47,6 +50,7 @@ class LiveLab:
             next_upstream=next_upstream,
             zone=zone,
             keepalive=keepalive,
+            prefix=prefix or Prefix(),
         )
         switch = fleet.use(self.lab, choice)
         self._choice, self._fresh = choice, True

@@ -28,4 +28,14 @@ else
   echo 'return 200 "nginx $nginx_version, worker $pid";'
 fi > /etc/nginx/features/status.conf
 
+# njs, which reads prompts exactly: built in, or a module that has to be loaded.
+module=/usr/lib/nginx/modules/ngx_http_js_module.so
+# shellcheck disable=SC2016  # nginx's variable
+if accepts 'js_var $njs;'; then
+  touch /etc/nginx/features/njs
+elif [ -e "$module" ]; then
+  echo "load_module $module;" > /etc/nginx/features/main.conf
+  touch /etc/nginx/features/njs
+fi
+
 rm -f "$try" /tmp/try.pid

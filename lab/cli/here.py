@@ -3,6 +3,7 @@
 from ..experiment import fleet
 from ..nginxconf import methods
 from ..nginxconf.methods import Choice
+from ..nginxconf.prompt import Prefix
 from ..stack import compose
 from ..stack.compose import Lab
 from .options import MethodOptions
@@ -25,4 +26,5 @@ def choice_of(lab: Lab, options: MethodOptions) -> Choice:
         next_upstream=options.next_upstream,
         zone=options.zone,
         keepalive=options.keepalive,
+        prefix=Prefix(options.characters, options.skip, options.reader),
     )

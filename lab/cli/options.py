@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..nginxconf.prompt import MAP
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Junit = Annotated[Path | None, typer.Option(help="Write the verdicts as JUnit XML.")]
 Seed = Annotated[int, typer.Option(help="Seed; the same seed sends the same requests.")]
@@ -18,6 +20,13 @@ Measure = Annotated[str, typer.Option(help="What least_time measures: header or 
 NextUpstream = Annotated[
     str,
     typer.Option(help="When nginx tries the next server: 'error timeout http_500 non_idempotent'."),
+]
+Characters = Annotated[int, typer.Option(help="Characters of a prompt that prompt_prefix hashes.")]
+Skip = Annotated[
+    int, typer.Option(help="Characters of a shared preamble that prompt_prefix passes over.")
+]
+PromptReader = Annotated[
+    str, typer.Option(help="What reads the prompt: map (any nginx), or njs where nginx has it.")
 ]
 Zone = Annotated[bool, typer.Option(help="Share the balancing state between workers, by a zone.")]
 ScenarioName = Annotated[
@@ -54,6 +63,9 @@ class MethodOptions:
     keepalive: Annotated[bool, typer.Option(help="Use keep-alive connections to the backends.")] = (
         True
     )
+    characters: Characters = 200
+    skip: Skip = 0
+    reader: PromptReader = MAP
 
 
 def takes_method(verb: Callable[..., None]) -> Callable[..., None]:

@@ -10,8 +10,9 @@ import typer
 
 from ..errors import UsageError
 from ..nginxconf import sources
+from ..nginxconf.prompt import MAP, Prefix
 from ..oracle import prediction
-from .options import Key, Measure, Zone
+from .options import Characters, Key, Measure, PromptReader, Skip, Zone
 
 
 def predict(
@@ -27,6 +28,9 @@ def predict(
     key: Key = "",
     measure: Measure = "header",
     zone: Zone = True,
+    characters: Characters = 200,
+    skip: Skip = 0,
+    reader: PromptReader = MAP,
     requests: Annotated[
         str, typer.Option(help="Requests, one JSON object per line; - is stdin.")
     ] = "-",
@@ -45,7 +49,8 @@ def predict(
         group, scope = sources.from_conf(conf, upstream)
     else:
         texts = [text.strip() for words in (*servers, *more) for text in words.split(",")]
-        group, scope = sources.from_method(method, texts, weights, key, measure, zone)
+        prefix = Prefix(characters, skip, reader)
+        group, scope = sources.from_method(method, texts, weights, key, measure, zone, prefix)
     source = "stdin" if requests == "-" else requests
     with opened(requests) as lines:
         prediction.predict_lines(group, lines, sys.stdout.buffer, scope, source=source)

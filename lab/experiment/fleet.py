@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from ..backends.llm.profiles import PROFILES
 from ..errors import LabError, UsageError
 from ..nginxconf import methods
+from ..nginxconf.prompt import NJS, Prefix
 from ..stack import behaviour, compose, nginx
 from ..stack.compose import Lab
 from ..stack.shell import write_whole
@@ -159,6 +160,7 @@ def saved(lab: Lab) -> methods.Choice:
     try:
         found = json.loads((lab.active / "choice.json").read_text())
         found["backends"], found["weights"] = tuple(found["backends"]), tuple(found["weights"])
+        found["prefix"] = Prefix(**found.get("prefix", {}))
         return methods.Choice(**found)
     except (OSError, ValueError, TypeError, KeyError):
         return methods.Choice(methods.DEFAULT.name, ())
@@ -218,6 +220,8 @@ def use(lab: Lab, choice: methods.Choice, *, trace: bool = False) -> nginx.Switc
             f"{choice.method} needs nginx {dotted(needs)} or newer; this is {dotted(running)}",
             "NGINX=mainline lab up",
         )
+    if choice.prefix.reader == NJS and not nginx.has_njs(lab):
+        raise UsageError("this nginx has no njs module", "--reader map, or NGINX=mainline lab up")
     switch = nginx.switch(lab, methods.render(choice), trace=trace)
     _remember(lab, choice, switch.log_size)
     return switch

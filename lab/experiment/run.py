@@ -136,7 +136,7 @@ def requests_needed(choice: methods.Choice) -> int:
     weights = ",".join(map(str, choice.weights))
     measure = choice.measure or "header"
     claim, _ = sources.from_method(
-        choice.method, servers, weights, choice.key, measure, choice.zone
+        choice.method, servers, weights, choice.key, measure, choice.zone, choice.prefix
     )
     return requests_for_pass(claim, USUAL)
 

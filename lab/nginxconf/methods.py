@@ -11,6 +11,7 @@ from functools import cache
 
 from ..errors import UsageError
 from ..paths import ROOT
+from .prompt import Prefix, directives
 
 FOLDER = ROOT / "nginx/methods"
 
@@ -55,10 +56,10 @@ class Method:
     `decides` is what it picks by, the first before the others (ties, first visits). `varied` is
     what traffic must vary to show it. `stateless` says that each worker picks alike without a
     zone. `backup` says whether nginx takes `backup` on a server line below the directive.
-    `in_order` says whether the order of the server lines decides. `takes` is the option that goes
-    into the directive: key or measure. `algorithm` is the method that nginx runs where this one
-    is a use of another (a hash of the prompt). `soaked` says whether `lab soak`, whose traffic is
-    mixed, switches to it.
+    `in_order` says whether the order of the server lines decides. `takes` is the option that
+    changes its text: key, measure or prefix. `algorithm` is the method that nginx runs where this
+    one is a use of another (a hash of the prompt). `soaked` says whether `lab soak`, whose traffic
+    is mixed, switches to it.
     """
 
     name: str
@@ -135,8 +136,7 @@ class Method:
     @property
     def shape(self) -> tuple[str, ...]:
         """The words of the directive without its key or measure: how a config names it."""
-        option = self.key or (self.words[1] if self.takes else "")
-        return tuple(word for word in self.words if word != option)
+        return tuple(word for word in self.words if word != self._option)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -145,8 +145,12 @@ class Method:
 
     def with_option(self, text: str) -> tuple[str, ...]:
         """The words of the directive with another key or measure."""
-        option = self.key or (self.words[1] if self.takes else "")
-        return tuple(text if word == option else word for word in self.words)
+        return tuple(text if word == self._option else word for word in self.words)
+
+    @property
+    def _option(self) -> str:
+        """The word of the directive that is its key or measure; empty without one."""
+        return self.key or (self.words[1] if self.takes else "")
 
     def as_dict(self) -> dict[str, str | None]:
         """The method as plain values, for JSON."""
@@ -199,6 +203,7 @@ METHODS: Mapping[str, Method] = {
             stateless=True,
             backup=False,
             in_order=False,
+            takes="prefix",
             algorithm="hash_consistent",
         ),
         Method(
@@ -240,6 +245,7 @@ class Choice:
     next_upstream: str = ""
     zone: bool = True
     keepalive: bool = True
+    prefix: Prefix = field(default_factory=Prefix)
 
 
 def methods() -> Mapping[str, Method]:
@@ -283,6 +289,7 @@ def render(choice: Choice) -> str:
     """The whole of active/upstream.conf for a choice."""
     chosen = method(choice.method)
     directive = _directive(chosen, choice)
+    http = http_of(chosen, choice.prefix)
     inside = [f"{directive}"] if directive else []
     lines = [
         f"# {choice.method}, written by `lab use`; the next one writes it anew.",
@@ -294,13 +301,24 @@ def render(choice: Choice) -> str:
         *(["    keepalive 512;"] if choice.keepalive else []),
         "}",
         "",
-        *([chosen.http, ""] if chosen.http else []),
+        *([http, ""] if http else []),
         f"proxy_http_version {'1.1' if choice.keepalive else '1.0'};",
         *([f"proxy_next_upstream {choice.next_upstream};"] if choice.next_upstream else []),
         "# for the log: the key that nginx hashed",
         f'map "" $hash_key {{ default {_key(directive) or _quoted("")}; }}',
     ]
     return "\n".join(lines) + "\n"
+
+
+def http_of(chosen: Method, prefix: Prefix) -> str:
+    """The directives beside the upstream, with the user's choice of prompt prefix in them."""
+    if chosen.takes == "prefix":
+        return directives(prefix, chosen.http)
+    if prefix != Prefix():
+        raise UsageError(
+            f"{chosen.name} hashes no prompt", "lab use prompt_prefix --characters 500"
+        )
+    return chosen.http
 
 
 def _directive(chosen: Method, choice: Choice) -> str:

@@ -1,11 +1,16 @@
 """An upstream with the variables of its hash key: from a config, or from a method's own file."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
-from . import methods, upstream, variables
+from . import methods, tree, upstream, variables
 from .model import Upstream
+from .prompt import Prefix
 from .variables import Variables
+
+NGINX_CONF = methods.FOLDER.parent / "nginx.conf"
 
 
 def from_conf(conf: Path, name: str = "") -> tuple[Upstream, Variables]:
@@ -15,11 +20,26 @@ def from_conf(conf: Path, name: str = "") -> tuple[Upstream, Variables]:
 
 
 def from_method(
-    method: str, servers: Sequence[str], weights: str, key: str, measure: str, zone: bool
+    method: str,
+    servers: Sequence[str],
+    weights: str,
+    key: str,
+    measure: str,
+    zone: bool,
+    prefix: Prefix | None = None,
 ) -> tuple[Upstream, Variables]:
-    """The upstream that a method makes of these servers, with the maps of the method's file."""
+    """The upstream that a method makes of these servers, with the variables of its key.
+
+    They have the values that the lab's nginx would give them: it holds bodies of 1 MB in memory.
+    """
     texts = methods.weighted(servers, methods.parse_weights(weights))
     group = upstream.from_options(method, texts, key or None, measure=measure, zone=zone)
-    if methods.method(method).http:
-        return group, variables.read(methods.FOLDER / f"{method}.conf", group.name)
-    return group, Variables(upstream=group.name)
+    http = methods.http_of(methods.method(method), prefix or Prefix())
+    if not http:
+        return group, Variables(upstream=group.name)
+    around = tree.read(NGINX_CONF).block("http").all("client_body_buffer_size")
+    with NamedTemporaryFile("w", suffix=f"-{method}.conf") as file:
+        file.write(http)
+        file.flush()
+        scope = variables.read(Path(file.name), group.name)
+    return group, replace(scope, around=around)

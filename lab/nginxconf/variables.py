@@ -7,8 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..errors import UndecidedError, UsageError
+from . import prompt, tree
 from . import request as of
-from . import tree
 from .maps import BLOCKS, captures, constant, pattern
 from .request import Evaluator, Request
 from .routes import DEFAULT_PORTS, Route, authority, effective, everything, routes
@@ -30,19 +30,23 @@ __all__ = [
 class Variables:
     """What a config adds to nginx's own variables for the requests of one upstream.
 
-    `definitions` are the map, geo and split_clients blocks by the variable that they make;
+    `definitions` are the map, geo, split_clients and js_set directives by the variable they make;
     `settable` every variable that some `set` names; `route` the way to the upstream, if the
-    config has one: its server and location say what else holds.
+    config has one: its server and location say what else holds. Without a route, `around` are
+    the directives that hold.
     """
 
     definitions: Mapping[str, Directive] = field(default_factory=dict)
     settable: frozenset[str] = frozenset()
     route: Route | None = None
     upstream: str = "llm"
+    around: tuple[Directive, ...] = ()
 
     def lines(self, name: str) -> tuple[Directive, ...]:
         """The directives of that name that hold on the route."""
-        return effective(self.route.scopes, name) if self.route else ()
+        if self.route:
+            return effective(self.route.scopes, name)
+        return tuple(line for line in self.around if line.name == name)
 
 
 Test = Callable[[Request], bool]
@@ -66,10 +70,10 @@ def read(conf: Path | Config, upstream: str) -> Variables:
     config = conf if isinstance(conf, Config) else tree.read(conf)
     http = config.block("http")
     ways = {route.upstream.lower(): route for route in routes(config)}
-    made = [each for each in http.block or () if each.name in BLOCKS and each.args]
+    made = [each for each in http.block or () if each.name in DEFINING and each.args]
     given = [each for each in everything(http) if each.name == "set" and len(each.args) == 2]
     return Variables(
-        definitions={_bare(block.args[-1]): block for block in made},
+        definitions={_bare(line.args[0 if line.name == "js_set" else -1]): line for line in made},
         settable=frozenset(_bare(line.args[0]) for line in given),
         route=ways.get(upstream.lower()),
         upstream=upstream,
@@ -153,7 +157,7 @@ class _Scope:
         if known is not None:
             return known
         if (block := self.conf.definitions.get(name)) is not None:
-            return BLOCKS[block.name](block, self)
+            return DEFINING[block.name](block, self)
         if name in BUILTINS:
             return BUILTINS[name]
         if name in SCOPED:
@@ -236,6 +240,19 @@ def _request_body(scope: _Scope) -> Evaluator:
     return lambda request: request.body if len(request.body) < limit else b""
 
 
+def _script(line: Directive, scope: _Scope) -> Evaluator:
+    """`js_set`: of all scripts only the lab's own can be evaluated."""
+    if line.args[1:] != ("lab_prompt.prefix",):
+        hint = 'give the value itself, as "key" on each line'
+        raise UndecidedError(
+            f'the lab does not run the script "{line.args[-1]}" of {line.where}', hint
+        )
+    uri, characters, skip = map(scope.variable, ("request_uri", "prompt_characters", "prompt_skip"))
+    return lambda request: prompt.hashed_text(
+        request.body, uri(request), int(characters(request)), int(skip(request))
+    )
+
+
 def _proxied(scope: _Scope, part: Callable[[str], str]) -> Evaluator:
     """A part of the proxy_pass URL, worked out once where it has no variables."""
     route = scope.conf.route
@@ -259,6 +276,9 @@ def _proxy_port(url: str) -> str:
     return port[1] if port else str(_default_port(url))
 
 
+DEFINING: Mapping[str, Callable[[Directive, _Scope], Evaluator]] = MappingProxyType(
+    {**BLOCKS, "js_set": _script}
+)
 BUILTINS: Mapping[str, Evaluator] = MappingProxyType(
     {
         "request_uri": of.target,

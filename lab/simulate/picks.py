@@ -1,7 +1,6 @@
 """Which server takes each request, where the method decides by the request alone."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,15 +45,6 @@ def picks(
     return np.array(list(_servers(upstream, arrivals)), np.int32)[inverse]
 
 
-def _start_of(request: Request) -> Request:
-    """The request with the start of its body, which has all that is hashed.
-
-    The lab's nginx holds bodies of 1 MB in memory; the method's file alone, by which the key is
-    evaluated, says nothing of that, and nginx's default of 16 KB would hide longer ones.
-    """
-    return replace(request, body=request.body[:8000])
-
-
 def _labels(work: "Workload", scenario: Scenario) -> "Shorts":
     shared = 4 * scenario.tenants.system_tokens >= HASHED
     return work.tenant if shared else work.session
@@ -74,7 +64,7 @@ def _by_text(
                 if place is None:
                     break
                 places.append(place)
-                yield _arrival(_start_of(workload.call(planned)), upstream, scope)
+                yield _arrival(workload.call(planned), upstream, scope)
 
     servers = list(_servers(upstream, arrivals()))
     chosen = np.zeros(len(work), np.int32)

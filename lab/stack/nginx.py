@@ -107,6 +107,12 @@ def can_trace(lab: Lab) -> bool:
     return "--with-debug" in compose.execute(lab, "nginx", ["sh", "-c", "nginx -V 2>&1"])
 
 
+def has_njs(lab: Lab) -> bool:
+    """Whether the running nginx has the njs module, as features.sh found out."""
+    probe = "test -e /etc/nginx/features/njs && echo yes || echo no"
+    return compose.execute(lab, "nginx", ["sh", "-c", probe]).strip() == "yes"
+
+
 def trace_log(lab: Lab) -> bytes:
     """The lines of the debug log about picks and releases, with their numbers."""
     words = ["awk", "-f", f"{FOLDER}/trace.awk", TRACE]

@@ -22,12 +22,3 @@ def test_a_down_server_keeps_its_place_on_the_ring(lab):
 
     assert "backend-2" not in found.split.counts
     assert found.holds, found
-
-
-def test_the_prompt_decides_by_its_first_characters(lab):
-    """One system prompt, one server."""
-    lab.use("prompt_prefix")
-
-    found = lab.send(600)
-
-    assert found.holds, found
