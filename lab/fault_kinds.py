@@ -1,4 +1,4 @@
-"""Every kind of fault, one record each: who does it, its value, what it can cause.
+"""Every kind of fault, one record each: what carries it out, its value, what it can cause.
 
 The command's help, the check of scenarios, the accounting of requests and docs/faults.md come from
 these records.
@@ -7,10 +7,11 @@ these records.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from textwrap import wrap
 
 
 class By(StrEnum):
-    """Who does a fault."""
+    """What carries out a fault."""
 
     ENGINE = "engine"  # Docker, to the container of a backend or of nginx
     BACKEND = "backend"  # the backend's own behaviour, set at its behaviour port
@@ -28,23 +29,23 @@ class Failure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """The number that a fault takes: what it counts, the usual one, the range."""
+    """The number that a fault takes: its meaning, its default and its range."""
 
     meaning: str
     usual: float
     least: float
     most: float
-    soak: float  # the one that `lab soak` takes
+    soak: float  # the value that `lab soak` uses
 
 
 @dataclass(frozen=True, slots=True)
 class FaultKind:
     """One kind of fault.
 
-    `what` says what happens; `get`, `post` and `stream` what becomes of a request that is in flight
-    on the broken service ("" in `post` or `stream`: the same as of a GET). `failures` are what
-    such a request can fail by. `takes_lines` says that log lines may be lost with it.
-    `soak_on_nginx` and `soak_on_all` say whether `lab soak` does it to nginx, to all backends.
+    `what` says what it does to the service; `get`, `post` and `stream` what happens to a request in
+    flight there ("" in `post` or `stream`: the same as to a GET). `failures` are the ways in which
+    such a request can fail. `takes_lines` says that log lines may be lost. `soak_on_nginx` and
+    `soak_on_all` say whether `lab soak` applies it to nginx, and to all backends at once.
     """
 
     name: str
@@ -69,123 +70,131 @@ KINDS: Mapping[str, FaultKind] = {
         FaultKind(
             "kill",
             By.ENGINE,
-            "SIGKILL",
+            "ends its processes with SIGKILL",
             OFF_OR_LATE,
             takes_lines=True,
             soak_on_nginx=True,
             soak_on_all=True,
-            get="client: 200; nginx: next server; executed: begun twice",
-            post="client: 502; nginx: no retry; executed: begun once, its journal lost",
-            stream="client: 502, or cut off if it had begun; no retry; begun once",
+            get="the client gets 200 from the next server; started twice",
+            post="the client gets 502, no retry; started once, and its journal is lost",
+            stream="the client gets 502, or a stream that is cut off; no retry; started once",
         ),
         FaultKind(
             "stop",
             By.ENGINE,
-            "SIGTERM (nginx: SIGQUIT); it finishes the requests that it has",
+            "sends SIGTERM (to nginx SIGQUIT); requests in flight are finished first",
             OFF_OR_LATE,
-            get="client: 200; finished first (20 s); executed once",
+            get="the client gets 200 (within 20 s); executed once",
         ),
         FaultKind(
             "restart",
             By.ENGINE,
-            "stopped and started: a backend at **another address**, which nginx does not know"
-            " until `lab heal`",
+            "stops and starts it; a backend then has **another address**, which nginx does not"
+            " know until `lab heal`",
             OFF_OR_LATE,
             soak_on_nginx=True,
-            get="as stop; then 2 s for each request that tries the old address",
+            get="as stop; then each request that tries the old address takes 2 s longer",
         ),
         FaultKind(
             "pause",
             By.ENGINE,
-            "frozen: the kernel takes connections, nothing answers",
+            "freezes its processes; the kernel accepts connections, but nothing answers",
             LATE,
             soak_on_nginx=True,
             soak_on_all=True,
-            get="client: waits, then 200; nginx: waits (`proxy_read_timeout` 600 s); executed once",
-            stream="the same; a pause in the middle",
+            get="the client waits, then gets 200 (`proxy_read_timeout` is 600 s); executed once",
+            stream="the same, with a pause within the stream",
         ),
         FaultKind(
             "cut",
             By.ENGINE,
-            "off the network; it keeps running",
+            "disconnects it from the network; its processes keep running",
             OFF_OR_LATE,
             soak_on_all=True,
-            get="client: waits until the network is back, then 200; executed once."
-            " A connection that is reset: as kill",
+            get="the client waits until the network is back, then gets 200; executed once."
+            " If the connection is reset: as kill",
         ),
         FaultKind(
             "slow",
             By.BACKEND,
-            "every duration times the value",
+            "multiplies every duration by the value",
             LATE,
             Value("factor", 4.0, 1, 1000, soak=4.0),
-            get="client: 200, late; executed once",
+            get="the client gets 200, but later; executed once",
         ),
         FaultKind(
             "error_rate",
             By.BACKEND,
-            "this share of the requests gets a 500",
+            "answers this share of the requests with a 500",
             frozenset({Failure.ERROR}),
             Value("share", 1.0, 0, 1, soak=0.5),
-            get="client: 500; nginx: passes it on, no failure counted; not executed",
+            get="the client gets 500, which nginx does not count as a failure; not executed",
         ),
         FaultKind(
             "drop",
             By.BACKEND,
-            "the connection ends inside the answer, a stream's after so many tokens; 0: before its"
-            " first byte",
+            "closes the connection within the answer, after this many tokens of a stream; 0: before"
+            " the first byte",
             frozenset({Failure.BROKEN}),
             Value("tokens", 1.0, 0, 1_000_000, soak=1.0),
-            get="client: cut off; nginx: no retry, for the answer had begun; executed once."
-            " With 0: client: 200; nginx: next server; executed twice",
-            post="client: cut off; executed once. With 0: client: 502; no retry; executed once",
-            stream="client: cut off after so many tokens. With 0: client: 502",
+            get="the client's answer is cut off, no retry; executed once."
+            " With 0: the client gets 200 from the next server; executed twice",
+            post="the client's answer is cut off, no retry; executed once."
+            " With 0: the client gets 502, no retry; executed once",
+            stream="the stream is cut off after this many tokens. With 0: the client gets 502",
         ),
         FaultKind(
             "hang",
             By.BACKEND,
-            "requests are held until it is healed",
+            "holds every request until it is healed",
             LATE,
-            get="client: waits, then 200; nginx: waits (`proxy_read_timeout` 600 s); executed once",
+            get="the client waits, then gets 200 (`proxy_read_timeout` is 600 s); executed once",
         ),
         FaultKind(
             "malformed_json",
             By.BACKEND,
-            "JSON without its last character",
+            "leaves out the last character of JSON answers",
             frozenset({Failure.MALFORMED}),
-            get="client: 200 and text; executed once",
-            post="client: 200, broken JSON; nginx: does not look",
-            stream="client: 200, broken events",
+            get="the client gets 200 and correct text; executed once",
+            post="the client gets 200 and malformed JSON; executed once",
+            stream="the client gets 200 and malformed events; executed once",
         ),
-        FaultKind("refuse_health", By.BACKEND, "`/health` answers 503; nginx does not ask for it"),
-        FaultKind("reload", By.NGINX, "nginx reads its configuration again"),
+        FaultKind(
+            "refuse_health", By.BACKEND, "answers `/health` with 503; nginx never requests it"
+        ),
+        FaultKind("reload", By.NGINX, "makes nginx read its configuration again"),
     )
 }
 
 
 def names(*by: By) -> tuple[str, ...]:
-    """The kinds that one of these does."""
+    """The kinds of fault that one of these carries out."""
     return tuple(kind.name for kind in KINDS.values() if kind.by in by)
 
 
 def failures(kind: str) -> frozenset[Failure]:
-    """What a fault can make a request fail by; nothing for a kind that is none."""
+    """How a request can fail because of a fault; empty for an unknown kind."""
     return KINDS[kind].failures if kind in KINDS else frozenset()
 
 
 def help_text() -> str:
     """The kinds as the help of `lab fault` lists them."""
     parts = (
-        ("Of every service", By.ENGINE),
-        ("Of backends", By.BACKEND),
-        ("Of nginx", By.NGINX),
+        ("Any service:", By.ENGINE),
+        ("Backends only:", By.BACKEND),
+        ("nginx only:", By.NGINX),
     )
+    # \b keeps the lines of a paragraph as they are
     return "\n\n".join(
-        f"{whose}: {'; '.join(_listed(KINDS[name]) for name in names(by))}." for whose, by in parts
+        "\n".join(["\b", title, *(line for name in names(by) for line in _listed(KINDS[name]))])
+        for title, by in parts
     )
 
 
-def _listed(kind: FaultKind) -> str:
-    what = kind.what.replace("`", "").replace("**", "").replace("; ", ", ")
-    value = f", {kind.value.meaning} {kind.value.usual:g}" if kind.value else ""
-    return f"{kind.name} ({what}{value})"
+def _listed(kind: FaultKind) -> list[str]:
+    """A kind as lines of help: its name and what it does, with the default of its value."""
+    what = kind.what.replace("`", "").replace("**", "")
+    value = f" (default {kind.value.meaning}: {kind.value.usual:g})" if kind.value else ""
+    return wrap(
+        f"{kind.name:<14}  {what}{value}", 76, initial_indent="  ", subsequent_indent=" " * 18
+    )

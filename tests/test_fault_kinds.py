@@ -39,7 +39,7 @@ def test_the_help_names_every_kind():
     """`lab fault --help` shows it."""
     words = fault_kinds.help_text()
 
-    assert [name for name in KINDS if f"{name} (" not in words] == []
+    assert [name for name in KINDS if f"\n  {name} " not in words] == []
 
 
 def test_a_fault_that_fails_no_request_explains_none():

@@ -19,10 +19,11 @@ def advise(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Rank the methods for a fleet and its load, by simulation; print the nginx.conf to use.
+    """Rank the methods for your fleet; print the nginx.conf to use.
 
-    The file has `servers` (profiles, or {profile: h100-8b, slow: 2, count: 3}), `nginx` (its
-    version), `nat` and the keys of a scenario: rate, prompt, output, tenants, sessions, clients.
+    Every method is simulated on the fleet with its load. The fleet file has `servers` (profiles, or
+    {profile: h100-8b, slow: 2, count: 3}), `nginx` (its version), `nat` and the keys of a scenario:
+    rate, prompt, output, tenants, sessions, clients.
     """
     advice = advise_on(fleet)
     if config:

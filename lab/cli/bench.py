@@ -24,7 +24,10 @@ def bench(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare the lab's speed with the article's stack, an upper bound, HAProxy and awk."""
+    """Measure the lab's own speed.
+
+    Compares it with the article's stack, an upper bound, HAProxy and awk.
+    """
     from ..bench import run, tables
     from ..bench.bars import BARS
     from ..bench.figures import as_dict, checked

@@ -16,7 +16,7 @@ def chat(
     stream: Annotated[bool, typer.Option(help="Stream tokens from the OpenAI API.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Send one chat message through the front door, as the article's client does."""
+    """Send one chat message, as the article's client does."""
     client = SyncClient(this_lab().front)
     if not stream:
         answer = client.chat(message)
@@ -34,7 +34,7 @@ def chat(
 def complete(
     text: Annotated[str, typer.Argument(help="Text to complete.")], as_json: Json = False
 ) -> None:
-    """Request one completion through the front door, as the article's client does."""
+    """Request one completion, as the article's client does."""
     answer = SyncClient(this_lab().front).completions(text)
     lines = [choice["text"] for choice in answer["completions"]]
     show(answer) if as_json else say("\n".join([*lines, f"({answer['server']})"]))
@@ -46,7 +46,7 @@ def stress(
     streams: Annotated[int, typer.Option(help="Number of streamed chats.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Send all requests at once through the front door; print how many each server answered."""
+    """Send all requests at once; count the answers of each server."""
     report = call_all(this_lab().front, chats, completions, streams)
     show(report.as_dict()) if as_json else say(report)
     exit_unless(report.complete)

@@ -28,7 +28,9 @@ def compare(
     duration: Duration = 0.0,
     minutes: Annotated[
         float,
-        typer.Option(help="Choose the longest duration of a run with which all take this long."),
+        typer.Option(
+            help="Minutes for all runs together; sets the duration of each.", show_default=False
+        ),
     ] = 0.0,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Simulate every run; needs no Docker.")
@@ -38,7 +40,7 @@ def compare(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare methods in scenarios: the best of each figure, ties, trade-offs.
+    """Compare methods in scenarios: best figures and trade-offs.
 
     Each repeat uses a different seed, the same for every method; the runs are in random order. A
     method is best only if the 95 % interval of the paired difference excludes zero.

@@ -31,5 +31,5 @@ fault.__doc__ = f"{inspect.cleandoc(str(fault.__doc__))}\n\n{fault_kinds.help_te
 
 
 def heal(service: Annotated[str, typer.Argument(help="One service, or all.")] = "all") -> None:
-    """Repair everything that is broken; return when everything is healthy."""
+    """Repair what `lab fault` broke; return when all is healthy."""
     say("\n".join(faults.heal(this_lab(), service)) or "nothing was broken")

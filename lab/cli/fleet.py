@@ -24,7 +24,7 @@ def up(
         float | None, typer.Option(help="Speed of the backends' clock; 2 is twice real time.")
     ] = None,
 ) -> None:
-    """Bring the lab up; return when every container is healthy."""
+    """Bring the lab up; return when all containers are healthy."""
     lab = compose.from_environment()
     with progress(f"starting {backends} backends and nginx"):
         fleet.up(lab, backends, profile, time_scale)
@@ -32,7 +32,7 @@ def up(
 
 
 def down() -> None:
-    """Take the lab down: remove its containers, networks and volumes."""
+    """Remove the lab's containers, networks and volumes."""
     lab = compose.from_environment()
     with progress("taking the lab down"):
         compose.down(lab)
@@ -40,11 +40,11 @@ def down() -> None:
 
 
 def status(as_json: Json = False) -> None:
-    """Show the containers, their addresses, and nginx's balancing method."""
+    """Show the containers, their addresses and the method."""
     current = fleet.status(this_lab())
     show(current) if as_json else say(tables.status(current))
 
 
 def sbom() -> None:
-    """List the packages of each running image, as CycloneDX JSON."""
+    """List the packages in the running images, as CycloneDX JSON."""
     show(bill_of_materials(this_lab()))

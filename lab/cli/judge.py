@@ -15,5 +15,5 @@ def judge(
     as_json: Json = False,
     junit: Junit = None,
 ) -> None:
-    """Recompute a run's verdict from its folder; needs no Docker."""
+    """Recompute a verdict from its run folder; needs no Docker."""
     conclude(outcome.judge(folder), as_json, junit)

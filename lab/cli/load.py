@@ -43,7 +43,7 @@ def load(
     limit: Limit = None,
     as_json: Json = False,
 ) -> None:
-    """Send an LLM workload to the scenario's fleet; print TTFT, ITL, goodput, fairness."""
+    """Send an LLM workload; print TTFT, ITL, goodput and fairness."""
     lab = this_lab()
     workload = known.asked(scenario, duration, trace, speed, limit)
     choice = experiment.blank(method, weights, key, measure) if method else None

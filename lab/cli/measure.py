@@ -33,7 +33,7 @@ def ab(
     explain: Annotated[bool, typer.Option(help="Explain each figure.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run ApacheBench in the load container; print its figures and the split."""
+    """Run ApacheBench; print its figures and the split."""
     lab = this_lab()
     body = body_of(post) if post else None
     call = Ab(requests, concurrency, keepalive, path, body, content_type, tuple(header))
@@ -66,7 +66,11 @@ def run(
     as_json: Json = False,
     junit: Junit = None,
 ) -> None:
-    """Switch the method, send suitable traffic, compare with the prediction; print a verdict."""
+    """Test one method against its prediction; print a verdict.
+
+    Switches the method, sends traffic that shows it, and compares each pick of nginx with its
+    prediction. The evidence is kept in a run folder.
+    """
     lab = this_lab()
     choice = choice_of(lab, options)
     with progress(f"requests by {choice.method}") as advance:
@@ -82,7 +86,7 @@ def demo(
         int, typer.Option("-n", min=0, help="Requests for each method; 0: as many as a PASS needs.")
     ] = 0,
 ) -> None:
-    """Bring the lab up and run every method, with its split and verdict."""
+    """Bring the lab up; run every method and print its verdict."""
     lab = compose.from_environment()
     fleet.up(lab)
     table = tables.DemoTable()

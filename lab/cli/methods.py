@@ -7,7 +7,7 @@ from .terminal import say, show
 
 
 def methods(as_json: Json = False) -> None:
-    """List the methods, each with its directive and when to use it."""
+    """List the methods, with their directives and when to use them."""
     all_methods = known.methods().values()
     if as_json:
         show([method.as_dict() for method in all_methods])

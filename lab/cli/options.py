@@ -32,7 +32,9 @@ Zone = Annotated[bool, typer.Option(help="Share the balancing state between work
 ScenarioName = Annotated[
     str, typer.Argument(help="A name from `lab scenarios`, or the path of a YAML file.")
 ]
-Duration = Annotated[float, typer.Option(help="Duration in seconds; default: the scenario's.")]
+Duration = Annotated[
+    float, typer.Option(help="Duration in seconds; default: the scenario's.", show_default=False)
+]
 TraceFile = Annotated[
     str,
     typer.Option(

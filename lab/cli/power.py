@@ -23,7 +23,10 @@ def power(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Simulate correct and faulty nginx instances and count the verdicts on a method."""
+    """Measure how reliable the verdicts on a method are.
+
+    Simulates correct and faulty nginx instances and counts the verdicts on each.
+    """
     from ..verdict import power as simulated  # numerical libraries are slow to import
 
     name = methods.method(method).name

@@ -35,7 +35,9 @@ def predict(
         str, typer.Option(help="Requests, one JSON object per line; - is stdin.")
     ] = "-",
 ) -> None:
-    """Predict which server nginx picks for each request: one JSON line in, one JSON line out.
+    """Predict which server nginx picks; needs no Docker.
+
+    Reads one request per line, as JSON, and prints one line of JSON for each.
 
     A request is an object with any of uri, client_ip, method, headers, body, key, t, start,
     duration and fail: {"uri": "/chat", "fail": {"a:1": "refused"}}.

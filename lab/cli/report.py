@@ -21,9 +21,10 @@ def report(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write one self-contained HTML page of run folders: verdicts, figures, timelines.
+    """Write one HTML page about run folders.
 
-    The page needs no network and holds no script. --json prints its numbers instead.
+    It has their verdicts, figures and timelines, needs no network and contains no script.
+    --json prints its numbers instead.
     """
     made = sections.page(title, folders)
     if as_json:

@@ -18,7 +18,7 @@ def logs(
     service: Annotated[str, typer.Argument(help="nginx, backend-N or load.")] = "nginx",
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for further lines.")] = False,
 ) -> None:
-    """Print a container's log; for nginx, the article's log line of each request."""
+    """Print a container's log; nginx's by default."""
     for line in log_lines(this_lab(), service, follow=follow):
         say(line)
 
@@ -28,7 +28,7 @@ def runs(
     keep: Annotated[int, typer.Option(min=0, help="Number of folders that --prune keeps.")] = 10,
     as_json: Json = False,
 ) -> None:
-    """List the run folders, oldest first; `lab judge FOLDER` reads one."""
+    """List the run folders, which `lab judge` reads, oldest first."""
     found = folder.list_runs(runs_folder())
     if prune:
         for run in found[: max(0, len(found) - keep)]:

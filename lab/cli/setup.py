@@ -4,5 +4,8 @@ from ..setup import steps
 
 
 def setup() -> None:
-    """Install what is missing on this machine: engine, Compose v2, the lab's images."""
+    """Install what is missing on this machine.
+
+    That may be the Docker engine, Compose v2 and the lab's images.
+    """
     steps.set_up()

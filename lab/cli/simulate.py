@@ -49,7 +49,10 @@ def simulate(
     duration: Duration = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Simulate a scenario event by event; print the same figures as `lab load`. Needs no Docker."""
+    """Simulate a scenario; print the figures of `lab load`.
+
+    Needs no Docker.
+    """
     if validate:
         _validate(scenario, method, duration, repeats, as_json=as_json)
         return

@@ -18,7 +18,10 @@ def soak(
     next_upstream: NextUpstream = "",
     as_json: Json = False,
 ) -> None:
-    """Inject random faults, switches and reloads under traffic; account for every request."""
+    """Inject random faults; account for every request.
+
+    The faults, switches of the method and reloads happen while requests are in flight.
+    """
     result = run_soak(this_lab(), seconds, seed, warn, next_upstream=next_upstream)
     show(result.as_dict()) if as_json else say(result)
     exit_unless(result.holds)

@@ -19,7 +19,10 @@ def split(
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Count how often each server answered, in the lab's log or any log with `to: ADDRESS`."""
+    """Count how often each server answered, from a log.
+
+    Reads the lab's own log, or any log whose lines have `to: ADDRESS`.
+    """
     count = count_file(file or "-") if file or stdin_is_given() else count_of_lab()
     show(count.as_dict()) if as_json else say(count)
 

@@ -8,7 +8,10 @@ from .terminal import say, show
 
 @takes_method
 def use(options: MethodOptions, as_json: Json = False) -> None:
-    """Switch the method without losing a request; return when only new workers answer."""
+    """Switch the method without losing a request.
+
+    Returns when only new nginx workers answer.
+    """
     lab = this_lab()
     switch = fleet.use(lab, choice_of(lab, options))
     if as_json:

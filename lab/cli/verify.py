@@ -42,9 +42,10 @@ def verify(
     as_json: Json = False,
     junit: Junit = None,
 ) -> None:
-    """Run your own nginx.conf with a stand-in for every server, and judge each upstream.
+    """Run your own nginx.conf and judge each upstream.
 
-    It lists what it cannot reproduce (certificates, resolvers, missing includes …).
+    Stand-ins answer for every server. The output lists what the lab cannot reproduce: certificates,
+    resolvers, missing includes and the like.
     """
     verification = judge_conf(conf, seed=seed, assumed=assume, only=upstream, on_progress=warn)
     if junit:

@@ -34,10 +34,11 @@ def whatif(
     ] = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Replay an access log and print how each method would have spread its traffic.
+    """Replay an access log through every method.
 
-    Prints each server's requests, its highest number of requests in flight, and the effect
-    on the other servers of losing the busiest one. Needs no Docker.
+    Prints how each would have spread the traffic: each server's requests, its highest number of
+    requests in flight, and the effect on the other servers of losing the busiest one. Needs no
+    Docker.
     """
     names = [name.strip() for name in methods.split(",")] if methods else list(known.methods())
     texts = replay.server_texts(servers)
