@@ -44,8 +44,8 @@ def verify(
 ) -> None:
     """Run your own nginx.conf and judge each upstream.
 
-    Stand-ins answer for every server. The output lists what the lab cannot reproduce: certificates,
-    resolvers, missing includes and the like.
+    Stub backends answer for every server. The output lists what the lab cannot reproduce:
+    certificates, resolvers, missing includes and the like.
     """
     verification = judge_conf(conf, seed=seed, assumed=assume, only=upstream, on_progress=warn)
     if junit:

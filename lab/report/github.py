@@ -24,8 +24,12 @@ def annotations(verification: Mapping[str, Any]) -> Iterator[str]:
         if word != Word.PASS:
             text = f"{word} upstream {judged['upstream']}: {judged['why']}"
             yield annotation(LEVELS[word], text, judged["where"])
-    for doubt in verification["doubts"]:
-        yield annotation("warning", f"UNSURE {doubt['why']}; try: {doubt['try']}", doubt["why"])
+    for prerequisite in verification["prerequisites"]:
+        yield annotation(
+            "warning",
+            f"UNSURE {prerequisite['why']}; try: {prerequisite['try']}",
+            prerequisite["why"],
+        )
 
 
 def summary(verification: Mapping[str, Any]) -> str:
@@ -41,8 +45,8 @@ def summary(verification: Mapping[str, Any]) -> str:
         cells = (judged["verdict"], judged["upstream"], judged["method"], split, judged["why"])
         lines.append(f"| {' | '.join(map(_cell, cells))} |")
     lines += [
-        f"| UNSURE | {_cell(doubt['name'])} | | | {_cell(doubt['why'])} |"
-        for doubt in verification["doubts"]
+        f"| UNSURE | {_cell(prerequisite['name'])} | | | {_cell(prerequisite['why'])} |"
+        for prerequisite in verification["prerequisites"]
     ]
     for title, key in (("No verdict", "unjudged"), ("Not honoured", "not_honoured")):
         if verification[key]:

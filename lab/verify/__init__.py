@@ -1,1 +1,1 @@
-"""Verify the user's nginx.conf with real nginx, stand-ins and a client in containers."""
+"""Verify the user's nginx.conf with real nginx, stub backends and a client in containers."""

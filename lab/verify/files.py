@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import LabError, UsageError
 from ..nginxconf.tree import Config
 from ..stack import shell
-from . import reach
+from . import templates
 from .survey import Survey, directives, is_whole
 
 INSTALLED = "/etc/nginx"
@@ -46,24 +46,24 @@ def laid(config: Config, conf: Path) -> dict[str, bytes]:
 
     What stands beside `conf` is laid under /etc/nginx as well, where its includes may look for it.
     """
-    found: dict[str, bytes] = {}
+    contents: dict[str, bytes] = {}
     unheard = servers_without_listen(config)
     for name in own_names(config, conf):
         path, content = absolute(name), with_listen(Path(name).read_bytes(), unheard.get(name, {}))
-        found[path] = content
+        contents[path] = content
         if path.startswith(f"{absolute(conf.parent)}/"):
             beside = path.removeprefix(f"{absolute(conf.parent)}/")
-            found.setdefault(f"{INSTALLED}/{beside}", content)
-    return found
+            contents.setdefault(f"{INSTALLED}/{beside}", content)
+    return contents
 
 
 def servers_without_listen(config: Config) -> dict[str, dict[int, list[bool]]]:
     """By file and line, for each `server` block that begins there, whether it has no `listen`."""
-    found: dict[str, dict[int, list[bool]]] = {}
+    blocks: dict[str, dict[int, list[bool]]] = {}
     for server in config.block("http").all("server"):
-        lines = found.setdefault(server.file, {})
+        lines = blocks.setdefault(server.file, {})
         lines.setdefault(server.line, []).append(not server.all("listen"))
-    return found
+    return blocks
 
 
 def with_listen(content: bytes, servers: Mapping[int, Sequence[bool]]) -> bytes:
@@ -76,7 +76,7 @@ def with_listen(content: bytes, servers: Mapping[int, Sequence[bool]]) -> bytes:
         rest = iter(without)
         text = b"".join(lines[number - 1 :])
         text = SERVER.sub(
-            lambda it: it[0] + b" listen 80;" if next(rest, False) else it[0],  # noqa: B023 - called at once
+            lambda block: block[0] + b" listen 80;" if next(rest, False) else block[0],  # noqa: B023 - called at once
             text,
             count=len(without),
         )
@@ -86,7 +86,11 @@ def with_listen(content: bytes, servers: Mapping[int, Sequence[bool]]) -> bytes:
 
 def own_names(config: Config, conf: Path) -> tuple[str, ...]:
     """The names of the config's files, as the user gave the first of them."""
-    return tuple(dict.fromkeys([str(conf), *(it.file for it in directives(config) if it.file)]))
+    return tuple(
+        dict.fromkeys(
+            [str(conf), *(directive.file for directive in directives(config) if directive.file)]
+        )
+    )
 
 
 def absolute(path: str | Path) -> str:
@@ -111,10 +115,10 @@ def absent(config: Config, conf: Path) -> Iterator[str]:
     """The includes with a pattern that fits no file: nginx passes over them without a word."""
     for name in own_names(config, conf):
         content = Path(name).read_bytes()
-        for found in INCLUDE.finditer(content):
-            pattern = found[1].decode("utf-8", "surrogateescape").strip("\"'")
+        for match in INCLUDE.finditer(content):
+            pattern = match[1].decode("utf-8", "surrogateescape").strip("\"'")
             if glob.has_magic(pattern) and not any(_matches(pattern, conf.parent)):
-                line = content.count(b"\n", 0, found.start()) + 1
+                line = content.count(b"\n", 0, match.start()) + 1
                 yield f"include {pattern} ({name}:{line}): no such file here"
 
 
@@ -140,11 +144,11 @@ def own_file(path: str, conf: Path) -> bytes | None:
 # --- what the lab supplies ----------------------------------------------------------------
 
 
-def supplied(found: Survey, conf: Path, pem: str) -> dict[str, bytes]:
+def supplied(survey: Survey, conf: Path, pem: str) -> dict[str, bytes]:
     """The lab's own certificates and users, at the paths that the config names."""
-    user = ":{PLAIN}".join(reach.LOGIN).encode() + b"\n"
-    files = {_at(line.args[0], conf): pem.encode() for line in found.certificates}
-    return files | {_at(line.args[0], conf): user for line in found.logins}
+    user = ":{PLAIN}".join(templates.LOGIN).encode() + b"\n"
+    files = {_at(line.args[0], conf): pem.encode() for line in survey.certificates}
+    return files | {_at(line.args[0], conf): user for line in survey.logins}
 
 
 def _at(path: str, conf: Path) -> str:
@@ -152,12 +156,16 @@ def _at(path: str, conf: Path) -> str:
     return absolute(conf.parent / path)
 
 
-def certificate(found: Survey) -> str:
+def certificate(survey: Survey) -> str:
     """A key and a certificate for every name of the config, in one text; empty without any TLS."""
-    spoken = any(reach.is_tls(it) for it in found.listens) or any(it.tls for it in found.doors)
-    if not spoken and not found.certificates:
+    spoken = any(templates.is_tls(endpoint) for endpoint in survey.listens) or any(
+        endpoint.tls for endpoint in survey.endpoints
+    )
+    if not spoken and not survey.certificates:
         return ""
-    names = [f"DNS:{name}" for name in found.names] + [f"IP:{it.host}" for it in found.doors]
+    names = [f"DNS:{name}" for name in survey.names] + [
+        f"IP:{endpoint.host}" for endpoint in survey.endpoints
+    ]
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     words += ["-subj", "/CN=lab", "-addext", f"subjectAltName={','.join(dict.fromkeys(names))}"]
     group = ["openssl", "genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:ffdhe2048"]

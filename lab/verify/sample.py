@@ -18,10 +18,10 @@ def sample(text: str, *, ignore_case: bool = False) -> str:
     """A short text that a regex of nginx's matches; empty where none could be made."""
     try:
         compiled = pattern(text, ignore_case=ignore_case, where="")
-        made = _Sampler(compiled.pattern.decode("latin-1")).alternatives()
+        text_matched = _Sampler(compiled.pattern.decode("latin-1")).alternatives()
     except (UsageError, re.error):
         return ""
-    return made if compiled.search(made.encode("latin-1", "replace")) else ""
+    return text_matched if compiled.search(text_matched.encode("latin-1", "replace")) else ""
 
 
 class _Sampler:
@@ -41,47 +41,47 @@ class _Sampler:
         return first
 
     def _sequence(self) -> str:
-        made = ""
+        text = ""
         while self.at < len(self.text) and self.text[self.at] not in "|)":
             part = self._part()
-            made += part * self._least()
-        return made
+            text += part * self._least()
+        return text
 
     def _part(self) -> str:
         if self._take("("):
             return self._group()
         for form in (CLASS, ESCAPE):
-            if found := form.match(self.text, self.at):
-                self.at = found.end()
-                return self._character(found[0])
+            if match := form.match(self.text, self.at):
+                self.at = match.end()
+                return self._character(match[0])
         character = self.text[self.at]
         self.at += 1
         return {".": "a", "^": "", "$": ""}.get(character, character)
 
     def _least(self) -> int:
         """How often the part before has to come at least."""
-        found = QUANTIFIER.match(self.text, self.at)
-        if found is None:
+        match = QUANTIFIER.match(self.text, self.at)
+        if match is None:
             return 1
-        self.at = found.end()
-        return 0 if found[1] else 1 if found[2] else int(found[3])
+        self.at = match.end()
+        return 0 if match[1] else 1 if match[2] else int(match[3])
 
     def _group(self) -> str:
         """What stands in a group; nothing for one that only looks, or sets a flag."""
-        if found := NAMED_REFERENCE.match(self.text, self.at - 1):
-            self.at = found.end()
-            return self.groups.get(found[1], "")
-        found = GROUP.match(self.text, self.at)
-        looks = found is None and self.text[self.at : self.at + 1] == "?"
-        names = [name for name in (found.groups() if found else ()) if name]
-        if not looks and (found is None or names):
+        if match := NAMED_REFERENCE.match(self.text, self.at - 1):
+            self.at = match.end()
+            return self.groups.get(match[1], "")
+        match = GROUP.match(self.text, self.at)
+        looks = match is None and self.text[self.at : self.at + 1] == "?"
+        names = [name for name in (match.groups() if match else ()) if name]
+        if not looks and (match is None or names):
             self.count += 1
             names.append(str(self.count))
-        self.at = found.end() if found else self.at
-        made = self.alternatives()
+        self.at = match.end() if match else self.at
+        text = self.alternatives()
         self._take(")")
-        self.groups |= dict.fromkeys(names, made)
-        return "" if looks else made
+        self.groups |= dict.fromkeys(names, text)
+        return "" if looks else text
 
     def _character(self, text: str) -> str:
         """A character for a class or an escape; what a group held for a reference to it."""
@@ -90,7 +90,7 @@ class _Sampler:
         if text in (r"\b", r"\B", r"\A", r"\Z"):
             return ""
         form = re.compile(text, re.DOTALL)
-        return next((each for each in CANDIDATES if form.fullmatch(each)), text[-1])
+        return next((candidate for candidate in CANDIDATES if form.fullmatch(candidate)), text[-1])
 
     def _take(self, character: str) -> bool:
         taken = self.text.startswith(character, self.at)

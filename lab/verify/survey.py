@@ -4,13 +4,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from itertools import chain
 
 from ..nginxconf.model import Server, Upstream
 from ..nginxconf.routes import Listen, Route, everything, listens, routes
 from ..nginxconf.tree import Config, Directive
 from ..nginxconf.upstream import read_all
-from .doubts import Doubt, unresolved
-from .setting import Door
+from .environment import Endpoint
+from .prerequisites import Prerequisite, unresolved
 
 # a certificate or key that nginx reads at start, whatever speaks TLS with it
 CERTIFICATE = re.compile(
@@ -25,27 +26,27 @@ MOST_LINES = 3  # of one kind; more are counted in one
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The stand-ins of one `server` line, one an address; or why it has none."""
+class ServerStubs:
+    """The stub backends of one `server` line, one an address; or why it has none."""
 
     server: str
-    doors: tuple[Door, ...]
+    endpoints: tuple[Endpoint, ...]
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """A config's upstreams and ways, and the world that they ask for.
+    """A config's upstreams and routes, and the environment that they need.
 
-    `places` holds the stand-ins of each upstream's servers, by the upstream's name; `names` the
+    `places` holds the stub backends of each upstream's servers, by the upstream's name; `names` the
     address of every host name; `own` the addresses that nginx listens on beyond loopback;
-    `workers` the number of workers as written; `unmet` what is not as the config says; `doubts`
-    the host names without an `upstream` block, by the upstream that they make.
+    `workers` the number of workers as written; `unmet` lists deviations from the config;
+    `prerequisites` host names without an `upstream` block, by the implicit upstream.
     """
 
     upstreams: tuple[Upstream, ...]
     routes: Mapping[str, tuple[Route, ...]]
-    places: Mapping[str, tuple[Place, ...]]
+    places: Mapping[str, tuple[ServerStubs, ...]]
     names: Mapping[str, str]
     own: tuple[str, ...]
     dns: tuple[tuple[str, int], ...]
@@ -54,21 +55,28 @@ class Survey:
     logins: tuple[Directive, ...]
     workers: str
     unmet: tuple[str, ...]
-    doubts: Mapping[str, Doubt] = field(default_factory=dict)
+    prerequisites: Mapping[str, Prerequisite] = field(default_factory=dict)
 
     @property
     def ipv6(self) -> bool:
         """Whether IPv6 is spoken anywhere."""
-        texts = [door.host for door in self.doors] + [it.address for it in self.listens]
+        texts = [endpoint.host for endpoint in self.endpoints] + [
+            listen.address for listen in self.listens
+        ]
         return any(":" in text for text in (*texts, *self.own) if not text.startswith("unix:"))
 
     @property
-    def doors(self) -> tuple[Door, ...]:
-        """Every stand-in once: an address that is named twice is one."""
-        found = [it for places in self.places.values() for place in places for it in place.doors]
-        once: dict[tuple[str, int], Door] = {}
-        for door in found:
-            once.setdefault((door.host, door.port), door)
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Every stub backend once: an address that is named twice is one."""
+        endpoints = [
+            endpoint
+            for places in self.places.values()
+            for place in places
+            for endpoint in place.endpoints
+        ]
+        once: dict[tuple[str, int], Endpoint] = {}
+        for endpoint in endpoints:
+            once.setdefault((endpoint.host, endpoint.port), endpoint)
         return tuple(once.values())
 
 
@@ -76,16 +84,16 @@ def survey(config: Config) -> Survey:
     """Read from a config what it needs around it."""
     upstreams = read_all(config)
     http = [upstream for upstream in upstreams if not upstream.stream]
-    ways: dict[str, tuple[Route, ...]] = {}
+    routes_to: dict[str, tuple[Route, ...]] = {}
     for route in routes(config):
-        ways[route.upstream.lower()] = (*ways.get(route.upstream.lower(), ()), route)
+        routes_to[route.upstream.lower()] = (*routes_to.get(route.upstream.lower(), ()), route)
     listens = tuple(dict.fromkeys(every_listen(config)))
     resolvers = [line for line in directives(config) if line.name == "resolver"]
-    own = own_addresses(listens)
+    local = own_addresses(listens)
     names = host_names(upstreams, listens, resolvers)
     places = {
         upstream.name: tuple(
-            place(server, ways.get(upstream.name.lower(), ()), names, listens, own)
+            place(server, routes_to.get(upstream.name.lower(), ()), names, listens, local)
             for server in upstream.servers
         )
         for upstream in http
@@ -94,30 +102,34 @@ def survey(config: Config) -> Survey:
     far_dns = tuple(host for host, _ in dns if not ip_address(host).is_loopback)
     return Survey(
         upstreams=tuple(http),
-        routes=ways,
+        routes=routes_to,
         places=places,
         names=names,
-        own=tuple(dict.fromkeys((*own, *far_dns))),
+        own=tuple(dict.fromkeys((*local, *far_dns))),
         dns=dns,
         listens=listens,
-        certificates=tuple(it for it in directives(config) if is_certificate(it)),
+        certificates=tuple(
+            directive for directive in directives(config) if is_certificate(directive)
+        ),
         logins=tuple(
-            it for it in directives(config) if it.name == "auth_basic_user_file" and it.args
+            directive
+            for directive in directives(config)
+            if directive.name == "auth_basic_user_file" and directive.args
         ),
         workers=_workers(config),
-        unmet=tuple(dict.fromkeys(unmet(config, http, ways, places))),
-        doubts=dict(hosts_without_block(http, ways)),
+        unmet=tuple(dict.fromkeys(unmet(config, http, routes_to, places))),
+        prerequisites=dict(hosts_without_block(http, routes_to)),
     )
 
 
 def hosts_without_block(
-    upstreams: Sequence[Upstream], ways: Mapping[str, Sequence[Route]]
-) -> Iterator[tuple[str, Doubt]]:
-    """A doubt for each group that nginx makes of a `proxy_pass` to a host name."""
+    upstreams: Sequence[Upstream], routes_to: Mapping[str, Sequence[Route]]
+) -> Iterator[tuple[str, Prerequisite]]:
+    """A prerequisite for each group that nginx makes of a `proxy_pass` to a host name."""
     for upstream in upstreams:
         host, _ = split_address(upstream.servers[0].name)
         if not upstream.line and host and literal(host) is None and host.lower() != "localhost":
-            where = ways[upstream.name.lower()][0].where
+            where = routes_to[upstream.name.lower()][0].where
             yield upstream.name, unresolved(host, where, upstreams)
 
 
@@ -134,10 +146,14 @@ def is_whole(config: Config) -> bool:
 def _workers(config: Config) -> str:
     if not is_whole(config):
         return "auto"
-    lines = [it for it in config.directives if it.name in ("worker_processes", "master_process")]
+    lines = [
+        line for line in config.directives if line.name in ("worker_processes", "master_process")
+    ]
     if any(line.name == "master_process" and line.args == ("off",) for line in lines):
         return "1"
-    return next((it.args[0] for it in lines if it.name == "worker_processes" and it.args), "1")
+    return next(
+        (line.args[0] for line in lines if line.name == "worker_processes" and line.args), "1"
+    )
 
 
 # --- listen -------------------------------------------------------------------------------
@@ -152,9 +168,13 @@ def every_listen(config: Config) -> Iterator[Listen]:
 
 def own_addresses(listens: Iterable[Listen]) -> tuple[str, ...]:
     """The addresses beyond loopback that nginx binds to by name."""
-    found = (literal(listen.address) for listen in listens)
+    addresses = (literal(listen.address) for listen in listens)
     return tuple(
-        dict.fromkeys(str(it) for it in found if it and not (it.is_loopback or it.is_unspecified))
+        dict.fromkeys(
+            str(address)
+            for address in addresses
+            if address and not (address.is_loopback or address.is_unspecified)
+        )
     )
 
 
@@ -176,29 +196,29 @@ def host_names(
 
     The servers' are from the range for benchmarks (RFC 2544), which no fleet uses.
     """
-    found = {"localhost": LOOPBACKS[4]}
+    addresses = {"localhost": LOOPBACKS[4]}
     here = [listen.address for listen in listens if listen.address != "*" and listen.port]
     here += [split_address(text, DNS_PORT)[0] for line in resolvers for text in _addresses(line)]
     for text in here:
         if literal(text) is None:
-            found.setdefault(text.lower(), LOOPBACKS[4])
+            addresses.setdefault(text.lower(), LOOPBACKS[4])
     servers = [server for upstream in upstreams for server in upstream.servers]
     for server in servers:
         host, _ = split_address(server.name)
-        if host and literal(host) is None and host.lower() not in found:
-            number = len(found)
-            found[host.lower()] = f"198.18.{number >> 8}.{number & 255}"
-    return found
+        if host and literal(host) is None and host.lower() not in addresses:
+            number = len(addresses)
+            addresses[host.lower()] = f"198.18.{number >> 8}.{number & 255}"
+    return addresses
 
 
 def split_address(text: str, port: int = 80) -> tuple[str, int]:
     """Host and port of an address as nginx writes them; no host for a unix socket."""
     if text.lower().startswith("unix:"):
         return "", 0
-    found = re.fullmatch(r"(\[[^]]*\]|[^:]*)(?::(\d+))?", text)
-    if found is None:
+    match = re.fullmatch(r"(\[[^]]*\]|[^:]*)(?::(\d+))?", text)
+    if match is None:
         return text, port
-    return found[1], int(found[2] or port)
+    return match[1], int(match[2] or port)
 
 
 def _addresses(resolver: Directive) -> Iterator[str]:
@@ -220,32 +240,32 @@ def name_servers(
                 yield where
 
 
-# --- stand-ins ----------------------------------------------------------------------------
+# --- stub backends ----------------------------------------------------------------------------
 
 
 def place(
     server: Server,
-    ways: Sequence[Route],
+    routes_to: Sequence[Route],
     names: Mapping[str, str],
     listens: Iterable[Listen],
-    own: Sequence[str],
-) -> Place:
-    """Where the stand-ins of a `server` line listen."""
-    tls = any(route.scheme == "https" for route in ways)
+    local: Sequence[str],
+) -> ServerStubs:
+    """Where the stub backends of a `server` line listen."""
+    tls = any(route.scheme == "https" for route in routes_to)
     # a group without a block takes its port from the scheme
-    implicit = tls and any(route.upstream == server.name for route in ways)
+    implicit = tls and any(route.upstream == server.name for route in routes_to)
     host, port = split_address(server.name, 443 if implicit else 80)
     if not host:
-        return Place(server.name, (), "a unix socket has no stand-in")
-    doors = []
+        return ServerStubs(server.name, (), "a unix socket has no stub backend")
+    endpoints = []
     for address in addresses(host, names):
-        near = address.is_loopback or str(address) in own
+        near = address.is_loopback or str(address) in local
         if server.down and near and listening(str(address), port, listens):
-            return Place(server.name, ())
+            return ServerStubs(server.name, ())
         if near and (taken := listening(str(address), port, listens)):
-            return Place(server.name, (), f"nginx itself listens there ({taken})")
-        doors.append(Door(str(address), port, tls, near))
-    return Place(server.name, tuple(doors))
+            return ServerStubs(server.name, (), f"nginx itself listens there ({taken})")
+        endpoints.append(Endpoint(str(address), port, tls, near))
+    return ServerStubs(server.name, tuple(endpoints))
 
 
 def addresses(host: str, names: Mapping[str, str]) -> tuple[IPv4Address | IPv6Address, ...]:
@@ -258,12 +278,12 @@ def addresses(host: str, names: Mapping[str, str]) -> tuple[IPv4Address | IPv6Ad
 
 def listening(address: str, port: int, listens: Iterable[Listen]) -> str:
     """The `listen` that takes an address, as text; empty where none does."""
-    wanted = ip_address(address)
+    target = ip_address(address)
     for listen in listens:
         bound = literal(listen.address)
-        everywhere = listen.address == "*" and wanted.version == 4
+        everywhere = listen.address == "*" and target.version == 4
         both = str(bound) == "::" and "ipv6only=off" in listen.options
-        same = bound is not None and str(bound) in (address, WILDCARDS[wanted.version])
+        same = bound is not None and str(bound) in (address, WILDCARDS[target.version])
         by_name = listen.address.lower() == "localhost" and address == LOOPBACKS[4]
         if listen.port == port and (everywhere or both or same or by_name):
             return f"listen {listen.address}:{port}"
@@ -276,22 +296,23 @@ def listening(address: str, port: int, listens: Iterable[Listen]) -> str:
 def unmet(
     config: Config,
     upstreams: Sequence[Upstream],
-    ways: Mapping[str, Sequence[Route]],
-    places: Mapping[str, Sequence[Place]],
+    routes_to: Mapping[str, Sequence[Route]],
+    places: Mapping[str, Sequence[ServerStubs]],
 ) -> Iterator[str]:
     """Everything that the lab does otherwise than the config says, or leaves out, one by one."""
     for block in config.block("stream").all("upstream"):
         yield f"upstream {' '.join(block.args)} ({block.where}): of stream, which carries no HTTP"
     for upstream in upstreams:
-        if upstream.line and upstream.name.lower() not in ways:
+        if upstream.line and upstream.name.lower() not in routes_to:
             where = f"{upstream.file}:{upstream.line}"
             yield f"upstream {upstream.name} ({where}): no proxy_pass leads to it"
-        homeless = [it for it in places[upstream.name] if it.reason]
+        without_stub = [place for place in places[upstream.name] if place.reason]
         yield from (
-            f"server {it.server} (upstream {upstream.name}): {it.reason}" for it in homeless
+            f"server {place.server} (upstream {upstream.name}): {place.reason}"
+            for place in without_stub
         )
     known = {upstream.name.lower() for upstream in upstreams}
-    for route in (route for found in ways.values() for route in found):
+    for route in chain.from_iterable(routes_to.values()):
         if route.upstream.lower() not in known:
             yield f"proxy_pass {route.proxy_pass} ({route.where}): names no upstream of this config"
         if route.scheme == "https":

@@ -1,4 +1,4 @@
-"""Judge the user's nginx.conf: real nginx with that file, stand-ins, traffic, verdicts."""
+"""Judge the user's nginx.conf: real nginx with that file, stub backends, traffic, verdicts."""
 
 import time
 from collections import Counter
@@ -14,14 +14,14 @@ from ..nginxconf.model import Upstream
 from ..nginxconf.variables import Variables
 from ..verdict import Verdict
 from ..word import Word
-from . import calls, failover, files, reach
-from .calls import Call, Traffic
-from .doubts import ALLOW, Doubt, exists, names_to_resolve, remaining
-from .keep import keep
-from .reach import Way
-from .setting import Setting
-from .stage import Stage
+from . import failover, files, templates, traffic
+from .environment import Environment
+from .prerequisites import ALLOW, Prerequisite, exists, names_to_resolve, remaining
+from .run_folder import write_run_folder
+from .sandbox import Sandbox
 from .survey import Survey, literal, split_address, survey
+from .templates import Template
+from .traffic import PlannedRequest, Traffic
 
 # what to do where there is no verdict
 NO_STANDIN = f"give it an address and port of its own in a copy of the file; {ALLOW}"
@@ -32,14 +32,14 @@ UNDECIDED = f"in a copy of the file, hash what a request says ($request_uri, a h
 AGAIN = f"run it again on a quieter machine, or with --seed 2; {ALLOW}"
 ENOUGH = 4  # one in so many requests has to reach the upstream
 
-Record = Mapping[str, Any]  # what the caller tells of one call
+Record = Mapping[str, Any]  # the client's record of one request
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """One upstream, where it stands, what nginx did with it, and with requests besides.
+class UpstreamVerdict:
+    """The verdict on one upstream at `where`; `besides` counts responses from elsewhere.
 
-    `folder` is the run folder that holds the evidence, empty where no request was made.
+    `folder` is the run folder with the evidence, empty if no request was sent.
     """
 
     upstream: str
@@ -60,15 +60,15 @@ class Judged:
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything as plain values, for JSON."""
-        said = self.verdict
+        verdict = self.verdict
         return {
             "upstream": self.upstream,
             "where": self.where,
-            "verdict": said.word,
-            "method": said.method,
-            "split": counts(said.split_text),
-            "hits": said.hits,
-            "why": said.why,
+            "verdict": verdict.word,
+            "method": verdict.method,
+            "split": counts(verdict.split_text),
+            "hits": verdict.hits,
+            "why": verdict.why,
             "besides": self.besides,
             "failover": self.failover,
             "try": self.hint,
@@ -86,38 +86,39 @@ def counts(split: str) -> dict[str, int]:
 class Verification:
     """A config and the verdict on each of its upstreams.
 
-    `not_honoured` is everything that was not as the config says; `notes` what is worth knowing;
-    `unjudged` the upstreams that only nginx's own requests reach; `doubts` what nginx needs at
-    start and what is not here.
+    `not_honoured` lists deviations from the config, `notes` hints, `unjudged` the upstreams that
+    only nginx's own requests reach, `prerequisites` hosts and files missing at start.
     """
 
     conf: str
     nginx: str
-    upstreams: tuple[Judged, ...]
+    upstreams: tuple[UpstreamVerdict, ...]
     not_honoured: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     unjudged: tuple[str, ...] = ()
-    doubts: tuple[Doubt, ...] = ()
+    prerequisites: tuple[Prerequisite, ...] = ()
 
     @property
     def holds(self) -> bool:
-        """Whether nginx would start, there was something to judge, and all of it is right."""
+        """Whether nginx would start and every upstream, at least one, is PASS."""
         return self.words == {Word.PASS}
 
     @property
     def words(self) -> set[str]:
-        """The words of all verdicts; UNSURE where it is open whether nginx would start."""
+        """The words of all verdicts; with UNSURE if it is open whether nginx would start."""
         words = {judged.verdict.word for judged in self.upstreams}
-        return words | ({Word.UNSURE} if self.doubts or not self.upstreams else set())
+        return words | ({Word.UNSURE} if self.prerequisites or not self.upstreams else set())
 
     def accepted(self, *, allow_unsure: bool) -> bool:
-        """Whether a CI job is to go on."""
+        """Whether the exit code is 0."""
         return self.holds or (allow_unsure and Word.FAIL not in self.words)
 
     def __str__(self) -> str:
         head = f"{self.conf} on nginx {self.nginx}, {self.seconds:.1f} s"
-        return "\n".join([head, *map(str, self.upstreams), *map(str, self.doubts), *self._rest()])
+        return "\n".join(
+            [head, *map(str, self.upstreams), *map(str, self.prerequisites), *self._rest()]
+        )
 
     def _rest(self) -> Iterator[str]:
         if not self.upstreams:
@@ -139,8 +140,9 @@ class Verification:
             "nginx": self.nginx,
             "holds": self.holds,
             "upstreams": [judged.as_dict() for judged in self.upstreams],
-            "doubts": [
-                {"name": doubt.name, "why": doubt.cause, "try": doubt.hint} for doubt in self.doubts
+            "prerequisites": [
+                {"name": prerequisite.name, "why": prerequisite.cause, "try": prerequisite.hint}
+                for prerequisite in self.prerequisites
             ],
             "unjudged": list(self.unjudged),
             "not_honoured": list(self.not_honoured),
@@ -149,12 +151,16 @@ class Verification:
         }
 
     def cases(self) -> list[dict[str, str]]:
-        """One JUnit XML case per upstream and per doubt."""
-        doubts = [
-            {"name": f"{self.conf} {doubt.name}", "word": Word.UNSURE, "text": str(doubt)}
-            for doubt in self.doubts
+        """One JUnit XML case per upstream and per prerequisite."""
+        prerequisites = [
+            {
+                "name": f"{self.conf} {prerequisite.name}",
+                "word": Word.UNSURE,
+                "text": str(prerequisite),
+            }
+            for prerequisite in self.prerequisites
         ]
-        return doubts + [
+        return prerequisites + [
             {
                 "name": f"{self.conf} {judged.upstream}",
                 "word": judged.verdict.word,
@@ -172,12 +178,11 @@ def verify(
     only: Sequence[str] = (),
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Verification:
-    """Serve `conf` with a real nginx, send each upstream what its method needs, and judge it.
+    """Serve `conf` with a real nginx, send each upstream its method's traffic, and judge it.
 
     `assumed` are patterns of hosts and files that exist where the user's nginx runs; `only` names
-    the upstreams to judge, all where it is empty. The file is read, never written. A config that
-    nginx refuses is a LabError with nginx's words. Nothing is left behind, and nothing can get
-    out: no container has a network.
+    the upstreams to judge, empty for all. The file is not changed. A config that nginx refuses
+    is a LabError with nginx's message. The containers have no network and are removed.
     """
     begun = time.monotonic()
     if files.is_stream(conf):
@@ -187,21 +192,29 @@ def verify(
             )
             return renamed(found_there, str(copy), str(conf))
     config = tree.read(conf)
-    found = surveyed(config)
-    refuse_unknown(only, found)
-    given = setting(config, conf, found)
-    on_progress("starting nginx and the stand-ins")
+    survey_result = surveyed(config)
+    refuse_unknown(only, survey_result)
+    needed = environment(config, conf, survey_result)
+    on_progress("starting nginx and the stub backends")
     try:
-        with Stage(given) as stage:
-            trial = Trial(stage, config, found, seed, tuple(assumed), tuple(only))
-            judged = tuple(judge_all(trial, on_progress))
-            version, mended = stage.version(), tuple(stage.mended)
+        with Sandbox(needed) as sandbox:
+            run = Run(sandbox, config, survey_result, seed, tuple(assumed), tuple(only))
+            judged = tuple(judge_all(run, on_progress))
+            version, fixes = sandbox.version(), tuple(sandbox.fixes)
     except LabError as error:
         raise type(error)(shown(error.message, conf), error.hint) from None
-    missed = (*found.unmet, *files.absent(config, conf), *(shown(it, conf) for it in mended))
-    doubts = [
-        Doubt(shown(it.name, conf), shown(it.cause, conf), shown(it.hint, conf))
-        for it in stage.doubts
+    missed = (
+        *survey_result.unmet,
+        *files.absent(config, conf),
+        *(shown(prerequisite, conf) for prerequisite in fixes),
+    )
+    prerequisites = [
+        Prerequisite(
+            shown(prerequisite.name, conf),
+            shown(prerequisite.cause, conf),
+            shown(prerequisite.hint, conf),
+        )
+        for prerequisite in sandbox.prerequisites
     ]
     return Verification(
         conf=str(conf),
@@ -209,13 +222,17 @@ def verify(
         upstreams=judged,
         not_honoured=tuple(dict.fromkeys(missed)),
         notes=(
-            *(shown(text, conf) for text in stage.warnings),
-            *(note for upstream in found.upstreams for note in hints(upstream, found)),
-            *names_to_resolve(named_servers(found)),
+            *(shown(text, conf) for text in sandbox.warnings),
+            *(
+                note
+                for upstream in survey_result.upstreams
+                for note in hints(upstream, survey_result)
+            ),
+            *names_to_resolve(named_servers(survey_result)),
         ),
         seconds=time.monotonic() - begun,
-        unjudged=tuple(unreachable(found)),
-        doubts=remaining(doubts, assumed),
+        unjudged=tuple(unreachable(survey_result)),
+        prerequisites=remaining(prerequisites, assumed),
     )
 
 
@@ -243,47 +260,47 @@ def surveyed(config: tree.Config) -> Survey:
         raise LabError(f"nginx refuses {config.file}\n{error.message}", error.hint) from None
 
 
-def refuse_unknown(only: Sequence[str], found: Survey) -> None:
+def refuse_unknown(only: Sequence[str], survey: Survey) -> None:
     """UsageError where `--upstream` names one that the config lacks."""
-    known = [upstream.name for upstream in found.upstreams]
+    known = [upstream.name for upstream in survey.upstreams]
     for name in only:
         if name not in known:
             raise UsageError(f'no upstream "{name}"', f"name one of {', '.join(known)}")
 
 
-def unreachable(found: Survey) -> Iterator[str]:
+def unreachable(survey: Survey) -> Iterator[str]:
     """The upstreams to which only nginx's own requests lead, which are not judged."""
-    for upstream in found.upstreams:
-        routes = found.routes.get(upstream.name.lower(), ())
-        if routes and not any(map(reach.from_outside, routes)):
+    for upstream in survey.upstreams:
+        routes = survey.routes.get(upstream.name.lower(), ())
+        if routes and not any(map(templates.from_outside, routes)):
             yield (
-                f"upstream {upstream.name} ({where(upstream, found)}): only requests that nginx"
+                f"upstream {upstream.name} ({where(upstream, survey)}): only requests that nginx"
                 f' makes itself reach it, in location "{routes[0].location}" ({routes[0].where})'
             )
 
 
-def named_servers(found: Survey) -> Iterator[str]:
+def named_servers(survey: Survey) -> Iterator[str]:
     """The host names of `server` lines in `upstream` blocks."""
-    for upstream in found.upstreams:
+    for upstream in survey.upstreams:
         for server in upstream.servers if upstream.line else ():
             host, _ = split_address(server.name)
             if host and literal(host) is None and host.lower() != "localhost":
                 yield host
 
 
-def setting(config: tree.Config, conf: Path, found: Survey) -> Setting:
+def environment(config: tree.Config, conf: Path, survey: Survey) -> Environment:
     """Everything that the containers need for a config."""
-    pem = files.certificate(found)
+    pem = files.certificate(survey)
     main, wrapped = files.entrance(config, conf)
-    return Setting(
+    return Environment(
         conf=main,
-        files={**files.laid(config, conf), **wrapped, **files.supplied(found, conf, pem)},
-        doors=found.doors,
-        names=found.names,
-        own=found.own,
-        dns=found.dns,
+        files={**files.laid(config, conf), **wrapped, **files.supplied(survey, conf, pem)},
+        endpoints=survey.endpoints,
+        names=survey.names,
+        own=survey.own,
+        dns=survey.dns,
         pem=pem,
-        ipv6=found.ipv6,
+        ipv6=survey.ipv6,
         own_files=lambda path: files.own_file(path, conf),
     )
 
@@ -298,10 +315,10 @@ def shown(text: str, conf: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """A stage on which nginx serves, and what is to be tried on it."""
+class Run:
+    """A sandbox in which nginx serves, and what to judge in it."""
 
-    stage: Stage
+    sandbox: Sandbox
     config: tree.Config
     survey: Survey
     seed: int
@@ -314,133 +331,148 @@ class Trial:
         for upstream in self.survey.upstreams:
             routes = self.survey.routes.get(upstream.name.lower(), ())
             chosen = not self.only or upstream.name in self.only
-            if chosen and any(map(reach.from_outside, routes)):
+            if chosen and any(map(templates.from_outside, routes)):
                 yield upstream
 
-    def name_of(self, door: str) -> str:
-        """The `server` text behind a stand-in, as the config has it."""
+    def name_of(self, endpoint: str) -> str:
+        """The `server` text behind a stub backend, as the config has it."""
         places = (place for places in self.survey.places.values() for place in places)
-        names = (place.server for place in places if door in map(str, place.doors))
-        return next(names, door)
+        names = (place.server for place in places if endpoint in map(str, place.endpoints))
+        return next(names, endpoint)
 
 
-def judge_all(trial: Trial, on_progress: Callable[[str], None]) -> Iterator[Judged]:
-    """Judge every upstream that something leads to, in the order of the config.
+def judge_all(run: Run, on_progress: Callable[[str], None]) -> Iterator[UpstreamVerdict]:
+    """Judge every reachable upstream; results in the order of the config.
 
-    Those with a zone come first: without one each worker has its own turns and loads, so from
-    there on one worker serves alone.
+    Upstreams with a zone are judged first: without one each worker has its own state, so all
+    workers but one are stopped for the others.
     """
-    led_to = list(trial.upstreams)
-    said: dict[str, Judged] = {}
-    passed: dict[str, tuple[Attempt, Way]] = {}
-    for upstream in sorted(led_to, key=lambda it: not it.zone):
+    led_to = list(run.upstreams)
+    results: dict[str, UpstreamVerdict] = {}
+    passed: dict[str, tuple[UpstreamRun, Template]] = {}
+    for upstream in sorted(led_to, key=lambda upstream: not upstream.zone):
         on_progress(f"upstream {upstream.name}: {upstream.label}")
         try:
-            said[upstream.name], attempted = judge_one(trial, upstream)
-            if attempted and said[upstream.name].verdict.word == Word.PASS:
+            results[upstream.name], attempted = judge_one(run, upstream)
+            if attempted and results[upstream.name].verdict.word == Word.PASS:
                 passed[upstream.name] = attempted
         except UsageError as error:  # a variable whose value no request decides
-            said[upstream.name] = unsure(trial, upstream, error.message, UNDECIDED)
+            results[upstream.name] = unsure(run, upstream, error.message, UNDECIDED)
     # last, as upstreams may share servers
-    for name, (attempt, way) in passed.items():
-        said[name] = attempt.fail_over(way, said[name])
-    yield from (said[upstream.name] for upstream in led_to)
+    for name, (attempt, template) in passed.items():
+        results[name] = attempt.fail_over(template, results[name])
+    yield from (results[upstream.name] for upstream in led_to)
 
 
-def judge_one(trial: Trial, upstream: Upstream) -> tuple[Judged, tuple["Attempt", Way] | None]:
-    """Find a way that is open, send the method's traffic along it, judge what came back.
+def judge_one(
+    run: Run, upstream: Upstream
+) -> tuple[UpstreamVerdict, tuple["UpstreamRun", Template] | None]:
+    """Find a request template that reaches the upstream, send the method's traffic, judge it.
 
-    With the verdict come the attempt and the way that it took, where there was one.
+    Also return the UpstreamRun and the template, if there was one.
     """
-    if reason := unjudgeable(trial, upstream):
-        return unsure(trial, upstream, *reason), None
-    places = trial.survey.places[upstream.name]
-    servers = {str(door): place.server for place in places for door in place.doors}
-    conf = variables.read(trial.config, upstream.name)
+    if reason := unjudgeable(run, upstream):
+        return unsure(run, upstream, *reason), None
+    places = run.survey.places[upstream.name]
+    servers = {str(endpoint): place.server for place in places for endpoint in place.endpoints}
+    conf = variables.read(run.config, upstream.name)
     routes = [
-        route for route in trial.survey.routes[upstream.name.lower()] if reach.from_outside(route)
+        route for route in run.survey.routes[upstream.name.lower()] if templates.from_outside(route)
     ]
-    ways = tuple(way for route in routes for way in reach.ways(route, conf))
-    if not ways:
-        tried = "; ".join(reach.obstacle(route, conf) for route in routes)
+    candidates = tuple(
+        template for route in routes for template in templates.candidates(route, conf)
+    )
+    if not candidates:
+        tried = "; ".join(templates.obstacle(route, conf) for route in routes)
         why = f"no request could be made for {tried}"
-        return unsure(trial, upstream, why, NO_REQUEST), None
-    await_doors(trial, upstream, ways)
-    attempt = Attempt(trial, upstream, conf, servers)
-    judged, way = attempt.judge(ways)
-    return judged, (attempt, way)
+        return unsure(run, upstream, why, NO_REQUEST), None
+    await_listeners(run, upstream, candidates)
+    attempt = UpstreamRun(run, upstream, conf, servers)
+    judged, template = attempt.judge(candidates)
+    return judged, (attempt, template)
 
 
-def unjudgeable(trial: Trial, upstream: Upstream) -> tuple[str, str] | None:
+def unjudgeable(run: Run, upstream: Upstream) -> tuple[str, str] | None:
     """Why an upstream has no verdict before any request is made, and what to do; None if it can."""
-    doubt = trial.survey.doubts.get(upstream.name)
-    if doubt and not exists(doubt.name, trial.assumed):
-        return doubt.cause, doubt.hint
-    places = trial.survey.places[upstream.name]
-    if homeless := [place for place in places if place.reason]:
-        return f"server {homeless[0].server}: {homeless[0].reason}", NO_STANDIN
-    doors = {str(door): place.server for place in places for door in place.doors}
+    prerequisite = run.survey.prerequisites.get(upstream.name)
+    if prerequisite and not exists(prerequisite.name, run.assumed):
+        return prerequisite.cause, prerequisite.hint
+    places = run.survey.places[upstream.name]
+    if without_stub := [place for place in places if place.reason]:
+        return f"server {without_stub[0].server}: {without_stub[0].reason}", NO_STANDIN
+    endpoints = {str(endpoint): place.server for place in places for endpoint in place.endpoints}
     live = {server.name for server in upstream.servers if not server.down}
-    if len(set(doors.values())) < len(live):
+    if len(set(endpoints.values())) < len(live):
         return "two servers have the same address and cannot be distinguished", SAME_ADDRESS
     return None
 
 
-def await_doors(trial: Trial, upstream: Upstream, ways: Sequence[Way]) -> None:
-    """Return once nginx listens wherever the ways begin, with one worker if each counts alone."""
-    for entry in dict.fromkeys(way.entry for way in ways):
-        trial.stage.await_nginx(entry.host, entry.port)
-    if not upstream.zone and trial.survey.workers != "1":
-        trial.stage.hold_workers(trial.survey.workers)
+def await_listeners(run: Run, upstream: Upstream, candidates: Sequence[Template]) -> None:
+    """Return once nginx listens; without a zone, with one worker running."""
+    for entry in dict.fromkeys(template.entry for template in candidates):
+        run.sandbox.await_nginx(entry.host, entry.port)
+    if not upstream.zone and run.survey.workers != "1":
+        run.sandbox.hold_workers(run.survey.workers)
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """Traffic for one upstream; `servers` holds the `server` text behind each stand-in."""
+class UpstreamRun:
+    """Traffic for one upstream; `servers` holds the `server` text behind each stub backend."""
 
-    trial: Trial
+    run: Run
     upstream: Upstream
     conf: Variables
     servers: Mapping[str, str]
 
-    def judge(self, ways: Sequence[Way]) -> tuple[Judged, Way]:
-        """The verdict, and the route of the requests.
+    def judge(self, candidates: Sequence[Template]) -> tuple[UpstreamVerdict, Template]:
+        """The verdict, and the template of the requests.
 
-        What load did not show, or showed wrong, is tried again with less of it.
+        Without a PASS it is tried again at the next lower concurrency.
         """
-        probes, records = self.probe(ways)
-        way, call = probes[-1]
-        if not self.reached(call, records):
+        probes, records = self.probe(candidates)
+        template, planned = probes[-1]
+        if not self.reached(planned, records):
             why = f"no request reached it: {self.refusals(records)}"
-            return unsure(self.trial, self.upstream, why, REFUSED), way
-        said: Judged | None = None
-        made, fresh = [call for _, call in probes], True
-        for at_once in calls.at_once(self.upstream):
-            sent = calls.traffic(self.upstream, way, self.conf, self.trial.seed, at_once)
-            records += self.trial.stage.call(calls.plan(way, sent))
-            judged = self.weigh(way, (*made, *sent.calls), records, at_once == 1, fresh)
+            return unsure(self.run, self.upstream, why, REFUSED), template
+        result: UpstreamVerdict | None = None
+        sent_before, fresh = [planned for _, planned in probes], True
+        for at_once in traffic.at_once(self.upstream):
+            sent = traffic.method_traffic(
+                self.upstream, template, self.conf, self.run.seed, at_once
+            )
+            records += self.run.sandbox.send(traffic.plan(template, sent))
+            judged = self.weigh(
+                template, (*sent_before, *sent.requests), records, at_once == 1, fresh
+            )
             if judged.verdict.word == Word.PASS:
-                return judged, way
-            said = judged if said is None or judged.verdict.word == Word.FAIL else said
-            made, records, fresh = [], [], False
-        return said or judged, way
+                return judged, template
+            result = judged if result is None or judged.verdict.word == Word.FAIL else result
+            sent_before, records, fresh = [], [], False
+        return result or judged, template
 
-    def fail_over(self, way: Way, judged: Judged) -> Judged:
-        """The verdict again, with what nginx did while servers refused connections."""
+    def fail_over(self, template: Template, judged: UpstreamVerdict) -> UpstreamVerdict:
+        """The verdict, extended by what nginx did while servers refused connections."""
         texts: list[str] = []
         faults: list[str] = []
         for drill in failover.drills(self.upstream):
-            doors = [door for door, name in self.servers.items() if name in drill.closed]
-            self.trial.stage.close_doors(doors)
-            sent = calls.plain(self.upstream, way, self.conf, self.trial.seed, failover.REQUESTS)
-            records = list(calls.uncached(self.trial.stage.call(calls.plan(way, sent))))
-            answers = [(self.servers.get(it.get("server", ""), ""), it["status"]) for it in records]
+            endpoints = [
+                endpoint for endpoint, name in self.servers.items() if name in drill.closed
+            ]
+            self.run.sandbox.refuse_connections(endpoints)
+            sent = traffic.plain_traffic(
+                self.upstream, template, self.conf, self.run.seed, failover.REQUESTS
+            )
+            records = list(traffic.uncached(self.run.sandbox.send(traffic.plan(template, sent))))
+            answers = [
+                (self.servers.get(record.get("server", ""), ""), record["status"])
+                for record in records
+            ]
             text, fault = failover.outcome(drill, answers)
             texts.append(text)
             faults += [fault] if fault else []
         if not texts:
             return judged
-        self.trial.stage.close_doors(())
+        self.run.sandbox.refuse_connections(())
         verdict = judged.verdict
         if faults:
             verdict = replace(verdict, word=Word.FAIL, why=f"fail-over: {faults[0]}")
@@ -448,101 +480,106 @@ class Attempt:
 
     def weigh(
         self,
-        way: Way,
-        sent: Sequence[Call],
+        template: Template,
+        sent: Sequence[PlannedRequest],
         records: Sequence[Record],
         sequential: bool,
         fresh: bool,
-    ) -> Judged:
+    ) -> UpstreamVerdict:
         """Judge the upstream's responses; those from elsewhere are reported separately."""
-        hits = tuple(calls.hits(self.upstream, way, self.conf, sent, records, self.servers))
-        said = verdict.judge(
+        hits = tuple(traffic.hits(self.upstream, template, self.conf, sent, records, self.servers))
+        outcome = verdict.judge(
             self.upstream,
             hits,
             sequential=sequential,
             addresses=self.addresses(records),
             fresh=fresh,
         )
-        kept = keep(
+        kept = write_run_folder(
             self.upstream,
             hits,
             traffic=f"{len(sent)} requests",
             sequential=sequential,
             fresh=fresh,
             addresses=self.addresses(records),
-            files=self.trial.stage.files,
+            files=self.run.sandbox.files,
         )
         counted = {hit.request_id for hit in hits}
-        besides = self.refusals([it for it in records if it["id"] not in counted])
-        place = where(self.upstream, self.trial.survey)
-        if said.word != Word.FAIL and len(hits) * ENOUGH < len(sent):
+        besides = self.refusals([record for record in records if record["id"] not in counted])
+        place = where(self.upstream, self.run.survey)
+        if outcome.word != Word.FAIL and len(hits) * ENOUGH < len(sent):
             why = f"{len(hits):,} of {len(sent):,} requests reached it"
-            said = replace(said, word=Word.UNSURE, why=why)
-        hint = AGAIN if said.word == Word.UNSURE else ""
-        # the command that would settle it is one of the lab's own nginx
-        said = replace(said, command="")
-        return Judged(self.upstream.name, place, said, besides, hint, folder=str(kept))
+            outcome = replace(outcome, word=Word.UNSURE, why=why)
+        hint = AGAIN if outcome.word == Word.UNSURE else ""
+        # its command is one for the lab's own nginx
+        outcome = replace(outcome, command="")
+        return UpstreamVerdict(self.upstream.name, place, outcome, besides, hint, folder=str(kept))
 
     def addresses(self, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
         """What each server's name means to nginx: the addresses that it asked, else the first."""
         asked = {record.get("server") for record in records}
-        found: dict[str, list[str]] = {}
-        for door, name in self.servers.items():
-            found.setdefault(name, []).append(door)
+        endpoints: dict[str, list[str]] = {}
+        for endpoint, name in self.servers.items():
+            endpoints.setdefault(name, []).append(endpoint)
         return {
-            name: tuple(door for door in doors if door in asked) or (doors[0],)
-            for name, doors in found.items()
+            name: tuple(endpoint for endpoint in endpoints if endpoint in asked) or (endpoints[0],)
+            for name, endpoints in endpoints.items()
         }
 
-    def probe(self, ways: Sequence[Way]) -> tuple[list[tuple[Way, Call]], list[Record]]:
-        """Try the ways in turn, up to the first that leads to a server of the upstream."""
-        tried: list[tuple[Way, Call]] = []
+    def probe(
+        self, candidates: Sequence[Template]
+    ) -> tuple[list[tuple[Template, PlannedRequest]], list[Record]]:
+        """Try the candidates in turn, up to the first that leads to a server of the upstream."""
+        tried: list[tuple[Template, PlannedRequest]] = []
         records: list[Record] = []
-        for number, way in enumerate(ways, 1):
-            call = calls.probe(self.upstream, way, self.conf, number)
-            tried.append((way, call))
-            records += self.trial.stage.call(calls.plan(way, Traffic((call,), 1)))
-            if self.reached(call, records):
+        for number, template in enumerate(candidates, 1):
+            planned = traffic.probe(self.upstream, template, self.conf, number)
+            tried.append((template, planned))
+            records += self.run.sandbox.send(traffic.plan(template, Traffic((planned,), 1)))
+            if self.reached(planned, records):
                 break
         return tried, records
 
-    def reached(self, call: Call, records: Sequence[Record]) -> bool:
-        """Whether a server of the upstream answered a call."""
-        return any(it["id"] == call.id and it.get("server") in self.servers for it in records)
+    def reached(self, planned: PlannedRequest, records: Sequence[Record]) -> bool:
+        """Whether a server of the upstream answered a request."""
+        return any(
+            record["id"] == planned.id and record.get("server") in self.servers
+            for record in records
+        )
 
     def refusals(self, records: Sequence[Record]) -> str:
-        """What came back instead of an answer of the upstream's, as a person would write it."""
+        """The responses that did not come from the upstream, counted by kind."""
         counts = Counter(map(self.refusal, records))
-        return ", ".join(f"{said}: {number:,}" for said, number in counts.items())
+        return ", ".join(f"{reason}: {number:,}" for reason, number in counts.items())
 
     def refusal(self, record: Record) -> str:
-        """What one request got instead."""
+        """What one request got instead of a response of the upstream."""
         if record.get("server") in self.servers:
             return "answered from a cache"
         if record.get("server"):
-            return f"answered by {self.trial.name_of(record['server'])}"
+            return f"answered by {self.run.name_of(record['server'])}"
         to = f" to {record['location']}" if record.get("location") else ""
         return str(record.get("error") or f"answered by nginx with {record['status']}{to}")
 
 
-def unsure(trial: Trial, upstream: Upstream, why: str, hint: str) -> Judged:
-    """A verdict without evidence, and what the user can do."""
-    said = Verdict(Word.UNSURE, upstream.label, "", why)
-    return Judged(upstream.name, where(upstream, trial.survey), said, hint=hint)
+def unsure(run: Run, upstream: Upstream, why: str, hint: str) -> UpstreamVerdict:
+    """UNSURE without evidence, and what the user can do."""
+    verdict = Verdict(Word.UNSURE, upstream.label, "", why)
+    return UpstreamVerdict(upstream.name, where(upstream, run.survey), verdict, hint=hint)
 
 
-def where(upstream: Upstream, found: Survey) -> str:
+def where(upstream: Upstream, survey: Survey) -> str:
     """The place of an upstream's block, else of the `proxy_pass` that makes the group."""
     if upstream.line:
         return f"{upstream.file}:{upstream.line}"
-    return found.routes[upstream.name.lower()][0].where
+    return survey.routes[upstream.name.lower()][0].where
 
 
-def hints(upstream: Upstream, found: Survey) -> Iterator[str]:
-    """What a user should know of an upstream beside its verdict."""
-    if upstream.name.lower() not in found.routes or len(upstream.servers) < 2:
+def hints(upstream: Upstream, survey: Survey) -> Iterator[str]:
+    """Hints on an upstream beside its verdict."""
+    if upstream.name.lower() not in survey.routes or len(upstream.servers) < 2:
         return
-    if not upstream.zone and found.workers != "1" and not upstream.record.stateless:
+    if not upstream.zone and survey.workers != "1" and not upstream.record.stateless:
         yield (
             f"upstream {upstream.name} has no zone, so each worker counts for itself: one was"
             f" judged alone. To share: zone {upstream.name} 64k;"

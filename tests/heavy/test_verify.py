@@ -11,7 +11,7 @@ from nginx_llm_lab.nginxconf import tree
 from nginx_llm_lab.stack.compose import image
 from nginx_llm_lab.stack.sdk import engine
 from nginx_llm_lab.verify import files, verification
-from nginx_llm_lab.verify.stage import packed
+from nginx_llm_lab.verify.sandbox import packed
 from nginx_llm_lab.verify.survey import survey
 from nginx_llm_lab.verify.verification import Verification
 
@@ -22,7 +22,7 @@ SHAPES = shapes()
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
-    """The user's machine: root, the hosts, a certificate and a password file; no way out."""
+    """The user's machine: root, the hosts, a certificate and a password file; no template out."""
     folder = tmp_path_factory.mktemp("machine")
     conf = folder / "nginx.conf"
     conf.write_text(SPECIAL["TLS"].text)

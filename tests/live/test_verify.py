@@ -9,7 +9,7 @@ import pytest
 from nginx_llm_lab.errors import LabError
 from nginx_llm_lab.stack.sdk import engine
 from nginx_llm_lab.verify import verification
-from nginx_llm_lab.verify.stage import LABEL
+from nginx_llm_lab.verify.sandbox import LABEL
 from nginx_llm_lab.verify.survey import Survey, survey
 from nginx_llm_lab.verify.verification import Verification
 
@@ -123,7 +123,7 @@ def test_a_config_that_nginx_refuses_is_told_in_its_words(
 
 
 def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
-    """Ctrl-C between any two steps takes the stage down."""
+    """Ctrl-C between any two steps takes the sandbox down."""
 
     def interrupt(_: str) -> None:
         if interrupted:

@@ -4,32 +4,34 @@ import pytest
 
 from nginx_llm_lab.report import github
 from nginx_llm_lab.verdict import Verdict
-from nginx_llm_lab.verify.doubts import absent_file
-from nginx_llm_lab.verify.verification import Judged, Verification
+from nginx_llm_lab.verify.prerequisites import absent_file
+from nginx_llm_lab.verify.verification import UpstreamVerdict, Verification
 from nginx_llm_lab.word import Word
 
 VERIFICATION = Verification(
     "nginx.conf",
     "1.31.3",
     (
-        Judged(
+        UpstreamVerdict(
             "llm", "conf.d/llm.conf:3", Verdict(Word.PASS, "round_robin", "a: 2, b: 1", "exact")
         ),
-        Judged(
-            "idle", "nginx.conf:9", Verdict(Word.FAIL, "hash", "a|b: 1", "not\nso"), hint="mend"
+        UpstreamVerdict(
+            "idle", "nginx.conf:9", Verdict(Word.FAIL, "hash", "a|b: 1", "not\nso"), hint="fix_for"
         ),
     ),
-    doubts=(absent_file("gpu.conf", "nginx.conf:2"),),
+    prerequisites=(absent_file("gpu.conf", "nginx.conf:2"),),
     not_honoured=("resolver <x>",),
 ).as_dict()
 
 
 def test_what_does_not_pass_stands_at_its_line() -> None:
     """PASS needs no annotation."""
-    fail, doubt = github.annotations(VERIFICATION)
+    fail, prerequisite = github.annotations(VERIFICATION)
 
     assert fail == "::error file=nginx.conf,line=9::FAIL upstream idle: not%0Aso"
-    assert doubt.startswith("::warning file=nginx.conf,line=2::UNSURE gpu.conf (nginx.conf:2)")
+    assert prerequisite.startswith(
+        "::warning file=nginx.conf,line=2::UNSURE gpu.conf (nginx.conf:2)"
+    )
 
 
 def test_the_summary_is_a_table_that_no_name_breaks() -> None:

@@ -39,7 +39,7 @@ def test_what_a_verb_prints_fits_the_schema(
     assert next(iter(printed)) == "schema"
 
 
-@pytest.mark.parametrize(("data", "key"), [(RUN, "foreign"), (VERIFICATION, "doubts")])
+@pytest.mark.parametrize(("data", "key"), [(RUN, "foreign"), (VERIFICATION, "prerequisites")])
 def test_a_key_that_goes_breaks_the_schema(data: dict[str, object], key: str) -> None:
     """The version has to be raised then."""
     rest = {"schema": terminal.SCHEMA, **{name: data[name] for name in data if name != key}}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from nginx_llm_lab.nginxconf import tree
-from nginx_llm_lab.verify.setting import Door
+from nginx_llm_lab.verify.environment import Endpoint
 from nginx_llm_lab.verify.survey import Survey, split_address, survey
 
 
@@ -42,7 +42,7 @@ def test_every_server_gets_a_stand_in_under_its_own_address(tmp_path: Path) -> N
     """Loopback ones stand beside nginx, all others at a distance; names get an address each."""
     found = servers(tmp_path, "127.0.0.1:8001", "10.0.0.5:8000", "vllm-1:8000", "[::1]:9000")
 
-    assert [(str(door), door.near) for door in found.doors] == [
+    assert [(str(endpoint), endpoint.near) for endpoint in found.endpoints] == [
         ("127.0.0.1:8001", True),
         ("10.0.0.5:8000", False),
         (f"{found.names['vllm-1']}:8000", False),
@@ -55,7 +55,7 @@ def test_two_names_with_one_port_are_two_stand_ins(tmp_path: Path) -> None:
     """vllm-1:8000 and vllm-2:8000 must not share an address, even where nginx listens on 8000."""
     found = servers(tmp_path, "vllm-1:8000", "vllm-2:8000", listen="8000")
 
-    assert len({door.host for door in found.doors}) == 2
+    assert len({endpoint.host for endpoint in found.endpoints}) == 2
     assert found.unmet == ()
 
 
@@ -66,7 +66,7 @@ def test_an_address_that_is_named_twice_is_one_stand_in(tmp_path: Path) -> None:
         " server { location /a { proxy_pass http://a; } location /b { proxy_pass http://b; } } }"
     )
 
-    assert len(surveyed(tmp_path, text).doors) == 1
+    assert len(surveyed(tmp_path, text).endpoints) == 1
 
 
 @pytest.mark.parametrize("listen", ["8001", "127.0.0.1:8001", "localhost:8001"])
@@ -74,7 +74,7 @@ def test_a_server_that_is_nginx_itself_gets_none(tmp_path: Path, listen: str) ->
     """nginx may proxy to another server block of the same file: nobody can stand in for that."""
     found = servers(tmp_path, "127.0.0.1:8001", listen=listen)
 
-    assert found.doors == ()
+    assert found.endpoints == ()
     assert "nginx itself listens there" in found.unmet[0]
 
 
@@ -82,7 +82,7 @@ def test_a_server_on_an_address_that_nginx_listens_on_stands_beside_it(tmp_path:
     """10.1.1.1 is nginx's own machine once a `listen` says so."""
     found = servers(tmp_path, "10.1.1.1:8001", listen="10.1.1.1:80")
 
-    assert found.doors == (Door("10.1.1.1", 8001, near=True),)
+    assert found.endpoints == (Endpoint("10.1.1.1", 8001, near=True),)
     assert found.own == ("10.1.1.1",)
 
 
@@ -90,7 +90,7 @@ def test_localhost_is_both_of_its_addresses(tmp_path: Path) -> None:
     """Which of them nginx asks is its C library's choice."""
     found = servers(tmp_path, "localhost:8001")
 
-    assert [str(door) for door in found.doors] == ["127.0.0.1:8001", "[::1]:8001"]
+    assert [str(endpoint) for endpoint in found.endpoints] == ["127.0.0.1:8001", "[::1]:8001"]
 
 
 def test_a_group_without_a_block_takes_its_port_from_the_scheme(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_group_without_a_block_takes_its_port_from_the_scheme(tmp_path: Path) 
         tmp_path, "events {} http { server { location / { proxy_pass https://secure; } } }"
     )
 
-    assert [(door.port, door.tls) for door in found.doors] == [(443, True)]
+    assert [(endpoint.port, endpoint.tls) for endpoint in found.endpoints] == [(443, True)]
 
 
 WORKERS = [("", "1"), ("worker_processes auto;", "auto"), ("worker_processes 4;", "4")]
@@ -147,7 +147,7 @@ def test_what_the_lab_cannot_give_is_listed(tmp_path: Path) -> None:
     expected = [
         "upstream s (",
         "upstream idle (",
-        "server unix:/run/a.sock (upstream used): a unix socket has no stand-in",
+        "server unix:/run/a.sock (upstream used): a unix socket has no stub backend",
         "proxy_pass http://$somewhere (",
         "proxy_pass https://used (",
         "resolver 10.96.0.10 valid=5s (",
@@ -164,13 +164,13 @@ def test_what_the_lab_cannot_give_is_listed(tmp_path: Path) -> None:
 
 def test_a_host_without_a_block_is_a_doubt(tmp_path: Path) -> None:
     """nginx starts only where it resolves; an address and localhost always do."""
-    ways = "".join(
+    routes_to = "".join(
         f"location /{number} {{ proxy_pass http://{name}; }}"
         for number, name in enumerate(["gpu", "10.0.0.1:80", "localhost:8000", "vllm:8000"])
     )
-    found = surveyed(tmp_path, f"events {{}} http {{ server {{ {ways} }} }}")
+    found = surveyed(tmp_path, f"events {{}} http {{ server {{ {routes_to} }} }}")
 
-    assert [(name, doubt.name) for name, doubt in found.doubts.items()] == [
+    assert [(name, prerequisite.name) for name, prerequisite in found.prerequisites.items()] == [
         ("gpu", "gpu"),
         ("vllm:8000", "vllm"),
     ]

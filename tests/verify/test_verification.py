@@ -1,4 +1,4 @@
-"""Verdicts on somebody's own config, against a stage on which nginx is played by the oracle."""
+"""Verdicts on somebody's own config, against a sandbox on which nginx is played by the oracle."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ from nginx_llm_lab.nginxconf.upstream import read
 from nginx_llm_lab.oracle import Arrival
 from nginx_llm_lab.verdict import Verdict
 from nginx_llm_lab.verify import verification
-from nginx_llm_lab.verify.doubts import Doubt, absent_file
+from nginx_llm_lab.verify.prerequisites import Prerequisite, absent_file
 from nginx_llm_lab.verify.survey import survey
-from nginx_llm_lab.verify.verification import Judged, Trial, Verification
+from nginx_llm_lab.verify.verification import Run, UpstreamVerdict, Verification
 from nginx_llm_lab.word import Word
 
 if TYPE_CHECKING:
-    from nginx_llm_lab.verify.stage import Stage
+    from nginx_llm_lab.verify.sandbox import Sandbox
 
 ROUND_ROBIN = "upstream u { server 127.0.0.1:8001 weight=2; server 127.0.0.1:8002; }"
 
@@ -35,7 +35,7 @@ def _runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Play:
-    """A stage without nginx: the oracle picks, by the claim that it is given."""
+    """A sandbox without nginx: the oracle picks, by the claim that it is given."""
 
     def __init__(self, claim: Upstream, refuse: int = 0) -> None:
         self.picks = oracle.predict(claim, (Arrival() for _ in itertools.count()))
@@ -53,25 +53,25 @@ class Play:
         """Remember that it was asked for."""
         self.held.append(count)
 
-    def close_doors(self, doors: Sequence[str]) -> None:
-        """Remember which stand-ins were closed."""
-        self.closed.append(list(doors))
+    def refuse_connections(self, endpoints: Sequence[str]) -> None:
+        """Remember which stub backends were closed."""
+        self.closed.append(list(endpoints))
 
-    def call(self, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Answer every call, the first ones with a refusal."""
-        return [self.answer(call) for call in plan["calls"]]
+    def send(self, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Answer every planned, the first ones with a refusal."""
+        return [self.answer(planned) for planned in plan["requests"]]
 
-    def answer(self, call: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, planned: Mapping[str, Any]) -> dict[str, Any]:
         """One record."""
         self.clock += 1
         if self.refuse:
             self.refuse -= 1
-            return {"id": call["id"], "status": 401, "server": "", "location": ""}
+            return {"id": planned["id"], "status": 401, "server": "", "location": ""}
         times = dict.fromkeys(("sent", "received", "answered", "done"), self.clock)
         server = next(self.picks).server
         while self.closed and server in self.closed[-1] and not self.stubborn:
             server = next(self.picks).server
-        return {"id": call["id"], "status": 200, "server": server, "cookie": "", **times}
+        return {"id": planned["id"], "status": 200, "server": server, "cookie": "", **times}
 
 
 def written(tmp_path: Path, upstreams: str, location: str = "proxy_pass http://u;") -> Path:
@@ -84,11 +84,11 @@ def written(tmp_path: Path, upstreams: str, location: str = "proxy_pass http://u
     return conf
 
 
-def played(conf: Path, play: Play) -> tuple[Judged, ...]:
+def played(conf: Path, play: Play) -> tuple[UpstreamVerdict, ...]:
     """What is judged of a config when nginx is played so."""
     found = tree.read(conf)
-    trial = Trial(cast("Stage", play), found, survey(found), seed=1)
-    return tuple(verification.judge_all(trial, lambda _: None))
+    run = Run(cast("Sandbox", play), found, survey(found), seed=1)
+    return tuple(verification.judge_all(run, lambda _: None))
 
 
 def test_a_right_nginx_passes(tmp_path: Path) -> None:
@@ -170,9 +170,9 @@ def test_upstreams_with_a_zone_are_judged_before_workers_are_held(tmp_path: Path
     play = Play(read(conf, "u"))
     progress: list[tuple[str, int]] = []
     found = tree.read(conf)
-    trial = Trial(cast("Stage", play), found, survey(found), seed=1)
+    run = Run(cast("Sandbox", play), found, survey(found), seed=1)
 
-    told = list(verification.judge_all(trial, lambda text: progress.append((text, len(play.held)))))
+    told = list(verification.judge_all(run, lambda text: progress.append((text, len(play.held)))))
 
     assert progress == [("upstream z: round_robin", 0), ("upstream u: round_robin", 0)]
     assert [judged.upstream for judged in told] == ["u", "z"]
@@ -195,7 +195,7 @@ def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
         (
             "upstream u { server unix:/run/a.sock; }",
             "proxy_pass http://u;",
-            "server unix:/run/a.sock: a unix socket has no stand-in",
+            "server unix:/run/a.sock: a unix socket has no stub backend",
         ),
         (
             "upstream u { server 127.0.0.1; }",
@@ -217,7 +217,7 @@ def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
 def test_what_cannot_be_judged_says_why(
     tmp_path: Path, upstreams: str, location: str, why: str
 ) -> None:
-    """UNSURE is honest, and names what stands in the way."""
+    """UNSURE is honest, and names what stands in the template."""
     conf = written(tmp_path, upstreams, location)
     play = Play(read(written(tmp_path, upstreams, location)))
     play.picks = iter(cast("Any", [oracle.Pick("198.18.0.1:80", ())] * 1_000))
@@ -233,8 +233,8 @@ def test_nearly_everything_answered_by_others_is_unsure(tmp_path: Path) -> None:
     play = Play(read(conf))
     first = play.answer
 
-    def once(call: Mapping[str, Any]) -> dict[str, Any]:
-        said = first(call)
+    def once(planned: Mapping[str, Any]) -> dict[str, Any]:
+        said = first(planned)
         play.refuse = 10_000
         return said
 
@@ -250,12 +250,12 @@ def test_a_host_without_a_block_has_no_verdict_unless_it_is_assumed(tmp_path: Pa
     conf = written(tmp_path, "upstream llm { server 127.0.0.1:8001; }", "proxy_pass http://llms;")
     found = tree.read(conf)
     address = survey(found).names["llms"]
-    said: list[Judged] = []
+    said: list[UpstreamVerdict] = []
     for assumed in ((), ("llms",)):
         play = Play(read(conf, "llms"))
         play.picks = iter(cast("Any", [oracle.Pick(f"{address}:80", ())] * 1_000))
-        trial = Trial(cast("Stage", play), found, survey(found), 1, assumed)
-        said += verification.judge_all(trial, lambda _: None)
+        run = Run(cast("Sandbox", play), found, survey(found), 1, assumed)
+        said += verification.judge_all(run, lambda _: None)
 
     assert [judged.verdict.word for judged in said] == ["UNSURE", "PASS"]
     assert 'is upstream "llm" meant?' in said[0].hint
@@ -265,9 +265,9 @@ def test_only_the_named_upstreams_are_judged(tmp_path: Path) -> None:
     """And a name that the config lacks is wrong usage."""
     conf = written(tmp_path, ROUND_ROBIN)
     found = survey(tree.read(conf))
-    trial = Trial(cast("Stage", Play(read(conf))), tree.read(conf), found, 1, only=("v",))
+    run = Run(cast("Sandbox", Play(read(conf))), tree.read(conf), found, 1, only=("v",))
 
-    assert not list(verification.judge_all(trial, lambda _: None))
+    assert not list(verification.judge_all(run, lambda _: None))
     with pytest.raises(UsageError, match='no upstream "v"'):
         verification.refuse_unknown(["v"], found)
 
@@ -283,11 +283,13 @@ def test_an_upstream_that_only_nginx_reaches_is_listed(tmp_path: Path) -> None:
     assert "only requests that nginx makes itself" in line
 
 
-PASS = Judged("llm", "nginx.conf:3", Verdict(Word.PASS, "round_robin", "a: 1, b: 1", "exact"))
-UNSURE = Judged(
-    "idle", "nginx.conf:9", Verdict(Word.UNSURE, "hash", "", "no way"), "401: 2", "mend it"
+PASS = UpstreamVerdict(
+    "llm", "nginx.conf:3", Verdict(Word.PASS, "round_robin", "a: 1, b: 1", "exact")
 )
-FAIL = Judged("llm", "nginx.conf:3", Verdict(Word.FAIL, "round_robin", "a: 2", "not even"))
+UNSURE = UpstreamVerdict(
+    "idle", "nginx.conf:9", Verdict(Word.UNSURE, "hash", "", "no template"), "401: 2", "fix_for it"
+)
+FAIL = UpstreamVerdict("llm", "nginx.conf:3", Verdict(Word.FAIL, "round_robin", "a: 2", "not even"))
 DOUBT = absent_file("/etc/nginx/gpu.conf", "nginx.conf:2")
 
 
@@ -299,7 +301,7 @@ def test_a_verification_holds_where_all_upstreams_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("upstreams", "doubts", "accepted"),
+    ("upstreams", "prerequisites", "accepted"),
     [
         ((PASS,), (), [True, True]),
         ((PASS,), (DOUBT,), [False, True]),
@@ -309,10 +311,12 @@ def test_a_verification_holds_where_all_upstreams_pass() -> None:
     ],
 )
 def test_unsure_is_red_unless_it_is_allowed(
-    upstreams: tuple[Judged, ...], doubts: tuple[Doubt, ...], accepted: list[bool]
+    upstreams: tuple[UpstreamVerdict, ...],
+    prerequisites: tuple[Prerequisite, ...],
+    accepted: list[bool],
 ) -> None:
     """A missing include never ends in 0 by itself; FAIL never does."""
-    found = Verification("nginx.conf", "1.31.3", upstreams, doubts=doubts)
+    found = Verification("nginx.conf", "1.31.3", upstreams, prerequisites=prerequisites)
 
     assert [found.accepted(allow_unsure=allowed) for allowed in (False, True)] == accepted
 
@@ -325,9 +329,9 @@ def test_a_verification_reads_as_a_person_would_write_it() -> None:
         "nginx.conf on nginx 1.31.3, 4.2 s",
         "PASS   round_robin  a: 1, b: 1  (exact)",
         "       upstream llm, nginx.conf:3",
-        "UNSURE hash         no way",
+        "UNSURE hash         no template",
         "       upstream idle, nginx.conf:9; besides: 401: 2",
-        "try:   mend it",
+        "try:   fix_for it",
         "not honoured:",
         "  resolver x",
         "notes:",

@@ -1,4 +1,4 @@
-"""What has to exist where nginx runs and is not here: without it nginx would not start."""
+"""Hosts and files that nginx needs to start and that are missing on this machine."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ ALLOW = "--allow-unsure accepts it as it is"
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
-    """A host or file that the config needs at start; `name` is what `--assume` takes."""
+class Prerequisite:
+    """A missing host or file that nginx needs to start; `--assume` takes its `name`."""
 
     name: str
     cause: str
@@ -22,22 +22,28 @@ class Doubt:
         return f"UNSURE {self.cause}\ntry:   {self.hint}"
 
 
-def remaining(doubts: Iterable[Doubt], assumed: Sequence[str]) -> tuple[Doubt, ...]:
-    """The doubts whose host or file no pattern of `--assume` names."""
-    return tuple(doubt for doubt in dict.fromkeys(doubts) if not exists(doubt.name, assumed))
+def remaining(
+    prerequisites: Iterable[Prerequisite], assumed: Sequence[str]
+) -> tuple[Prerequisite, ...]:
+    """The prerequisites that no pattern of `--assume` matches."""
+    return tuple(
+        prerequisite
+        for prerequisite in dict.fromkeys(prerequisites)
+        if not exists(prerequisite.name, assumed)
+    )
 
 
 def exists(name: str, assumed: Iterable[str]) -> bool:
-    """Whether the user says that a host or file exists where nginx runs."""
+    """Whether a pattern of `--assume` matches a host or file."""
     return any(fnmatchcase(name.lower(), pattern.lower()) for pattern in assumed)
 
 
-def unresolved(host: str, where: str, upstreams: Iterable[Upstream]) -> Doubt:
-    """A host name that no `upstream` block has: a name of the user's network, or a typing error."""
+def unresolved(host: str, where: str, upstreams: Iterable[Upstream]) -> Prerequisite:
+    """A host name without an `upstream` block: a name in the user's network, or a typo."""
     blocks = {upstream.name.lower(): upstream for upstream in upstreams if upstream.line}
     near = get_close_matches(host.lower(), blocks, 1)
     meant = "".join(f'is upstream "{blocks[name].name}" meant? ' for name in near)
-    return Doubt(
+    return Prerequisite(
         host,
         f'host "{host}" ({where}): no upstream block has that name, so nginx starts only where'
         " the name resolves",
@@ -45,9 +51,9 @@ def unresolved(host: str, where: str, upstreams: Iterable[Upstream]) -> Doubt:
     )
 
 
-def absent_file(path: str, where: str) -> Doubt:
-    """A file that nginx needs and that is neither next to the config nor at its path."""
-    return Doubt(
+def absent_file(path: str, where: str) -> Prerequisite:
+    """A file that nginx needs, found neither beside the config nor at its path."""
+    return Prerequisite(
         path,
         f"{path} ({where}): no such file, so nginx would not start; an empty one was used",
         f"put it beside the config; if it exists where nginx runs: --assume {path}",
@@ -56,7 +62,7 @@ def absent_file(path: str, where: str) -> Doubt:
 
 def names_to_resolve(hosts: Iterable[str]) -> Iterator[str]:
     """A note on the names of `server` lines, which the lab resolves and the user's network must."""
-    found = sorted(dict.fromkeys(hosts))
-    if found:
-        shown = ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+    names = sorted(dict.fromkeys(hosts))
+    if names:
+        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         yield f"nginx starts only where these names resolve: {shown}"

@@ -1,4 +1,4 @@
-"""Find requests that nginx sends through one `proxy_pass`: the door, the host, the location."""
+"""Find requests that nginx sends through one `proxy_pass`: listener, host, location."""
 
 import base64
 import random
@@ -15,7 +15,7 @@ from ..nginxconf.tree import Directive
 from ..nginxconf.variables import Variables, compile_text
 from .sample import sample
 
-MOST_WAYS = 24  # requests that are tried out for one route
+MOST_CANDIDATES = 24  # requests that are tried out for one route
 MOST_GUESSES = 300  # requests that are guessed where a variable decides
 NOBODY = "nobody.invalid"  # a host that no server_name matches: the default server's
 LOGIN = "lab", "lab"
@@ -34,24 +34,29 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """A request that should pass through `route`, and the entry that it takes."""
+class Template:
+    """A request that should pass through `route`, and the listener it is sent to."""
 
     route: Route
     entry: Entry
     request: Request
 
 
-# --- the door -----------------------------------------------------------------------------
+# --- the entrance -----------------------------------------------------------------------------
 
 
 def entry(route: Route) -> Entry | None:
-    """The plainest door of the route's server; None where only unix sockets or QUIC are."""
+    """The simplest listener of the route's server; None if only unix sockets or QUIC are."""
     usable = [listen for listen in route.listen if listen.port and "quic" not in listen.options]
     if not usable:
         return None
     listen = min(
-        usable, key=lambda it: (is_tls(it), ":" in it.address, "proxy_protocol" in it.options)
+        usable,
+        key=lambda listen: (
+            is_tls(listen),
+            ":" in listen.address,
+            "proxy_protocol" in listen.options,
+        ),
     )
     host, mapped = connectable(listen)
     return Entry(host, listen.port, is_tls(listen), "proxy_protocol" in listen.options, mapped)
@@ -80,8 +85,8 @@ def hosts(route: Route) -> Iterator[str]:
     """Host headers that should choose the route's server, the likeliest first."""
     names = [name for line in route.scopes[1].all("server_name") for name in line.args]
     for name in names:
-        if made := host_of(name):
-            yield made
+        if host := host_of(name):
+            yield host
     if not names or not all(map(host_of, names)):
         yield NOBODY
 
@@ -100,29 +105,31 @@ def host_of(name: str) -> str:
 # --- the location -------------------------------------------------------------------------
 
 
-def landing(scope: Directive, path: bytes) -> Directive | None:
+def location_of(scope: Directive, path: bytes) -> Directive | None:
     """The location that nginx takes for a path, nested ones included (ngx_http_core_module.c)."""
-    return _landing(scope, path)[0]
+    return _location_of(scope, path)[0]
 
 
-def _landing(scope: Directive, path: bytes) -> tuple[Directive | None, bool]:
+def _location_of(scope: Directive, path: bytes) -> tuple[Directive | None, bool]:
     """The location, and whether no regex of an outer block may replace it."""
-    locations = [each for each in scope.all("location") if not words(each).startswith("@")]
+    locations = [
+        location for location in scope.all("location") if not words(location).startswith("@")
+    ]
     for location in locations:
         if words(location).startswith("=") and encoded(words(location)[1:]) == path:
             return location, True
-    prefixes = [it for it in locations if path.startswith(prefix(it) or b"\n")]
-    found = max(prefixes, key=lambda it: len(prefix(it) or b""), default=None)
-    best = found
-    if found is not None:
-        inner, final = _landing(found, path)
-        best = inner or found
+    prefixes = [location for location in locations if path.startswith(prefix(location) or b"\n")]
+    longest = max(prefixes, key=lambda location: len(prefix(location) or b""), default=None)
+    best = longest
+    if longest is not None:
+        inner, final = _location_of(longest, path)
+        best = inner or longest
         if final:
             return best, True
-    if found is None or not words(found).startswith("^~"):
+    if longest is None or not words(longest).startswith("^~"):
         for location in locations:
             if words(location).startswith("~") and regex(location).search(path):
-                return _landing(location, path)[0] or location, True
+                return _location_of(location, path)[0] or location, True
     return best, False
 
 
@@ -151,7 +158,7 @@ def encoded(text: str) -> bytes:
 
 def innermost(route: Route) -> Directive | None:
     """The location around a route's `proxy_pass`."""
-    return next((it for it in reversed(route.scopes) if it.name == "location"), None)
+    return next((scope for scope in reversed(route.scopes) if scope.name == "location"), None)
 
 
 def paths(route: Route) -> Iterator[str]:
@@ -160,13 +167,18 @@ def paths(route: Route) -> Iterator[str]:
     if location is None:
         yield "/"
         return
-    outer = [words(it).removeprefix("^~") for it in route.scopes if it.name == "location"][:-1]
-    made = tuple(_paths(location, route.scopes[1]))
-    for path in (*made, *(f"{start}lab{path.lstrip('/')}" for start in outer for path in made)):
+    outer = [words(scope).removeprefix("^~") for scope in route.scopes if scope.name == "location"][
+        :-1
+    ]
+    candidates = tuple(_paths(location, route.scopes[1]))
+    for path in (
+        *candidates,
+        *(f"{start}lab{path.lstrip('/')}" for start in outer for path in candidates),
+    ):
         if not path.startswith("/"):
             continue
         try:
-            lands = landing(route.scopes[1], normal(encoded(path), merge_slashes=True))
+            lands = location_of(route.scopes[1], normal(encoded(path), merge_slashes=True))
         except UsageError:
             continue
         if lands is location or words(location).startswith("@"):
@@ -176,19 +188,19 @@ def paths(route: Route) -> Iterator[str]:
 def _paths(location: Directive, server: Directive) -> Iterator[str]:
     text = words(location)
     if text.startswith("@"):
-        yield from _led_to(text, server)
+        yield from _paths_to_named(text, server)
     elif text.startswith("="):
         yield text[1:]
     elif text.startswith("~"):
-        made = sample(text.lstrip("~").removeprefix("*"), ignore_case=text.startswith("~*"))
-        yield from (made, f"/{made}", f"/lab{made}", f"/lab/{made}")
+        text_matched = sample(text.lstrip("~").removeprefix("*"), ignore_case=text.startswith("~*"))
+        yield from (text_matched, f"/{text_matched}", f"/lab{text_matched}", f"/lab/{text_matched}")
     else:
         bare = text.removeprefix("^~")
         yield from (bare, f"{bare}lab", f"{bare}/lab", f"{bare.rstrip('/')}/v1/chat/completions")
 
 
-def _led_to(name: str, server: Directive) -> Iterator[str]:
-    """Paths of the locations that hand on to a named one."""
+def _paths_to_named(name: str, server: Directive) -> Iterator[str]:
+    """Paths of locations from which nginx redirects to a named one."""
     if any(name in line.args for kind in ("try_files", "error_page") for line in server.all(kind)):
         yield "/lab-nothing"
     for location in server.all("location"):
@@ -197,21 +209,23 @@ def _led_to(name: str, server: Directive) -> Iterator[str]:
             yield from (f"{path}lab-nothing" for path in _paths(location, server))
 
 
-# --- what variables and conditions ask for ------------------------------------------------
+# --- values for variables and conditions ------------------------------------------------
 
 
-def given(request: Request, name: str, value: str) -> Request | None:
+def with_variable(request: Request, name: str, value: str) -> Request | None:
     """The request with a value for one of nginx's variables; None where no client sets it."""
     if name.startswith("arg_"):
         mark = "&" if "?" in request.uri else "?"
         return replace(request, uri=f"{request.uri}{mark}{name[4:]}={value}")
     if name.startswith("cookie_"):
         others = f"{request.headers['Cookie']}; " if "Cookie" in request.headers else ""
-        return headed(request, "Cookie", f"{others}{name[7:]}={value}")
+        return with_header(request, "Cookie", f"{others}{name[7:]}={value}")
     if name.startswith("http_"):
-        return headed(request, "-".join(it.capitalize() for it in name[5:].split("_")), value)
+        return with_header(
+            request, "-".join(word.capitalize() for word in name[5:].split("_")), value
+        )
     if name in ("host", "content_type"):
-        return headed(request, {"host": "Host", "content_type": "Content-Type"}[name], value)
+        return with_header(request, {"host": "Host", "content_type": "Content-Type"}[name], value)
     if name == "request_method":
         return replace(request, method=value, body=BODY if value == "POST" else b"")
     if name == "request_body":
@@ -223,63 +237,71 @@ def given(request: Request, name: str, value: str) -> Request | None:
     return None
 
 
-def headed(request: Request, name: str, value: str) -> Request:
+def with_header(request: Request, name: str, value: str) -> Request:
     """The request with a header."""
     return replace(request, headers={**request.headers, name: value})
 
 
-def conditioned(request: Request, condition: Directive) -> Request | None:
+def satisfying(request: Request, condition: Directive) -> Request | None:
     """The request changed so that an `if` around the `proxy_pass` holds, as far as can be told."""
-    found = test_of(condition)
-    if found is None or found[1].startswith("!"):
+    test = test_of(condition)
+    if test is None or test[1].startswith("!"):
         return request
-    name, sign, value = found
-    return given(request, name, sample(value, ignore_case="*" in sign) if "~" in sign else value)
+    name, sign, value = test
+    return with_variable(
+        request, name, sample(value, ignore_case="*" in sign) if "~" in sign else value
+    )
 
 
 def test_of(condition: Directive) -> tuple[str, str, str] | None:
     """The variable, the sign and the value of an `if`: a lone variable is to be "1"."""
     text = " ".join(condition.args).removeprefix("(").removesuffix(")").strip()
-    found = re.fullmatch(r"\$(\w+)(?:\s*(!?=|!?~\*?)\s*(.*))?", text)
-    if found is None:
+    match = re.fullmatch(r"\$(\w+)(?:\s*(!?=|!?~\*?)\s*(.*))?", text)
+    if match is None:
         return None
-    value = "1" if found[2] is None else found[3].strip("\"'")
-    return found[1].lower(), found[2] or "", value
+    value = "1" if match[2] is None else match[3].strip("\"'")
+    return match[1].lower(), match[2] or "", value
 
 
-def spared(request: Request, condition: Directive, conf: Variables) -> Request:
+def avoiding(request: Request, condition: Directive, conf: Variables) -> Request:
     """The request changed so that an `if` that refuses does not hold, as far as can be told.
 
     This is how keys are asked for: by the header itself, or by a map of it.
     """
-    found = test_of(condition)
-    for base, text in asked_otherwise(*found, conf) if found else ():
-        if (changed := given(request, base, text)) is not None:
+    test = test_of(condition)
+    for base, text in contrary_assignments(*test, conf) if test else ():
+        if (changed := with_variable(request, base, text)) is not None:
             return changed
     return request
 
 
-def asked_otherwise(name: str, sign: str, value: str, conf: Variables) -> Iterator[tuple[str, str]]:
+def contrary_assignments(
+    name: str, sign: str, value: str, conf: Variables
+) -> Iterator[tuple[str, str]]:
     """Base variables, with values, for which a test does not hold."""
     block = conf.definitions.get(name)
     if sign.startswith("!"):
-        wanted = [sample(value, ignore_case="*" in sign) if "~" in sign else value]
+        values = [sample(value, ignore_case="*" in sign) if "~" in sign else value]
     elif block is not None:
         results = [line.args[-1] for line in block.block or () if line.args]
-        wanted = [it for it in results if it != value] if sign else ["0", ""]
+        values = [result for result in results if result != value] if sign else ["0", ""]
     else:
-        wanted = ["lab"] if (sign, value) == ("=", "") else []
-    for each in wanted:
-        yield from asked(name, each, conf)
+        values = ["lab"] if (sign, value) == ("=", "") else []
+    for text in values:
+        yield from assignments(name, text, conf)
 
 
 def allowed(request: Request, limit: Directive) -> Request:
     """The request by a method for which the block of `limit_except` holds."""
-    method = next((it for it in ("POST", "GET", "PUT") if it not in limit.args), "DELETE")
+    method = next(
+        (method for method in ("POST", "GET", "PUT") if method not in limit.args), "DELETE"
+    )
     return replace(request, method=method, body=BODY if method == "POST" else b"")
 
 
-def asked(name: str, value: str, conf: Variables, depth: int = 5) -> Iterator[tuple[str, str]]:
+def assignments(
+    name: str, value: str, conf: Variables, depth: int = 5
+) -> Iterator[tuple[str, str]]:
     """Base variables, with values, that give a map's variable a value: http_x_model, "large"."""
     block = conf.definitions.get(name)
     if block is None:
@@ -295,11 +317,11 @@ def asked(name: str, value: str, conf: Variables, depth: int = 5) -> Iterator[tu
         if line.name.startswith("~"):
             text = line.name[1:].removeprefix("*")
             key = sample(text, ignore_case=line.name.startswith("~*"))
-        yield from asked((source[1] or source[2]).lower(), key, conf, depth - 1)
+        yield from assignments((source[1] or source[2]).lower(), key, conf, depth - 1)
 
 
-def chooses(request: Request, route: Route, conf: Variables) -> bool:
-    """Whether the route's `proxy_pass` leads this request to the route's upstream."""
+def selects_upstream(request: Request, route: Route, conf: Variables) -> bool:
+    """Whether the route's `proxy_pass` sends this request to the route's upstream."""
     if "$" not in route.proxy_pass:
         return True
     try:
@@ -309,20 +331,20 @@ def chooses(request: Request, route: Route, conf: Variables) -> bool:
     return authority(url.decode("utf-8", "surrogateescape")).lower() == route.upstream.lower()
 
 
-def persuaded(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
-    """Requests like this one that the route's `proxy_pass` leads to its upstream."""
-    if chooses(request, route, conf):
+def matching_requests(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
+    """Variants of a request that the route's `proxy_pass` sends to its upstream."""
+    if selects_upstream(request, route, conf):
         yield request
         return
     tried = (*_by_map(request, route, conf), *_guessed(request, route))
-    yield from (it for it in tried if chooses(it, route, conf))
+    yield from (candidate for candidate in tried if selects_upstream(candidate, route, conf))
 
 
 def _by_map(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
-    for found in VARIABLE.finditer(route.proxy_pass):
-        name = (found[1] or found[2]).lower()
-        for base, value in asked(name, route.upstream, conf):
-            if (changed := given(request, base, value)) is not None:
+    for match in VARIABLE.finditer(route.proxy_pass):
+        name = (match[1] or match[2]).lower()
+        for base, value in assignments(name, route.upstream, conf):
+            if (changed := with_variable(request, base, value)) is not None:
                 yield changed
 
 
@@ -364,9 +386,12 @@ def obstacle(route: Route, conf: Variables) -> str:
         return f"{place}: its server listens only on unix sockets or by QUIC"
     if not any(paths(route)):
         return f"{place}: no path was found that lands there"
-    names = [(found[1] or found[2]).lower() for found in VARIABLE.finditer(route.proxy_pass)]
-    made = [f"{it.name} {' '.join(it.args)} ({it.where})" for it in _definitions(names, conf)]
-    decided = ", ".join(made or [f"${name}" for name in names])
+    names = [(match[1] or match[2]).lower() for match in VARIABLE.finditer(route.proxy_pass)]
+    definitions = [
+        f"{definition.name} {' '.join(definition.args)} ({definition.where})"
+        for definition in _definitions(names, conf)
+    ]
+    decided = ", ".join(definitions or [f"${name}" for name in names])
     return f"{place}: no request was found for which {decided} leads to it"
 
 
@@ -374,41 +399,41 @@ def _definitions(names: Iterable[str], conf: Variables) -> Iterator[Directive]:
     return (conf.definitions[name] for name in names if name in conf.definitions)
 
 
-# --- all together -------------------------------------------------------------------------
+# --- templates -------------------------------------------------------------------------
 
 
-def ways(route: Route, conf: Variables) -> tuple[Way, ...]:
-    """Requests that should pass through a route, the plainest first; none where none was found."""
-    door = entry(route)
-    if door is None:
+def candidates(route: Route, conf: Variables) -> tuple[Template, ...]:
+    """Templates that should pass through a route, the simplest first."""
+    entrance = entry(route)
+    if entrance is None:
         return ()
-    made = (
-        Way(route, door, request)
+    templates = (
+        Template(route, entrance, request)
         for host, path in product(hosts(route), dict.fromkeys(paths(route)))
-        for plain in _methods(Request(path, "127.0.0.1", headers=_headers(host, door, route)))
+        for plain in _methods(Request(path, "127.0.0.1", headers=_headers(host, entrance, route)))
         if (ready := _conditions(plain, route, conf)) is not None
-        for request in islice(persuaded(ready, route, conf), 2)
+        for request in islice(matching_requests(ready, route, conf), 2)
     )
-    return tuple(islice(_distinct(made), MOST_WAYS))
+    return tuple(islice(_distinct(templates), MOST_CANDIDATES))
 
 
-def _distinct(made: Iterable[Way]) -> Iterator[Way]:
+def _distinct(templates: Iterable[Template]) -> Iterator[Template]:
     seen: list[Request] = []
-    for way in made:
-        if way.request not in seen:
-            seen.append(way.request)
-            yield way
+    for template in templates:
+        if template.request not in seen:
+            seen.append(template.request)
+            yield template
 
 
 def _methods(request: Request) -> Iterator[Request]:
     yield request
-    json = headed(request, "Content-Type", "application/json")
+    json = with_header(request, "Content-Type", "application/json")
     yield replace(json, method="POST", body=BODY)
 
 
-def _headers(host: str, door: Entry, route: Route) -> dict[str, str]:
-    usual = 443 if door.tls else 80
-    headers = {"Host": host if door.port == usual else f"{host}:{door.port}"}
+def _headers(host: str, entrance: Entry, route: Route) -> dict[str, str]:
+    usual = 443 if entrance.tls else 80
+    headers = {"Host": host if entrance.port == usual else f"{host}:{entrance.port}"}
     if needs_login(route):
         secret = base64.b64encode(":".join(LOGIN).encode()).decode()
         headers["Authorization"] = f"Basic {secret}"
@@ -421,24 +446,24 @@ def needs_login(route: Route) -> bool:
 
 
 def _conditions(request: Request, route: Route, conf: Variables) -> Request | None:
-    """The request changed for every `if` and `limit_except` that decides on the way."""
+    """The request changed for every `if` and `limit_except` on its way."""
     changed: Request | None = request
     for scope in route.scopes:
         tests = scope.all("if") if scope.name in ("server", "location") else ()
         for test in tests:
             if changed is not None and test.all("return"):
-                changed = spared(changed, test, conf)
+                changed = avoiding(changed, test, conf)
         if changed is not None and scope.name == "if":
-            changed = conditioned(changed, scope)
+            changed = satisfying(changed, scope)
         elif changed is not None and scope.name == "limit_except":
             changed = allowed(changed, scope)
     return changed
 
 
-def stays(way: Way, conf: Variables) -> Callable[[Request], bool]:
-    """Whether a request that was changed for a hash key still takes the way."""
-    location = innermost(way.route)
-    server = way.route.scopes[1]
+def keeps_route(template: Template, conf: Variables) -> Callable[[Request], bool]:
+    """A test whether a request changed for a hash key still takes the template's route."""
+    location = innermost(template.route)
+    server = template.route.scopes[1]
     named = location is None or words(location).startswith("@")
 
     def still(request: Request) -> bool:
@@ -446,8 +471,8 @@ def stays(way: Way, conf: Variables) -> Callable[[Request], bool]:
             path = normal(re.split(rb"[?#]", target(request), maxsplit=1)[0], merge_slashes=True)
         except UsageError:
             return False
-        if not named and landing(server, path) is not location:
+        if not named and location_of(server, path) is not location:
             return False
-        return chooses(request, way.route, conf)
+        return selects_upstream(request, template.route, conf)
 
     return still

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from nginx_llm_lab.nginxconf import tree, variables
 from nginx_llm_lab.nginxconf.routes import Route, routes
-from nginx_llm_lab.verify import reach
-from nginx_llm_lab.verify.reach import Entry
+from nginx_llm_lab.verify import templates
 from nginx_llm_lab.verify.sample import sample
+from nginx_llm_lab.verify.templates import Entry
 
 SERVER = """
 location = /exact {{ proxy_pass http://exact; }}
@@ -34,11 +34,11 @@ def read(tmp_path: Path, server: str, http: str = "") -> tuple[tree.Config, tupl
     return found, routes(found)
 
 
-def way(tmp_path: Path, server: str, upstream: str, http: str = "") -> reach.Way:
-    """The plainest way to an upstream."""
+def template(tmp_path: Path, server: str, upstream: str, http: str = "") -> templates.Template:
+    """The plainest template to an upstream."""
     found, every = read(tmp_path, server, http)
     route = next(it for it in every if it.upstream == upstream)
-    return reach.ways(route, variables.read(found, upstream))[0]
+    return templates.candidates(route, variables.read(found, upstream))[0]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_path_lands_where_nginx_would_take_it(tmp_path: Path, path: str, upstr
     found, _ = read(tmp_path, SERVER.format(root="proxy_pass http://root;"))
     server = found.block("http").all("server")[0]
 
-    location = reach.landing(server, path.encode())
+    location = templates.location_of(server, path.encode())
 
     assert location is not None
     assert location.all("proxy_pass")[0].args == (f"http://{upstream}",)
@@ -70,23 +70,23 @@ def test_every_location_gets_a_request_of_its_own(tmp_path: Path) -> None:
     found, every = read(tmp_path, SERVER.format(root="proxy_pass http://root;"))
 
     for route in every:
-        path = reach.ways(route, variables.read(found, route.upstream))[0].request.uri
-        landed = reach.landing(route.scopes[1], path.encode())
-        assert landed is reach.innermost(route), route.location
+        path = templates.candidates(route, variables.read(found, route.upstream))[0].request.uri
+        landed = templates.location_of(route.scopes[1], path.encode())
+        assert landed is templates.innermost(route), route.location
 
 
 def test_a_named_location_is_reached_by_what_hands_on_to_it(tmp_path: Path) -> None:
     """`try_files $uri @app` sends what is no file to @app."""
     server = "location /ui/ { try_files $uri @app; } location @app { proxy_pass http://app; }"
 
-    assert way(tmp_path, server, "app").request.uri.startswith("/ui/")
+    assert template(tmp_path, server, "app").request.uri.startswith("/ui/")
 
 
 def test_no_way_leads_through_a_regex_that_nothing_matches(tmp_path: Path) -> None:
-    """A location that no request can reach has no ways, and says nothing wrong."""
+    """A location that no request can reach has no candidates, and says nothing wrong."""
     found, (route,) = read(tmp_path, "location ~ ^[a-z]$ { proxy_pass http://a; }")
 
-    assert reach.ways(route, variables.read(found, "a")) == ()
+    assert templates.candidates(route, variables.read(found, "a")) == ()
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_plainest_door_is_taken(tmp_path: Path, listen: str, entry: Entry | 
     """Without TLS before with it, IPv4 before IPv6; none through a socket file or QUIC."""
     _, (route,) = read(tmp_path, f"{listen} location / {{ proxy_pass http://a; }}")
 
-    assert reach.entry(route) == entry
+    assert templates.entry(route) == entry
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_plainest_door_is_taken(tmp_path: Path, listen: str, entry: Entry | 
         ("llm.example.com other.example.com", "llm.example.com"),
         ("*.example.com", "lab.example.com"),
         (".example.com", "example.com"),
-        ("_", reach.NOBODY),
+        ("_", templates.NOBODY),
         ("~^api[0-9]+\\.example\\.com$", "api1.example.com"),
     ],
 )
@@ -123,7 +123,7 @@ def test_the_host_chooses_the_server(tmp_path: Path, names: str, host: str) -> N
     """A name of `server_name`, made concrete; for a default server one that nothing matches."""
     server = f"server_name {names}; location / {{ proxy_pass http://a; }}"
 
-    assert way(tmp_path, server, "a").request.headers["Host"] == host
+    assert template(tmp_path, server, "a").request.headers["Host"] == host
 
 
 def test_a_map_is_given_the_header_that_chooses_the_upstream(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_map_is_given_the_header_that_chooses_the_upstream(tmp_path: Path) -> 
     choice = 'map $http_x_model $pool { default small; "~^llama-" large; }'
     server = "location / { proxy_pass http://$pool; }"
 
-    found = way(tmp_path, server, "large", f"{pools} {choice}")
+    found = template(tmp_path, server, "large", f"{pools} {choice}")
 
     assert found.request.headers["X-Model"].startswith("llama-")
 
@@ -142,7 +142,7 @@ def test_clients_are_split_by_trying_addresses(tmp_path: Path) -> None:
     pools = "upstream old { server a; } upstream new { server b; }"
     split = "split_clients $remote_addr $pool { 10% new; * old; }"
 
-    found = way(tmp_path, "location / { proxy_pass http://$pool; }", "new", f"{pools} {split}")
+    found = template(tmp_path, "location / { proxy_pass http://$pool; }", "new", f"{pools} {split}")
 
     assert found.request.client_ip != "127.0.0.1"
 
@@ -159,7 +159,7 @@ def test_a_key_that_is_asked_for_is_given(tmp_path: Path, check: str) -> None:
     keys = 'map $http_authorization $known { default 0; "Bearer s3cret" 1; }'
     server = f"{check} location / {{ proxy_pass http://a; }}"
 
-    found = way(tmp_path, server, "a", keys)
+    found = template(tmp_path, server, "a", keys)
 
     assert found.request.headers["Authorization"] == "Bearer s3cret"
 
@@ -168,7 +168,7 @@ def test_an_if_around_proxy_pass_is_made_to_hold(tmp_path: Path) -> None:
     """`if ($request_method = POST)` is entered by a POST."""
     server = "location / { if ($request_method = POST) { proxy_pass http://a; } return 404; }"
 
-    assert way(tmp_path, server, "a").request.method == "POST"
+    assert template(tmp_path, server, "a").request.method == "POST"
 
 
 def test_a_password_is_shown_where_one_is_asked_for(tmp_path: Path) -> None:
@@ -176,8 +176,8 @@ def test_a_password_is_shown_where_one_is_asked_for(tmp_path: Path) -> None:
     asking = 'auth_basic "fleet"; location / { proxy_pass http://a; }'
     silent = 'auth_basic "fleet"; location / { auth_basic off; proxy_pass http://a; }'
 
-    assert way(tmp_path, asking, "a").request.headers["Authorization"] == "Basic bGFiOmxhYg=="
-    assert "Authorization" not in way(tmp_path, silent, "a").request.headers
+    assert template(tmp_path, asking, "a").request.headers["Authorization"] == "Basic bGFiOmxhYg=="
+    assert "Authorization" not in template(tmp_path, silent, "a").request.headers
 
 
 WORDS = st.text("abcXYZ019._-", min_size=1, max_size=4).map(re.escape)
@@ -214,7 +214,7 @@ def test_what_only_nginx_asks_for_is_told_apart(
     """`internal`, and a named location that only a failure leads to."""
     _, (route,) = read(tmp_path, location, "upstream u { server a; }")
 
-    assert reach.from_outside(route) is outside
+    assert templates.from_outside(route) is outside
 
 
 @pytest.mark.parametrize(
@@ -233,4 +233,4 @@ def test_an_obstacle_is_named(tmp_path: Path, server: str, http: str, why: str) 
     """The socket, the location or the variable for which no request could be made."""
     found, (route,) = read(tmp_path, server, f"upstream u {{ server a; }} {http}")
 
-    assert why in reach.obstacle(route, variables.read(found, "u"))
+    assert why in templates.obstacle(route, variables.read(found, "u"))

@@ -1,4 +1,4 @@
-"""Keep what one upstream's traffic showed as a run folder: `lab judge` reads it as any other."""
+"""Write the run folder of one upstream's traffic, which `lab judge` reads."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from ..nginxconf.block import block
 from ..nginxconf.model import Upstream
 
 
-def keep(
+def write_run_folder(
     upstream: Upstream,
     hits: Sequence[Hit],
     *,
@@ -22,10 +22,10 @@ def keep(
     addresses: Mapping[str, Sequence[str]],
     files: Mapping[str, bytes],
 ) -> Path:
-    """Write the folder: the claim, the configuration's files, and the hits as nginx's log.
+    """Write a run folder: the claim, the config files, and the hits as nginx's log.
 
-    The user's nginx writes no log that the lab can read; the hits are what callers and stand-ins
-    saw, in nginx's words. The journal holds what the stand-ins say of the same requests.
+    The user's nginx writes no log that the lab can read: the hits are made from the records of the
+    client and of the stub backends. The journal holds the stub backends' view of the same requests.
     """
     entries = [
         {"id": hit.request_id, "backend": hit.upstream_addr[-1], "status": hit.status}
@@ -37,7 +37,9 @@ def keep(
         traffic=traffic,
         sequential=sequential,
         sent=len(hits),
-        addresses={door: name for name, doors in addresses.items() for door in doors},
+        addresses={
+            endpoint: name for name, endpoints in addresses.items() for endpoint in endpoints
+        },
         claim=block(upstream),
         configuration="".join(
             f"# configuration file {path}:\n{content.decode(errors='replace')}\n"

@@ -16,8 +16,8 @@ CALL_SECONDS = 10.0
 HEADER = re.compile(rb"^([^:\r\n]+):[ \t]*([^\r\n]*)", re.MULTILINE)
 
 
-class Line:
-    """One client connection after another: kept open while calls come from the same address."""
+class Connection:
+    """A client connection, kept open while requests have the same source address."""
 
     def __init__(self, plan: Mapping[str, Any]) -> None:
         self.plan = plan
@@ -27,10 +27,10 @@ class Line:
         self.sent = 0.0
 
     async def exchange(self, source: str, request: bytes, bodiless: bool) -> tuple[bytes, bytes]:
-        """Send a request, return the head and the body of its answer.
+        """Send a request; return the head and the body of its response.
 
-        A connection that was idle may have been closed: such a request was not read by anybody,
-        and goes out once more on a new one.
+        nginx may have closed an idle connection. It did not read such a request, which is sent
+        again on a new connection.
         """
         if self.writer and source == self.source:
             try:
@@ -57,7 +57,7 @@ class Line:
             await self._introduce(host, port)
 
     async def _introduce(self, host: str, port: int) -> None:
-        """The PROXY protocol's line before anything else, TLS included."""
+        """Send the PROXY protocol header before anything else, TLS included."""
         assert self.writer is not None
         mine = self.writer.get_extra_info("sockname")
         family = "TCP6" if ":" in host else "TCP4"
@@ -81,7 +81,7 @@ class Line:
         return head, body
 
     def close(self) -> None:
-        """End the connection, if there is one."""
+        """Close the connection, if there is one."""
         if self.writer:
             self.writer.close()
         self.reader = self.writer = None
@@ -90,7 +90,7 @@ class Line:
 async def read_body(
     head: bytes, reader: asyncio.StreamReader, bodiless: bool
 ) -> tuple[bytes, bool]:
-    """A response's body, and whether the connection stays open behind it."""
+    """A response's body, and whether the connection stays open."""
     headers = {name.lower(): value.lower() for name, value in HEADER.findall(head)}
     stays = head.startswith(b"HTTP/1.1") and headers.get(b"connection", b"") != b"close"
     if bodiless or re.match(rb"HTTP/1\.\d (204|304)", head):
@@ -107,38 +107,38 @@ async def read_body(
 
 
 def trusting() -> ssl.SSLContext:
-    """TLS that takes any certificate: it is the lab's own."""
+    """A TLS context that accepts any certificate: the lab makes its own."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
 
 
-def written(call: Mapping[str, Any], cookies: Mapping[str, str]) -> tuple[bytes, str]:
-    """A call as bytes on the line, and the Cookie header that it carries."""
-    headers = dict(call["headers"])
+def written(planned: Mapping[str, Any], cookies: Mapping[str, str]) -> tuple[bytes, str]:
+    """A request as bytes, and its Cookie header."""
+    headers = dict(planned["headers"])
     carried = "; ".join(
         [*filter(None, [headers.pop("Cookie", "")]), *(f"{k}={v}" for k, v in cookies.items())]
     )
     if carried:
         headers["Cookie"] = carried
-    body = call["body"].encode("latin-1")
-    if body or call["method"] in ("POST", "PUT", "PATCH"):
+    body = planned["body"].encode("latin-1")
+    if body or planned["method"] in ("POST", "PUT", "PATCH"):
         headers["Content-Length"] = str(len(body))
-    lines = [f"{call['method']} {call['target']} HTTP/1.1"]
+    lines = [f"{planned['method']} {planned['target']} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     head = "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
     return head + body, carried
 
 
-def record(call: Mapping[str, Any], carried: str, sent: float, head: bytes) -> dict[str, Any]:
-    """What a call and its answer come to."""
+def record(planned: Mapping[str, Any], carried: str, sent: float, head: bytes) -> dict[str, Any]:
+    """The record of a request and its response."""
     headers = {
         name.lower().decode(): value.decode("latin-1") for name, value in HEADER.findall(head)
     }
     done = time.time()
     return {
-        "id": call["id"],
+        "id": planned["id"],
         "status": int(head.split(b" ", 2)[1]),
         "server": headers.get("x-lab-server", ""),
         "location": headers.get("location", ""),
@@ -150,39 +150,42 @@ def record(call: Mapping[str, Any], carried: str, sent: float, head: bytes) -> d
     }
 
 
-async def one(line: Line, call: Mapping[str, Any], jar: dict[str, str]) -> dict[str, Any]:
-    """Make one call; what goes wrong is part of its record."""
-    request, carried = written(call, jar)
+async def send(
+    connection: Connection, planned: Mapping[str, Any], jar: dict[str, str]
+) -> dict[str, Any]:
+    """Send one request and return its record; an error is part of the record."""
+    request, carried = written(planned, jar)
     try:
         head, _ = await asyncio.wait_for(
-            line.exchange(call["source"], request, call["method"] == "HEAD"), CALL_SECONDS
+            connection.exchange(planned["source"], request, planned["method"] == "HEAD"),
+            CALL_SECONDS,
         )
         jar.update(re.findall(r"(?im)^set-cookie: *([^=;\s]+)=([^;\r\n]*)", head.decode("latin-1")))
-        return record(call, carried, line.sent, head)
+        return record(planned, carried, connection.sent, head)
     except (asyncio.IncompleteReadError, OSError, TimeoutError, ValueError, IndexError) as error:
-        line.close()
-        return {"id": call["id"], "status": 0, "error": f"{type(error).__name__}: {error}"}
+        connection.close()
+        return {"id": planned["id"], "status": 0, "error": f"{type(error).__name__}: {error}"}
 
 
-async def calls(plan: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
-    """Make the plan's calls in order, so many at a time, until they or the seconds are over.
+async def send_all(plan: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+    """Send the plan's requests in order and concurrently, until they or the seconds run out.
 
-    Where the plan says so, the first answer of a stand-in ends them.
+    With `until_served`, the first response of a stub backend ends the run.
     """
-    waiting: Iterator[Mapping[str, Any]] = iter(plan["calls"])
+    waiting: Iterator[Mapping[str, Any]] = iter(plan["requests"])
     end = time.monotonic() + plan["seconds"]
     jars: dict[str, dict[str, str]] = {}
     records: list[dict[str, Any]] = []
 
     async def work() -> None:
-        line = Line(plan)
-        for call in waiting:
-            session = call["session"]
+        connection = Connection(plan)
+        for planned in waiting:
+            session = planned["session"]
             jar = jars.setdefault(session, {}) if session else {}
-            records.append(await one(line, call, jar))
+            records.append(await send(connection, planned, jar))
             if time.monotonic() > end or (plan["until_served"] and records[-1].get("server")):
                 break
-        line.close()
+        connection.close()
 
     await asyncio.gather(*(work() for _ in range(plan["concurrency"])))
     return records
@@ -204,11 +207,11 @@ async def listening(host: str, port: int, seconds: float) -> bool:
 
 def run(plan: Mapping[str, Any]) -> None:
     """Carry out a plan and print its records as JSON."""
-    if "calls" in plan:
-        said: Any = asyncio.run(calls(plan))
+    if "requests" in plan:
+        output: Any = asyncio.run(send_all(plan))
     else:
-        said = asyncio.run(listening(plan["host"], plan["port"], plan["seconds"]))
-    print(json.dumps(said))  # noqa: T201 - its output is what it is started for
+        output = asyncio.run(listening(plan["host"], plan["port"], plan["seconds"]))
+    print(json.dumps(output))  # noqa: T201 - its output is the output is the purpose of this script
 
 
 if __name__ == "__main__":

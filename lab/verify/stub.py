@@ -1,4 +1,4 @@
-"""Stand-in backends: answer on every address, and name the one that was called.
+"""Stub backends: listen on many addresses; each response names its address.
 
 Runs inside a container, from this text alone: the standard library, nothing of the lab.
 """
@@ -21,11 +21,11 @@ LASTS = re.compile(
     rb"[?&]lab_lasts=([0-9.]{1,9}|own)|\r\nx-lab-duration: *([0-9.]{1,9}|own)", re.IGNORECASE
 )
 LONGEST = 5.0  # seconds that a request may ask an answer to last
-CONTROL = "\0nginx-llm-lab.standin"  # an abstract socket: it belongs to the container's network
+CONTROL = "\0nginx-llm-lab.stub"  # an abstract socket: it belongs to the container's network
 
 
-class Door:
-    """One stand-in's address: `close` refuses connections from then on, `open` takes them again."""
+class StubServer:
+    """One stub backend: `close` makes it refuse connections, `open` makes it accept them again."""
 
     def __init__(
         self,
@@ -42,14 +42,14 @@ class Door:
         self.writers: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
-        """Listen, unless it does already."""
+        """Start listening, unless it already is."""
         if self.server is None:
             self.server = await asyncio.start_server(
                 self._serve, sock=self.listen(), ssl=self.context, backlog=4096
             )
 
     def close(self) -> None:
-        """Stop listening, and cut the connections that are open."""
+        """Stop listening, and abort open connections."""
         if self.server is not None:
             self.server.close()
             self.server = None
@@ -65,22 +65,22 @@ class Door:
 
 
 async def control(
-    doors: Mapping[str, Door], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    servers: Mapping[str, StubServer], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Close the doors that a line of JSON names, open all others, and say when that is done."""
+    """Read a JSON list of names; close these servers, open all others, reply when done."""
     closed = json.loads(await reader.readline())
-    for name, door in doors.items():
+    for name, stub_server in servers.items():
         if name in closed:
-            door.close()
+            stub_server.close()
         else:
-            await door.open()
+            await stub_server.open()
     writer.write(b"done\n")
     await writer.drain()
     writer.close()
 
 
 def tell(closed: Sequence[str]) -> None:
-    """Close exactly these stand-ins of this network, open the others; return when done."""
+    """Close exactly these stub backends of this network, open the others; return when done."""
     with socket.socket(socket.AF_UNIX) as line:
         line.connect(CONTROL)
         line.sendall(json.dumps(closed).encode() + b"\n")
@@ -90,12 +90,12 @@ def tell(closed: Sequence[str]) -> None:
 async def answer(
     name: str, pace: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Serve one connection: each answer names its stand-in, when it was asked and when it spoke."""
+    """Serve one connection; responses carry the stub's name and the times."""
     try:
         while await _exchange(reader, writer, name, pace):
             pass
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, ValueError):
-        pass  # whoever asked has gone, or did not speak HTTP
+        pass  # the client disconnected, or did not speak HTTP
     finally:
         writer.close()
 
@@ -103,7 +103,7 @@ async def answer(
 async def _exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, name: str, pace: float
 ) -> bool:
-    """One request and its answer; whether the connection stays open."""
+    """Serve one request; return whether the connection stays open."""
     head = await reader.readuntil(b"\r\n\r\n")
     received = time.time()
     await _body(head.lower(), reader)
@@ -127,30 +127,30 @@ async def _exchange(
 
 
 def lasts(head: bytes, pace: float) -> float:
-    """The duration that a request asks for, in seconds; "own" is the stand-in's default."""
-    found = LASTS.search(head)
-    if found is None:
+    """The duration that a request asks for, in seconds; "own" is the stub backend's default."""
+    match = LASTS.search(head)
+    if match is None:
         return 0.0
     try:
-        asked = found[1] or found[2]
+        asked = match[1] or match[2]
         return pace if asked == b"own" else min(float(asked), LONGEST)
     except ValueError:
         return 0.0
 
 
 async def _body(head: bytes, reader: asyncio.StreamReader) -> None:
-    """Read a request's body to its end and forget it."""
+    """Read and discard a request's body."""
     if re.search(rb"\r\ntransfer-encoding:[^\r]*chunked", head):
         while size := int((await reader.readline()).split(b";")[0], 16):
             await reader.readexactly(size + 2)
         await reader.readuntil(b"\r\n")
         return
-    if found := re.search(rb"\r\ncontent-length: *(\d+)", head):
-        await reader.readexactly(int(found[1]))
+    if match := re.search(rb"\r\ncontent-length: *(\d+)", head):
+        await reader.readexactly(int(match[1]))
 
 
 def listener(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
-    """A bound socket, whether or not the address is there yet."""
+    """A bound socket, even if the address is not assigned yet."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, kind)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -163,21 +163,21 @@ def listener(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
 
 
 class Names(asyncio.DatagramProtocol):
-    """A DNS server that resolves only the stand-ins."""
+    """A DNS server that resolves only the stub backends."""
 
     def __init__(self, names: Mapping[str, str]) -> None:
         self.names = {name.lower(): address for name, address in names.items()}
         self.transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
+        """Keep the transport for the answers."""
         assert isinstance(transport, asyncio.DatagramTransport)
         self.transport = transport
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        """Answer one question."""
-        if self.transport and (said := reply(data, self.names)):
-            self.transport.sendto(said, addr)
+        """Answer one query."""
+        if self.transport and (answer := reply(data, self.names)):
+            self.transport.sendto(answer, addr)
 
 
 def reply(question: bytes, names: Mapping[str, str]) -> bytes:
@@ -211,28 +211,28 @@ def secured(pem: str) -> ssl.SSLContext:
 
 
 async def main(
-    doors: Sequence[Any], names: Mapping[str, str], dns: Sequence[Any], pem: str
+    servers: Sequence[Any], names: Mapping[str, str], dns: Sequence[Any], pem: str
 ) -> None:
-    """Listen on doors [host, port, tls, pace] and name servers [host, port], say so, and serve."""
+    """Listen as stubs [host, port, tls, pace] and as name servers [host, port]; print ready."""
     context = secured(pem) if pem else None
-    found: dict[str, Door] = {}
-    for host, port, tls, pace in doors:
+    stub_servers: dict[str, StubServer] = {}
+    for host, port, tls, pace in servers:
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         listen = functools.partial(listener, host, port, socket.SOCK_STREAM)
-        found[name] = Door(name, pace, listen, context if tls else None)
-        await found[name].open()
-    await asyncio.start_unix_server(functools.partial(control, found), path=CONTROL)
+        stub_servers[name] = StubServer(name, pace, listen, context if tls else None)
+        await stub_servers[name].open()
+    await asyncio.start_unix_server(functools.partial(control, stub_servers), path=CONTROL)
     for host, port in dns:
         await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: Names(names), sock=listener(host, port, socket.SOCK_DGRAM)
         )
-    print("ready", flush=True)  # noqa: T201 - what whoever started the container waits for
+    print("ready", flush=True)  # noqa: T201 - the parent process waits for it
     await asyncio.Event().wait()
 
 
 def run(plan: Mapping[str, Any]) -> None:
-    """Serve as the plan says, for its number of seconds: nothing outlives whoever forgot it."""
-    serving = main(plan["doors"], plan["names"], plan["dns"], plan["pem"])
+    """Serve the plan for its number of seconds, then exit."""
+    serving = main(plan["endpoints"], plan["names"], plan["dns"], plan["pem"])
     try:
         asyncio.run(asyncio.wait_for(serving, plan["seconds"]))
     except TimeoutError:

@@ -1,11 +1,11 @@
-"""What has to exist where nginx runs: named, with a way out, and taken on the user's word."""
+"""What has to exist where nginx runs: named, with a template out, and taken on the user's word."""
 
 from pathlib import Path
 
 import pytest
 
 from nginx_llm_lab.nginxconf.upstream import read_all
-from nginx_llm_lab.verify.doubts import absent_file, names_to_resolve, remaining, unresolved
+from nginx_llm_lab.verify.prerequisites import absent_file, names_to_resolve, remaining, unresolved
 
 
 def test_a_near_miss_of_an_upstream_is_suggested(tmp_path: Path) -> None:
@@ -13,11 +13,13 @@ def test_a_near_miss_of_an_upstream_is_suggested(tmp_path: Path) -> None:
     conf = tmp_path / "nginx.conf"
     conf.write_text("http { upstream vllm_backend { server a:1; } }")
 
-    doubt = unresolved("vllm_backends", "nginx.conf:9", read_all(conf))
+    prerequisite = unresolved("vllm_backends", "nginx.conf:9", read_all(conf))
 
-    assert doubt.cause.startswith('host "vllm_backends" (nginx.conf:9): no upstream block has')
-    assert doubt.hint.startswith('is upstream "vllm_backend" meant? ')
-    assert doubt.hint.endswith("--assume vllm_backends")
+    assert prerequisite.cause.startswith(
+        'host "vllm_backends" (nginx.conf:9): no upstream block has'
+    )
+    assert prerequisite.hint.startswith('is upstream "vllm_backend" meant? ')
+    assert prerequisite.hint.endswith("--assume vllm_backends")
 
 
 @pytest.mark.parametrize(
@@ -26,13 +28,13 @@ def test_a_near_miss_of_an_upstream_is_suggested(tmp_path: Path) -> None:
 )
 def test_what_the_user_assumes_is_no_doubt(assumed: list[str], left: int) -> None:
     """By whole name or by pattern; host names have no case."""
-    doubts = [
+    prerequisites = [
         unresolved("grafana", "nginx.conf:3", ()),
         absent_file("/etc/letsencrypt/options.conf", "nginx.conf:4"),
         unresolved("grafana", "nginx.conf:3", ()),
     ]
 
-    assert len(remaining(doubts, assumed)) == left
+    assert len(remaining(prerequisites, assumed)) == left
 
 
 def test_names_of_servers_are_one_line() -> None:

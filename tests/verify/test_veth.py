@@ -1,6 +1,6 @@
-"""The words with which `ip` lays a cable."""
+"""The words with which `ip` lays a veth pair."""
 
-from nginx_llm_lab.verify.cable import Address, commands
+from nginx_llm_lab.verify.veth import Address, commands
 
 
 def test_a_new_cable_has_its_other_end_elsewhere() -> None:

@@ -16,9 +16,9 @@ class Address:
 
 
 def commands(addresses: Sequence[Address], *, new: bool) -> Iterator[str]:
-    """Lines for `ip -batch`: the links up, with their addresses.
+    """Lines for `ip -batch` that bring the links up with their addresses.
 
-    A `new` cable's other end goes into the network namespace of process 1.
+    If `new`, create the veth pair; its other end goes into the namespace of process 1.
     """
     if new:
         yield f"link add {NAME} type veth peer name {NAME} netns 1"

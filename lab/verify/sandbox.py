@@ -1,6 +1,6 @@
-"""Run nginx with the user's nginx.conf and stand-ins in containers without a network.
+"""Run nginx with the user's nginx.conf and stub backends in containers without a network.
 
-Everything ends by itself after a few minutes, even where whoever started it was killed.
+Every container exits after LIFE seconds, even if this process was killed.
 """
 
 import io
@@ -24,20 +24,20 @@ from ..paths import SETUP
 from ..stack import compose
 from ..stack.sdk import engine
 from ..stack.shell import poll, run
-from . import cable, caller, standin
-from .cable import Address
-from .doubts import Doubt, absent_file, unresolved
-from .setting import Door, Setting
+from . import client, stub, veth
+from .environment import Endpoint, Environment
+from .prerequisites import Prerequisite, absent_file, unresolved
 from .survey import DNS_PORT
+from .veth import Address
 
 LABEL = "nginx-llm-lab.verify"
 IMAGES = {"nginx": "nginx", "backend": "backend-1", "load": "load"}  # by the service that has it
-# Seconds that stand-ins take where they are asked to be themselves: least_time rounds to 20 ms, so
-# in the middle of that; so far apart that a step more or less changes no order.
+# Default response times of the stub backends. least_time rounds to 20 ms: these are in the middle
+# of a step, and so far apart that a step more or less changes no order.
 PACES = 0.01, 0.03, 0.05
-LIFE = 300  # seconds after which everything on a stage ends by itself
+LIFE = 300  # seconds after which a sandbox's containers exit
 START_SECONDS = 15
-MENDS = 60  # how many things nginx may find missing
+MENDS = 60  # the most items that nginx may find missing
 NGINX_USER = 101
 PREFIX = "/etc/nginx"
 # folders that packages and images make for nginx, which runs without root here
@@ -50,10 +50,10 @@ OUTPUT = "/tmp/nginx.out"  # noqa: S108 - in a container of its own
 
 
 @dataclass(slots=True)
-class Mended:
-    """What nginx lacks: files and folders to create, names and addresses to assign.
+class Fix:
+    """A fix for something that nginx lacks: files, folders, names or addresses to add.
 
-    `note` says so to the user; `doubt` is what nginx cannot start without, if it is that.
+    `note` tells the user; `prerequisite` is set if nginx cannot start without the item.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -61,25 +61,25 @@ class Mended:
     names: list[str] = field(default_factory=list)
     own: list[str] = field(default_factory=list)
     note: str = ""
-    doubt: Doubt | None = None
+    prerequisite: Prerequisite | None = None
 
 
-class Stage:
-    """A context: on entering, nginx serves `setting.conf`; on leaving, nothing is left."""
+class Sandbox:
+    """A context in which nginx serves `environment.conf`; exit removes every container."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
         self.id = uuid.uuid4().hex[:12]
         self.engine = engine()
         self.images = {name: compose.image(service) for name, service in IMAGES.items()}
-        self.files = dict(setting.files)
-        self.names = dict(setting.names)
-        self.mended: list[str] = []
-        self.doubts: list[Doubt] = []
+        self.files = dict(environment.files)
+        self.names = dict(environment.names)
+        self.fixes: list[str] = []
+        self.prerequisites: list[Prerequisite] = []
         self.warnings: tuple[str, ...] = ()
         self.awaited: set[tuple[str, int]] = set()
 
-    def __enter__(self) -> "Stage":
+    def __enter__(self) -> "Sandbox":
         try:
             self._raise()
         except BaseException:
@@ -88,12 +88,15 @@ class Stage:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, it: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         self.clear()
 
     def clear(self) -> None:
-        """Remove every container of this stage."""
+        """Remove every container of this sandbox."""
         mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL}={self.id}"}
         for container in self.engine.containers.list(all=True, filters=mine, ignore_removed=True):
             try:
@@ -107,10 +110,10 @@ class Stage:
     def _raise(self) -> None:
         for image in self.images.values():
             present(self.engine, image)
-        near = [door for door in self.setting.doors if door.near]
-        far = [door for door in self.setting.doors if not door.near]
-        self.near = self._standins(near, (*self.setting.dns, (NAME_SERVER, DNS_PORT)))
-        self.far = self._standins(far, ()) if far else None
+        near = [endpoint for endpoint in self.environment.endpoints if endpoint.near]
+        far = [endpoint for endpoint in self.environment.endpoints if not endpoint.near]
+        self.near = self._start_stubs(near, (*self.environment.dns, (NAME_SERVER, DNS_PORT)))
+        self.far = self._start_stubs(far, ()) if far else None
         self._connect()
         self.nginx = self._start(
             self.images["nginx"],
@@ -123,11 +126,11 @@ class Stage:
         hidden = {path: b"" for path in self.image_files if IMAGE_SITES.match(path)}
         self._lay({**hidden, **self.files}, FOLDERS)
         self._tell_names()
-        self._mend_all()
+        self._fix_all()
         self._serve()
 
     def _start(self, image: str, command: Sequence[str], **more: Any) -> Container:
-        """Start one container, hardened, that is removed when it ends."""
+        """Start one hardened container, which is removed when it exits."""
         try:
             return self.engine.containers.run(
                 image,
@@ -147,59 +150,65 @@ class Stage:
         except docker.errors.APIError as error:
             raise LabError(f"the engine refused a container: {error.explanation}") from None
 
-    def _standins(self, doors: Sequence[Door], dns: Sequence[tuple[str, int]]) -> Container:
-        """A container without any network, with a stand-in at every door; once they listen."""
+    def _start_stubs(
+        self, endpoints: Sequence[Endpoint], dns: Sequence[tuple[str, int]]
+    ) -> Container:
+        """Start a container without a network; return when a stub listens on every endpoint."""
         plan = {
-            "doors": [
-                [door.host, door.port, door.tls, PACES[number % len(PACES)]]
-                for number, door in enumerate(doors)
+            "endpoints": [
+                [endpoint.host, endpoint.port, endpoint.tls, PACES[number % len(PACES)]]
+                for number, endpoint in enumerate(endpoints)
             ],
-            "names": dict(self.setting.names),
+            "names": dict(self.environment.names),
             "dns": list(dns),
-            "pem": self.setting.pem,
+            "pem": self.environment.pem,
             "seconds": LIFE,
         }
         container = self._start(
             self.images["backend"],
-            ["python3", "-c", source(standin), json.dumps(plan)],
+            ["python3", "-c", source(stub), json.dumps(plan)],
             network_mode="none",
             sysctls=self._sysctls(),
         )
-        said = poll(
+        output = poll(
             lambda: logs(container),
-            lambda said: b"ready" in said or not alive(container),
+            lambda output: b"ready" in output or not alive(container),
             START_SECONDS,
         )
-        if b"ready" not in said:
-            words = said.decode(errors="replace").strip() or "they said nothing"
-            raise LabError(f"the stand-ins did not come up: {words}")
+        if b"ready" not in output:
+            words = output.decode(errors="replace").strip() or "they said nothing"
+            raise LabError(f"the stub backends did not come up: {words}")
         return container
 
     def _sysctls(self) -> dict[str, str]:
-        """IPv6 where the config needs it: Docker switches it off where there is no network."""
-        if not self.setting.ipv6:
+        """Enable IPv6 if the config needs it: Docker disables it without a network."""
+        if not self.environment.ipv6:
             return {}
         return {f"net.ipv6.conf.{which}.disable_ipv6": "0" for which in ("all", "default")}
 
     def _connect(self) -> None:
-        """Lay the cable to the far stand-ins, and give nginx's machine its addresses."""
-        own = [Address("lo", address) for address in self.setting.own]
-        far = list(dict.fromkeys(door.host for door in self.setting.doors if not door.near))
+        """Connect nginx's namespace to the far stub backends, and add its own addresses."""
+        local = [Address("lo", address) for address in self.environment.own]
+        far = list(
+            dict.fromkeys(
+                endpoint.host for endpoint in self.environment.endpoints if not endpoint.near
+            )
+        )
         ends = [(near_end(number, host), host) for number, host in enumerate(far, 1)]
         if self.far is not None:
-            here = [Address(cable.NAME, mine, other) for mine, other in ends]
-            there = [Address(cable.NAME, other, mine) for mine, other in ends]
-            self._network(self.near, [*own, *here], beside=self.far)
+            here = [Address(veth.NAME, mine, other) for mine, other in ends]
+            there = [Address(veth.NAME, other, mine) for mine, other in ends]
+            self._network(self.near, [*local, *here], beside=self.far)
             self._network(self.far, there)
-        elif own:
-            self._network(self.near, own)
+        elif local:
+            self._network(self.near, local)
 
     def _network(
         self, where: Container, addresses: Sequence[Address], beside: Container | None = None
     ) -> None:
-        """Change a container's network from a short-lived one that may do that and nothing else.
+        """Change a container's network from a short-lived container with NET_ADMIN only.
 
-        `beside` is the container that gets the other end of a new cable.
+        `beside` is the container that gets the other end of a new veth pair.
         """
         words = ["docker", "run", "--rm", "-i", "--label", f"{LABEL}={self.id}", "--user", "0:0"]
         words += ["--cap-drop", "ALL", "--cap-add", "NET_ADMIN"]
@@ -208,78 +217,83 @@ class Stage:
         other = ["--pid", f"container:{beside.id}", "--cap-add", "SYS_PTRACE"] if beside else []
         words += other
         words += ["--entrypoint", "ip", self.images["load"], "-batch", "-"]
-        lines = "\n".join(cable.commands(addresses, new=beside is not None))
+        lines = "\n".join(veth.commands(addresses, new=beside is not None))
         done = run(words, stdin=lines.encode(), check=False, timeout=START_SECONDS)
         if done.returncode:
             raise LabError(
-                f"the stand-ins' network could not be set up: {done.stderr.strip()}", "make setup"
+                f"the stub backends' network could not be set up: {done.stderr.strip()}",
+                "make setup",
             )
 
     # --- files, names ---------------------------------------------------------------------
 
     def _image_files(self) -> dict[str, bytes]:
-        """What the image keeps under /etc/nginx, links as empty files."""
+        """The image's files under /etc/nginx; links are empty files."""
         stream, _ = self.nginx.get_archive(PREFIX)
         with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
-            contents = {it.name: archive.extractfile(it) for it in archive if it.isreg()}
-            links = {it.name: None for it in archive if it.issym() or it.islnk()}
+            contents = {
+                member.name: archive.extractfile(member) for member in archive if member.isreg()
+            }
+            links = {member.name: None for member in archive if member.issym() or member.islnk()}
             return {
                 f"/etc/{name}": file.read() if file else b""
                 for name, file in (contents | links).items()
             }
 
     def _lay(self, files: Mapping[str, bytes], folders: Sequence[str] = ()) -> None:
-        """Put files and folders into nginx's container; all of them are its user's own."""
+        """Copy files and folders into nginx's container; nginx's user owns them."""
         self.nginx.put_archive("/", packed(files, folders))
 
     def _tell_names(self) -> None:
-        """Write the hosts file that nginx's machine has."""
+        """Write /etc/hosts and /etc/resolv.conf of nginx's container."""
         lines = ["127.0.0.1 localhost"]
-        lines += ["::1 localhost"] if self.setting.ipv6 else []
+        lines += ["::1 localhost"] if self.environment.ipv6 else []
         lines += [f"{at} {name}" for name, at in self.names.items() if name != "localhost"]
         text = "\n".join([*lines, ""]).encode()
         words = ["docker", "exec", "-i", "-u", "0", str(self.nginx.id), "sh", "-c"]
         script = f"cat > /etc/hosts; echo nameserver {NAME_SERVER} > /etc/resolv.conf"
         run([*words, script], stdin=text)
 
-    def _mend_all(self) -> None:
+    def _fix_all(self) -> None:
         """Supply what nginx lacks, one item at a time; else LabError with its message."""
-        said = ""
+        complaint = ""
         for _ in range(MENDS):
-            before, said = said, self._complaint()
-            if not said:
+            before, complaint = complaint, self._complaint()
+            if not complaint:
                 return
-            mended = (
-                mend(said, self.files, self._content, self.setting.pem) if said != before else None
+            fixes = (
+                fix_for(complaint, self.files, self._content, self.environment.pem)
+                if complaint != before
+                else None
             )
-            if mended is None:
+            if fixes is None:
                 break
-            self._apply(mended)
-        replaced = "".join(f"\nreplaced before: {note}" for note in self.mended)
+            self._apply(fixes)
+        replaced = "".join(f"\nreplaced before: {note}" for note in self.fixes)
         raise LabError(
-            f"nginx refuses {self.setting.conf}\n{said}{replaced}",
+            f"nginx refuses {self.environment.conf}\n{complaint}{replaced}",
             "fix what nginx reports; for an nginx with other modules: NGINX=debian lab verify",
         )
 
     def _content(self, path: str) -> bytes | None:
-        """The user's own file at a path, else the one that the image has beside its nginx.conf."""
-        own = self.setting.own_files(path)
-        beside = f"{PREFIX}/{os.path.relpath(path, PurePosixPath(self.setting.conf).parent)}"
-        return own if own is not None else self.image_files.get(beside)
+        """The user's file at a path, else the image's file beside its nginx.conf."""
+        content = self.environment.own_files(path)
+        beside = f"{PREFIX}/{os.path.relpath(path, PurePosixPath(self.environment.conf).parent)}"
+        return content if content is not None else self.image_files.get(beside)
 
-    def _apply(self, mended: Mended) -> None:
-        self.files.update(mended.files)
-        self.names.update(dict.fromkeys(mended.names, "127.0.0.1"))
-        if mended.note:
-            self.mended.append(mended.note)
-        if mended.doubt:
-            self.doubts.append(mended.doubt)
-        if mended.files or mended.folders:
-            self._lay(mended.files, [folder.lstrip("/") for folder in mended.folders])
-        if mended.names:
+    def _apply(self, fixes: Fix) -> None:
+        self.files.update(fixes.files)
+        self.names.update(dict.fromkeys(fixes.names, "127.0.0.1"))
+        if fixes.note:
+            self.fixes.append(fixes.note)
+        if fixes.prerequisite:
+            self.prerequisites.append(fixes.prerequisite)
+        if fixes.files or fixes.folders:
+            self._lay(fixes.files, [folder.lstrip("/") for folder in fixes.folders])
+        if fixes.names:
             self._tell_names()
-        if mended.own:
-            self._network(self.near, [Address("lo", address) for address in mended.own])
+        if fixes.own:
+            self._network(self.near, [Address("lo", address) for address in fixes.own])
 
     def _complaint(self) -> str:
         """The first reason for which `nginx -t` fails, empty where it does not."""
@@ -292,14 +306,14 @@ class Stage:
         return re.sub(r"^.*?\[(emerg|crit)\] (\d+#\d+: )?", "", (grave or lines or ["?"])[0])
 
     def _ask(self, words: Sequence[str]) -> tuple[int, str]:
-        """Run a command beside nginx: its exit code and what it printed."""
+        """Run a command in nginx's container: its exit code and its output."""
         code, output = self.nginx.exec_run(list(words))
         return int(code or 0), bytes(output).decode(errors="replace").strip()  # type: ignore[arg-type]  # not a stream
 
     def _words(self) -> list[str]:
-        return ["-q", "-e", "stderr", "-p", f"{PREFIX}/", "-c", self.setting.conf]
+        return ["-q", "-e", "stderr", "-p", f"{PREFIX}/", "-c", self.environment.conf]
 
-    # --- play -----------------------------------------------------------------------------
+    # --- serve ----------------------------------------------------------------------------
 
     def _serve(self) -> None:
         script = f'exec nginx "$@" > {OUTPUT} 2>&1'
@@ -307,26 +321,26 @@ class Stage:
         self.nginx.exec_run(["sh", "-c", script, "nginx", *words], detach=True)
 
     def await_nginx(self, host: str, port: int) -> None:
-        """Return once nginx listens there; LabError with its words where it does not."""
+        """Return once nginx listens there; else LabError with nginx's output."""
         if (host, port) in self.awaited:
             return
         self.awaited.add((host, port))
         if not self._execute({"host": host, "port": port, "seconds": START_SECONDS}):
-            _, said = self._ask(["cat", OUTPUT])
-            words = said or "it said nothing"
+            _, output = self._ask(["cat", OUTPUT])
+            words = output or "it said nothing"
             raise LabError(f"nginx does not listen on {host}:{port}\n{words}")
 
-    def call(self, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Carry out a plan of calls beside nginx; the records in the order of their answers."""
-        found: list[dict[str, Any]] = self._execute(plan)
-        return found
+    def send(self, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Send a plan's requests from nginx's namespace; records in the order of the responses."""
+        records: list[dict[str, Any]] = self._execute(plan)
+        return records
 
     def _execute(self, plan: Mapping[str, Any]) -> Any:
-        words = ["docker", "exec", "-i", str(self.near.id), "python3", "-c", source(caller)]
+        words = ["docker", "exec", "-i", str(self.near.id), "python3", "-c", source(client)]
         return json.loads(run(words, stdin=json.dumps(plan).encode(), timeout=LIFE).stdout)
 
-    def close_doors(self, doors: Sequence[str]) -> None:
-        """Let these stand-ins ("10.0.0.5:8000") refuse connections, and all others serve."""
+    def refuse_connections(self, endpoints: Sequence[str]) -> None:
+        """Make exactly these stub backends ("10.0.0.5:8000") refuse connections."""
         for container in filter(None, (self.near, self.far)):
             run(
                 [
@@ -335,14 +349,14 @@ class Stage:
                     str(container.id),
                     "python3",
                     "-c",
-                    source(standin),
+                    source(stub),
                     "close",
-                    *doors,
+                    *endpoints,
                 ]
             )
 
     def hold_workers(self, count: str) -> None:
-        """Stop all workers but the first, so that one worker's own state is seen.
+        """Stop all workers but the first, so that one worker's state is seen.
 
         `count` is the config's number of workers; they may still be coming up.
         """
@@ -359,75 +373,76 @@ class Stage:
         self.nginx.exec_run(["sh", "-c", script, "hold", count])
 
     def version(self) -> str:
-        """The version of the nginx on the stage."""
-        _, said = self._ask(["nginx", "-v"])
-        found = re.search(r"nginx/(\S+)", said)
-        return found[1] if found else "?"
+        """The version of the sandbox's nginx."""
+        _, output = self._ask(["nginx", "-v"])
+        match = re.search(r"nginx/(\S+)", output)
+        return match[1] if match else "?"
 
 
 def warnings(lines: Sequence[str]) -> Iterator[str]:
-    """What nginx warns of, except that it does not run as root here."""
+    """nginx's warnings, except that it does not run as root here."""
     for line in lines:
-        said = re.sub(r"^.*?\[warn\] (\d+#\d+: )?", "", line)
-        if said != line and '"user" directive makes sense only' not in said:
-            yield f"nginx warns: {said}"
+        warning = re.sub(r"^.*?\[warn\] (\d+#\d+: )?", "", line)
+        if warning != line and '"user" directive makes sense only' not in warning:
+            yield f"nginx warns: {warning}"
 
 
-def mend(
-    said: str, files: Mapping[str, bytes], content: Callable[[str], bytes | None], pem: str
-) -> Mended | None:
-    """What would still one complaint of nginx's; None where nothing the lab has would.
+def fix_for(
+    complaint: str, files: Mapping[str, bytes], content: Callable[[str], bytes | None], pem: str
+) -> Fix | None:
+    """The fix for one of nginx's error messages; None if the lab has none.
 
     `content` gives the user's own file at a path, None where there is none.
     The complaints are those of nginx's conf_file.c, connection.c, event_openssl.c and inet.c.
     """
-    if found := re.search(r'dlopen\(\) "([^"]*)".* in (\S+):(\d+)$', said):
-        return without_module(found[1], found[2], int(found[3]), files)
-    if found := re.search(r"bind\(\) to (\[[^]]+\]|[\d.]+):\d+ failed \(99:", said):
-        return Mended(own=[found[1].strip("[]")])
-    if found := re.search(r'host not found in .*?"(?:\w+://)?([\w.-]+)[^"]*"', said):
-        where = said.rpartition(" in ")[2]
-        note = f'host "{found[1]}" ({where}): no stand-in for it'
-        return Mended(names=[found[1]], note=note, doubt=unresolved(found[1], where, ()))
+    if match := re.search(r'dlopen\(\) "([^"]*)".* in (\S+):(\d+)$', complaint):
+        return without_module(match[1], match[2], int(match[3]), files)
+    if match := re.search(r"bind\(\) to (\[[^]]+\]|[\d.]+):\d+ failed \(99:", complaint):
+        return Fix(own=[match[1].strip("[]")])
+    if match := re.search(r'host not found in .*?"(?:\w+://)?([\w.-]+)[^"]*"', complaint):
+        where = complaint.rpartition(" in ")[2]
+        note = f'host "{match[1]}" ({where}): no stub backend for it'
+        return Fix(names=[match[1]], note=note, prerequisite=unresolved(match[1], where, ()))
     if pem and (
-        found := re.search(r'(?:certificate(?: key)?|BIO_new_file\(|locations\()\s?"([^"]+)"', said)
+        match := re.search(
+            r'(?:certificate(?: key)?|BIO_new_file\(|locations\()\s?"([^"]+)"', complaint
+        )
     ):
-        note = f"certificate {found[1]}: the lab's own instead"
-        return Mended(files={found[1]: pem.encode()}, note=note)
-    if found := re.search(r'mkdir\(\) "([^"]+)" failed', said):
-        return Mended(folders=[found[1]])
-    if found := re.search(r'open\(\) "([^"]+)" failed \((?:2|13|20):', said):
-        return opened(found[1], said, content(found[1]))
+        note = f"certificate {match[1]}: the lab's own instead"
+        return Fix(files={match[1]: pem.encode()}, note=note)
+    if match := re.search(r'mkdir\(\) "([^"]+)" failed', complaint):
+        return Fix(folders=[match[1]])
+    if match := re.search(r'open\(\) "([^"]+)" failed \((?:2|13|20):', complaint):
+        return opened(match[1], complaint, content(match[1]))
     return None
 
 
-def opened(path: str, said: str, content: bytes | None) -> Mended:
-    """A file that nginx cannot open: the user's own where there is one, else an empty one.
-
-    Whatever it is to write to may as well be there before.
-    """
+def opened(path: str, complaint: str, content: bytes | None) -> Fix:
+    """The fix for a file that nginx cannot open: the user's file, else an empty one."""
     folders = [str(PurePosixPath(path).parent)]
     if content is not None:
-        return Mended(files={path: content}, folders=folders)
-    where = re.search(r" in (\S+:\d+)$", said)
+        return Fix(files={path: content}, folders=folders)
+    where = re.search(r" in (\S+:\d+)$", complaint)
     if where is None:
-        return Mended(files={path: b""}, folders=folders)
+        return Fix(files={path: b""}, folders=folders)
     note = f"{path} (asked for in {where[1]}): not there, an empty file instead"
-    return Mended(files={path: b""}, folders=folders, note=note, doubt=absent_file(path, where[1]))
+    return Fix(
+        files={path: b""}, folders=folders, note=note, prerequisite=absent_file(path, where[1])
+    )
 
 
-def without_module(module: str, file: str, line: int, files: Mapping[str, bytes]) -> Mended | None:
-    """The file without a `load_module` that nginx cannot follow; its lines keep their place."""
+def without_module(module: str, file: str, line: int, files: Mapping[str, bytes]) -> Fix | None:
+    """Remove a `load_module` that this nginx lacks; line numbers stay."""
     if file not in files:
         return None
     lines = files[file].split(b"\n")
     lines[line - 1] = re.sub(rb"load_module[^;]*;", b"", lines[line - 1])
     note = f"load_module {module} ({file}:{line}): not in the lab's nginx, left out"
-    return Mended(files={file: b"\n".join(lines)}, note=note)
+    return Fix(files={file: b"\n".join(lines)}, note=note)
 
 
 def packed(files: Mapping[str, bytes], folders: Sequence[str]) -> bytes:
-    """A tar of files and folders that belong to nginx's user."""
+    """A tar of files and folders owned by nginx's user."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for folder in folders:
@@ -447,7 +462,7 @@ def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
 
 
 def near_end(number: int, other: str) -> str:
-    """The address by which nginx's machine is known to the stand-in at `other`.
+    """The address of nginx's end of the veth pair for the stub backend at `other`.
 
     From the ranges for benchmarks and for private use: RFC 2544, RFC 4193.
     """
@@ -457,7 +472,7 @@ def near_end(number: int, other: str) -> str:
 
 
 def present(engine: docker.DockerClient, image: str) -> None:
-    """LabError where the engine has no such image: the lab's own are in no registry."""
+    """LabError if the engine lacks an image: the lab's images are in no registry."""
     try:
         engine.images.get(image)
     except docker.errors.ImageNotFound:

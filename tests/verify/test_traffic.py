@@ -1,4 +1,4 @@
-"""The calls that show a method, and the hits that they come to."""
+"""The requests that show a method, and the hits that they come to."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +9,9 @@ from nginx_llm_lab.nginxconf import tree, upstream, variables
 from nginx_llm_lab.nginxconf.model import Upstream
 from nginx_llm_lab.nginxconf.request import Request
 from nginx_llm_lab.nginxconf.variables import Variables
-from nginx_llm_lab.verify import calls, reach
-from nginx_llm_lab.verify.calls import Call, Traffic
-from nginx_llm_lab.verify.reach import Entry, Way
+from nginx_llm_lab.verify import templates, traffic
+from nginx_llm_lab.verify.templates import Entry, Template
+from nginx_llm_lab.verify.traffic import PlannedRequest, Traffic
 
 RECORD = {
     "id": "probe-1",
@@ -25,8 +25,8 @@ RECORD = {
 }
 
 
-def ready(tmp_path: Path, block: str, http: str = "") -> tuple[Upstream, Way, Variables]:
-    """One upstream with a way to it."""
+def ready(tmp_path: Path, block: str, http: str = "") -> tuple[Upstream, Template, Variables]:
+    """One upstream with a template to it."""
     file = tmp_path / "nginx.conf"
     file.write_text(
         f"events {{}} http {{ {http} upstream u {{ {block} }}"
@@ -35,21 +35,21 @@ def ready(tmp_path: Path, block: str, http: str = "") -> tuple[Upstream, Way, Va
     found = tree.read(file)
     conf = variables.read(found, "u")
     assert conf.route is not None
-    return upstream.read(found, "u"), reach.ways(conf.route, conf)[0], conf
+    return upstream.read(found, "u"), templates.candidates(conf.route, conf)[0], conf
 
 
 def made(tmp_path: Path, block: str, http: str = "") -> Traffic:
     """The traffic of one upstream."""
-    claim, way, conf = ready(tmp_path, block, http)
-    return calls.traffic(claim, way, conf, 1, calls.at_once(claim)[0])
+    claim, template, conf = ready(tmp_path, block, http)
+    return traffic.method_traffic(claim, template, conf, 1, traffic.at_once(claim)[0])
 
 
 def keys(tmp_path: Path, key: str, http: str = "") -> set[bytes]:
     """The values that a hash key takes over its traffic."""
-    claim, way, conf = ready(tmp_path, f"hash {key}; server a; server b;", http)
-    sent = calls.traffic(claim, way, conf, 1, 1)
-    evaluate = variables.compile_text(claim.key, replace(conf, route=way.route))
-    return {evaluate(call.request) for call in sent.calls}
+    claim, template, conf = ready(tmp_path, f"hash {key}; server a; server b;", http)
+    sent = traffic.method_traffic(claim, template, conf, 1, 1)
+    evaluate = variables.compile_text(claim.key, replace(conf, route=template.route))
+    return {evaluate(planned.request) for planned in sent.requests}
 
 
 @pytest.mark.parametrize(
@@ -78,12 +78,12 @@ def test_a_hash_key_takes_many_values(tmp_path: Path, key: str) -> None:
 
 def test_requests_stay_on_their_way_whatever_is_varied(tmp_path: Path) -> None:
     """A varied path still lands in the location, a fixed host keeps its server."""
-    claim, way, conf = ready(tmp_path, "hash $host$uri; server a; server b;")
-    still = reach.stays(way, conf)
+    claim, template, conf = ready(tmp_path, "hash $host$uri; server a; server b;")
+    still = templates.keeps_route(template, conf)
 
-    sent = calls.traffic(claim, way, conf, 1, 1).calls
+    sent = traffic.method_traffic(claim, template, conf, 1, 1).requests
 
-    assert all(still(call.request) for call in sent)
+    assert all(still(planned.request) for planned in sent)
 
 
 def test_what_chooses_the_upstream_is_not_varied(tmp_path: Path) -> None:
@@ -96,18 +96,20 @@ def test_what_chooses_the_upstream_is_not_varied(tmp_path: Path) -> None:
     )
     conf = variables.read(tree.read(file), "u")
     assert conf.route is not None
-    way = reach.ways(conf.route, conf)[0]
+    template = templates.candidates(conf.route, conf)[0]
 
-    sent = calls.traffic(upstream.read(tree.read(file), "u"), way, conf, 1, 1).calls
+    sent = traffic.method_traffic(
+        upstream.read(tree.read(file), "u"), template, conf, 1, 1
+    ).requests
 
-    assert {call.request.headers["X-Model"] for call in sent} == {"llama"}
+    assert {planned.request.headers["X-Model"] for planned in sent} == {"llama"}
 
 
 def test_no_two_requests_are_alike(tmp_path: Path) -> None:
     """A cache that answered for the upstream would hide it."""
-    sent = made(tmp_path, "server a; server b;").calls
+    sent = made(tmp_path, "server a; server b;").requests
 
-    assert len({call.request.uri for call in sent}) == len(sent)
+    assert len({planned.request.uri for planned in sent}) == len(sent)
 
 
 def test_the_same_seed_makes_the_same_traffic(tmp_path: Path) -> None:
@@ -119,9 +121,9 @@ def test_the_same_seed_makes_the_same_traffic(tmp_path: Path) -> None:
 
 def test_ip_hash_gets_clients_of_many_addresses(tmp_path: Path) -> None:
     """All of 127.0.0.0/8 is the machine's own."""
-    sent = made(tmp_path, "ip_hash; server a; server b;").calls
+    sent = made(tmp_path, "ip_hash; server a; server b;").requests
 
-    assert len({call.request.client_ip.rpartition(".")[0] for call in sent}) > 100
+    assert len({planned.request.client_ip.rpartition(".")[0] for planned in sent}) > 100
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_only_methods_that_look_at_the_load_get_requests_that_overlap(
     """All else is exact one request after the other."""
     claim, _, _ = ready(tmp_path, block)
 
-    assert calls.at_once(claim) == at_once
+    assert traffic.at_once(claim) == at_once
 
 
 @pytest.mark.parametrize(
@@ -158,26 +160,26 @@ def test_only_methods_that_look_at_the_load_get_requests_that_overlap(
 )
 def test_answers_take_time_where_that_decides(tmp_path: Path, block: str, asked: str) -> None:
     """The probe's too: the first time that least_time sees counts for long."""
-    claim, way, conf = ready(tmp_path, block)
-    sent = made(tmp_path, block).calls
+    claim, template, conf = ready(tmp_path, block)
+    sent = made(tmp_path, block).requests
 
-    for call in (calls.probe(claim, way, conf, 1), *sent):
-        assert asked in call.request.uri
-        assert ("X-Lab-Duration" in call.request.headers) == bool(asked)
+    for planned in (traffic.probe(claim, template, conf, 1), *sent):
+        assert asked in planned.request.uri
+        assert ("X-Lab-Duration" in planned.request.headers) == bool(asked)
 
 
 def test_sticky_visitors_come_back(tmp_path: Path) -> None:
     """Each of forty visitors has several requests, with one session's cookies."""
-    sent = made(tmp_path, "sticky cookie s; server a; server b;").calls
+    sent = made(tmp_path, "sticky cookie s; server a; server b;").requests
 
-    assert len({call.session for call in sent}) == calls.VISITORS
+    assert len({planned.session for planned in sent}) == traffic.VISITORS
 
 
 def test_sticky_routes_are_handed_out(tmp_path: Path) -> None:
     """Most requests carry a route that a server has, some carry none."""
     block = "sticky route $arg_r; server a route=x; server b route=y;"
 
-    uris = [call.request.uri for call in made(tmp_path, block).calls]
+    uris = [planned.request.uri for planned in made(tmp_path, block).requests]
 
     assert {"x", "y"} == {uri.partition("r=")[2][:1] for uri in uris} - {""}
     assert any("r=" not in uri for uri in uris)
@@ -185,15 +187,15 @@ def test_sticky_routes_are_handed_out(tmp_path: Path) -> None:
 
 def hit(tmp_path: Path, block: str, request: Request, entry: Entry | None = None) -> object:
     """The hit that a recorded request comes to."""
-    claim, way, conf = ready(tmp_path, block)
-    way = replace(way, entry=entry or way.entry)
-    sent = [Call("probe-1", request)]
-    (found,) = calls.hits(claim, way, conf, sent, [RECORD], {"127.0.0.1:8001": "gpu:8001"})
+    claim, template, conf = ready(tmp_path, block)
+    template = replace(template, entry=entry or template.entry)
+    sent = [PlannedRequest("probe-1", request)]
+    (found,) = traffic.hits(claim, template, conf, sent, [RECORD], {"127.0.0.1:8001": "gpu:8001"})
     return found
 
 
 def test_a_record_becomes_a_hit_with_its_key_and_times(tmp_path: Path) -> None:
-    """nginx picked between the sending and the stand-in's receiving: the times allow just that."""
+    """nginx picked between sending and receiving: the times allow just that."""
     found = hit(
         tmp_path, "hash $arg_k; server gpu:8001; server b;", Request("/v1/?k=7", "127.9.9.9")
     )
@@ -215,21 +217,21 @@ def test_a_record_becomes_a_hit_with_its_key_and_times(tmp_path: Path) -> None:
 )
 def test_a_client_has_the_address_that_nginx_sees(entry: Entry, seen: str) -> None:
     """Through an IPv6 socket an IPv4 client is a mapped address, of which ip_hash takes all."""
-    assert calls.as_seen("127.9.9.9", entry) == seen
+    assert traffic.as_seen("127.9.9.9", entry) == seen
 
 
 def test_an_answer_from_a_cache_is_no_hit() -> None:
-    """The same answer of the same stand-in twice: nginx gave it a second time by itself."""
+    """The same answer of the same stub backend twice: nginx gave it a second time by itself."""
     again = {**RECORD, "id": "u-2"}
 
-    assert list(calls.uncached([RECORD, again])) == [RECORD]
+    assert list(traffic.uncached([RECORD, again])) == [RECORD]
 
 
 def test_what_the_upstream_did_not_answer_is_no_hit(tmp_path: Path) -> None:
     """A 401 of nginx's own takes no turn."""
-    claim, way, conf = ready(tmp_path, "server a; server b;")
+    claim, template, conf = ready(tmp_path, "server a; server b;")
     refused = {**RECORD, "status": 401, "server": ""}
 
-    sent = [Call("probe-1", way.request)]
+    sent = [PlannedRequest("probe-1", template.request)]
 
-    assert list(calls.hits(claim, way, conf, sent, [refused], {"127.0.0.1:8001": "a"})) == []
+    assert list(traffic.hits(claim, template, conf, sent, [refused], {"127.0.0.1:8001": "a"})) == []

@@ -1,4 +1,4 @@
-"""The caller keeps order and connections, follows cookies, and reports what went wrong."""
+"""The client keeps order and connections, follows cookies, and reports what went wrong."""
 
 import asyncio
 import functools
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nginx_llm_lab.verify import caller, standin
+from nginx_llm_lab.verify import client, stub
 
 CALL = {
     "id": "1",
@@ -21,7 +21,7 @@ CALL = {
 
 
 def called(server: Any, wanted: Sequence[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
-    """What calls to a server of this process come to."""
+    """What requests to a server of this process come to."""
 
     async def talk() -> list[dict[str, Any]]:
         async with await asyncio.start_server(server, "127.0.0.1", 0) as listening:
@@ -31,10 +31,10 @@ def called(server: Any, wanted: Sequence[dict[str, Any]], **more: Any) -> list[d
                 "concurrency": 1,
                 "seconds": 10,
                 "until_served": False,
-                "calls": wanted,
+                "requests": wanted,
                 **more,
             }
-            return list(await caller.calls(plan))
+            return list(await client.send_all(plan))
 
     return asyncio.run(talk())
 
@@ -52,7 +52,7 @@ def said(text: bytes) -> Any:
     return serve
 
 
-STANDIN = functools.partial(standin.answer, "gpu:8000", 0.0)
+STANDIN = functools.partial(stub.answer, "gpu:8000", 0.0)
 
 
 def test_calls_are_answered_in_order_with_who_and_when() -> None:
@@ -117,7 +117,7 @@ def test_a_connection_that_was_closed_while_idle_is_opened_anew() -> None:
 
 
 def test_what_goes_wrong_is_part_of_the_record() -> None:
-    """A call that got no answer has no status, and says why."""
+    """A request that got no answer has no status, and says why."""
 
     async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()

@@ -1,4 +1,4 @@
-"""A stand-in answers, says who it is and when; its name server knows the stand-ins alone."""
+"""A stub backend says who it is and when; its name server resolves only stub backends."""
 
 import asyncio
 import functools
@@ -6,14 +6,14 @@ import socket
 
 import pytest
 
-from nginx_llm_lab.verify import standin
+from nginx_llm_lab.verify import stub
 
 
 def spoken(*requests: bytes) -> bytes:
-    """Everything that a stand-in says on one connection."""
+    """Everything that a stub backend says on one connection."""
 
     async def talk() -> bytes:
-        answer = functools.partial(standin.answer, "gpu:8000", 0.0)
+        answer = functools.partial(stub.answer, "gpu:8000", 0.0)
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
             host, port = server.sockets[0].getsockname()
             reader, writer = await asyncio.open_connection(host, port)
@@ -47,7 +47,7 @@ def test_it_keeps_an_http_1_1_connection_open() -> None:
 
 
 def test_what_is_no_http_ends_the_connection() -> None:
-    """Quietly: it is a stand-in's business to outlive everything."""
+    """Quietly: it is a stub backend's business to outlive everything."""
     assert spoken(b"\x16\x03\x01 hello") == b""
 
 
@@ -57,14 +57,14 @@ def test_what_is_no_http_ends_the_connection() -> None:
         (b"GET /?a=1&lab_lasts=0.25 HTTP/1.1\r\n\r\n", 0.25),
         (b"GET / HTTP/1.1\r\nX-Lab-Duration: 0.5\r\n\r\n", 0.5),
         (b"GET /?lab_lasts=own HTTP/1.1\r\n\r\n", 0.07),
-        (b"GET /?lab_lasts=900 HTTP/1.1\r\n\r\n", standin.LONGEST),
+        (b"GET /?lab_lasts=900 HTTP/1.1\r\n\r\n", stub.LONGEST),
         (b"GET /?lab_lasts=1.2.3 HTTP/1.1\r\n\r\n", 0.0),
         (b"GET / HTTP/1.1\r\n\r\n", 0.0),
     ],
 )
 def test_an_answer_lasts_as_long_as_it_is_asked_to(head: bytes, seconds: float) -> None:
     """By the query, which most configs pass on, or by a header; never for long."""
-    assert standin.lasts(head, 0.07) == seconds
+    assert stub.lasts(head, 0.07) == seconds
 
 
 def question(name: str, kind: int) -> bytes:
@@ -76,7 +76,7 @@ def question(name: str, kind: int) -> bytes:
 
 def test_a_known_name_has_its_address() -> None:
     """Whatever its case; the answer carries the question's number."""
-    said = standin.reply(question("VLLM.svc", 1), {"vllm.svc": "198.18.0.1"})
+    said = stub.reply(question("VLLM.svc", 1), {"vllm.svc": "198.18.0.1"})
 
     assert said[:2] == b"\x12\x34"
     assert said[7] == 1
@@ -85,42 +85,42 @@ def test_a_known_name_has_its_address() -> None:
 
 def test_a_name_has_no_address_of_the_other_family() -> None:
     """No such record is not the same as no such name."""
-    said = standin.reply(question("vllm", 28), {"vllm": "198.18.0.1"})
+    said = stub.reply(question("vllm", 28), {"vllm": "198.18.0.1"})
 
     assert (said[3] & 15, said[7]) == (0, 0)
 
 
 def test_an_unknown_name_does_not_exist() -> None:
     """The name server has nobody to ask."""
-    assert standin.reply(question("example", 1), {})[3] & 15 == 3
+    assert stub.reply(question("example", 1), {})[3] & 15 == 3
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 12, b"\xff" * 40])
 def test_a_broken_question_breaks_nothing(data: bytes) -> None:
     """At worst there is no answer."""
-    standin.reply(data, {})
+    stub.reply(data, {})
 
 
 def test_a_closed_door_refuses_and_opens_again() -> None:
     """As a server that is down does: new connections are refused, open ones are cut."""
 
     async def try_door() -> list[bool]:
-        bound = standin.listener("127.0.0.1", 0, socket.SOCK_STREAM)
+        bound = stub.listener("127.0.0.1", 0, socket.SOCK_STREAM)
         port = bound.getsockname()[1]
         bound.close()
-        listen = functools.partial(standin.listener, "127.0.0.1", port, socket.SOCK_STREAM)
-        door = standin.Door("gpu:8000", 0.0, listen, None)
-        await door.open()
+        listen = functools.partial(stub.listener, "127.0.0.1", port, socket.SOCK_STREAM)
+        stub_server = stub.StubServer("gpu:8000", 0.0, listen, None)
+        await stub_server.open()
         reader, kept = await asyncio.open_connection("127.0.0.1", port)
         answered = []
         for action in ("keep", "close", "open"):
             if action == "close":
-                door.close()
+                stub_server.close()
                 answered.append(await cut(reader))
             elif action == "open":
-                await door.open()
+                await stub_server.open()
             answered.append(await accepts(port))
-        door.close()
+        stub_server.close()
         kept.close()
         return answered
 
