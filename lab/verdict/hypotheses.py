@@ -30,6 +30,7 @@ def alternatives(claim: Upstream, workers: int = 1) -> tuple[Hypothesis, ...]:
         *_other_methods(claim),
         *_other_weights(claim),
         *_other_limits(claim),
+        *_other_live(claim),
         *_other_keys(claim),
         *_other_orders(claim),
         *_other_zone(claim, workers),
@@ -94,6 +95,15 @@ def _other_limits(claim: Upstream) -> Iterator[Hypothesis]:
     if any(server.max_conns for server in claim.servers):
         free = tuple(replace(server, max_conns=0) for server in claim.servers)
         yield Hypothesis("max_conns ignored", "max_conns ignored", replace(claim, servers=free))
+
+
+def _other_live(claim: Upstream) -> Iterator[Hypothesis]:
+    """One of several live servers marked down, as an operator does before maintenance."""
+    live = [server for server in claim.servers if not (server.down or server.drain)]
+    for server in live if len(live) > 1 else ():
+        rest = tuple(replace(it, down=it.down or it is server) for it in claim.servers)
+        if not server.backup:
+            yield Hypothesis("a server down", f"{server.name} down", replace(claim, servers=rest))
 
 
 def _other_keys(claim: Upstream) -> Iterator[Hypothesis]:

@@ -32,6 +32,9 @@ def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bo
     bounds = Bounds(seen, low, high)
     if not hits or upstream.sticky:
         return bounds
+    group = group_of(upstream, case.addresses)
+    if len(group.live) == 1 and not group.backup and not case.disturbed:
+        return always(columns[group.live[0].name], bounds)
     if upstream.record.by_request and not case.disturbed:
         return by_key(upstream, case, hits, bounds)
     if upstream.record.by_draw_alone and not case.disturbed:
@@ -46,6 +49,13 @@ def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bo
         low[np.ix_(rows, position)], high[np.ix_(rows, position)] = part_low, part_high
         high[rows, -1] = 1 - part_high.any(axis=1)
     return Bounds(seen, low, high, LAGS)
+
+
+def always(column: int, bounds: Bounds) -> Bounds:
+    """Every pick goes to the same server."""
+    odds = np.zeros_like(bounds.low)
+    odds[:, column] = 1.0
+    return Bounds(bounds.seen, odds, odds)
 
 
 def answered(case: Case) -> list[Hit]:

@@ -72,11 +72,14 @@ def fault(upstream: Upstream, hit: Hit, index: int) -> str:
 
 
 def key_of(upstream: Upstream, hit: Hit) -> bytes:
-    """The value of the hash key: as logged, or from the variables that every log has."""
+    """The value of the hash key: of a variable that every log has, else as it was logged.
+
+    The logged value is that of the key that the lab believes in; nginx may hash another.
+    """
     if upstream.key == "$binary_remote_addr":
         return packed(hit.remote_addr)
-    known = {"$request_uri": hit.request_uri, "$remote_addr": hit.remote_addr}
-    return (hit.hash_key or known.get(upstream.key, "")).encode("utf-8", "surrogateescape")
+    variables = {"$request_uri": hit.request_uri, "$remote_addr": hit.remote_addr}
+    return variables.get(upstream.key, hit.hash_key).encode("utf-8", "surrogateescape")
 
 
 def packed(address: str) -> bytes:

@@ -1,5 +1,7 @@
 """The alternatives to a claim."""
 
+from dataclasses import replace
+
 from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.verdict.hypotheses import alternatives, compound
 
@@ -30,6 +32,14 @@ def test_weights_may_be_ignored_swapped_or_off_by_one() -> None:
         "weight 1 instead of 2 at a",
         "weight 2 instead of 1 at b",
     ]
+
+
+def test_each_live_server_may_be_down() -> None:
+    """One that the claim has down already is no alternative, nor is the only live one."""
+    out = replace(CLAIM, servers=(*CLAIM.servers, Server("c", down=True)))
+
+    assert [name for name in names(out) if name.endswith(" down")] == ["a down", "b down"]
+    assert not any(name.endswith(" down") for name in names(replace(out, servers=out.servers[1:])))
 
 
 def test_a_missing_zone_needs_two_workers_to_show() -> None:

@@ -99,3 +99,13 @@ def test_only_servers_that_resolve_change_their_order():
     ]
 
     assert orders == ["bac", "bca"]
+
+
+def test_a_key_that_every_log_has_is_read_from_its_own_variable():
+    """The logged key is the one that the lab believes in; an alternative has another."""
+    logged = Hit(("a",), hash_key="/chat", request_uri="/chat", remote_addr="10.0.0.7")
+
+    keys = ("$request_uri", "$remote_addr", "$arg_user")
+    values = [replay.key_of(replace(UPSTREAM, key=key), logged) for key in keys]
+
+    assert values == [b"/chat", b"10.0.0.7", b"/chat"]
