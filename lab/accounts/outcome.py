@@ -249,6 +249,13 @@ def judge(place: Path) -> AnyOutcome:
 # --- lab run ------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _RunNotes:
+    """What `lab run` notes in run.json: requests of clients that return their cookies."""
+
+    returning: int = 0
+
+
 def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
     """The outcome of a `lab run` from its folder."""
     evidence = evidence or folder.read(place)
@@ -256,6 +263,7 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
     entries = journal.read(evidence.journal.splitlines()).entries
     hits = tuple(access_log.named(log.hits, evidence.addresses))
     claim = upstream.read(place / FIRST_CLAIM)
+    notes = _read(_RunNotes, evidence.notes, place / folder.RUN)
 
     def judge_hits(judged: Sequence[Hit], sequential: bool) -> Verdict:
         return verdict.judge(
@@ -265,6 +273,7 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
             addresses={name: (address,) for address, name in evidence.addresses.items()},
             clock=math.ceil(folder.clock_doubt(log.hits, entries)),
             order=picks_in_order(evidence, judged),
+            returning=notes.returning,
         )
 
     own = own_ids(evidence, hits)

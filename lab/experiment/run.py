@@ -40,11 +40,15 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Traffic to send: its name, whether requests go one after the other, and how."""
+    """Traffic to send: its name, whether requests go one after the other, and how.
+
+    `returning` requests come from clients that send back the cookies of earlier responses.
+    """
 
     name: str
     sequential: bool
     send: Callable[[], Sent]
+    returning: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +197,8 @@ def observe_plan(
         refuse_failures(records)
         return Sent(len(records), tuple(records))
 
-    return observe(lab, choice, Load(name, plan.concurrency == 1, send))
+    returning = len(plan.sessions) - len(set(plan.sessions))
+    return observe(lab, choice, Load(name, plan.concurrency == 1, send, returning))
 
 
 def refuse_failures(records: Sequence[Record]) -> None:
@@ -217,7 +222,12 @@ def observe(lab: Lab, choice: methods.Choice, load: Load) -> Outcome:
         collector = begin(lab)
         sent = load.send()
         place = collector.collect(
-            sent, kind="run", method=choice.method, traffic=load.name, sequential=load.sequential
+            sent,
+            kind="run",
+            method=choice.method,
+            traffic=load.name,
+            sequential=load.sequential,
+            notes={"returning": load.returning} if load.returning else {},
         )
     finally:
         nginx.stop_trace(lab)

@@ -35,13 +35,15 @@ def judge(
     since: float = -math.inf,
     order: Sequence[Step] | None = None,
     alone: bool = False,
+    returning: int = 0,
 ) -> Verdict:
     """Say whether the hits, their addresses already mapped to server names, are what nginx must do.
 
     `sequential` says that no request began before the last one ended; `addresses` what each
     server's name resolves to; `fresh` that nginx was reloaded just before. `since` is a moment
     from which on requests are judged, in a log that holds all there were before and after it.
-    `order` is nginx's own order of picks and releases, where there is a trace of it.
+    `order` is nginx's own order of picks and releases, where there is a trace of it. `returning`
+    is how many requests came from clients that return the cookies of earlier responses.
     The oracle is given requests, times and faults, never who answered. With `alone`, and where a
     log does not begin with a fresh nginx, the claim alone is judged; else also its alternatives.
     """
@@ -56,6 +58,7 @@ def judge(
             since,
             order=order,
             alone=alone or not fresh or since > -math.inf or several_addresses(addresses or {}),
+            returning=returning,
         ),
         hits,
     )

@@ -52,7 +52,8 @@ class Case:
     `order` is nginx's own order of picks and releases, None where there is no trace of it.
     `disturbed` says that a server failed or could be full, so that order decides what nginx does;
     `workers` is how many of nginx's workers the log shows; `alone` compares with the claim and
-    with no alternatives.
+    with no alternatives. `returning` requests came from clients that send back every cookie that
+    an earlier response set.
     """
 
     upstream: Upstream
@@ -67,6 +68,7 @@ class Case:
     disturbed: bool = False
     workers: int = 1
     alone: bool = False
+    returning: int = 0
 
     @property
     def label(self) -> str:

@@ -22,6 +22,9 @@ def conclude(case: Case, verdict: Verdict, *, named: bool = True) -> Verdict:
     if weighed.possible:
         return undecided(case, weighed, verdict.decided)
     if "no sticky" in weighed.same:  # an nginx without sticky sets no cookie that could bind
+        if case.sequential and case.returning:
+            why = f"no cookie in {case.returning:,} requests of clients that return theirs"
+            return case.says(Word.FAIL, f"{why}; looks like no sticky")
         return case.says(Word.UNSURE, "no request was bound to a server", f"lab run {case.label}")
     why = f"{verdict.why}; {weighed.text}" if weighed.text else verdict.why
     return case.says(Word.PASS, why, decided=verdict.decided)

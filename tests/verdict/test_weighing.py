@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nginx_llm_lab.nginxconf.methods import METHODS
-from nginx_llm_lab.verdict import Verdict, power
+from nginx_llm_lab.verdict import Verdict, judge, power
 from nginx_llm_lab.verdict.needed import requests_for_pass
 from nginx_llm_lab.verdict.power import claim_of, truth_of
 from nginx_llm_lab.verdict.simulated import Traffic, Truth, serve
@@ -37,6 +37,8 @@ def test_a_right_nginx_passes_at_the_first_try(method: str) -> None:
         ("random", Truth("round_robin"), "round_robin"),
         ("hash", Truth("hash", key="$remote_addr"), "hash of $remote_addr"),
         ("least_time", Truth("least_time", (2, 1, 1)), "weight 2 instead of 1 at backend-1"),
+        ("least_conn", Truth("least_conn", down=frozenset({1})), "backend-2 down"),
+        ("random", Truth("random", down=frozenset({1})), "backend-2 down"),
         (
             "least_conn",
             Truth("least_conn", share=0.1, thief=0),
@@ -97,3 +99,14 @@ def test_sticky_that_binds_nobody_is_unsure(really: str) -> None:
     verdict = verdict_on("sticky", Truth(really))
 
     assert (verdict.word, verdict.why) == ("UNSURE", "no request was bound to a server")
+
+
+def test_sticky_whose_clients_return_without_a_cookie_is_wrong() -> None:
+    """The lab's clients send back every cookie: where none is sent, nginx set none."""
+    run = serve(Truth("round_robin"), Traffic(300), 1)
+    claim = claim_of("sticky", truth_of("sticky", (1, 1, 1)))
+
+    verdict = judge(claim, run.hits, sequential=True, returning=240)
+
+    assert verdict.word == "FAIL"
+    assert verdict.why.endswith("looks like no sticky")
