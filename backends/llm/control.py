@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from .app import Backend
 from .behaviour import HEALTHY, Behaviour, parse
-from .profiles import PROFILES, Profile
+from .profiles import MOST, PROFILES, Limits, Profile, changed_limits
 from .wire import RefusedError, parse_json, read_body
 
 _LIMIT = 64 * 1024
@@ -49,7 +49,9 @@ class _Panel:
             content = await _content(request)
             profile = _profile(content, runner.engine.profile)
             runner.reconfigure(profile, runner.engine.slow, _scale(content, runner.scale))
-        return JSONResponse({**asdict(runner.engine.profile), "time_scale": runner.scale})
+        profile = runner.engine.profile
+        limits = changed_limits(profile).given
+        return JSONResponse({**asdict(profile), "time_scale": runner.scale, "limits": limits})
 
     async def cache(self, request: Request) -> Response:
         cache = self._lab.runner.engine.cache
@@ -89,13 +91,26 @@ async def _content(request: Request) -> object:
         raise RefusedError(400, str(error)) from None
 
 
+_LIMITS = tuple(Limits.__dataclass_fields__)
+
+
 def _profile(content: object, present: Profile) -> Profile:
-    if not isinstance(content, dict) or not content or set(content) - {"profile", "time_scale"}:
-        raise RefusedError(400, 'expected {"profile": …, "time_scale": …}, either or both')
-    name = content.get("profile", present.name)
-    if not isinstance(name, str) or name not in PROFILES:
+    """A profile that is named has its own limits; those beside it replace them."""
+    allowed = ("profile", "time_scale", *_LIMITS)
+    if not isinstance(content, dict) or not content or set(content) - set(allowed):
+        raise RefusedError(400, f"expected an object with any of {', '.join(allowed)}")
+    name = content.get("profile")
+    if name is not None and (not isinstance(name, str) or name not in PROFILES):
         raise RefusedError(400, f'"profile" must be one of {", ".join(PROFILES)}')
-    return present if name == present.name else PROFILES[name]
+    profile = PROFILES[name] if name else present
+    return Limits(**{limit: _limit(content, limit) for limit in _LIMITS}).of(profile)
+
+
+def _limit(content: dict[str, object], name: str) -> int:
+    limit = content.get(name, 0)
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit <= MOST:
+        raise RefusedError(400, f'"{name}" must be a whole number from 0 to {MOST}')
+    return limit
 
 
 def _scale(content: object, present: float) -> float:

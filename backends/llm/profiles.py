@@ -1,6 +1,6 @@
 """Named LLM servers, as the timing model sees them."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,48 @@ class Profile:
     jitter: float = 0.0
     output_median: int = 128
     output_sigma: float = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of an engine that replace those of its profile; 0 keeps the profile's.
+
+    `queue_limit` is the profile's `max_queued`; the others have its names.
+    """
+
+    max_num_seqs: int = 0
+    max_num_batched_tokens: int = 0
+    kv_blocks: int = 0
+    queue_limit: int = 0
+
+    @property
+    def given(self) -> dict[str, int]:
+        """The limits that are not 0, by name."""
+        return {name: limit for name, limit in asdict(self).items() if limit}
+
+    def of(self, profile: Profile) -> Profile:
+        """The profile with these limits."""
+        fields = {_FIELDS.get(name, name): limit for name, limit in self.given.items()}
+        return replace(profile, **fields)  # type: ignore[arg-type]  # the fields of _FIELDS are int
+
+
+_FIELDS = {"queue_limit": "max_queued"}
+MOST = 10_000_000  # of any limit
+
+
+def changed_limits(profile: Profile) -> Limits:
+    """The limits of a profile that are not those of the profile of its name."""
+    usual = PROFILES[profile.name]
+    limits = {
+        name: getattr(profile, _FIELDS.get(name, name)) for name in Limits.__dataclass_fields__
+    }
+    return Limits(
+        **{
+            name: limit
+            for name, limit in limits.items()
+            if limit != getattr(usual, _FIELDS.get(name, name))
+        }
+    )
 
 
 # seconds; a GPU's first three figures are near what its memory bandwidth and its arithmetic give

@@ -3,9 +3,9 @@
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from .profiles import PROFILES, Profile
+from .profiles import MOST, PROFILES, Limits, Profile
 
 # every address of the container: who reaches it is for the network to say
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - as above
@@ -93,5 +93,9 @@ class _Environment:
         if value not in PROFILES:
             raise SettingsError(f'PROFILE="{value}": one of {", ".join(PROFILES)}')
         profile = PROFILES[value]
-        sequences = self.integer("MAX_NUM_SEQS", profile.max_num_seqs, 1, 100_000)
-        return replace(profile, max_num_seqs=sequences)
+        limits = {
+            name: self.integer(name.upper(), 1, 1, MOST)
+            for name in Limits.__dataclass_fields__
+            if self.text(name.upper(), "")
+        }
+        return Limits(**limits).of(profile)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ..backends.llm.profiles import PROFILES
+from ..backends.llm.profiles import MOST, PROFILES, Limits
 from ..experiment import fleet
 from ..report import tables
 from ..stack import compose
@@ -23,11 +23,30 @@ def up(
     time_scale: Annotated[
         float | None, typer.Option(help="Speed of the backends' clock; 2 is twice real time.")
     ] = None,
+    max_num_seqs: Annotated[
+        int,
+        typer.Option(
+            min=0, max=MOST, help="Most sequences that a backend runs; default: the profile's."
+        ),
+    ] = 0,
+    max_num_batched_tokens: Annotated[
+        int, typer.Option(min=0, max=MOST, help="Most tokens in a step; default: the profile's.")
+    ] = 0,
+    kv_blocks: Annotated[
+        int, typer.Option(min=0, max=MOST, help="KV blocks of 16 tokens; default: the profile's.")
+    ] = 0,
+    queue_limit: Annotated[
+        int,
+        typer.Option(
+            min=0, max=MOST, help="Most requests that wait; more get 503; default: the profile's."
+        ),
+    ] = 0,
 ) -> None:
     """Bring the lab up; return when all containers are healthy."""
     lab = compose.from_environment()
+    limits = Limits(max_num_seqs, max_num_batched_tokens, kv_blocks, queue_limit)
     with progress(f"starting {backends} backends and nginx"):
-        fleet.up(lab, backends, profile, time_scale)
+        fleet.up(lab, backends, profile, time_scale, limits)
     say(f"up: {backends} backends behind {lab.front} (lab door {lab.door})")
 
 

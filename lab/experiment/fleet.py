@@ -3,10 +3,10 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
-from ..backends.llm.profiles import PROFILES
+from ..backends.llm.profiles import PROFILES, Limits
 from ..errors import LabError, UsageError
 from ..nginxconf import methods
 from ..nginxconf.prompt import NJS, Prefix
@@ -14,19 +14,26 @@ from ..stack import behaviour, compose, nginx
 from ..stack.compose import Lab
 from ..stack.shell import write_whole
 
+NO_LIMITS = Limits()
+
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
 def up(
-    lab: Lab, backends: int = 3, profile: str | None = None, time_scale: float | None = None
+    lab: Lab,
+    backends: int = 3,
+    profile: str | None = None,
+    time_scale: float | None = None,
+    limits: Limits = NO_LIMITS,
 ) -> None:
     """Bring the lab up, or change the number of its backends without losing a request.
 
-    A lab that runs keeps the profile and time scale that are not given.
+    A lab that runs keeps the profile, time scale and limits that are not given; a profile comes
+    with its own limits.
     """
     names = tuple(f"backend-{number}" for number in range(1, backends + 1))
-    settings = _settings(lab, profile, time_scale)
+    settings = _settings(lab, profile, time_scale, limits)
     if not compose.containers(lab):
         first = methods.Choice(methods.DEFAULT.name, names)
         write_whole(lab.active / "upstream.conf", methods.render(first))
@@ -40,7 +47,7 @@ def up(
         use(lab, choice)
         compose.remove_surplus(lab, backends)
     compose.up(lab, backends, settings)
-    if profile is not None or time_scale is not None:
+    if profile is not None or time_scale is not None or limits.given:
         reset(lab, settings)
     use(lab, choice)  # recreated containers have new addresses
 
@@ -48,10 +55,11 @@ def up(
 def reset(lab: Lab, settings: Mapping[str, str]) -> None:
     """Reset every backend to these settings, without faults."""
     timing = {"profile": settings["LAB_PROFILE"], "time_scale": float(settings["LAB_TIME_SCALE"])}
+    limits = {name.lower(): int(settings[f"LAB_{name}"] or 0) for name in compose.LIMITS}
 
     def tell(backend: str) -> None:
         behaviour.tell(lab, backend, "DELETE", "/behaviour")
-        behaviour.tell(lab, backend, "PUT", "/profile", timing)
+        behaviour.tell(lab, backend, "PUT", "/profile", {**timing, **limits})
 
     of_each(tell, [compose.service(each) for each in compose.backend_containers(lab)])
 
@@ -59,6 +67,8 @@ def reset(lab: Lab, settings: Mapping[str, str]) -> None:
 @dataclass(frozen=True, slots=True)
 class Condition:
     """How a backend runs: its profile, its time scale, its slow factor, what else it does wrong.
+
+    `limits` are those that are not its profile's.
 
     `state` is the container's; the rest is unknown ("", 0) where it does not answer.
     """
@@ -68,6 +78,7 @@ class Condition:
     time_scale: float = 0.0
     slow: float = 1.0
     wrong: tuple[str, ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_sound(self) -> bool:
@@ -80,8 +91,14 @@ class Condition:
         slow = (f"slow {self.slow:g}",) if self.slow != 1 else ()
         return ", ".join((*slow, *self.wrong))
 
+    @property
+    def timing(self) -> str:
+        """The profile, and the limits that are not its own: `h100-8b, max_num_seqs 4`."""
+        limits = (f"{name} {limit}" for name, limit in self.limits.items())
+        return ", ".join((self.profile, *limits))
+
     def __str__(self) -> str:
-        timing = f"{self.profile}, time scale {self.time_scale:g}" if self.profile else ""
+        timing = f"{self.timing}, time scale {self.time_scale:g}" if self.profile else ""
         state = "" if self.state == "healthy" else self.state
         return ", ".join(filter(None, (state, timing, self.faults)))
 
@@ -109,7 +126,12 @@ def _condition(lab: Lab, name: str, state: str) -> Condition:
         if present[field]
     )
     return Condition(
-        state, str(profile["name"]), float(profile["time_scale"]), float(present["slow"]), wrong
+        state,
+        str(profile["name"]),
+        float(profile["time_scale"]),
+        float(present["slow"]),
+        wrong,
+        profile["limits"],
     )
 
 
@@ -129,7 +151,9 @@ def of_each(ask: Callable[[_T], _R], all_: Sequence[_T]) -> list[_R]:
         return list(pool.map(ask, all_))
 
 
-def _settings(lab: Lab, profile: str | None, time_scale: float | None) -> dict[str, str]:
+def _settings(
+    lab: Lab, profile: str | None, time_scale: float | None, limits: Limits
+) -> dict[str, str]:
     """The variables of compose.yaml: what is given, else what runs, else the usual."""
     if profile is not None and profile not in PROFILES:
         raise UsageError(f'no profile "{profile}"', f"one of {', '.join(PROFILES)}")
@@ -137,7 +161,13 @@ def _settings(lab: Lab, profile: str | None, time_scale: float | None) -> dict[s
         raise UsageError(f"--time-scale {time_scale:g}", "a number from 0.001 to 10000")
     running = compose.settings(lab)
     scale = running["TIME_SCALE"] if time_scale is None else f"{time_scale:g}"
-    return {"LAB_PROFILE": profile or running["PROFILE"], "LAB_TIME_SCALE": scale}
+    kept = {} if profile else {name: running[name] for name in compose.LIMITS}
+    given = {name.upper(): str(limit) for name, limit in limits.given.items()}
+    return {
+        "LAB_PROFILE": profile or running["PROFILE"],
+        "LAB_TIME_SCALE": scale,
+        **{f"LAB_{name}": (kept | given).get(name, "") for name in compose.LIMITS},
+    }
 
 
 def refit(choice: methods.Choice, names: tuple[str, ...]) -> methods.Choice:
@@ -202,6 +232,7 @@ def _told(condition: Condition | None) -> dict[str, Any]:
         return {}
     return {
         "profile": condition.profile,
+        "limits": dict(condition.limits),
         "time_scale": condition.time_scale,
         "slow": condition.slow,
         "faults": condition.faults,

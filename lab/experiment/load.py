@@ -70,7 +70,7 @@ def equip(lab: Lab, scenario: "Scenario") -> None:
     def equip_one(backend: "tuple[str, Machine]") -> None:
         name, machine = backend
         timing = {"profile": machine.profile, "time_scale": scenario.time_scale}
-        faults.tell(lab, name, "PUT", "/profile", timing)
+        faults.tell(lab, name, "PUT", "/profile", {**timing, **machine.limits.given})
         faults.tell(lab, name, "PUT", "/behaviour", {"slow": machine.slow})
         faults.tell(lab, name, "DELETE", "/cache")
 

@@ -42,8 +42,10 @@ def status(found: Mapping[str, Any]) -> str:
     drawn = table("service", "state", "address", "profile", "time scale", "faults")
     for each in found["containers"]:
         scale = each.get("time_scale")
+        limits = (f"{name} {limit}" for name, limit in each.get("limits", {}).items())
         drawn.add_row(
-            *(each["service"], each["state"], each["address"], each.get("profile", "")),
+            *(each["service"], each["state"], each["address"]),
+            ", ".join((each.get("profile", ""), *limits)),
             "" if scale is None else f"{scale:g}",
             each.get("faults", ""),
         )

@@ -110,7 +110,11 @@ def fleet_of(
     count = backends or len(named)
     # a larger fleet repeats the scenario's machines
     machines = [named[place % len(named)] for place in range(count)]
-    scaled = [(PROFILES[one.profile], one.slow / scenario.time_scale) for one in machines]
+    if any(one.limits.queue_limit for one in machines):
+        raise UsageError("a queue_limit is not simulated", "leave it out, or send a live load")
+    scaled = [
+        (one.limits.of(PROFILES[one.profile]), one.slow / scenario.time_scale) for one in machines
+    ]
     return [f"backend-{place + 1}" for place in range(count)], scaled
 
 

@@ -20,6 +20,8 @@ from .shell import CommandError, poll, run
 PROJECT = "nginx-llm-lab"
 MOST_BACKENDS = 32
 BACKEND_PORT = 8000
+# variables of a backend that replace its profile's limits
+LIMITS = ("MAX_NUM_SEQS", "MAX_NUM_BATCHED_TOKENS", "KV_BLOCKS", "QUEUE_LIMIT")
 UP_SECONDS = 180
 JOURNAL_SECONDS = 15
 
@@ -221,8 +223,8 @@ def _nginx_stands(lab: Lab) -> bool:
 
 
 def settings(lab: Lab) -> dict[str, str]:
-    """PROFILE and TIME_SCALE of the running backends; the usual ones if none run."""
-    usual = {"PROFILE": "instant", "TIME_SCALE": "1"}
+    """PROFILE, TIME_SCALE and LIMITS of the running backends; the usual ones if none run."""
+    usual = {"PROFILE": "instant", "TIME_SCALE": "1", **dict.fromkeys(LIMITS, "")}
     found = [each for each in containers(lab) if service(each) == "backend-1"]
     given = found[0].attrs["Config"]["Env"] if found else []
     running = dict(text.partition("=")[::2] for text in given)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 import yaml
 
 from .. import fault_kinds
-from ..backends.llm.profiles import PROFILES
+from ..backends.llm.profiles import MOST, PROFILES, Limits
 from ..errors import UsageError
 from ..evidence.timeline import Event as Event  # a scenario plans what a timeline records
 from ..fault_kinds import By
@@ -21,6 +21,7 @@ from .trace_file import Trace, read
 
 FAULTS = fault_kinds.names(By.ENGINE, By.BACKEND)
 _OF_NGINX = fault_kinds.names(By.ENGINE)
+NO_LIMITS = Limits()
 _MOST_BACKENDS = 32
 _MOST_TOKENS = 131_072
 _MOST_SECONDS = 86_400
@@ -85,10 +86,11 @@ class Sessions:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One backend: its timing model, and how many times slower than that it runs."""
+    """One backend: its timing model, how many times slower than that it runs, its limits."""
 
     profile: str
     slow: float = 1.0
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,8 @@ class Scenario:
     model       the model's name as requests give it
     backends    how many backends there are at the start
     profile     the timing model of every backend that `fleet` does not name
-    fleet       backend-N: a profile, or {profile: …, slow: factor}
+    fleet       backend-N: a profile, or {profile: …, slow: factor, and any of max_num_seqs: …,
+                max_num_batched_tokens: …, kv_blocks: …, queue_limit: …}
     time_scale  how many times faster than life the backends run; nothing else is scaled
     targets     what a good answer keeps to
     timeline    what is done to the lab meanwhile
@@ -462,8 +465,16 @@ def _lengths(low: int, node: yaml.Node, key: str) -> Lengths:
 def _machine(node: yaml.Node, key: str) -> Machine:
     if isinstance(node, yaml.ScalarNode):
         return Machine(_choice(*PROFILES)(node, key))
-    slow = _number(1, 1000)
-    return _record(Machine, ("profile",), profile=_choice(*PROFILES), slow=slow)(node, key)
+    return _record(_machine_of, ("profile",), **_machine_readers())(node, key)
+
+
+def _machine_readers() -> dict[str, _Reader[Any]]:
+    limits = dict.fromkeys(Limits.__dataclass_fields__, _whole(1, MOST))
+    return {"profile": _choice(*PROFILES), "slow": _number(1, 1000), **limits}
+
+
+def _machine_of(profile: str, slow: float = 1.0, **limits: int) -> Machine:
+    return Machine(profile, slow, Limits(**limits))
 
 
 def _fleet(node: yaml.Node, key: str) -> dict[str, Machine]:
@@ -597,13 +608,12 @@ def _server(node: yaml.Node, key: str) -> list[Machine]:
     """One entry of a fleet's servers: as many equal machines as it counts."""
     if isinstance(node, yaml.ScalarNode):
         return [_machine(node, key)]
-    readers = {"profile": _choice(*PROFILES), "slow": _number(1, 1000)}
     count = _whole(1, _MOST_BACKENDS)
 
-    def machines_of(profile: str, slow: float = 1.0, count: int = 1) -> list[Machine]:
-        return [Machine(profile, slow)] * count
+    def machines_of(count: int = 1, **machine: Any) -> list[Machine]:
+        return [_machine_of(**machine)] * count
 
-    return _record(machines_of, ("profile",), **readers, count=count)(node, key)
+    return _record(machines_of, ("profile",), **_machine_readers(), count=count)(node, key)
 
 
 _servers = _list(_server)

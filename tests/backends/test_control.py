@@ -27,6 +27,18 @@ def test_a_profile_is_changed_while_it_runs(start: Callable[..., Running]):
     assert http.get(lab.panel + "/profile").json() == told
 
 
+def test_limits_replace_those_of_a_profile_until_one_is_set(start: Callable[..., Running]):
+    """What is not the profile's is listed; a profile that is named comes with its own limits."""
+    lab = start()
+    http.put(lab.panel + "/profile", json={"profile": "h100-8b", "max_num_seqs": 4})
+    limited = http.put(lab.panel + "/profile", json={"queue_limit": 2}).json()
+    reset = http.put(lab.panel + "/profile", json={"profile": "h100-8b"}).json()
+
+    assert (limited["max_num_seqs"], limited["max_queued"]) == (4, 2)
+    assert limited["limits"] == {"max_num_seqs": 4, "queue_limit": 2}
+    assert reset["limits"] == {}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
@@ -38,6 +50,8 @@ def test_a_profile_is_changed_while_it_runs(start: Callable[..., Running]):
         ("PUT", "/profile", b'{"profile": ["instant"]}', 400),
         ("PUT", "/profile", b'{"time_scale": 0}', 400),
         ("PUT", "/profile", b'{"time_scale": true}', 400),
+        ("PUT", "/profile", b'{"kv_blocks": -1}', 400),
+        ("PUT", "/profile", b'{"queue_limit": "5"}', 400),
         ("PUT", "/behaviour", b" " * 100_000, 413),
         ("POST", "/behaviour", b"{}", 405),
         ("GET", "/other", None, 404),

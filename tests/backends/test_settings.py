@@ -36,6 +36,7 @@ def test_settings_are_read_from_the_environment():
         ("BODY_LIMIT", "-1"),
         ("SEED", "1e3"),
         ("MAX_NUM_SEQS", "0"),
+        ("QUEUE_LIMIT", "few"),
     ],
 )
 def test_a_bad_value_is_named_with_its_variable(variable: str, value: str):
@@ -44,3 +45,11 @@ def test_a_bad_value_is_named_with_its_variable(variable: str, value: str):
         from_environment({"BACKEND_NAME": "b", variable: value})
 
     assert str(caught.value).startswith(f'{variable}="{value}": ')
+
+
+def test_limits_replace_those_of_the_profile():
+    """An empty variable, which compose.yaml gives, keeps the profile's."""
+    given = {"PROFILE": "h100-8b", "MAX_NUM_SEQS": "4", "QUEUE_LIMIT": "9", "KV_BLOCKS": ""}
+    profile = from_environment({"BACKEND_NAME": "b", **given}).profile
+
+    assert (profile.max_num_seqs, profile.max_queued, profile.kv_blocks) == (4, 9, 24_576)

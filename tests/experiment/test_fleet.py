@@ -19,3 +19,11 @@ def test_a_backend_that_misbehaves_or_does_not_run_is_not_sound() -> None:
     assert str(wrong) == "instant, time scale 1, error_rate 0.5"
     assert not Condition("exited").is_sound
     assert str(Condition("exited")) == "exited"
+
+
+def test_limits_that_are_not_the_profiles_stand_beside_it() -> None:
+    """A user sees why a backend queues."""
+    limited = Condition("healthy", "h100-8b", 1.0, limits={"max_num_seqs": 4, "queue_limit": 9})
+
+    assert limited.is_sound
+    assert str(limited) == "h100-8b, max_num_seqs 4, queue_limit 9, time scale 1"

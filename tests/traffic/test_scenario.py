@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nginx_llm_lab.backends.llm.profiles import Limits
 from nginx_llm_lab.backends.llm.settings import Settings
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.traffic.scenario import (
@@ -70,7 +71,7 @@ def test_the_fleet_covers_backends_that_come_later() -> None:
     """A scale event to three makes backend-3 part of the fleet."""
     text = """
         {requests: 1, rate: 1, backends: 2, profile: l40s-8b,
-         fleet: {backend-1: h100-8b, backend-3: {profile: cpu-small, slow: 2}},
+         fleet: {backend-1: h100-8b, backend-3: {profile: cpu-small, slow: 2, kv_blocks: 64}},
          timeline: [{at: 1, do: scale, backends: 3}]}
     """
 
@@ -79,7 +80,7 @@ def test_the_fleet_covers_backends_that_come_later() -> None:
     assert fleet == {
         "backend-1": Machine("h100-8b"),
         "backend-2": Machine("l40s-8b"),
-        "backend-3": Machine("cpu-small", 2.0),
+        "backend-3": Machine("cpu-small", 2.0, Limits(kv_blocks=64)),
     }
 
 
