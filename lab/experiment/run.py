@@ -209,7 +209,7 @@ def refuse_failures(records: Sequence[Record]) -> None:
         first = silent[0]
         raise LabError(
             f"{lost}; request {first.number + 1}: {first.error} {first.detail}",
-            "lab status; docker compose logs nginx",
+            "lab status; lab logs nginx",
         )
 
 

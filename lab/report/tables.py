@@ -231,7 +231,7 @@ def what_next(front: str) -> str:
     """What to try after the demo."""
     return f"""
 try next:
-  curl {front}/                  which backend answers?
+  {f"curl {front}/":<39} which backend answers?
   make least_conn                         switch the method without losing a request
   make ab ARGS="-n 5000 -c 50 -k"         ApacheBench, and the split that it produced
   make run METHOD=hash                    traffic, prediction, verdict

@@ -416,7 +416,7 @@ def wait_healthy(lab: Lab, names: Sequence[str], seconds: float = 60) -> None:
 
     if bad := poll(unfit, lambda bad: not bad, seconds):
         said = ", ".join(f"{name} is {state}" for name, state in bad.items())
-        raise LabError(f"after {seconds:g} s {said}", "docker compose logs")
+        raise LabError(f"after {seconds:g} s {said}", "lab status; lab logs SERVICE")
 
 
 def execute(lab: Lab, name: str, words: list[str], timeout: float = 120) -> str:

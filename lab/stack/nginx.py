@@ -196,6 +196,6 @@ def log_with(
     if (seen := count(log)) < lines:
         raise LabError(
             f"nginx logged {seen:,} of {lines:,} requests in {LOG_SECONDS} s",
-            "lab status; docker compose logs nginx",
+            "lab status; lab logs nginx",
         )
     return log
