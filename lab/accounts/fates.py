@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from .. import fault_kinds
@@ -138,14 +139,16 @@ class Ledger:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """How many requests of each sort met each fate."""
-        found = Counter((fate.sort, fate.kind) for fate in self.fates)
-        sorts = sorted({sort for sort, _ in found})
-        return {sort: {kind: found[sort, kind] for kind in FATES} for sort in sorts}
+        counts = Counter((fate.sort, fate.kind) for fate in self.fates)
+        sorts = sorted({sort for sort, _ in counts})
+        return {sort: {kind: counts[sort, kind] for kind in FATES} for sort in sorts}
 
     def reasons(self) -> dict[str, int]:
         """How many requests failed, or were executed twice, for which reason."""
-        told = (f"{f.sort} {f.kind}: {f.reason}" for f in self.fates if f.kind in (FAILED, TWICE))
-        return dict(Counter(told).most_common())
+        reasons = (
+            f"{f.sort} {f.kind}: {f.reason}" for f in self.fates if f.kind in (FAILED, TWICE)
+        )
+        return dict(Counter(reasons).most_common())
 
     def problems(self) -> list[str]:
         """The unexplained requests: how many of each sort, who is concerned, when, and why."""
@@ -205,7 +208,7 @@ def named_by_tenure(
     nginx may have meant another one: it keeps the address that a name had when it looked it up.
     """
     owners: dict[str, list[tuple[float, str]]] = {}
-    for tenure in sorted(tenures, key=lambda each: each.since):
+    for tenure in sorted(tenures, key=attrgetter("since")):
         owners.setdefault(tenure.address, []).append((tenure.since, tenure.backend))
     for hit in hits:
         if isinstance(hit, Unproxied):
@@ -351,9 +354,9 @@ class _Case:
         A killed backend takes its line with it: that the request was begun there cannot be
         ruled out, so it counts. An entry that is a plain error is a refusal to begin.
         """
-        told = Counter(entry.backend for entry in self.entries)
+        journalled = Counter(entry.backend for entry in self.entries)
         sent = Counter(attempt.server for attempt in self.attempts if attempt.sent)
-        lost = [name for name, count in sent.items() for _ in range(count - told[name])]
+        lost = [name for name, count in sent.items() for _ in range(count - journalled[name])]
         refused = (entry.status >= 500 and entry.fate == "ok" for entry in self.entries)
         sure = [e.backend for e, no in zip(self.entries, refused, strict=True) if not no]
         return (*lost, *sure)
@@ -366,12 +369,12 @@ class _Case:
             return "answered, and nginx did not see it"
         if self.hits and not self.call.failed and self.hits[0].status != self.call.status:
             return f"the client got {self.call.status}, nginx sent {self.hits[0].status}"
-        told = {entry.backend for entry in self.entries}
-        strangers = told - {attempt.server for attempt in self.attempts}
+        journalled = {entry.backend for entry in self.entries}
+        strangers = journalled - {attempt.server for attempt in self.attempts}
         if strangers and (self.hits or not self._died(NGINX)):
             return f"nginx never sent it to {', '.join(sorted(strangers))}"
         for attempt in self.attempts:
-            if attempt.sent and attempt.server not in told and not self._never_told(attempt):
+            if attempt.sent and attempt.server not in journalled and not self._never_told(attempt):
                 return f"{attempt.server} has no line of it"
         again = any(attempt.sent for attempt in self.attempts[:-1])
         if again and self.call.method not in REPEATABLE and not self.rules.non_idempotent:
@@ -383,14 +386,14 @@ class _Case:
         for blamed, look in self._failures():
             if not self._explanation(blamed, look):
                 who = " or ".join(blamed) or "every server"
-                said = self.call.error or self.call.status
-                return f"{look} ({said}), and no fault of {who} explains it"
+                failure = self.call.error or self.call.status
+                return f"{look} ({failure}), and no fault of {who} explains it"
         return ""
 
     def reason(self) -> str:
         """The faults behind the request's failures, in their order."""
-        found = (self._explanation(blamed, look) for blamed, look in self._failures())
-        return ", ".join(dict.fromkeys(found))
+        explanations = (self._explanation(blamed, look) for blamed, look in self._failures())
+        return ", ".join(dict.fromkeys(explanations))
 
     def _failures(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """Each failure: who may be to blame (nobody: all servers), and what it looked like."""
@@ -429,8 +432,8 @@ class _Case:
     def _outage(self, server: str) -> str:
         """The fault for which a server may be banned; "" if there is none."""
         since = self.call.sent - self.rules.fail_timeout
-        found = (f for f in self.faults if f.failures or f.kind == REMOVAL)
-        return str(next((f for f in found if f.meets(server, since, self.call.end)), ""))
+        failing = (f for f in self.faults if f.failures or f.kind == REMOVAL)
+        return str(next((f for f in failing if f.meets(server, since, self.call.end)), ""))
 
     def _faults_of(self, server: str) -> Iterator[Fault]:
         """The faults that could befall this request at a server."""

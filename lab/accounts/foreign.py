@@ -30,10 +30,10 @@ def own_ids(evidence: Evidence, hits: Sequence[Hit]) -> frozenset[str]:
 
 
 def judge_beside(
-    claim: Upstream, hits: Sequence[Hit], own: frozenset[str], *, sequential: bool, judge: Judge
+    claim: Upstream, hits: Sequence[Hit], own_ids: frozenset[str], *, sequential: bool, judge: Judge
 ) -> Verdict:
     """The verdict on the run's own requests; `judge` takes hits, and whether none overlapped."""
-    mine = [hit for hit in hits if hit.request_id in own]
+    mine = [hit for hit in hits if hit.request_id in own_ids]
     foreign = len(hits) - len(mine)
     if not foreign:
         return judge(hits, sequential)

@@ -99,8 +99,8 @@ def join(
     sides = frozenset(side for side, known in given.items() if known)
     nameless = tuple(_nameless(tables))
     rows = tuple(_rows(tables))
-    found = (finding for row in rows for finding in _findings(row, sides))
-    return Joined(rows, (*nameless, *_repeated(tables), *found), sides)
+    findings = (finding for row in rows for finding in _findings(row, sides))
+    return Joined(rows, (*nameless, *_repeated(tables), *findings), sides)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,12 +215,12 @@ def _tokens(record: Record, entry: Entry) -> Iterator[Finding]:
     if record.tokens is None:
         yield Finding("tokens unknown", record.id, f"{entry.tokens_sent} sent", "no usage")
         return
-    sent, came = entry.tokens_sent, record.tokens
-    story = f"{entry.backend} sent {sent} tokens, {came} came"
-    if came < sent:
-        yield Finding("tokens lost", record.id, story, _why_lost(record, entry), sent - came)
-    if came > sent:
-        yield Finding("tokens gained", record.id, story, tokens=came - sent)
+    sent, received = entry.tokens_sent, record.tokens
+    story = f"{entry.backend} sent {sent} tokens, {received} came"
+    if received < sent:
+        yield Finding("tokens lost", record.id, story, _why_lost(record, entry), sent - received)
+    if received > sent:
+        yield Finding("tokens gained", record.id, story, tokens=received - sent)
     if record.completion_tokens not in {None, entry.completion_tokens}:
         story = f"usage says {record.completion_tokens}, {entry.backend} {entry.completion_tokens}"
         yield Finding("usage disagrees", record.id, story)

@@ -186,7 +186,7 @@ class Soaked:
     @property
     def not_recovered(self) -> tuple[Recovery, ...]:
         """The faults after which the split was not seen to return to the prediction."""
-        return tuple(each for each in self.recoveries if each.verdict.word != Word.PASS)
+        return tuple(recovery for recovery in self.recoveries if recovery.verdict.word != Word.PASS)
 
     @property
     def growing(self) -> tuple[str, ...]:
@@ -212,7 +212,9 @@ class Soaked:
             "seconds": round(self.seconds, 1),
             "steps": list(self.steps),
             "recoveries": len(self.recoveries),
-            "not_recovered": [f"{each.step}: {each.verdict}" for each in self.not_recovered],
+            "not_recovered": [
+                f"{recovery.step}: {recovery.verdict}" for recovery in self.not_recovered
+            ],
             "memory": {name: list(held) for name, held in self.memory.items()},
             "folder": str(self.folder),
         }
@@ -229,7 +231,10 @@ class Soaked:
             "  " + ", ".join(f"{number} {what}" for what, number in sorted(did.items())),
             str(self.ledger),
             f"  {back} of {len(self.recoveries)} splits back within fail_timeout + 1 s",
-            *(f"  not recovered after {each.step}: {each.verdict}" for each in self.not_recovered),
+            *(
+                f"  not recovered after {recovery.step}: {recovery.verdict}"
+                for recovery in self.not_recovered
+            ),
             f"  memory: {memory}",
             f"  {self.folder}",
         ]
@@ -276,19 +281,21 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
             returning=notes.returning,
         )
 
-    own = own_ids(evidence, hits)
-    said = judge_beside(claim, hits, own, sequential=evidence.sequential, judge=judge_hits)
-    counts = _counts(evidence, hits, entries, own)
-    if said.word == Word.PASS and not counts.agree:
-        said = replace(said, word=Word.UNSURE, why=f"the three counts differ; else {said.why}")
-    mine = [hit for hit in hits if hit.request_id in own]
+    ids = own_ids(evidence, hits)
+    result = judge_beside(claim, hits, ids, sequential=evidence.sequential, judge=judge_hits)
+    counts = _counts(evidence, hits, entries, ids)
+    if result.word == Word.PASS and not counts.agree:
+        result = replace(
+            result, word=Word.UNSURE, why=f"the three counts differ; else {result.why}"
+        )
+    mine = [hit for hit in hits if hit.request_id in ids]
     return Outcome(
         place,
         evidence.method,
         evidence.traffic,
         short(split(mine)),
         counts,
-        _named(said, evidence.method),
+        _named(result, evidence.method),
     )
 
 
@@ -319,7 +326,7 @@ def judge_verify(place: Path, evidence: Evidence) -> Outcome:
     addresses: dict[str, tuple[str, ...]] = {}
     for door, name in evidence.addresses.items():
         addresses[name] = (*addresses.get(name, ()), door)
-    said = verdict.judge(
+    result = verdict.judge(
         upstream.read(place / FIRST_CLAIM, notes.upstream),
         hits,
         sequential=evidence.sequential,
@@ -328,13 +335,13 @@ def judge_verify(place: Path, evidence: Evidence) -> Outcome:
     )
     served = Split.of(Counter(entry.backend for entry in entries))
     counts = Counts(short(split(hits)), short(served), evidence.sent)
-    return Outcome(place, evidence.method, evidence.traffic, short(split(hits)), counts, said)
+    return Outcome(place, evidence.method, evidence.traffic, short(split(hits)), counts, result)
 
 
-def _named(said: Verdict, method: str) -> Verdict:
+def _named(verdict: Verdict, method: str) -> Verdict:
     """The verdict under the lab's name for the method: prompt_prefix is a hash_consistent."""
-    command = said.command.replace(said.method, method)
-    return replace(said, method=method, command=command)
+    command = verdict.command.replace(verdict.method, method)
+    return replace(verdict, method=method, command=command)
 
 
 def _counts(
@@ -447,8 +454,8 @@ def judge_soak(place: Path, evidence: Evidence | None = None) -> Soaked:
             calls_of(evidence), named, entries, faults_of(timeline), rules, timeline.began
         ),
         recoveries=tuple(
-            Recovery(window.after, said)
-            for window, said in judge_windows(place, evidence, named, entries)
+            Recovery(window.after, verdict)
+            for window, verdict in judge_windows(place, evidence, named, entries)
         ),
     )
 

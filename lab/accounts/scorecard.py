@@ -29,17 +29,17 @@ class Measure:
 MEASURES = {
     measure.name: measure
     for measure in (
-        Measure("ttft_p50_ms", lambda told: told.overall.ttft_ms.p50),
-        Measure("ttft_p99_ms", lambda told: told.overall.ttft_ms.p99),
-        Measure("itl_p50_ms", lambda told: told.overall.itl_ms.p50),
-        Measure("itl_p99_ms", lambda told: told.overall.itl_ms.p99),
-        Measure("e2e_p50_ms", lambda told: told.overall.e2e_ms.p50),
-        Measure("e2e_p99_ms", lambda told: told.overall.e2e_ms.p99),
-        Measure("goodput", lambda told: told.overall.goodput, more_is_better=True),
-        Measure("fair_tokens", lambda told: told.fairness.tokens, more_is_better=True),
-        Measure("fair_busy", lambda told: told.fairness.busy, more_is_better=True),
-        Measure("cache_hits", lambda told: told.overall.cache_hit_rate, more_is_better=True),
-        Measure("errors", lambda told: float(told.overall.failed)),
+        Measure("ttft_p50_ms", lambda figures: figures.overall.ttft_ms.p50),
+        Measure("ttft_p99_ms", lambda figures: figures.overall.ttft_ms.p99),
+        Measure("itl_p50_ms", lambda figures: figures.overall.itl_ms.p50),
+        Measure("itl_p99_ms", lambda figures: figures.overall.itl_ms.p99),
+        Measure("e2e_p50_ms", lambda figures: figures.overall.e2e_ms.p50),
+        Measure("e2e_p99_ms", lambda figures: figures.overall.e2e_ms.p99),
+        Measure("goodput", lambda figures: figures.overall.goodput, more_is_better=True),
+        Measure("fair_tokens", lambda figures: figures.fairness.tokens, more_is_better=True),
+        Measure("fair_busy", lambda figures: figures.fairness.busy, more_is_better=True),
+        Measure("cache_hits", lambda figures: figures.overall.cache_hit_rate, more_is_better=True),
+        Measure("errors", lambda figures: float(figures.overall.failed)),
     )
 }
 
@@ -119,11 +119,11 @@ class Scorecard:
 
     def values(self, scenario: str, measure: str) -> dict[str, dict[int, float]]:
         """A measure by method and seed."""
-        found: dict[str, dict[int, float]] = {}
+        values: dict[str, dict[int, float]] = {}
         for run in self.runs:
             if run.scenario == scenario and measure in run.values:
-                found.setdefault(run.method, {})[run.seed] = run.values[measure]
-        return found
+                values.setdefault(run.method, {})[run.seed] = run.values[measure]
+        return values
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything as plain values, for JSON."""
@@ -221,10 +221,10 @@ def trade_offs(contests: Iterable[Contest]) -> Iterator[str]:
     by_scenario: dict[str, list[Contest]] = {}
     for one in contests:
         by_scenario.setdefault(one.scenario, []).append(one)
-    for scenario, found in by_scenario.items():
-        for method in sorted({one.best[0] for one in found if len(one.best) == 1}):
-            wins = [one.measure for one in found if one.best == (method,)]
-            losses = [one.measure for one in found if method not in one.best]
+    for scenario, group in by_scenario.items():
+        for method in sorted({one.best[0] for one in group if len(one.best) == 1}):
+            wins = [one.measure for one in group if one.best == (method,)]
+            losses = [one.measure for one in group if method not in one.best]
             if losses:
                 yield f"{scenario}: {method} wins {', '.join(wins)}; loses {', '.join(losses)}"
 

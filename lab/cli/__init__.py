@@ -118,10 +118,10 @@ def tell_ci(error: LabError, words: list[str]) -> None:
     from ..report import github, junit  # only where something went wrong
 
     text = " ".join(words).replace("--junit=", "--junit ")
-    if found := re.search(r"--junit (\S+)", text):
+    if match := re.search(r"--junit (\S+)", text):
         case = {"name": f"lab {text}", "word": Word.UNSURE, "text": str(error)}
         with suppress(OSError):
-            junit.write_junit([case], Path(found[1]))
+            junit.write_junit([case], Path(match[1]))
     if "--github" in words:
         typer.echo(github.annotation("error", error.message, error.message))
 

@@ -83,8 +83,8 @@ def announce_time(plan: comparing.Plan) -> None:
     total = len(plan.cells())
     left = total - len(comparing.finished(plan))
     expected = comparing.estimate(plan) * left / total / 60
-    each = f" of {plan.duration:g} s" if plan.duration else ""
-    warn(f"{left} live runs{each}, about {math.ceil(expected)} minutes")
+    duration = f" of {plan.duration:g} s" if plan.duration else ""
+    warn(f"{left} live runs{duration}, about {math.ceil(expected)} minutes")
 
 
 def announce(run: Run, count: int, total: int) -> None:

@@ -73,11 +73,11 @@ class MethodOptions:
 def takes_method(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb the options of MethodOptions; its first argument is the filled record."""
     shared = inspect.signature(MethodOptions).parameters
-    own = list(inspect.signature(verb).parameters.values())[1:]
+    others = list(inspect.signature(verb).parameters.values())[1:]
 
     @wraps(verb)
     def with_options(**words: Any) -> None:
         verb(MethodOptions(**{name: words.pop(name) for name in shared}), **words)
 
-    with_options.__signature__ = inspect.Signature([*shared.values(), *own])  # type: ignore[attr-defined]  # inspect documents it
+    with_options.__signature__ = inspect.Signature([*shared.values(), *others])  # type: ignore[attr-defined]  # inspect documents it
     return with_options

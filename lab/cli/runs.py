@@ -29,9 +29,9 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List the run folders, which `lab judge` reads, oldest first."""
-    found = folder.list_runs(runs_folder())
+    listed = folder.list_runs(runs_folder())
     if prune:
-        for run in found[: max(0, len(found) - keep)]:
+        for run in listed[: max(0, len(listed) - keep)]:
             shutil.rmtree(run.path)
-        found = found[max(0, len(found) - keep) :]
-    show([run.as_dict() for run in found]) if as_json else say(tables.runs(found))
+        listed = listed[max(0, len(listed) - keep) :]
+    show([run.as_dict() for run in listed]) if as_json else say(tables.runs(listed))

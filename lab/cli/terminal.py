@@ -38,7 +38,7 @@ def say(text: object) -> None:
 
 def visible(text: str) -> str:
     """The text with control characters written out: a client may have sent them to a log."""
-    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def coloured(text: str) -> str:

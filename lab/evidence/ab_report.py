@@ -151,22 +151,22 @@ class _Page:
         return re.search(rf"^[ \t]*{pattern}", self.text, re.MULTILINE | re.ASCII)
 
     def word(self, label: str) -> str | None:
-        found = self.find(rf"{re.escape(label)}:[ \t]*(.*)\n")
-        return found[1].strip() if found else None
+        match = self.find(rf"{re.escape(label)}:[ \t]*(.*)\n")
+        return match[1].strip() if match else None
 
     def words(self, label: str) -> str:
         return _needed(label, self.word(label))
 
     def maybe_whole(self, label: str, unit: str = "") -> int | None:
-        found = self.find(rf"{re.escape(label)}:[ \t]*{_INT}{re.escape(unit)}\s")
-        return int(found[1]) if found else None
+        match = self.find(rf"{re.escape(label)}:[ \t]*{_INT}{re.escape(unit)}\s")
+        return int(match[1]) if match else None
 
     def whole(self, label: str, unit: str = "") -> int:
         return _needed(label, self.maybe_whole(label, unit))
 
     def maybe_decimal(self, label: str, unit: str) -> float | None:
-        found = self.find(rf"{re.escape(label)}[ \t]*(\d{{1,18}}\.\d{{1,9}}) {re.escape(unit)}")
-        return float(found[1]) if found else None
+        match = self.find(rf"{re.escape(label)}[ \t]*(\d{{1,18}}\.\d{{1,9}}) {re.escape(unit)}")
+        return float(match[1]) if match else None
 
     def decimal(self, label: str, unit: str) -> float:
         return _needed(f"{label} … {unit}", self.maybe_decimal(label, unit))
@@ -279,8 +279,8 @@ def _needed(label: str, value: _T | None) -> _T:
 
 def _words(text: str) -> str:
     """What ab said beside its banner, its progress and its usage."""
-    said = _BENCHMARKING.sub("", text.partition("Usage: ")[0])
-    lines = (line.strip() for line in said.splitlines())
+    message = _BENCHMARKING.sub("", text.partition("Usage: ")[0])
+    lines = (line.strip() for line in message.splitlines())
     return "; ".join(line for line in lines if line and not _IDLE.match(line))[-300:]
 
 
@@ -290,8 +290,8 @@ def _no_report(text: str) -> LabError:
         return LabError("ab's report is in HTML", "run ab without -w")
     if not re.search(r"^ab: |apr_|ApacheBench|^SSL|^Test aborted", text, re.MULTILINE):
         return LabError(f'not what ab prints: "{words[:80]}"', "ab -n 1000 -c 10 URL")
-    said = words.removeprefix("ab: ") or "stopped before its report"
-    return LabError(f"ab: {said}", "lab status" if "refused" in said else "")
+    message = words.removeprefix("ab: ") or "stopped before its report"
+    return LabError(f"ab: {message}", "lab status" if "refused" in message else "")
 
 
 def _on_requests(report: AbReport) -> Iterator[Figure]:

@@ -122,15 +122,15 @@ def record(line: bytes) -> Hit | Unproxied | None:
     if not line.startswith(b"{"):
         line = _COMPOSE_PREFIX.sub(b"", line, count=1)
     try:
-        found = json.loads(_text(line))
-        return _request(found) if isinstance(found, dict) else None
+        fields = json.loads(_text(line))
+        return _request(fields) if isinstance(fields, dict) else None
     except (ValueError, KeyError, RecursionError):
         return None
 
 
 def line(hit: Hit) -> bytes:
     """Write a hit as nginx would have logged it; `record` reads it back."""
-    fields = {each.name: _as_logged(getattr(hit, each.name)) for each in _FIELDS}
+    fields = {field.name: _as_logged(getattr(hit, field.name)) for field in _FIELDS}
     return json.dumps(fields).encode() + b"\n"
 
 
@@ -182,9 +182,9 @@ def _parts(text: str) -> list[str]:
     return _SEPARATOR.split(text) if text else []
 
 
-def _request(found: dict[str, Any]) -> Hit | Unproxied:
+def _request(fields: dict[str, Any]) -> Hit | Unproxied:
     """Read one object of the log; KeyError or ValueError where it is none."""
-    words = found if set(map(type, found.values())) == {str} else _words(found)
+    words = fields if set(map(type, fields.values())) == {str} else _words(fields)
     entries = _entries(words["upstream_addr"])
     return _hit(words, entries) if any(entries) else _unproxied(words)
 
@@ -233,9 +233,9 @@ def _beside(entries: tuple[str, ...], column: tuple[_T, ...]) -> tuple[_T, ...]:
     return tuple(value for entry, value in zip(entries, column, strict=True) if entry)
 
 
-def _words(found: dict[str, Any]) -> dict[str, str]:
+def _words(fields: dict[str, Any]) -> dict[str, str]:
     """Put a log whose format leaves numbers unquoted into nginx's own words."""
-    return {key: _word(value) for key, value in found.items() if key in _KEYS}
+    return {key: _word(value) for key, value in fields.items() if key in _KEYS}
 
 
 def _word(value: object) -> str:

@@ -102,7 +102,7 @@ def write(evidence: Evidence, folder: Path) -> None:
         _write_json(folder / TIMELINE, asdict(evidence.timeline))
     if evidence.scenario is not None:
         _write_json(folder / SCENARIO, evidence.scenario)
-    _write_json(folder / RUN, {each.name: getattr(evidence, each.name) for each in fields(_Run)})
+    _write_json(folder / RUN, {field.name: getattr(evidence, field.name) for field in fields(_Run)})
 
 
 def _write_json(file: Path, value: Any) -> None:
@@ -146,7 +146,7 @@ def _fields_of_run(folder: Path) -> dict[str, Any]:
         raise _broken(file, error) from None
     if run.sent < 0:
         raise _broken(file, f"sent must not be negative, but is {run.sent}")
-    return {each.name: getattr(run, each.name) for each in fields(run)}
+    return {field.name: getattr(run, field.name) for field in fields(run)}
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -213,8 +213,8 @@ class Listed:
 
 def list_runs(runs: Path) -> list[Listed]:
     """Every run folder in a folder, the oldest first; one that cannot be read has kind "?"."""
-    found = sorted(path for path in runs.glob("*") if (path / RUN).is_file())
-    return [_listed(path) for path in found]
+    folders = sorted(path for path in runs.glob("*") if (path / RUN).is_file())
+    return [_listed(path) for path in folders]
 
 
 def _listed(path: Path) -> Listed:

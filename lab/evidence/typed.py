@@ -35,7 +35,9 @@ def reader(kind: Any) -> Reader:
         return _object(kind)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return _optional(reader(next(each for each in arguments if each is not type(None))))
+        return _optional(
+            reader(next(argument for argument in arguments if argument is not type(None)))
+        )
     if origin is Literal:
         return _one_of(arguments)
     if origin in (tuple, list):
@@ -110,7 +112,7 @@ def _sequence(make: Callable[[Any], Any], inner: Reader) -> Reader:
     def read_list(value: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise _misfit(where, "a list", value)
-        return make(inner(each, f"{where}[{number}]") for number, each in enumerate(value))
+        return make(inner(item, f"{where}[{number}]") for number, item in enumerate(value))
 
     return read_list
 
@@ -119,7 +121,7 @@ def _mapping(inner: Reader) -> Reader:
     def read_mapping(value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise _misfit(where, "an object", value)
-        return {key: inner(each, f"{where}.{key}") for key, each in value.items()}
+        return {key: inner(item, f"{where}.{key}") for key, item in value.items()}
 
     return read_mapping
 
@@ -141,8 +143,8 @@ def _object(kind: Any) -> Reader:
             raise MisfitError(f"{prefix}{missing[0]} is missing")
         return kind(
             **{
-                key: readers[key](each, prefix + key)
-                for key, each in value.items()
+                key: readers[key](item, prefix + key)
+                for key, item in value.items()
                 if key in readers
             }
         )

@@ -132,31 +132,31 @@ def own_lines(log: bytes, ids: frozenset[str]) -> int:
     """The number of lines of nginx's log on requests with these ids, else at the lab door."""
     if not ids:
         return log.count(b'"server_port":"8081"')
-    return sum(found.decode() in ids for found in REQUEST_ID.findall(log))
+    return sum(request_id.decode() in ids for request_id in REQUEST_ID.findall(log))
 
 
 def begin(lab: Lab) -> Collector:
     """Note what nginx was told, where the logs end now, and which backend has which address."""
     claim = (lab.active / FIRST_CLAIM).read_text()
     log, began = nginx.log_size(lab), time.time()
-    names = tuple(compose.service(each) for each in compose.backend_containers(lab))
+    names = tuple(compose.service(container) for container in compose.backend_containers(lab))
     timeline = Timeline(began, names, list(tenures(lab, began, began)), windows=[Window(began)])
     return Collector(lab, claim, log, timeline, states(lab))
 
 
 def states(lab: Lab) -> dict[str, State]:
     """The state of nginx and of every backend, by service."""
-    found = {}
+    by_backend = {}
     for container in compose.containers(lab):
         state = container.attrs["State"]
-        found[compose.service(container)] = State(
+        by_backend[compose.service(container)] = State(
             str(container.id),
             str(state["Status"]),
             compose.moment(state["StartedAt"]),
             compose.moment(state["FinishedAt"]),
             int(state["ExitCode"]),
         )
-    return found
+    return by_backend
 
 
 def incidents(

@@ -61,7 +61,7 @@ def reset(lab: Lab, settings: Mapping[str, str]) -> None:
         behaviour.tell(lab, backend, "DELETE", "/behaviour")
         behaviour.tell(lab, backend, "PUT", "/profile", {**timing, **limits})
 
-    of_each(tell, [compose.service(each) for each in compose.backend_containers(lab)])
+    of_each(tell, [compose.service(container) for container in compose.backend_containers(lab)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,8 @@ class Condition:
 def conditions(lab: Lab) -> dict[str, Condition]:
     """How each backend runs now, as it says itself."""
     states = {
-        compose.service(each): compose.health(each) for each in compose.backend_containers(lab)
+        compose.service(container): compose.health(container)
+        for container in compose.backend_containers(lab)
     }
     answers = of_each(lambda name: _condition(lab, name, states[name]), list(states))
     return dict(zip(states, answers, strict=True))
@@ -188,10 +189,13 @@ def _remember(lab: Lab, choice: methods.Choice, mark: int) -> None:
 def saved(lab: Lab) -> methods.Choice:
     """The choice that serves; round robin where none is known."""
     try:
-        found = json.loads((lab.active / "choice.json").read_text())
-        found["backends"], found["weights"] = tuple(found["backends"]), tuple(found["weights"])
-        found["prefix"] = Prefix(**found.get("prefix", {}))
-        return methods.Choice(**found)
+        options = json.loads((lab.active / "choice.json").read_text())
+        options["backends"], options["weights"] = (
+            tuple(options["backends"]),
+            tuple(options["weights"]),
+        )
+        options["prefix"] = Prefix(**options.get("prefix", {}))
+        return methods.Choice(**options)
     except (OSError, ValueError, TypeError, KeyError):
         return methods.Choice(methods.DEFAULT.name, ())
 
@@ -206,22 +210,22 @@ def log_mark(lab: Lab) -> int:
 
 def status(lab: Lab) -> dict[str, Any]:
     """What runs: containers with state and address, backends with their timing, doors, method."""
-    found = compose.containers(lab)
-    backends = conditions(lab) if found else {}
+    containers = compose.containers(lab)
+    backends = conditions(lab) if containers else {}
     return {
         "project": lab.project,
         "front": lab.front,
         "door": lab.door,
-        "method": saved(lab).method if found else None,
-        "nginx": dotted(nginx.version(lab)) if found else None,
+        "method": saved(lab).method if containers else None,
+        "nginx": dotted(nginx.version(lab)) if containers else None,
         "containers": [
             {
-                "service": compose.service(each),
-                "state": compose.health(each),
-                "address": compose.address(each),
-                **_told(backends.get(compose.service(each))),
+                "service": compose.service(container),
+                "state": compose.health(container),
+                "address": compose.address(container),
+                **_told(backends.get(compose.service(container))),
             }
-            for each in found
+            for container in containers
         ],
     }
 
@@ -265,5 +269,5 @@ def dotted(numbers: tuple[int, ...]) -> str:
 
 def choose(lab: Lab, method: str, **options: object) -> methods.Choice:
     """The choice of a method for the backends that run now."""
-    names = tuple(compose.service(each) for each in compose.backend_containers(lab))
+    names = tuple(compose.service(container) for container in compose.backend_containers(lab))
     return methods.Choice(method, names, **options)  # type: ignore[arg-type]  # Choice checks its own words

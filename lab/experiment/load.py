@@ -63,7 +63,7 @@ def prepare(lab: Lab, scenario: "Scenario") -> tuple[str, ...]:
 
 def equip(lab: Lab, scenario: "Scenario") -> None:
     """Give every running backend its timing by the scenario, and an empty prefix cache."""
-    running = {compose.service(each) for each in compose.backend_containers(lab)}
+    running = {compose.service(container) for container in compose.backend_containers(lab)}
     machines = scenarios.machines(scenario).items()
     present = [(name, machine) for name, machine in machines if name in running]
 

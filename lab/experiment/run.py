@@ -69,8 +69,8 @@ class Bench:
 def bench(lab: Lab, call: traffic.Ab) -> Bench:
     """Run ab by the method that serves now and count its split from nginx's log."""
     mark = nginx.log_size(lab)
-    found = ab_report.parse(traffic.ab(lab, call))
-    hits = access_log.read(nginx.log_with(lab, mark, found.complete_requests).splitlines()).hits
+    report = ab_report.parse(traffic.ab(lab, call))
+    hits = access_log.read(nginx.log_with(lab, mark, report.complete_requests).splitlines()).hits
     method = saved(lab).method
     note = (
         f"one ab run has one address and one key: {method} sends it to one server;"
@@ -79,7 +79,7 @@ def bench(lab: Lab, call: traffic.Ab) -> Bench:
         else ""
     )
     return Bench(
-        call.path, found, short(split(access_log.named(hits, compose.addresses(lab)))), note
+        call.path, report, short(split(access_log.named(hits, compose.addresses(lab)))), note
     )
 
 

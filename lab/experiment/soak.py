@@ -148,7 +148,9 @@ class _Run:
 
     def __init__(self, lab: Lab, next_upstream: str, rate: float) -> None:
         self.lab = lab
-        self.backends = [compose.service(each) for each in compose.backend_containers(lab)]
+        self.backends = [
+            compose.service(container) for container in compose.backend_containers(lab)
+        ]
         self.steps: list[Step] = []
         self._next_upstream = next_upstream
         self._rate = rate
@@ -239,9 +241,9 @@ def _pass(seconds: float) -> None:
 
 def memory(lab: Lab) -> dict[str, int]:
     """The bytes that each service's processes hold, without what the kernel caches of files."""
-    found = [sdk.handle(each) for each in compose.containers(lab)]
-    with ThreadPoolExecutor(len(found)) as pool:  # the engine takes a second or two for each
-        return dict(zip(map(compose.service, found), pool.map(_held, found), strict=True))
+    handles = [sdk.handle(container) for container in compose.containers(lab)]
+    with ThreadPoolExecutor(len(handles)) as pool:  # the engine takes a second or two for each
+        return dict(zip(map(compose.service, handles), pool.map(_held, handles), strict=True))
 
 
 def _held(container: Container) -> int:

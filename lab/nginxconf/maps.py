@@ -66,14 +66,14 @@ def pattern(text: str, *, ignore_case: bool, where: str) -> re.Pattern[bytes]:
         raise UsageError(f'cannot evaluate the regex "{text}" in {where}: {error}') from None
 
 
-def _translated(found: re.Match[str]) -> str:
-    if found["back"]:
-        return f"(?P={found['back']})"
-    if found["name"]:
-        return f"(?P<{found['name']}>"
-    if found["posix"]:
-        return POSIX.get(found["posix"], found[0])
-    return ESCAPES.get(found["escape"], found[0])
+def _translated(match: re.Match[str]) -> str:
+    if match["back"]:
+        return f"(?P={match['back']})"
+    if match["name"]:
+        return f"(?P<{match['name']}>"
+    if match["posix"]:
+        return POSIX.get(match["posix"], match[0])
+    return ESCAPES.get(match["escape"], match[0])
 
 
 def captures(regex: re.Pattern[bytes], subject: Evaluator) -> dict[str, Evaluator]:
@@ -81,8 +81,8 @@ def captures(regex: re.Pattern[bytes], subject: Evaluator) -> dict[str, Evaluato
 
     def capture(group: str | int) -> Evaluator:
         def find(request: Request) -> bytes:
-            found = regex.search(subject(request))
-            return (found[group] or b"") if found else b""
+            match = regex.search(subject(request))
+            return (match[group] or b"") if match else b""
 
         return find
 
@@ -200,14 +200,14 @@ def _shares(block: Directive) -> Iterator[tuple[int | None, bytes]]:
     """The end of each share (None: all the rest) and its value."""
     total = end = 0
     for line in block.block or ():
-        found = re.fullmatch(r"(\d{1,3})(?:\.(\d{1,2}))?%", line.name, re.ASCII)
-        if (found is None and line.name != "*") or len(line.args) != 1:
+        match = re.fullmatch(r"(\d{1,3})(?:\.(\d{1,2}))?%", line.name, re.ASCII)
+        if (match is None and line.name != "*") or len(line.args) != 1:
             raise UsageError(f'invalid percent value "{line.name}" in {line.where}')
         value = raw(line.args[0])
-        if found is None:
+        if match is None:
             yield None, value
             continue
-        part = int(found[1]) * 100 + int((found[2] or "").ljust(2, "0"))
+        part = int(match[1]) * 100 + int((match[2] or "").ljust(2, "0"))
         total += part
         if total > WHOLE or part == 0:
             raise UsageError(f"percent total is greater than 100% or zero in {line.where}")
@@ -252,7 +252,7 @@ def geo(block: Directive, scope: Scope) -> Evaluator:
 def _ranges(block: Directive) -> tuple[bytes, list[tuple[Range, bytes]]]:
     """The default and the ranges of a `geo` block, the narrowest first."""
     default = b""
-    found: dict[Range, bytes] = {}
+    values: dict[Range, bytes] = {}
     for line in block.block or ():
         if line.name == "ranges" and not line.args:
             continue
@@ -263,10 +263,10 @@ def _ranges(block: Directive) -> tuple[bytes, list[tuple[Range, bytes]]]:
         if line.name == "default":
             default = raw(line.args[0])
         elif line.name == "delete":
-            found.pop(_range(line.args[0], line), None)
+            values.pop(_range(line.args[0], line), None)
         else:
-            found[_range(line.name, line)] = raw(line.args[0])
-    return default, sorted(found.items(), key=lambda each: each[0][2] - each[0][1])
+            values[_range(line.name, line)] = raw(line.args[0])
+    return default, sorted(values.items(), key=lambda entry: entry[0][2] - entry[0][1])
 
 
 def _range(text: str, line: Directive) -> Range:

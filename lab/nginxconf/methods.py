@@ -339,8 +339,8 @@ def _directive(chosen: Method, choice: Choice) -> str:
 
 def _key(directive: str) -> str:
     """The hash key of a directive, as it stands there."""
-    found = re.match(r'hash\s+("(?:\\.|[^"\\])*"|\S+?)\s*(?:consistent\s*)?;', directive)
-    return found[1] if found else ""
+    match = re.match(r'hash\s+("(?:\\.|[^"\\])*"|\S+?)\s*(?:consistent\s*)?;', directive)
+    return match[1] if match else ""
 
 
 def _quoted(text: str) -> str:
@@ -374,10 +374,16 @@ def _servers(choice: Choice) -> list[str]:
 
 
 def _server(name: str, weight: int, parameters: Mapping[str, str]) -> str:
-    own = " ".join(parameters[who] for who in ("", name) if who in parameters)
-    words = [f"server {name}:8000", *([f"weight={weight}"] if weight != 1 else []), *own.split()]
+    words_given = " ".join(parameters[who] for who in ("", name) if who in parameters)
+    words = [
+        f"server {name}:8000",
+        *([f"weight={weight}"] if weight != 1 else []),
+        *words_given.split(),
+    ]
     if any(set(word) & set(";{}\"'#\\") for word in words):
-        raise UsageError(f'"{own}" is not a list of server parameters', "max_fails=3 backup")
+        raise UsageError(
+            f'"{words_given}" is not a list of server parameters', "max_fails=3 backup"
+        )
     return " ".join(words) + ";"
 
 
@@ -401,10 +407,10 @@ def weighted(servers: Sequence[str], weights: Sequence[int]) -> list[str]:
 
 def parse_parameters(texts: Sequence[str]) -> dict[str, str]:
     """Server parameters: "max_fails=3" for every server, "backend-2: down" for one."""
-    found: dict[str, str] = {}
+    by_server: dict[str, str] = {}
     for text in texts:
         who, colon, what = text.partition(":")
         named = bool(colon) and re.fullmatch(r"\s*[\w.-]+\s*", who) and "=" not in who
         name, words = (who.strip(), what) if named else ("", text)
-        found[name] = f"{found.get(name, '')} {words.strip()}".strip()
-    return found
+        by_server[name] = f"{by_server.get(name, '')} {words.strip()}".strip()
+    return by_server

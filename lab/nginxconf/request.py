@@ -45,10 +45,10 @@ def target(request: Request) -> bytes:
     sent = raw(request.uri)
     if sent[:1] == b"/":
         return sent
-    found = ABSOLUTE.match(sent)
-    if found is None:
+    match = ABSOLUTE.match(sent)
+    if match is None:
         return sent
-    return sent[found.end() :] or b"/"
+    return sent[match.end() :] or b"/"
 
 
 def args(request: Request) -> bytes:
@@ -95,8 +95,8 @@ def argument(name: str) -> Callable[[bytes], bytes]:
     pattern = re.compile(rb"(?:\A|&)" + re.escape(raw(name)) + rb"=([^&]*)", re.IGNORECASE)
 
     def find(query: bytes) -> bytes:
-        found = pattern.search(query)
-        return found[1] if found else b""
+        match = pattern.search(query)
+        return match[1] if match else b""
 
     return find
 
@@ -134,8 +134,8 @@ def cookie(name: str) -> Evaluator:
 
     def find(request: Request) -> bytes:
         for value in headers(request, "cookie"):
-            if found := pattern.search(value):
-                return found[1]
+            if match := pattern.search(value):
+                return match[1]
         return b""
 
     return find

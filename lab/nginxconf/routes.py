@@ -68,7 +68,7 @@ def routes(config: Config) -> tuple[Route, ...]:
 
 def effective(scopes: tuple[Directive, ...], name: str) -> tuple[Directive, ...]:
     """The directives of that name that hold in the innermost scope: nginx inherits all or none."""
-    return next((found for scope in reversed(scopes) if (found := scope.all(name))), ())
+    return next((lines for scope in reversed(scopes) if (lines := scope.all(name))), ())
 
 
 def authority(url: str) -> str:
@@ -157,25 +157,25 @@ def _listen(text: str, options: tuple[str, ...]) -> Iterator[Listen]:
     if text.lower().startswith("unix:"):
         yield Listen(text, 0, options)
         return
-    found = re.fullmatch(r"(?:(.*):)?(\d{1,5})(?:-(\d{1,5}))?", text, re.ASCII)
-    if found is None:
+    match = re.fullmatch(r"(?:(.*):)?(\d{1,5})(?:-(\d{1,5}))?", text, re.ASCII)
+    if match is None:
         yield Listen(text, 80, options)
         return
-    first, last = int(found[2]), int(found[3] or found[2])
-    yield from (Listen(found[1] or "*", port, options) for port in range(first, last + 1))
+    first, last = int(match[2]), int(match[3] or match[2])
+    yield from (Listen(match[1] or "*", port, options) for port in range(first, last + 1))
 
 
 def _assigned(http: Directive) -> dict[str, tuple[str, ...]]:
     """The texts that each variable of the config may be given by set, map, geo, split_clients."""
-    found: dict[str, list[str]] = {}
+    assigned: dict[str, list[str]] = {}
     for directive in everything(http):
         if directive.name == "set" and directive.block is None and len(directive.args) == 2:
             name, text = directive.args
-            found.setdefault(name.lstrip("$").lower(), []).append(text)
+            assigned.setdefault(name.lstrip("$").lower(), []).append(text)
         elif directive.name in ("map", "geo", "split_clients") and directive.args:
             texts = [entry.args[-1] for entry in directive.block or () if entry.args]
-            found.setdefault(directive.args[-1].lstrip("$").lower(), []).extend(texts)
-    return {name: tuple(dict.fromkeys(texts)) for name, texts in found.items()}
+            assigned.setdefault(directive.args[-1].lstrip("$").lower(), []).extend(texts)
+    return {name: tuple(dict.fromkeys(texts)) for name, texts in assigned.items()}
 
 
 def everything(block: Directive) -> Iterator[Directive]:
@@ -187,10 +187,10 @@ def everything(block: Directive) -> Iterator[Directive]:
 
 def _texts(text: str, values: Mapping[str, tuple[str, ...]], depth: int = 5) -> Iterator[str]:
     """What a text may stand for, by the values that the config or nginx gives its variables."""
-    found = VARIABLE.search(text)
-    if found is None or depth == 0:
+    match = VARIABLE.search(text)
+    if match is None or depth == 0:
         yield text
         return
-    name = (found[1] or found[2]).lower()
+    name = (match[1] or match[2]).lower()
     for value in values.get(name) or BUILTIN_TEXTS.get(name, ()):
-        yield from _texts(text[: found.start()] + value + text[found.end() :], values, depth - 1)
+        yield from _texts(text[: match.start()] + value + text[match.end() :], values, depth - 1)

@@ -125,7 +125,7 @@ class _Reader:
 
     def _include(self, directive: Directive, chain: tuple[str, ...]) -> list[Directive]:
         """What an `include` stands for, in order; nothing, and a note, where it names no file."""
-        found: list[Directive] = []
+        directives: list[Directive] = []
         for path in self._files(directive.args[0]):
             try:
                 with Path(path).open("rb"):
@@ -134,14 +134,14 @@ class _Reader:
                 reason = getattr(error, "strerror", None) or str(error)
                 self.missing.append(Missing(path, reason, directive.where))
                 continue
-            found += self.file(path, chain)
-        return found
+            directives += self.file(path, chain)
+        return directives
 
     def _files(self, pattern: str) -> list[str]:
         """The files that a pattern names: a plain name is itself, whether it exists or not."""
         for choice in (pattern.removeprefix(INSTALLED_PREFIX), pattern):
-            if found := self._match(choice):
-                return found
+            if files := self._match(choice):
+                return files
         return [] if glob.has_magic(pattern) else [str(self.prefix / pattern)]
 
     def _match(self, pattern: str) -> list[str]:

@@ -66,15 +66,15 @@ def read(conf: Path | Config, name: str | None = None) -> Upstream:
     not clear a UsageError lists the names, and the includes that could not be read.
     """
     config = conf if isinstance(conf, Config) else tree.read(conf)
-    found = read_all(config)
-    choice = [upstream for upstream in found if not upstream.stream]
+    upstreams = read_all(config)
+    choice = [upstream for upstream in upstreams if not upstream.stream]
     if name is None:
         choice = [upstream for upstream in choice if upstream.line] or choice
     else:
         choice = [upstream for upstream in choice if upstream.name.lower() == name.lower()]
     if len(choice) == 1:
         return choice[0]
-    raise _unclear(config, name, found)
+    raise _unclear(config, name, upstreams)
 
 
 def read_all(conf: Path | Config) -> tuple[Upstream, ...]:
@@ -92,15 +92,15 @@ def read_all(conf: Path | Config) -> tuple[Upstream, ...]:
     ways = {route.upstream: route for route in routes(config)}
     rules = {name: _next_upstream(route.scopes) for name, route in ways.items()}
     inherited = _next_upstream((http,))
-    found = [replace(each, next_upstream=rules.get(each.name, inherited)) for each in blocks]
+    upstreams = [replace(block, next_upstream=rules.get(block.name, inherited)) for block in blocks]
     declared = {upstream.name for upstream in blocks}
-    found += [
+    upstreams += [
         _implicit(route, rules[name], config.file)
         for name, route in ways.items()
         if name not in declared and "$" not in name
     ]
-    found += [replace(upstream, stream=True) for upstream in _blocks(config.block("stream"))]
-    return tuple(found)
+    upstreams += [replace(upstream, stream=True) for upstream in _blocks(config.block("stream"))]
+    return tuple(upstreams)
 
 
 def from_options(
@@ -132,10 +132,10 @@ def from_options(
 
 def seconds(text: str, *, milliseconds: bool = True) -> float | None:
     """Read nginx's time syntax ("10", "1m30s", "500ms", "1h 30m"); None if it is not one."""
-    found = TIME.fullmatch(text)
-    if found is None or not text.strip() or (found[8] and not milliseconds):
+    match = TIME.fullmatch(text)
+    if match is None or not text.strip() or (match[8] and not milliseconds):
         return None
-    *parts, bare = found.groups()
+    *parts, bare = match.groups()
     total = sum(int(part or 0) * unit for part, unit in zip(parts, UNITS, strict=True))
     total += int(bare or 0) * 1_000
     return total / 1_000 if total <= INT_MAX else None
@@ -143,16 +143,16 @@ def seconds(text: str, *, milliseconds: bool = True) -> float | None:
 
 def size(text: str) -> int | None:
     """Read nginx's size syntax ("16384", "64k", "1m") in bytes; None if it is not one."""
-    found = re.fullmatch(r"(\d{1,18})([kKmM]?)", text, re.ASCII)
-    if found is None:
+    match = re.fullmatch(r"(\d{1,18})([kKmM]?)", text, re.ASCII)
+    if match is None:
         return None
-    return int(found[1]) * {"": 1, "k": 1024, "m": 1024 * 1024}[found[2].lower()]
+    return int(match[1]) * {"": 1, "k": 1024, "m": 1024 * 1024}[match[2].lower()]
 
 
-def _unclear(config: Config, name: str | None, found: Sequence[Upstream]) -> UsageError:
+def _unclear(config: Config, name: str | None, upstreams: Sequence[Upstream]) -> UsageError:
     """Why no one upstream could be chosen, and which there are."""
-    http = [upstream.name for upstream in found if not upstream.stream]
-    stream = [upstream.name for upstream in found if upstream.stream]
+    http = [upstream.name for upstream in upstreams if not upstream.stream]
+    stream = [upstream.name for upstream in upstreams if upstream.stream]
     hint = f"name one of {', '.join(http)}" if http else "give a config with an upstream in http"
     if config.missing:
         hint += "; not readable: " + ", ".join(
@@ -233,7 +233,7 @@ def _check(upstream: Upstream, block: Directive) -> None:
     if all(server.backup for server in upstream.servers):
         hint = "a group needs a server that is not a backup"
         raise _refusal(f'no servers in upstream "{upstream.name}"', block, hint)
-    names = [each.name for each in upstream.servers if each.resolve and not _is_literal(each.name)]
+    names = [line.name for line in upstream.servers if line.resolve and not _is_literal(line.name)]
     if names and not upstream.zone:
         text = f'resolving names at run time requires upstream "{upstream.name}"'
         hint = f"add zone {upstream.name} 64k;"
@@ -429,23 +429,23 @@ def _sticky_route(words: list[str], line: Directive) -> Sticky:
 
 
 def _sticky_learn(words: list[str], line: Directive) -> Sticky:
-    found: dict[str, list[str]] = {"create": [], "lookup": [], "zone": [], "timeout": []}
+    values: dict[str, list[str]] = {"create": [], "lookup": [], "zone": [], "timeout": []}
     header = False
     for text in words:
         name, equals, value = text.partition("=")
         if text == "header":
             header = True
-        elif equals and name in found:
-            found[name].append(value)
+        elif equals and name in values:
+            values[name].append(value)
         else:
             raise _refusal(f'unknown parameter "{text}"', line)
     for name in ("create", "lookup", "zone"):
-        if not found[name]:
+        if not values[name]:
             raise _refusal(f'"sticky" directive "{name}" parameter is not specified', line)
     return Sticky(
         "learn",
-        tuple(_variable(word, line) for word in found["lookup"]),
-        tuple(_variable(word, line) for word in found["create"]),
+        tuple(_variable(word, line) for word in values["lookup"]),
+        tuple(_variable(word, line) for word in values["create"]),
         header,
     )
 
@@ -491,14 +491,14 @@ def _conditions(lines: tuple[Directive, ...]) -> frozenset[str] | None:
     """The union of the lines of one block, as nginx takes it; `off` anywhere silences all."""
     if not lines:
         return None
-    found: set[str] = set()
+    conditions: set[str] = set()
     for line in lines:
         _count(line, 1)
         for word in line.args:
             if word.lower() not in CONDITIONS:
                 raise _refusal(f'invalid value "{word}"', line, ", ".join(sorted(CONDITIONS)))
-            found.add(word.lower())
-    return frozenset() if "off" in found else frozenset(found)
+            conditions.add(word.lower())
+    return frozenset() if "off" in conditions else frozenset(conditions)
 
 
 def _only(

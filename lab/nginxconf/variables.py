@@ -70,8 +70,14 @@ def read(conf: Path | Config, upstream: str) -> Variables:
     config = conf if isinstance(conf, Config) else tree.read(conf)
     http = config.block("http")
     ways = {route.upstream.lower(): route for route in routes(config)}
-    made = [each for each in http.block or () if each.name in DEFINING and each.args]
-    given = [each for each in everything(http) if each.name == "set" and len(each.args) == 2]
+    made = [
+        directive for directive in http.block or () if directive.name in DEFINING and directive.args
+    ]
+    given = [
+        directive
+        for directive in everything(http)
+        if directive.name == "set" and len(directive.args) == 2
+    ]
     return Variables(
         definitions={_bare(line.args[0 if line.name == "js_set" else -1]): line for line in made},
         settable=frozenset(_bare(line.args[0]) for line in given),
@@ -122,10 +128,10 @@ class _Scope:
         """The function that evaluates a text with variables."""
         parts: list[bytes | Evaluator] = []
         end = 0
-        for found in REFERENCE.finditer(text):
-            parts.append(of.raw(text[end : found.start()]))
-            parts.append(self.variable(self._name(found)))
-            end = found.end()
+        for match in REFERENCE.finditer(text):
+            parts.append(of.raw(text[end : match.start()]))
+            parts.append(self.variable(self._name(match)))
+            end = match.end()
         parts.append(of.raw(text[end:]))
         return _joined([part for part in parts if part != b""])
 
@@ -141,8 +147,8 @@ class _Scope:
                 self.busy.discard(name)
         return self.found[name]
 
-    def _name(self, found: re.Match[str]) -> str:
-        braced, brace, digit, name = found.groups()
+    def _name(self, match: re.Match[str]) -> str:
+        braced, brace, digit, name = match.groups()
         if braced is not None and not brace:
             raise self._error(f'the closing bracket in "{braced}" variable is missing')
         if not (chosen := braced or digit or name):
@@ -333,7 +339,7 @@ def _after_rewrites(conf: Variables, where: str) -> _Scope:
             scope = _matched(scope, name, scope.variable("host"), line)
     scope = _rewritten(scope, server, None)
     # nginx runs the rewrite lines of the innermost location only
-    for location in [each for each in conf.route.scopes if each.name == "location"][-1:]:
+    for location in [block for block in conf.route.scopes if block.name == "location"][-1:]:
         scope = _matched(scope, "".join(location.args), scope.variable("uri"), location)
         scope = _rewritten(scope, location, None)
     return scope

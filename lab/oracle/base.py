@@ -191,7 +191,9 @@ class Method(Protocol):
 
 def peers_of(server: Server, addresses: Mapping[str, tuple[str, ...]]) -> list[Peer]:
     """One peer per address of a server; a name that is not in `addresses` is its own address."""
-    return [Peer(server, sid(server, it)) for it in addresses.get(server.name, (server.name,))]
+    return [
+        Peer(server, sid(server, address)) for address in addresses.get(server.name, (server.name,))
+    ]
 
 
 def sid(server: Server, address: str) -> str:

@@ -61,7 +61,7 @@ class LeastConn:
         return ranked.turn(ranked.tied(0), 0) if ranked else turn(self.idle)
 
     def _scanned(self, request: Request) -> Peer | None:
-        tied = least({it: it.conns for it in eligible_of(request.group.peers, request)})
+        tied = least({peer: peer.conns for peer in eligible_of(request.group.peers, request)})
         self._offer(request, tied)
         return turn(tied) if len(tied) > 1 else next(iter(tied), None)
 

@@ -133,7 +133,9 @@ class LeastTime(LeastConn):
         return self.idle[0] if len(self.idle) == 1 else super().idle_turn()
 
     def _scanned(self, request: Request) -> Peer | None:
-        etas = {it: self.eta(it, request.now) for it in eligible_of(request.group.peers, request)}
+        etas = {
+            peer: self.eta(peer, request.now) for peer in eligible_of(request.group.peers, request)
+        }
         tied = least(etas)
         self._offer(request, tied)
         return turn_of_equals(tied, etas) if len(tied) > 1 else next(iter(tied), None)

@@ -102,9 +102,9 @@ def drop(group: Group) -> None:
     for peer in group.everyone:
         if peer.pool:
             peer.pool.leave(peer)
-    for each in (group, group.backup):
-        if each:
-            each.ranking = None
+    for members in (group, group.backup):
+        if members:
+            members.ranking = None
 
 
 class Ranking:
@@ -192,7 +192,9 @@ class Ranking:
 
     def members(self, pools: Sequence[Pool]) -> list[Peer]:
         """The members of several pools, in config order."""
-        return sorted((peer for pool in pools for peer in pool.members()), key=lambda it: it.order)
+        return sorted(
+            (peer for pool in pools for peer in pool.members()), key=lambda member: member.order
+        )
 
     def without(self, request: Request) -> AbstractContextManager[None]:
         """A context in which the peers that a request has tried are left out."""

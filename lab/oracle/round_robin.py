@@ -43,8 +43,8 @@ def peek(request: Request) -> Peer | None:
     group = request.group
     turns = [(peer, peer.score, peer.effective) for peer in group.everyone]
     peer = get(request)
-    for it, score, effective in turns:
-        it.score, it.effective = score, effective
+    for other, score, effective in turns:
+        other.score, other.effective = score, effective
     request.group = group
     return peer
 

@@ -38,9 +38,9 @@ class Sessions:
 
 def cookies(header: str) -> Mapping[str, str]:
     """The cookies of a Cookie header by name; of equal names the first counts, as in nginx."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for part in header.split(";"):
         name, equals, value = part.strip().partition("=")
         if equals:
-            found.setdefault(name, value)
-    return found
+            values.setdefault(name, value)
+    return values

@@ -12,8 +12,8 @@ PLACE = re.compile(r"([^\s()\"]+):(\d+)\b")
 
 def annotation(level: str, text: str, place: str) -> str:
     """One workflow command; `place` is any text that names a file and a line, as nginx.conf:7."""
-    found = PLACE.search(place)
-    where = f" file={_property(found[1])},line={found[2]}" if found else ""
+    match = PLACE.search(place)
+    where = f" file={_property(match[1])},line={match[2]}" if match else ""
     return f"::{level}{where}::{_data(text)}"
 
 

@@ -74,8 +74,8 @@ def _scenario(card: "Scorecard", name: str, contests: "Sequence[Contest]") -> st
         method: [run for run in card.runs if (run.scenario, run.method) == (name, method)]
         for method in card.methods
     }
-    drawn.add_row("runs", *(f"{len(found)}" for found in runs.values()))
-    drawn.add_row("verdict", *(_verdict(found) for found in runs.values()))
+    drawn.add_row("runs", *(f"{len(group)}" for group in runs.values()))
+    drawn.add_row("verdict", *(_verdict(group) for group in runs.values()))
     return f"{text(drawn)}\n"
 
 
@@ -137,29 +137,29 @@ def validation(result: "Validation") -> str:
     )
 
 
-def advice(found: "Advice") -> str:
+def advice(result: "Advice") -> str:
     """The ranking of methods for a fleet, what each costs, and the config to use."""
     drawn = table("", "method", "TTFT p50", "p99 ms", "E2E p99", "ITL p99", "cached", "fair", "why")
-    for row in found.ranking:
+    for row in result.ranking:
         shown = ("ttft_p50_ms", "ttft_p99_ms", "e2e_p99_ms", "itl_p99_ms")
         numbers = [f"{row.values.get(name, 0.0):,.1f}" for name in shown]
         cached = f"{row.values.get('cache_hits', 0.0):.0%}"
         fair = f"{row.values.get('fair_tokens', 0.0):.2f}"
         drawn.add_row(str(row.place), row.method, *numbers, cached, fair, row.why)
-    first = found.best[0]
-    told = f"use {first}"
-    if len(found.best) > 1:
-        told += f": a tie with {', '.join(found.best[1:])}; it is the simplest"
+    first = result.best[0]
+    choice = f"use {first}"
+    if len(result.best) > 1:
+        choice += f": a tie with {', '.join(result.best[1:])}; it is the simplest"
     return "\n".join(
         [
-            f"{found.fleet}: {found.servers} servers, simulated with 8 seeds, the same for all",
+            f"{result.fleet}: {result.servers} servers, simulated with 8 seeds, the same for all",
             "",
             text(drawn),
             "",
-            told,
-            *(f"cost of {row.method}: {row.costs}" for row in found.ranking if row.place == 1),
-            *(f"{method} {reason}" for method, reason in found.refused.items()),
+            choice,
+            *(f"cost of {row.method}: {row.costs}" for row in result.ranking if row.place == 1),
+            *(f"{method} {reason}" for method, reason in result.refused.items()),
             "",
-            found.config,
+            result.config,
         ]
     )

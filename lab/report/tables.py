@@ -35,45 +35,45 @@ def table(*columns: str) -> Table:
     return drawn
 
 
-def status(found: Mapping[str, Any]) -> str:
+def status(state: Mapping[str, Any]) -> str:
     """What runs, as a table under one line."""
-    if not found["containers"]:
-        return f'lab "{found["project"]}" is not up'
+    if not state["containers"]:
+        return f'lab "{state["project"]}" is not up'
     drawn = table("service", "state", "address", "profile", "time scale", "faults")
-    for each in found["containers"]:
-        scale = each.get("time_scale")
-        limits = (f"{name} {limit}" for name, limit in each.get("limits", {}).items())
+    for container in state["containers"]:
+        scale = container.get("time_scale")
+        limits = (f"{name} {limit}" for name, limit in container.get("limits", {}).items())
         drawn.add_row(
-            *(each["service"], each["state"], each["address"]),
-            ", ".join((each.get("profile", ""), *limits)),
+            *(container["service"], container["state"], container["address"]),
+            ", ".join((container.get("profile", ""), *limits)),
             "" if scale is None else f"{scale:g}",
-            each.get("faults", ""),
+            container.get("faults", ""),
         )
-    head = f'lab "{found["project"]}": {found["method"]} on nginx {found["nginx"]}'
-    return f"{head}\nfront door {found['front']}, lab door {found['door']}\n\n{text(drawn)}"
+    head = f'lab "{state["project"]}": {state["method"]} on nginx {state["nginx"]}'
+    return f"{head}\nfront door {state['front']}, lab door {state['door']}\n\n{text(drawn)}"
 
 
-def runs(found: "Sequence[Listed]") -> str:
+def runs(listed: "Sequence[Listed]") -> str:
     """The run folders, or that there is none."""
-    if not found:
+    if not listed:
         return "no run folders here"
     drawn = table("folder", "kind", "method", "requests", "kB")
-    for run in found:
+    for run in listed:
         drawn.add_row(str(run.path), run.kind, run.method, f"{run.sent:,}", f"{run.size // 1000:,}")
     return text(drawn)
 
 
-def methods(found: Iterable["Method"]) -> str:
+def methods(known: Iterable["Method"]) -> str:
     """The methods with their directives and comments."""
     drawn = table("method", "directive", "what it does, and when to use it")
-    for each in found:
-        drawn.add_row(each.name, each.directive or "(nginx's default)", " ".join(each.about))
+    for method in known:
+        drawn.add_row(method.name, method.directive or "(nginx's default)", " ".join(method.about))
     return text(drawn)
 
 
-def benches(found: Sequence["Bench"], explain: bool) -> str:
+def benches(results: Sequence["Bench"], explain: bool) -> str:
     """The main figures of ab and the split of each call; with `explain`, every figure explained."""
-    return "\n\n".join(_explained(each) if explain else _brief(each) for each in found)
+    return "\n\n".join(_explained(bench) if explain else _brief(bench) for bench in results)
 
 
 def _brief(bench: "Bench") -> str:
@@ -89,8 +89,10 @@ def _brief(bench: "Bench") -> str:
     return "\n".join(line for line in lines if line)
 
 
-def _percentiles(found: Mapping[int, int]) -> str:
-    shown = [f"{share} % within {found[share]:g} ms" for share in (50, 99) if share in found]
+def _percentiles(percentiles: Mapping[int, int]) -> str:
+    shown = [
+        f"{share} % within {percentiles[share]:g} ms" for share in (50, 99) if share in percentiles
+    ]
     return f"  {', '.join(shown)}" if shown else ""
 
 
@@ -103,11 +105,11 @@ def _explained(bench: "Bench") -> str:
     return f"{text(drawn)}\n\n{bench.split}"
 
 
-def scenarios(found: Iterable["Scenario"]) -> str:
+def scenarios(known: Iterable["Scenario"]) -> str:
     """The scenarios that come with the lab."""
     drawn = table("scenario", "what it is")
-    for each in found:
-        drawn.add_row(each.name, each.about)
+    for scenario in known:
+        drawn.add_row(scenario.name, scenario.about)
     return text(drawn)
 
 

@@ -45,8 +45,8 @@ def install(*packages: str) -> None:
 
 def candidate(package: str) -> str:
     """The version that apt would install, or "" if there is none."""
-    said = run(["apt-cache", "policy", package], check=False).stdout
-    lines = [line.split(":", 1)[1].strip() for line in said.splitlines() if "Candidate:" in line]
+    policy = run(["apt-cache", "policy", package], check=False).stdout
+    lines = [line.split(":", 1)[1].strip() for line in policy.splitlines() if "Candidate:" in line]
     version = lines[0] if lines and lines[0] != "(none)" else ""
     return version.split(":", 1)[-1]
 
@@ -104,14 +104,14 @@ def release() -> dict[str, str]:
 
 def entries(folder: Path = Path("/etc/apt")) -> list[dict[str, str]]:
     """Every binary apt source of this machine, in either format."""
-    found: list[dict[str, str]] = []
+    sources: list[dict[str, str]] = []
     files = [folder / "sources.list", *sorted(folder.glob("sources.list.d/*"))]
     for file in files:
         if file.suffix == ".sources":
-            found += deb822(file.read_text())
+            sources += deb822(file.read_text())
         elif file.suffix == ".list" and file.exists():
-            found += one_line(file.read_text())
-    return [entry for entry in found if "Suites" in entry and "Components" in entry]
+            sources += one_line(file.read_text())
+    return [entry for entry in sources if "Suites" in entry and "Components" in entry]
 
 
 def deb822(text: str) -> list[dict[str, str]]:
@@ -131,7 +131,7 @@ def deb822(text: str) -> list[dict[str, str]]:
 
 def one_line(text: str) -> list[dict[str, str]]:
     """Entries of a sources.list file, with their signed-by option."""
-    found = []
+    sources = []
     for line in text.splitlines():
         if not line.startswith("deb "):
             continue
@@ -143,5 +143,5 @@ def one_line(text: str) -> list[dict[str, str]]:
         words = rest.split()
         if len(words) >= 3:
             fields = {"URIs": words[0], "Suites": words[1], "Components": " ".join(words[2:])}
-            found.append({**fields, "Signed-By": signed} if signed else fields)
-    return found
+            sources.append({**fields, "Signed-By": signed} if signed else fields)
+    return sources

@@ -66,12 +66,12 @@ def step(name: str, action: Callable[[], str]) -> None:
     """Run one step, say what it found or did, and how long that took."""
     started = time.monotonic()
     try:
-        said = action()
+        note = action()
     except LabError as error:
         raise LabError(f"set-up step {name}: {error.message}", error.hint) from None
     except OSError as error:
         raise LabError(f"set-up step {name}: {error}", f"fix this, then {SETUP}") from None
-    tell(f"{name:8} {said}", time.monotonic() - started)
+    tell(f"{name:8} {note}", time.monotonic() - started)
 
 
 def tell(text: str, seconds: float | None = None) -> None:
@@ -251,13 +251,13 @@ def python() -> str:
     lock, project = ROOT / "requirements.lock", ROOT / "pyproject.toml"
     wanted = [digest([lock]), digest([project])]
     stamp = VENV / "installed"
-    found = stamp.read_text().split() if stamp.exists() else []
+    stamped = stamp.read_text().split() if stamp.exists() else []
     if not works([str(VENV / "bin/python"), "-V"]):
-        found = []
-    if found == wanted:
+        stamped = []
+    if stamped == wanted:
         return ".venv as locked"
     stamp.unlink(missing_ok=True)
-    if found[:1] != wanted[:1]:
+    if stamped[:1] != wanted[:1]:
         fresh_venv(lock)
     run([*pip("install"), "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
     stamp.write_text(" ".join(wanted))
@@ -328,8 +328,8 @@ def source_files() -> Iterator[Path]:
         "lab/traffic/image",
     ):
         place = ROOT / folder
-        found = [place] if place.is_file() else sorted(place.rglob("*"))
-        yield from (file for file in found if file.is_file() and "__pycache__" not in file.parts)
+        files = [place] if place.is_file() else sorted(place.rglob("*"))
+        yield from (file for file in files if file.is_file() and "__pycache__" not in file.parts)
 
 
 def nginx_base(flavour: str, debian: str) -> str:

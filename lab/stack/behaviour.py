@@ -27,11 +27,11 @@ def tell(lab: Lab, backend: str, method: str, path: str, content: Any = None) ->
     """
     body = "" if content is None else json.dumps(content)
     try:
-        said = compose.execute(lab, backend, ["python3", "-c", CONTROL, method, path, body])
-        found: dict[str, Any] = json.loads(said)
+        output = compose.execute(lab, backend, ["python3", "-c", CONTROL, method, path, body])
+        answer: dict[str, Any] = json.loads(output)
     except CommandError as error:
         raise _refusal(backend, error) from None
-    return found
+    return answer
 
 
 def _refusal(backend: str, error: CommandError) -> LabError:

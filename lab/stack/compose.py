@@ -76,13 +76,13 @@ def _port(variable: str, default: int) -> int:
 
 def running(lab: Lab) -> Lab:
     """The lab with the ports that it runs on; `lab` itself if it is down."""
-    doors = [each for each in containers(lab) if service(each) == "nginx"]
+    doors = [container for container in containers(lab) if service(container) == "nginx"]
     ports = doors[0].attrs["NetworkSettings"]["Ports"] if doors else {}
-    found = {inner: int(outer[0]["HostPort"]) for inner, outer in ports.items() if outer}
+    published = {inner: int(outer[0]["HostPort"]) for inner, outer in ports.items() if outer}
     return Lab(
         lab.project,
-        found.get("8080/tcp", lab.port),
-        found.get("8081/tcp", lab.door_port),
+        published.get("8080/tcp", lab.port),
+        published.get("8081/tcp", lab.door_port),
     )
 
 
@@ -118,7 +118,9 @@ def image(name: str) -> str:
     """The image that compose.yaml gives a service, its variables filled in."""
     values = {**os.environ, "LAB_NGINX": chosen_nginx()}
     text = str(_services()[name]["image"])
-    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", lambda it: values.get(it[1]) or it[2] or "", text)
+    return re.sub(
+        r"\$\{(\w+)(?::-([^}]*))?\}", lambda match: values.get(match[1]) or match[2] or "", text
+    )
 
 
 def definition(name: str) -> str:
@@ -163,19 +165,19 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
     try:
         run(start, env=environment(lab, settings), timeout=UP_SECONDS + 60)
     except CommandError as error:
-        said = "\n".join(last_words(lab))
+        text = "\n".join(last_words(lab))
         if not was_running:
             down(lab)
         raise LabError(
-            f'lab "{lab.project}" did not come up healthy\n{error.message}\n{said}'.rstrip(),
+            f'lab "{lab.project}" did not come up healthy\n{error.message}\n{text}'.rstrip(),
             f"{SETUP}, then lab up" if "image" in error.stderr else "lab status",
         ) from None
 
 
 def refuse_other_checkout(lab: Lab) -> None:
     """LabError where a lab of this name was started from another folder that is still there."""
-    for each in containers(lab):
-        folder = each.labels.get("com.docker.compose.project.working_dir", "")
+    for container in containers(lab):
+        folder = container.labels.get("com.docker.compose.project.working_dir", "")
         if folder and Path(folder) != ROOT and Path(folder).is_dir():
             raise LabError(
                 f'lab "{lab.project}" was started from {folder}, not from {ROOT}',
@@ -190,9 +192,9 @@ def remove_misled_nginx(lab: Lab) -> None:
 
     The state folder was lost or made anew, the checkout was moved, or Compose alone started it.
     """
-    for each in containers(lab):
-        if service(each) == "nginx" and not reads_own_files(lab, each):
-            run(["docker", "rm", "--force", each.id])
+    for container in containers(lab):
+        if service(container) == "nginx" and not reads_own_files(lab, container):
+            run(["docker", "rm", "--force", container.id])
 
 
 def reads_own_files(lab: Lab, nginx: Container) -> bool:
@@ -211,22 +213,22 @@ def reads_own_files(lab: Lab, nginx: Container) -> bool:
 
 def _nginx_stands(lab: Lab) -> bool:
     """Whether nginx serves as asked for: healthy, as defined, on these ports, today's image."""
-    found = [each for each in containers(lab) if service(each) == "nginx"]
-    if not found or health(found[0]) != "healthy" or running(lab) != lab:
+    nginxes = [container for container in containers(lab) if service(container) == "nginx"]
+    if not nginxes or health(nginxes[0]) != "healthy" or running(lab) != lab:
         return False
-    if found[0].labels.get("nginx-llm-lab.definition") != definition("nginx"):
+    if nginxes[0].labels.get("nginx-llm-lab.definition") != definition("nginx"):
         return False
-    tag = str(found[0].attrs["Config"]["Image"])
+    tag = str(nginxes[0].attrs["Config"]["Image"])
     words = ["docker", "image", "inspect", "--format", "{{.Id}}", tag]
-    same = run(words, check=False).stdout.strip() == found[0].attrs["Image"]
+    same = run(words, check=False).stdout.strip() == nginxes[0].attrs["Image"]
     return same and tag.startswith(f"nginx-llm-lab/nginx:{chosen_nginx()}-")
 
 
 def settings(lab: Lab) -> dict[str, str]:
     """PROFILE, TIME_SCALE and LIMITS of the running backends; the usual ones if none run."""
     usual = {"PROFILE": "instant", "TIME_SCALE": "1", **dict.fromkeys(LIMITS, "")}
-    found = [each for each in containers(lab) if service(each) == "backend-1"]
-    given = found[0].attrs["Config"]["Env"] if found else []
+    backends = [container for container in containers(lab) if service(container) == "backend-1"]
+    given = backends[0].attrs["Config"]["Env"] if backends else []
     running = dict(text.partition("=")[::2] for text in given)
     return {name: running.get(name, value) for name, value in usual.items()}
 
@@ -237,13 +239,15 @@ def remove_surplus(lab: Lab, backends: int) -> None:
     Their journals stay with the lab: a run under way still needs what they answered.
     """
     wanted = {f"backend-{number}" for number in range(1, backends + 1)}
-    surplus = [each for each in containers(lab) if service(each).startswith("backend-")]
-    for each in surplus:
-        if service(each) not in wanted:
-            run(["docker", "stop", "-t", "25", each.id])
+    surplus = [
+        container for container in containers(lab) if service(container).startswith("backend-")
+    ]
+    for container in surplus:
+        if service(container) not in wanted:
+            run(["docker", "stop", "-t", "25", container.id])
             with _bequeathed(lab).open("ab") as file:
-                file.write(_journal(each.id))
-            run(["docker", "rm", "--volumes", each.id])
+                file.write(_journal(container.id))
+            run(["docker", "rm", "--volumes", container.id])
 
 
 def refuse_taken(port: int) -> None:
@@ -281,7 +285,10 @@ def leftovers(lab: Lab) -> list[str]:
         run(["docker", kind, "ls", "--filter", label, "--format", "{{.Name}}"]).stdout.split()
         for kind in ("network", "volume")
     ]
-    return [*(each.name for each in containers(lab)), *(name for names in listed for name in names)]
+    return [
+        *(container.name for container in containers(lab)),
+        *(name for names in listed for name in names),
+    ]
 
 
 def last_words(lab: Lab) -> Iterator[str]:
@@ -301,7 +308,7 @@ def journals(lab: Lab, since: float, lines: int) -> bytes:
     """
 
     def read() -> bytes:
-        present = (_journal(str(each.id), since) for each in backend_containers(lab))
+        present = (_journal(str(container.id), since) for container in backend_containers(lab))
         return b"".join([*gone(lab, since), *present])
 
     return poll(read, lambda text: text.count(b"\n") >= lines, JOURNAL_SECONDS)
@@ -335,7 +342,7 @@ def _journal(container: str, since: float = 0.0) -> bytes:
 
 def containers(lab: Lab) -> list[Container]:
     """This lab's containers, running or not, in natural order of their services."""
-    return sorted(_started(lab), key=lambda each: natural(service(each)))
+    return sorted(_started(lab), key=lambda container: natural(service(container)))
 
 
 def _started(lab: Lab, *labels: str) -> list[Container]:
@@ -365,27 +372,29 @@ def health(container: Described) -> str:
 
 def container(lab: Lab, name: str) -> Container:
     """The container of service `name`, running or not."""
-    found = _started(lab, f"com.docker.compose.service={name}")
-    if not found:
-        known = ", ".join(service(each) for each in containers(lab)) or "nothing of this lab runs"
+    started = _started(lab, f"com.docker.compose.service={name}")
+    if not started:
+        known = ", ".join(service(other) for other in containers(lab)) or "nothing of this lab runs"
         raise LabError(f'no "{name}" in lab "{lab.project}" ({known})', "lab up")
-    return found[0]
+    return started[0]
 
 
 def backend_containers(lab: Lab) -> list[Container]:
     """The backends' containers, backend-1 first."""
-    found = [each for each in containers(lab) if service(each).startswith("backend-")]
-    if not found:
+    backends = [
+        container for container in containers(lab) if service(container).startswith("backend-")
+    ]
+    if not backends:
         raise LabError(f'lab "{lab.project}" is not up', "lab up")
-    return found
+    return backends
 
 
 def addresses(lab: Lab) -> dict[str, str]:
     """Every address that nginx may log, with the `server` text behind it."""
     return {
-        f"{address(each)}:{BACKEND_PORT}": f"{service(each)}:{BACKEND_PORT}"
-        for each in backend_containers(lab)
-        if address(each)
+        f"{address(container)}:{BACKEND_PORT}": f"{service(container)}:{BACKEND_PORT}"
+        for container in backend_containers(lab)
+        if address(container)
     }
 
 
@@ -410,13 +419,17 @@ def wait_healthy(lab: Lab, names: Sequence[str], seconds: float = 60) -> None:
     """Wait until these services run and none is unhealthy or still starting."""
 
     def unfit() -> dict[str, str]:
-        states = {service(each): health(each) for each in containers(lab)}
-        found = {name: states.get(name, "gone") for name in names}
-        return {name: it for name, it in found.items() if it not in ("healthy", "running")}
+        states = {service(container): health(container) for container in containers(lab)}
+        by_name = {name: states.get(name, "gone") for name in names}
+        return {
+            name: condition
+            for name, condition in by_name.items()
+            if condition not in ("healthy", "running")
+        }
 
     if bad := poll(unfit, lambda bad: not bad, seconds):
-        said = ", ".join(f"{name} is {state}" for name, state in bad.items())
-        raise LabError(f"after {seconds:g} s {said}", "lab status; lab logs SERVICE")
+        text = ", ".join(f"{name} is {state}" for name, state in bad.items())
+        raise LabError(f"after {seconds:g} s {text}", "lab status; lab logs SERVICE")
 
 
 def execute(lab: Lab, name: str, words: list[str], timeout: float = 120) -> str:

@@ -76,7 +76,7 @@ def containers(labels: Sequence[str]) -> list[Container]:
     """All containers that have these labels, running or not."""
     filters = quote(json.dumps({"label": list(labels)}))
     listed = _json("GET", f"/containers/json?all=1&filters={filters}")
-    return [Container(attrs) for each in listed if (attrs := _inspect(each["Id"]))]
+    return [Container(attrs) for entry in listed if (attrs := _inspect(entry["Id"]))]
 
 
 def execute(container: str, words: Sequence[str], timeout: float = SECONDS) -> Executed:
@@ -115,10 +115,10 @@ def _json(method: str, path: str, content: object = None) -> Any:
 
 
 def _read(response: HTTPResponse, text: bytes) -> Any:
-    found = json.loads(text)
+    answer = json.loads(text)
     if response.status >= 400:
-        raise LabError(f"the Docker engine refused: {found.get('message', found)}", "lab status")
-    return found
+        raise LabError(f"the Docker engine refused: {answer.get('message', answer)}", "lab status")
+    return answer
 
 
 def _request(

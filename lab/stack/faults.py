@@ -57,20 +57,20 @@ def _check(service: str, kind: str, value: float | None) -> None:
 
 def kinds(service: str) -> tuple[str, ...]:
     """The faults that a service can have."""
-    own = By.NGINX if service == NGINX else By.BACKEND
-    return fault_kinds.names(By.ENGINE, own)
+    possible = By.NGINX if service == NGINX else By.BACKEND
+    return fault_kinds.names(By.ENGINE, possible)
 
 
 def _targets(lab: Lab, service: str) -> list[Container]:
     """The containers that a word names: one service's, or every backend's for "all"."""
-    backends = [sdk.handle(each) for each in compose.backend_containers(lab)]
+    backends = [sdk.handle(container) for container in compose.backend_containers(lab)]
     if service == ALL:
         return backends
     nginx_container = sdk.handle(compose.container(lab, NGINX))
-    found = {compose.service(each): each for each in (*backends, nginx_container)}
-    if service not in found:
-        raise UsageError(f'no backend "{service}"', f"one of {', '.join((*found, ALL))}")
-    return [found[service]]
+    by_name = {compose.service(container): container for container in (*backends, nginx_container)}
+    if service not in by_name:
+        raise UsageError(f'no backend "{service}"', f"one of {', '.join((*by_name, ALL))}")
+    return [by_name[service]]
 
 
 def _refuse_broken(target: Container, kind: str) -> None:
@@ -96,8 +96,8 @@ def _break(lab: Lab, target: Container, kind: str, value: float | None) -> None:
     try:
         ACTIONS[kind](lab, target)
     except docker.errors.APIError as error:
-        said = f"{compose.service(target)}: no {kind}: {error.explanation}"
-        raise LabError(said, "lab heal") from None
+        message = f"{compose.service(target)}: no {kind}: {error.explanation}"
+        raise LabError(message, "lab heal") from None
 
 
 def _kill(_lab: Lab, target: Container) -> None:
@@ -170,19 +170,22 @@ def heal(lab: Lab, service: str = ALL) -> list[str]:
     Returns when what was mended is healthy. nginx is reloaded only where a backend has another
     address than the one that nginx looked up: a reload would also end its bans.
     """
-    backends = [each for each in _targets(lab, service) if compose.service(each) != NGINX]
+    backends = [backend for backend in _targets(lab, service) if compose.service(backend) != NGINX]
     homes = _homes(lab)
-    home_of = {each: homes.get(compose.service(each), "") for each in backends}
-    apart = [each for each in backends if each.status in ENDED or not _has_cable(each)]
-    apart.sort(key=lambda each: ip_address(home_of[each] or "255.255.255.255"))
-    found = [
+    home_of = {backend: homes.get(compose.service(backend), "") for backend in backends}
+    apart = [backend for backend in backends if backend.status in ENDED or not _has_cable(backend)]
+    apart.sort(key=lambda backend: ip_address(home_of[backend] or "255.255.255.255"))
+    mended = [
         # one after the other: the engine gives the lowest address that is free
-        *(_mend(lab, each, home_of[each]) for each in apart),
-        *_each(lambda each: _mend(lab, each), [each for each in backends if each not in apart]),
+        *(_mend(lab, backend, home_of[backend]) for backend in apart),
+        *_each(
+            lambda backend: _mend(lab, backend),
+            [backend for backend in backends if backend not in apart],
+        ),
     ]
-    entries = (entry for entries in found for entry in entries)
+    entries = (entry for entries in mended for entry in entries)
     done = sorted(entries, key=lambda entry: compose.natural(entry.partition(":")[0]))
-    compose.wait_healthy(lab, [compose.service(each) for each in backends])
+    compose.wait_healthy(lab, [compose.service(backend) for backend in backends])
     if service in (ALL, NGINX):
         done += (of_nginx := _mend(lab, sdk.handle(compose.container(lab, NGINX))))
         compose.wait_healthy(lab, [NGINX])
@@ -234,8 +237,8 @@ def reload(lab: Lab) -> None:
     try:
         compose.execute(lab, NGINX, ["sh", "/etc/nginx/lab/reload.sh"], timeout=60)
     except CommandError as error:
-        said = nginx.refusal(error, lab.active / "upstream.conf") or "no answer"
-        raise LabError(f"nginx did not reload: {said}", "lab heal") from None
+        reason = nginx.refusal(error, lab.active / "upstream.conf") or "no answer"
+        raise LabError(f"nginx did not reload: {reason}", "lab heal") from None
 
 
 # --- the network, and what nginx knows of it ----------------------------------------------
@@ -257,7 +260,7 @@ def _free_below(lab: Lab, address: str) -> int:
         return 0
     network: Mapping[str, Any] = _inside(lab).attrs
     (pool,) = network["IPAM"]["Config"]
-    joined = {each["IPv4Address"].partition("/")[0] for each in network["Containers"].values()}
+    joined = {member["IPv4Address"].partition("/")[0] for member in network["Containers"].values()}
     below = takewhile(lambda host: host < ip_address(address), ip_network(pool["Subnet"]).hosts())
     return sum(str(host) not in (pool["Gateway"], *joined) for host in below)
 
@@ -271,7 +274,7 @@ def _held(lab: Lab, target: Container, number: int) -> Iterator[None]:
     holders: list[Container] = []
     try:
         if number <= HOLDERS:
-            _each(lambda each: holders.append(_holder(lab, each)), [target] * number)
+            _each(lambda name: holders.append(_holder(lab, name)), [target] * number)
         yield
     finally:
         _each(lambda holder: holder.remove(force=True), holders)
@@ -303,10 +306,10 @@ def _note(lab: Lab) -> None:
 def _noted(lab: Lab) -> dict[str, Any]:
     """What `_note` wrote; empty if it wrote nothing."""
     try:
-        found: dict[str, Any] = json.loads((lab.state / "addresses.json").read_text())
+        addresses: dict[str, Any] = json.loads((lab.state / "addresses.json").read_text())
     except (OSError, ValueError):
         return {}
-    return found
+    return addresses
 
 
 def _forget(lab: Lab) -> None:
@@ -337,10 +340,11 @@ def known(lab: Lab) -> dict[str, str]:
 
 def _addresses(lab: Lab) -> dict[str, str]:
     """The address of each backend that has one."""
-    found = {
-        compose.service(each): compose.address(each) for each in compose.backend_containers(lab)
+    addresses = {
+        compose.service(container): compose.address(container)
+        for container in compose.backend_containers(lab)
     }
-    return {name: address for name, address in found.items() if address}
+    return {name: address for name, address in addresses.items() if address}
 
 
 def _workers(lab: Lab) -> list[str]:

@@ -67,9 +67,9 @@ def switch(lab: Lab, text: str, *, trace: bool = False) -> Switch:
             ) from None
         refused = file.with_suffix(".conf.refused")
         refused.write_text(text)
-        said = refusal(error, refused)
+        message = refusal(error, refused)
         raise LabError(
-            f"nginx refused the configuration and keeps the previous one\n{said}",
+            f"nginx refused the configuration and keeps the previous one\n{message}",
             f"fix the error in {refused.name}, or choose another method: lab methods",
         ) from None
     finishing, log_size = map(int, output.split())
@@ -124,9 +124,9 @@ def refusal(error: CommandError, file: Path) -> str:
     lines = [
         line for line in error.stderr.splitlines() if re.search(r"\[(emerg|alert|warn)\]", line)
     ]
-    said = "\n".join(re.sub(r"^.*?(\[\w+\] )(?:\d+#\d+: )?", r"\1", line) for line in lines)
+    message = "\n".join(re.sub(r"^.*?(\[\w+\] )(?:\d+#\d+: )?", r"\1", line) for line in lines)
     shown = compose_path(file)
-    return (said or error.stderr.strip()).replace(f"{FOLDER}/active/upstream.conf", shown)
+    return (message or error.stderr.strip()).replace(f"{FOLDER}/active/upstream.conf", shown)
 
 
 def compose_path(file: Path) -> str:
@@ -154,11 +154,11 @@ def _refuse_unfit(lab: Lab) -> None:
 
 def version(lab: Lab) -> tuple[int, ...]:
     """The running nginx's version."""
-    said = compose.execute(lab, "nginx", ["sh", "-c", "nginx -v 2>&1"])
-    found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", said)
-    if not found:
-        raise LabError(f'nginx -v in lab "{lab.project}" said: {said.strip()}', "lab status")
-    return tuple(int(part) for part in found.groups())
+    output = compose.execute(lab, "nginx", ["sh", "-c", "nginx -v 2>&1"])
+    match = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", output)
+    if not match:
+        raise LabError(f'nginx -v in lab "{lab.project}" said: {output.strip()}', "lab status")
+    return tuple(int(part) for part in match.groups())
 
 
 def configuration(lab: Lab) -> str:
@@ -172,14 +172,16 @@ def configuration(lab: Lab) -> str:
 
 def log_size(lab: Lab) -> int:
     """How long the evidence log is, in bytes: the mark to read from later."""
-    said = compose.execute(lab, "nginx", ["sh", "-c", f"wc -c < {EVIDENCE} 2>/dev/null || echo 0"])
-    return int(said.strip() or 0)
+    output = compose.execute(
+        lab, "nginx", ["sh", "-c", f"wc -c < {EVIDENCE} 2>/dev/null || echo 0"]
+    )
+    return int(output.strip() or 0)
 
 
 def log_since(lab: Lab, mark: int) -> bytes:
     """The evidence log from byte `mark` on."""
-    said = compose.execute(lab, "nginx", ["tail", "-c", f"+{mark + 1}", EVIDENCE])
-    return said.encode(errors="surrogateescape")
+    output = compose.execute(lab, "nginx", ["tail", "-c", f"+{mark + 1}", EVIDENCE])
+    return output.encode(errors="surrogateescape")
 
 
 def log_with(

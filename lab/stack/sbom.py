@@ -42,14 +42,14 @@ def read(listing: str) -> tuple[Package, ...]:
 def packages(lab: Lab, service: str) -> tuple[Package, ...]:
     """What is installed in a service's image; nginx itself is listed whoever installed it."""
     try:
-        found = read(compose.execute(lab, service, LIST))
+        installed = read(compose.execute(lab, service, LIST))
     except CommandError as error:
         last = (error.stderr.strip().splitlines() or ["no answer"])[-1]
         raise LabError(f"no package list in {service}: {last}", "lab up") from None
-    if service != "nginx" or any(each.name == "nginx" for each in found):
-        return found
+    if service != "nginx" or any(package.name == "nginx" for package in installed):
+        return installed
     version = ".".join(map(str, nginx.version(lab)))
-    return tuple(sorted((*found, Package("nginx", version))))
+    return tuple(sorted((*installed, Package("nginx", version))))
 
 
 def sbom(lab: Lab) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _documents(lab: Lab) -> Iterator[tuple[str, dict[str, Any]]]:
             yield image, document(image, packages(lab, compose.service(container)))
 
 
-def document(image: str, found: tuple[Package, ...]) -> dict[str, Any]:
+def document(image: str, installed: tuple[Package, ...]) -> dict[str, Any]:
     """The packages of one image as CycloneDX 1.5."""
     name, _, version = image.rpartition(":")
     return {
@@ -75,7 +75,12 @@ def document(image: str, found: tuple[Package, ...]) -> dict[str, Any]:
         "version": 1,
         "metadata": {"component": {"type": "container", "name": name, "version": version}},
         "components": [
-            {"type": "library", "name": each.name, "version": each.version, "purl": each.purl}
-            for each in found
+            {
+                "type": "library",
+                "name": package.name,
+                "version": package.version,
+                "purl": package.purl,
+            }
+            for package in installed
         ],
     }

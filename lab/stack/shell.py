@@ -78,9 +78,9 @@ def poll(
 ) -> T:
     """Read until it is enough or the time is over; return what was read last, enough or not."""
     deadline = time.monotonic() + seconds
-    while not enough(found := read()) and time.monotonic() < deadline:
+    while not enough(value := read()) and time.monotonic() < deadline:
         time.sleep(interval)  # between two looks at what tells nobody when it changes
-    return found
+    return value
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:

@@ -352,12 +352,12 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
 def _answer(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     if not _good(status):
         raise _refusal(url, status, body)
-    found = _json(body)
-    if found is None:
+    answer = _json(body)
+    if answer is None:
         raise CallError(
             "not JSON", f"{url} answered with something other than a JSON object: {_said(body)}"
         )
-    return Answer(found, str(found.get("server") or headers.get("X-Backend", "")))
+    return Answer(answer, str(answer.get("server") or headers.get("X-Backend", "")))
 
 
 def _good(status: int) -> bool:
@@ -382,10 +382,10 @@ def _said(body: bytes) -> str:
 
 def _json(text: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 @contextmanager

@@ -251,19 +251,19 @@ class _Run:
     def _job(self, planned: Planned, due: float, rest: Iterator[Planned]) -> _Job:
         request = planned.request or call(planned)
         headers = {**request.headers, "X-Forwarded-For": request.client_ip}
-        own = next((headers[name] for name in headers if name.lower() == "x-request-id"), "")
-        request_id = own or f"{self.run_id}{planned.number:08x}"
-        if not own:
+        given_id = next((headers[name] for name in headers if name.lower() == "x-request-id"), "")
+        request_id = given_id or f"{self.run_id}{planned.number:08x}"
+        if not given_id:
             headers["X-Request-ID"] = request_id
         url = URL(self.base_url + request.uri, encoded=True)
         return _Job(planned, due, request_id, request.method, url, headers, request.body, rest)
 
     async def _visit(self, session: aiohttp.ClientSession, job: _Job) -> None:
         """All of one user's requests, each after the answer to the one before."""
-        own: dict[str, str] = {}
+        unkept: dict[str, str] = {}
         while True:
             visitor = job.planned.visitor
-            cookies = self.cookies.setdefault(visitor, {}) if visitor else own
+            cookies = self.cookies.setdefault(visitor, {}) if visitor else unkept
             record = await self._ask(session, job, cookies)
             planned = next(job.rest, None)
             if planned is None:

@@ -124,8 +124,8 @@ def _lines(
         try:
             row = reader(line)
         except (ValueError, TypeError, KeyError) as error:
-            said = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise UsageError(f"{said} in {path}:{number}", "see docs/llm.md, traces") from None
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise UsageError(f"{reason} in {path}:{number}", "see docs/llm.md, traces") from None
         if row:
             yield row
 
