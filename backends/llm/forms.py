@@ -78,6 +78,17 @@ def chat_form(body: Mapping[str, object], last_role: str) -> Form:
     return _format(form, "response_format", "json_schema")
 
 
+def response_form(body: Mapping[str, object], last_role: str) -> Form:
+    """Read `tools`, `tool_choice` and `text.format` of the Responses API, as `chat_form` does."""
+    tools = [_response_tool(tool, f"tools[{index}]") for index, tool in _numbered(body, "tools")]
+    chosen = _chosen(body.get("tool_choice"), tools, last_role, lambda choice: choice.get("name"))
+    if chosen:
+        return _checked(Form(tools=tuple(chosen), where="tools"))
+    text = body.get("text")
+    form = text.get("format") if isinstance(text, dict) else None
+    return TEXT if form is None else _format(form, "text.format", "")
+
+
 def _numbered(body: Mapping[str, object], name: str) -> Sequence[tuple[int, object]]:
     value = body.get(name)
     if value is None:
@@ -88,12 +99,20 @@ def _numbered(body: Mapping[str, object], name: str) -> Sequence[tuple[int, obje
 
 
 def _chat_tool(tool: object, where: str) -> Tool:
+    return _function(_function_tool(tool, where).get("function"), f"{where}.function")
+
+
+def _response_tool(tool: object, where: str) -> Tool:
+    return _function(_function_tool(tool, where), where)
+
+
+def _function_tool(tool: object, where: str) -> Mapping[str, object]:
     if not isinstance(tool, dict):
         raise _invalid(where, "expected an object")
     if tool.get("type") != "function":
         message = f"Invalid value: '{tool.get('type')}'. Supported values are: 'function'."
         raise ApiError(400, message, f"{where}.type", "invalid_value")
-    return _function(tool.get("function"), f"{where}.function")
+    return tool
 
 
 def _function(function: object, where: str) -> Tool:

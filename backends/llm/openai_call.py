@@ -86,6 +86,8 @@ class Call:
     stream: bool
     include_usage: bool
     seed: int
+    # the request's field that holds the prompt
+    part: str = "prompt"
     form: Form = TEXT
     # the number of likeliest tokens listed in each place; None for no probabilities
     logprobs: int | None = None
@@ -95,27 +97,27 @@ def parse_chat(content: object, model: str, max_output: int) -> Call:
     """Read the body of a chat completion; raises ApiError."""
     body = checked_body(content, model)
     if "messages" not in body:
-        raise _missing("messages")
+        raise missing("messages")
     prompt = messages_prompt(body["messages"])
-    _check_fields(body, CHAT_FIELDS)
+    check_fields(body, CHAT_FIELDS)
     limits = ("max_completion_tokens", "max_tokens")
     form = chat_form(body, last_role(body["messages"]))
-    prompt = (*_tool_tokens(body.get("tools")), *prompt)
-    call = _call(body, True, (prompt,), limits, max_output)
-    return replace(call, form=form, logprobs=_chat_logprobs(body))
+    prompt = (*tool_tokens(body.get("tools")), *prompt)
+    call = read_call(body, True, (prompt,), limits, max_output)
+    return replace(call, part="messages", form=form, logprobs=_chat_logprobs(body))
 
 
 def parse_text(content: object, model: str, max_output: int) -> Call:
     """Read the body of a text completion; raises ApiError."""
     body = checked_body(content, model)
     if body.get("prompt") is None:
-        raise _missing("prompt")
+        raise missing("prompt")
     prompts = text_prompts(body["prompt"])
-    _check_fields(body, TEXT_FIELDS)
+    check_fields(body, TEXT_FIELDS)
     if body.get("echo") is True:
         message = "Unsupported value: 'echo' does not support true with this model."
         raise ApiError(400, message, "echo", "unsupported_value")
-    call = _call(body, False, prompts, ("max_tokens",), max_output)
+    call = read_call(body, False, prompts, ("max_tokens",), max_output)
     return replace(call, logprobs=_optional(body, "logprobs"))
 
 
@@ -132,9 +134,9 @@ def parse_embeddings(content: object, model: str) -> EmbeddingCall:
     """Read the body of a call for embeddings; raises ApiError."""
     body = checked_body(content, model)
     if body.get("input") is None:
-        raise _missing("input")
+        raise missing("input")
     inputs = text_prompts(body["input"], "input", MAX_INPUTS)
-    _check_fields(body, EMBEDDING_FIELDS)
+    check_fields(body, EMBEDDING_FIELDS)
     encoding = body.get("encoding_format")
     if encoding not in (None, "float", "base64"):
         message = f"Invalid value: '{encoding}'. Supported values are: 'float' and 'base64'."
@@ -155,11 +157,11 @@ def parse_tokenize(content: object, model: str) -> tuple[tuple[str, ...], bool]:
     if (prompt is None) == (messages is None):
         message = "Exactly one of 'prompt' and 'messages' is required."
         raise ApiError(400, message, "prompt", "invalid_value")
-    _check_fields(body, TOKENIZE_FIELDS)
+    check_fields(body, TOKENIZE_FIELDS)
     as_text = body.get("return_token_strs") is True
     if messages is None:
         return tuple(tokens(_string(prompt, "prompt"))), as_text
-    return (*_tool_tokens(body.get("tools")), *messages_prompt(messages)), as_text
+    return (*tool_tokens(body.get("tools")), *messages_prompt(messages)), as_text
 
 
 def checked_body(content: object, model: str) -> Mapping[str, object]:
@@ -177,13 +179,17 @@ def checked_body(content: object, model: str) -> Mapping[str, object]:
     return content
 
 
-def _call(
+def read_call(
     body: Mapping[str, object],
     chat: bool,
     prompts: tuple[tuple[str, ...], ...],
     limits: tuple[str, ...],
     max_output: int,
 ) -> Call:
+    """Read the fields that every kind of call has; `limits` name those for the answer's tokens.
+
+    Raises ApiError.
+    """
     choices = _integer(body, "n", 1)
     given = [_limit(body, name, max_output) for name in limits]
     max_tokens = next((limit for limit in given if limit is not None), None)
@@ -201,7 +207,8 @@ def _call(
     )
 
 
-def _check_fields(body: Mapping[str, object], known: Mapping[str, Field]) -> None:
+def check_fields(body: Mapping[str, object], known: Mapping[str, Field]) -> None:
+    """Raise ApiError for the first of these fields that has another type or is out of range."""
     for name, field in known.items():
         value = body.get(name)
         if value is not None:
@@ -306,10 +313,10 @@ def last_role(messages: object) -> str:
     return str(last.get("role", "user"))
 
 
-def messages_prompt(value: object) -> tuple[str, ...]:
+def messages_prompt(value: object, where: str = "messages") -> tuple[str, ...]:
     """Read the tokens of a chat's messages, with a mark before each turn; raises ApiError."""
-    messages = _filled(value, "messages")
-    turns = (_message(each, f"messages[{index}]") for index, each in enumerate(messages))
+    messages = _filled(value, where)
+    turns = (_message(message, f"{where}[{index}]") for index, message in enumerate(messages))
     return (*chain.from_iterable(turns), "<|assistant|>")
 
 
@@ -317,7 +324,7 @@ def _message(value: object, where: str) -> list[str]:
     if not isinstance(value, dict):
         raise _wrong_type(where, "object", value)
     if "role" not in value:
-        raise _missing(f"{where}.role")
+        raise missing(f"{where}.role")
     role = _string(value["role"], f"{where}.role")
     if role not in ROLES:
         allowed = ", ".join(f"'{each}'" for each in ROLES)
@@ -328,11 +335,11 @@ def _message(value: object, where: str) -> list[str]:
     if content is None and role == "assistant":
         content = ""
     if content is None:
-        raise _missing(f"{where}.content")
+        raise missing(f"{where}.content")
     return [f"<|{role}|>", *tokens(_text(content, f"{where}.content")), *_tool_call_tokens(value)]
 
 
-def _tool_tokens(tools: object) -> list[str]:
+def tool_tokens(tools: object) -> list[str]:
     """Return the tokens of the tools' definitions, which a model reads before the messages."""
     return ["<|tools|>", *tokens(json.dumps(tools, ensure_ascii=False))] if tools else []
 
@@ -367,7 +374,7 @@ def _part(part: object, where: str) -> str:
         message = f"Invalid value: '{part.get('type')}'. Supported values are: 'text'."
         raise ApiError(400, message, f"{where}.type", "invalid_value")
     if "text" not in part:
-        raise _missing(f"{where}.text")
+        raise missing(f"{where}.text")
     return _string(part["text"], f"{where}.text")
 
 
@@ -420,7 +427,8 @@ def _string(value: object, where: str) -> str:
     return value
 
 
-def _missing(where: str) -> ApiError:
+def missing(where: str) -> ApiError:
+    """The error for a required field that is not there."""
     message = f"Missing required parameter: '{where}'."
     return ApiError(400, message, where, "missing_required_parameter")
 

@@ -15,6 +15,7 @@ from .openai_call import (
     TOKENIZE_FIELDS,
     Field,
 )
+from .responses_call import RESPONSE_FIELDS, UNSUPPORTED
 from .settings import Settings
 
 Json = dict[str, object]
@@ -93,6 +94,7 @@ def _openai(settings: Settings) -> Json:
         "/v1/models/{model}": {"get": show},
         "/v1/chat/completions": {"post": _completion(_chat_body(settings), "ChatCompletion")},
         "/v1/completions": {"post": _completion(_text_body(settings), "TextCompletion")},
+        "/v1/responses": {"post": _completion(_response_body(settings), "Response")},
         "/v1/embeddings": {"post": _json_call(_embedding_body(settings), "Embeddings")},
         "/tokenize": {"post": _json_call(_tokenize_body(settings), "Tokens")},
     }
@@ -105,6 +107,28 @@ def _completion(body: Json, schema: str) -> Json:
 
 def _json_call(body: Json, schema: str) -> Json:
     return _post("application/json", body, {"application/json": schema}, "ApiError")
+
+
+def _response_body(settings: Settings) -> Json:
+    turn: Json = {
+        "type": "object",
+        "properties": {"role": {"enum": ["user", "system", "developer"]}, "content": _STRING},
+        "required": ["role", "content"],
+        "description": "Also an assistant's message, a function_call and its function_call_output.",
+    }
+    turns: Json = {"type": "array", "items": turn, "minItems": 1}
+    own = {"stream_options", "text", "tools", "include"}
+    properties = {
+        "model": {"const": settings.model},
+        "input": {"anyOf": [_STRING, turns]},
+        "max_output_tokens": _limit(settings),
+        "tool_choice": {"enum": ["none", "auto", None]},
+        "tools": {"anyOf": [{"type": "array", "maxItems": 0}, {"type": "null"}]},
+        "text": {"type": ["object", "null"], "maxProperties": 0},
+        **{name: _field(field) for name, field in RESPONSE_FIELDS.items() if name not in own},
+        **{name: {"type": "null"} for name in UNSUPPORTED},
+    }
+    return {"type": "object", "properties": properties, "required": ["model", "input"]}
 
 
 def _embedding_body(settings: Settings) -> Json:
@@ -388,6 +412,28 @@ def _text_logprobs() -> Json:
     return {"anyOf": [listed, {"type": "null"}]}
 
 
+def _response_object() -> Json:
+    status: Json = {"enum": ["completed", "incomplete"]}
+    part: Json = {"type": "object", "properties": {"text": _STRING}, "required": ["type", "text"]}
+    message = _closed(
+        {
+            "type": {"const": "message"},
+            "id": _STRING,
+            "role": {"const": "assistant"},
+            "content": {"type": "array", "items": part},
+            "status": status,
+        }
+    )
+    texts = dict.fromkeys(("id", "call_id", "name", "arguments"), _STRING)
+    call = _closed({"type": {"const": "function_call"}, **texts, "status": status})
+    output: Json = {"type": "array", "items": {"anyOf": [message, call]}, "minItems": 1}
+    return {
+        "type": "object",
+        "properties": {"object": {"const": "response"}, "status": status, "output": output},
+        "required": ["id", "object", "created_at", "model", "status", "output", "usage"],
+    }
+
+
 def _schemas() -> Json:
     signature = {"server": _STRING, "timestamp": {"type": "string", "format": "date-time"}}
     integer: Json = {"type": "integer", "minimum": 0}
@@ -473,6 +519,7 @@ def _schemas() -> Json:
         "Completions": _closed({"completions": {"type": "array", "items": line}, **signature}),
         "ApiError": _closed({"error": _closed(error)}),
         "Embeddings": embeddings,
+        "Response": _response_object(),
         "Tokens": tokenized,
         "Model": model,
         "Models": _closed({"object": {"const": "list"}, "data": {"type": "array", "items": model}}),

@@ -44,6 +44,8 @@ TEXT = {"model": "lab-llm", "prompt": "hi", "max_tokens": 2}
         ("post", "/v1/embeddings", {"model": "lab-llm", "input": ["a", "b"]}),
         ("post", "/v1/embeddings", {"model": "lab-llm", "input": "a", "encoding_format": "hex"}),
         ("post", "/v1/embeddings", {"model": "lab-llm", "input": []}),
+        ("post", "/v1/responses", {"model": "lab-llm", "input": "a", "max_output_tokens": 2}),
+        ("post", "/v1/responses", {"model": "lab-llm", "input": "a", "background": True}),
         ("post", "/tokenize", {"prompt": "a b"}),
         ("post", "/tokenize", {"messages": CHAT["messages"], "return_token_strs": True}),
         ("post", "/tokenize", {"messages": CHAT["messages"], "prompt": "a"}),

@@ -75,7 +75,7 @@ def test_the_sdk_gets_a_whole_chat(client):
 
 
 def test_the_sdk_streams_a_chat(client):
-    """A chunk a token, usage last; together they are the answer that comes whole."""
+    """One event a token, usage last; together they are the answer that comes whole."""
     asked = {"model": MODEL, "messages": HELLO, "max_tokens": 12}
     whole = client.chat.completions.create(**asked)
 
