@@ -11,7 +11,8 @@ import pytest
 from openai.types import responses
 
 from tests.backends.serving import Running, http
-from tests.backends.test_structured import WEATHER, Outline
+from tests.backends.test_structured import WEATHER
+from tests.outline import Outline
 
 TOOL: Any = {"type": "function", "name": "weather", "parameters": WEATHER, "strict": True}
 FORMAT: Any = {"format": {"type": "json_schema", "name": "weather", "schema": WEATHER}}

@@ -9,9 +9,9 @@ import openai
 import pytest
 import requests
 
-from nginx_llm_lab.paths import ROOT
 from nginx_llm_lab.stack import compose, faults, nginx
-from nginx_llm_lab.stack.shell import CommandError, run
+from nginx_llm_lab.stack.shell import run
+from tests import tools
 from tests.outline import Outline
 
 MODEL = "lab-llm"
@@ -40,14 +40,8 @@ def client(lab):
 
 @pytest.fixture(scope="module")
 def tool():
-    """An independent load tool, in a folder of its own below .lab, from its lock file."""
-    folder = ROOT / ".lab/tools" / LOCK.stem
-    words = ["install", "-q", "--no-deps", "--require-hashes", "--upgrade"]
-    try:
-        run([sys.executable, "-m", "pip", *words, "--target", str(folder), "-r", str(LOCK)])
-    except CommandError as error:
-        pytest.skip(f"the load tool cannot be installed: {error.stderr.strip()[-200:]}")
-    return {"PYTHONPATH": str(folder)}
+    """The environment of an independent load tool."""
+    return tools.environment(LOCK)
 
 
 def refused(call, **fields) -> openai.APIStatusError:
@@ -143,6 +137,21 @@ def test_the_sdk_parses_structured_output(client):
     answer = client.chat.completions.parse(model=MODEL, messages=messages, response_format=Outline)
 
     assert isinstance(answer.choices[0].message.parsed, Outline)
+
+
+def test_the_sdk_creates_streams_and_parses_responses(client):
+    """The newer API: one delta for each token, and a pydantic model's instance."""
+    asked = {"model": MODEL, "input": "Plan my day."}
+    whole = client.responses.create(**asked)
+
+    with client.responses.stream(**asked) as stream:
+        deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
+        final = stream.get_final_response()
+
+    assert "".join(deltas) == final.output_text == whole.output_text
+    assert len(deltas) == final.usage.output_tokens
+    parsed = client.responses.parse(**asked, text_format=Outline)
+    assert isinstance(parsed.output_parsed, Outline)
 
 
 def test_the_same_prompt_is_found_in_the_cache(lab, client):

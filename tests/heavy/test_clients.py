@@ -1,0 +1,55 @@
+"""Clients that people use instead of OpenAI's, unchanged, through nginx.
+
+They are not in requirements.lock: they weigh more than all of it that a user needs.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from nginx_llm_lab.stack.shell import run
+from tests import tools
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def client(lab):
+    """Run one of the scripts in clients/ against the front door; what it printed."""
+    lab.use("round_robin")
+    environment = tools.environment(HERE / "clients.lock")
+
+    def printed(script):
+        words = [sys.executable, str(HERE / "clients" / script), f"{lab.lab.front}/v1"]
+        return json.loads(run(words, env=environment).stdout)
+
+    return printed
+
+
+def test_langchain_works_unchanged(client):
+    """Structured output in both ways, tools, streams, the Responses API, embeddings."""
+    found = client("with_langchain.py")
+
+    assert found["structured"] == [True, True]
+    assert found["tool"] == ["weather"]
+    assert found["after the tool"]
+    assert found["streamed"] == found["whole"]
+    whole, streamed = found["usage"]
+    assert whole == streamed
+    assert found["pieces"] == whole["output_tokens"]
+    assert found["response streamed"] == found["response"]
+    assert found["response parsed"]
+    assert found["vectors"] == [384, 384]
+
+
+def test_instructor_works_unchanged(client):
+    """In three of its modes, and as a stream of partial objects that only grow."""
+    found = client("with_instructor.py")
+
+    assert (found["TOOLS"], found["JSON_SCHEMA"], found["RESPONSES_TOOLS"]) == (True, True, True)
+    partial = found["partial"]
+    assert partial[0] == {"name": None, "steps": None}
+    assert partial[-1]["name"].startswith(partial[-2]["name"])
+    assert all(step["minutes"] is not None for step in partial[-1]["steps"])
