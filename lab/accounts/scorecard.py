@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy  # scipy.stats is loaded where it is first used
 
 from .figures import Figures
 
@@ -195,9 +196,7 @@ def difference(one: Mapping[int, float], other: Mapping[int, float]) -> Differen
 
 
 def _bootstrap(gaps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[float, float]:
-    from scipy.stats import bootstrap  # a quarter of a second, which other commands need not wait
-
-    interval = bootstrap(
+    interval = scipy.stats.bootstrap(
         (gaps,),
         np.mean,
         confidence_level=CONFIDENCE,
@@ -209,10 +208,8 @@ def _bootstrap(gaps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[fl
 
 
 def _student(gaps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[float, float]:
-    from scipy.stats import t
-
     error = gaps.std(ddof=1) / np.sqrt(len(gaps))
-    low, high = t.interval(CONFIDENCE, len(gaps) - 1, gaps.mean(), error)
+    low, high = scipy.stats.t.interval(CONFIDENCE, len(gaps) - 1, gaps.mean(), error)
     return float(low), float(high)
 
 

@@ -1,6 +1,7 @@
 """`lab advise`: rank the methods for a fleet."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -35,8 +36,6 @@ def advise(
 
 def _verified(text: str, kept: Path | None) -> bool:
     """Whether nginx balances as the config says; the verdict is printed on stderr."""
-    from tempfile import TemporaryDirectory
-
     from ..verify.verification import verify as judge_conf  # needs Docker, as only --verify does
 
     with TemporaryDirectory() as folder:

@@ -4,6 +4,9 @@ from typing import Annotated
 
 import typer
 
+from ..bench import run, tables
+from ..bench.bars import BARS
+from ..bench.figures import as_dict, checked
 from .options import Json
 from .terminal import exit_unless, say, show, warn
 
@@ -28,10 +31,6 @@ def bench(
 
     Compares it with the article's stack, an upper bound, HAProxy and awk.
     """
-    from ..bench import run, tables
-    from ..bench.bars import BARS
-    from ..bench.figures import as_dict, checked
-
     figures = list(run.measure(sections or (), quick, repeats, warn))
     compared = checked(figures, BARS) if check else []
     if as_json:

@@ -6,6 +6,7 @@ import typer
 
 from ..errors import UsageError
 from ..nginxconf import methods
+from ..verdict import power as simulated
 from .options import Json, Weights
 from .terminal import say, show
 
@@ -27,8 +28,6 @@ def power(
 
     Simulates correct and faulty nginx instances and counts the verdicts on each.
     """
-    from ..verdict import power as simulated  # numerical libraries are slow to import
-
     name = methods.method(method).name
     cells = simulated.matrix(name, read(weights, servers), seeds, requests, traced=trace)
     if as_json:

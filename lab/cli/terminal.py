@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -66,24 +67,28 @@ def exit_unless(holds: bool) -> None:
 @contextmanager
 def progress(text: str) -> "Iterator[Callable[[Progress], None]]":
     """A progress bar on stderr, if stderr is a terminal; its value takes a sender's Progress."""
-    from rich.console import Console  # slow to import, and only long verbs draw a bar
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    with Bar(console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(text, total=None)
-        yield lambda sent: bar.update(task, completed=sent.done, total=sent.total)
+    with _bar(text) as update:
+        yield lambda sent: update(completed=sent.done, total=sent.total)
 
 
 @contextmanager
 def track(text: str) -> "Iterator[Callable[[int], None]]":
     """A line of progress on stderr, if stderr is a terminal; its value takes a count."""
-    from rich.console import Console  # slow to import, and only long verbs draw a bar
-    from rich.progress import Progress as Bar
-    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+    with _bar(text, "{task.description}") as update:
+        yield lambda count: update(description=f"{text}: {count:,} requests")
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+
+@contextmanager
+def _bar(text: str, line: str = "") -> "Iterator[Callable[..., None]]":
+    """What updates a progress bar, or a spinner with a line of text and the time elapsed."""
+    from rich import progress as rich  # slow to import, and only long verbs draw a bar
+    from rich.console import Console
+
+    columns = (rich.SpinnerColumn(), rich.TextColumn(line), rich.TimeElapsedColumn())
     console = Console(stderr=True)
-    with Bar(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as bar:
+    off = not sys.stderr.isatty()
+    with rich.Progress(
+        *(columns if line else ()), console=console, transient=True, disable=off
+    ) as bar:
         task = bar.add_task(text, total=None)
-        yield lambda count: bar.update(task, description=f"{text}: {count:,} requests")
+        yield partial(bar.update, task)

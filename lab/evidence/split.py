@@ -251,6 +251,6 @@ def _inflated(file: BinaryIO) -> BinaryIO:
     """Unpack what is gzipped, known by its first two bytes whatever its name."""
     if not cast("BufferedReader", file).peek(2).startswith(b"\x1f\x8b"):
         return file
-    import gzip  # a plain log should not pay for loading it
+    import gzip  # a plain log is counted without it
 
     return cast("BinaryIO", gzip.open(file))

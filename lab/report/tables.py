@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from ..evidence import ab_report
+
 if TYPE_CHECKING:
     from ..accounts.outcome import AnyOutcome, Loaded, Outcome
     from ..evidence.folder import Listed
@@ -97,8 +99,6 @@ def _percentiles(percentiles: Mapping[int, int]) -> str:
 
 
 def _explained(bench: "Bench") -> str:
-    from ..evidence import ab_report
-
     drawn = table("figure", "value", "what it means")
     for figure in ab_report.explain(bench.report):
         drawn.add_row(*(str(part) for part in figure))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numba
 import numpy as np
 
 from . import kernel
@@ -101,8 +102,6 @@ def _fleet(profiles: "Sequence[tuple[Profile, float]]") -> Any:
 
 
 def _state(fleet: Any, work: Workload) -> kernel.State:
-    import numba
-
     backends = len(fleet)
     servers = np.zeros(backends, kernel.SERVER)
     servers["ends"] = servers["next_last"] = kernel.NEVER
