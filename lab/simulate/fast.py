@@ -166,7 +166,36 @@ def _peers(weights: Sequence[int], work: Workload, seed: int) -> kernel.Peers:
         ends=np.cumsum(weight),
         bound=np.full(int(work.user.max(initial=0)) + 1, -1, np.int32),
         random=np.array([seed], np.uint64),
+        ranking=_ranking(weight),
     )
+
+
+def _ranking(weights: "kernel.Ints") -> kernel.Ranking:
+    """The tournaments of servers that have nothing in flight: one for each distinct weight."""
+    distinct, classes, counts = np.unique(weights, return_inverse=True, return_counts=True)
+    sizes = np.array([1 << (int(count) - 1).bit_length() for count in counts], np.int64)
+    begins = np.cumsum(2 * sizes) - 2 * sizes
+    nodes = int(2 * sizes.sum())
+    ranking = kernel.Ranking(
+        weight=distinct,
+        begin=begins,
+        size=sizes,
+        of=classes.astype(np.int32),
+        place=np.zeros(len(weights), np.int32),
+        least=np.full(nodes, kernel.NEVER, np.int64),
+        tied=np.zeros(nodes, np.int64),
+        score=np.zeros(nodes, np.int64),
+        owed=np.zeros(nodes, np.int64),
+        best=np.full(nodes, -1, np.int32),
+    )
+    for c, (begin, size) in enumerate(zip(begins, sizes, strict=True)):
+        (members,) = np.nonzero(classes == c)
+        ranking.place[members] = np.arange(len(members))
+        leaves = begin + size + np.arange(len(members))
+        ranking.least[leaves], ranking.tied[leaves], ranking.best[leaves] = 0, 1, members
+        for node in range(size - 1, 0, -1):
+            kernel.merge(ranking, c, node)
+    return ranking
 
 
 def _result(requests: int) -> kernel.Result:
@@ -174,7 +203,6 @@ def _result(requests: int) -> kernel.Result:
         sent=np.full(requests, -1, np.int64),
         first=np.full(requests, -1, np.int64),
         last=np.full(requests, -1, np.int64),
-        waited=np.full(requests, -1, np.int64),
         cached=np.zeros(requests, np.int32),
         backend=np.full(requests, -1, np.int32),
     )

@@ -1,9 +1,9 @@
 """A scenario as arrays: when requests are due, their tokens, and what their prompts share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PICOSECONDS = 10**12
 BLOCK_TOKENS = 16
 FOREVER = 2**61
+_TOGETHER = 256 * outline.BLOCK  # conversations that are drawn at once: some 20 MB
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,9 @@ class Workload:
 
     `due` is a moment for the requests in `firsts`, for the others a pause after the answer that
     they follow. `follows` has the number of the request that follows each one's answer, -1 for
-    none. `node` is the deepest node of the prefix tree that a prompt shares with others, -1 for
-    none; the tree's nodes have a `parent` and an `end`, in blocks of 16 tokens from the root.
+    none; it is empty where no request follows another. `node` is the deepest node of the prefix
+    tree that a prompt shares with others, -1 for none; the tree's nodes have a `parent` and an
+    `end`, in blocks of 16 tokens from the root.
     """
 
     due: "Ints"
@@ -60,110 +62,157 @@ def workload_of(scenario: Scenario, share: int | None = None) -> Workload:
     if scenario.trace is not None:
         return _traced(scenario, scenario.trace.rows)
     sketch = outline.Outline(scenario)
-    turns = scenario.sessions.turns
-    if scenario.arrivals == "closed":
-        chains = _closed(scenario, sketch, share)
-    else:
-        chains = _open(scenario, turns)
-    sessions, lengths = chains.sessions, chains.lengths
-    last = scenario.duration
-    numbers = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    turn = np.arange(len(numbers)) - numbers
-    count = len(sessions)
-    wanted = np.unique(sessions // outline.BLOCK) if count else np.empty(0, np.int64)
-    prompts = np.empty((count, turns), np.int32)
-    answers, pauses = np.empty_like(prompts), np.empty((count, turns))
-    tenants = np.empty(count, np.int32)
-    order = np.argsort(sessions // outline.BLOCK, kind="stable")
-    edges = np.searchsorted(sessions[order] // outline.BLOCK, [*wanted, np.iinfo(np.int64).max])
-    for block, start, stop in zip(wanted, edges, edges[1:], strict=False):
-        rows = order[start:stop]
-        places = sessions[rows] % outline.BLOCK
-        drawn = sketch.conversations(int(block))
-        prompts[rows], answers[rows] = drawn.prompts[places], drawn.answers[places]
-        pauses[rows], tenants[rows] = drawn.pauses[places], drawn.tenants[places]
-    session = np.repeat(np.arange(count), lengths)
-    due = pauses[session, turn]
-    first = turn == 0
-    due[first] = chains.dues
-    fresh = np.flatnonzero(first)
-    follows = np.full(len(due), -1, np.int32)
-    same = session[1:] == session[:-1]
-    follows[:-1][same] = np.flatnonzero(same) + 1
-    # a closed user's next conversation follows the one before
-    follows[chains.ends(lengths)] = chains.next_starts(lengths)
-    begins = fresh[~chains.follows_another]
-    prompt = _prompt_tokens(scenario, prompts, answers)[session, turn]
-    node, parent, end, depth = _tree(scenario, tenants, prompt, session, turn, lengths)
-    users = chains.users
-    clients = _clients(sketch, users)
-    ticks = np.rint(due * PICOSECONDS).astype(np.int64)
+    closed = scenario.arrivals == "closed"
+    chains = _closed(scenario, sketch, share) if closed else _open(scenario)
+    count, lengths = len(chains.sessions), chains.lengths
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    columns = _columns(int(edges[-1]))
+    tree = _Tree.of(scenario)
+    # closed users' conversations are not in the order of their numbers: all are drawn together
+    step = max(1, count) if closed else _TOGETHER
+    for start in range(0, count, step):
+        part = slice(start, min(start + step, count))
+        numbers = slice(edges[part.start], edges[part.stop])
+        _draw(scenario, sketch, chains, part, tree, {k: v[numbers] for k, v in columns.items()})
+    starts = edges[:-1].astype(np.int32)
+    parent, end = tree.arrays()
     return Workload(
-        due=ticks,
-        firsts=begins[np.argsort(ticks[begins], kind="stable")].astype(np.int32),
-        follows=follows,
-        prompt=prompt.astype(np.int32),
-        output=answers[session, turn],
-        node=node,
-        user=users[session].astype(np.int32),
-        session=sessions[session].astype(np.int32),
-        tenant=tenants[session],
-        client=clients[session].astype(np.int32),
-        turn=turn.astype(np.int32),
+        due=columns["due"],
+        firsts=_firsts(chains, starts, columns["due"]),
+        follows=_follows(chains, edges, columns["turn"]),
+        prompt=columns["prompt"],
+        output=columns["output"],
+        node=columns["node"],
+        user=_spread(chains.users, lengths),
+        session=_spread(chains.sessions, lengths),
+        tenant=columns["tenant"],
+        client=columns["client"],
+        turn=columns["turn"],
         parent=parent,
         end=end,
-        last_due=round(last * PICOSECONDS) if last is not None else FOREVER,
-        depth=depth,
+        last_due=round(scenario.duration * PICOSECONDS) if scenario.duration else FOREVER,
+        depth=int(lengths.max(initial=1)) + 1,
         stream=scenario.stream,
     )
+
+
+def _columns(requests: int) -> "dict[str, Any]":
+    """Room for the figures of all requests."""
+    names = ("prompt", "output", "node", "tenant", "client", "turn")
+    return {"due": np.empty(requests, np.int64)} | {
+        name: np.empty(requests, np.int32) for name in names
+    }
+
+
+def _draw(
+    scenario: Scenario,
+    sketch: outline.Outline,
+    chains: "_Chains",
+    part: slice,
+    tree: "_Tree",
+    columns: "dict[str, Any]",
+) -> None:
+    """Fill the columns of the requests of some conversations, `part` of the chains."""
+    sessions, lengths = chains.sessions[part], chains.lengths[part]
+    shape = (len(sessions), scenario.sessions.turns)
+    prompts, answers = np.empty(shape, np.int32), np.empty(shape, np.int32)
+    pauses, tenants = np.empty(shape), np.empty(len(sessions), np.int32)
+    for block, rows in _by_block(sessions):
+        places = sessions[rows] % outline.BLOCK
+        drawn = sketch.conversations(block)
+        prompts[rows], answers[rows] = drawn.prompts[places], drawn.answers[places]
+        pauses[rows], tenants[rows] = drawn.pauses[places], drawn.tenants[places]
+    session = np.repeat(np.arange(len(sessions)), lengths)
+    turn = np.arange(len(session)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    due = pauses[session, turn]
+    due[turn == 0] = chains.dues[part]
+    prompt = _prompt_tokens(scenario, prompts, answers)[session, turn]
+    columns["due"][:] = np.rint(due * PICOSECONDS)
+    columns["prompt"][:] = prompt
+    columns["output"][:] = answers[session, turn]
+    columns["tenant"][:] = tenants[session]
+    columns["client"][:] = _clients(sketch, chains.users[part])[session]
+    columns["turn"][:] = turn
+    columns["node"][:] = tree.grow(tenants[session], prompt, turn, turn == lengths[session] - 1)
+
+
+def _by_block(numbers: "Shorts") -> "Iterator[tuple[int, Ints]]":
+    """Yield each block of conversations, or users, that is drawn together, and who is in it."""
+    blocks = numbers // outline.BLOCK
+    order = np.argsort(blocks, kind="stable")
+    distinct, starts = np.unique(blocks[order], return_index=True)
+    for block, rows in zip(distinct, np.split(order, starts[1:]), strict=True):
+        yield int(block), rows
+
+
+def _spread(values: "Shorts", lengths: "Shorts") -> "Shorts":
+    """Give each request the value of its conversation."""
+    return values if len(lengths) == lengths.sum() else np.repeat(values, lengths)
+
+
+def _firsts(chains: "_Chains", starts: "Shorts", due: "Ints") -> "Shorts":
+    """Return the requests that follow no other, in the order of their times."""
+    if chains.nexts is None:
+        return starts  # conversations are numbered in the order in which they begin
+    begins = starts[~chains.follows_another]
+    return begins[np.argsort(due[begins], kind="stable")]
+
+
+def _follows(chains: "_Chains", edges: "Ints", turn: "Shorts") -> "Shorts":
+    """Return the request that follows each one's answer: the next turn or the next conversation."""
+    if chains.nexts is None and len(turn) == len(chains.lengths):
+        return np.empty(0, np.int32)
+    follows = np.full(len(turn), -1, np.int32)
+    (later,) = np.nonzero(turn)
+    follows[later - 1] = later
+    if chains.nexts is not None:
+        has_next = chains.nexts >= 0
+        follows[edges[1:][has_next] - 1] = edges[chains.nexts[has_next]]
+    return follows
 
 
 @dataclass(frozen=True)
 class _Chains:
     """Conversations: their numbers, users and lengths, and when each begins.
 
-    `dues` are moments, or pauses where `follows_another`; `nexts` the row of the conversation that
-    the same user has afterwards, -1 for none.
+    `dues` are moments, or pauses where `follows_another`. `nexts` has the row of the conversation
+    that the same user has afterwards, -1 for none; it is None where no user has a second one.
     """
 
-    sessions: "Ints"
-    users: "Ints"
-    lengths: "Ints"
+    sessions: "Shorts"
+    users: "Shorts"
+    lengths: "Shorts"
     dues: np.ndarray[tuple[int], np.dtype[np.float64]]
-    nexts: "Ints"
-    follows_another: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    nexts: "Ints | None" = None
 
-    def ends(self, lengths: "Ints") -> "Ints":
-        """Return the last request of each conversation that another one follows."""
-        return (np.cumsum(lengths) - 1)[self.nexts >= 0]
-
-    def next_starts(self, lengths: "Ints") -> "Ints":
-        """Return the first request of each conversation that follows another one."""
-        starts = np.cumsum(lengths) - lengths
-        return starts[self.nexts[self.nexts >= 0]]
+    @property
+    def follows_another(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Whether each conversation begins after another one of its user."""
+        later = np.zeros(len(self.lengths), bool)
+        if self.nexts is not None:
+            later[self.nexts[self.nexts >= 0]] = True
+        return later
 
 
-def _open(scenario: Scenario, turns: int) -> _Chains:
-    total = workload.total(scenario)
-    if total is None:
+def _open(scenario: Scenario) -> _Chains:
+    turns, total = scenario.sessions.turns, workload.total(scenario)
+    if scenario.duration is not None or total is None:
         pairs = list(workload.arrivals_of(scenario))
         dues = np.array([due for due, _ in pairs])
-        lengths = np.array([share for _, share in pairs], np.int64)
+        lengths = np.array([share for _, share in pairs], np.int32)
     else:
         count = -(-total // turns)
         dues = np.fromiter(islice(workload.dues_of(scenario), count), float, count)
-        lengths = np.full(count, turns, np.int64)
+        lengths = np.full(count, turns, np.int32)
         lengths[-1:] = total - turns * (count - 1)
-    sessions = np.arange(len(dues))
-    none = np.full(len(dues), -1, np.int64)
-    return _Chains(sessions, sessions, lengths, dues, none, none >= 0)
+    sessions = np.arange(len(dues), dtype=np.int32)
+    return _Chains(sessions, sessions, lengths, dues)
 
 
 def _closed(scenario: Scenario, sketch: outline.Outline, share: int | None) -> _Chains:
     users, turns = scenario.users, scenario.sessions.turns
     sessions, owners, lengths, dues = [], [], [], []
     nexts: list[int] = []
-    later: list[bool] = []
     for user in range(users):
         left = workload.share_of(scenario, user)
         left = share if left is None else left if share is None else min(left, share)
@@ -176,15 +225,13 @@ def _closed(scenario: Scenario, sketch: outline.Outline, share: int | None) -> _
             lengths.append(length)
             dues.append(sketch.pause(user, visit))
             nexts.append(len(nexts) + 1 if left else -1)
-            later.append(visit > 0)
             visit += 1
     return _Chains(
-        np.array(sessions, np.int64),
-        np.array(owners, np.int64),
-        np.array(lengths, np.int64),
+        np.array(sessions, np.int32),
+        np.array(owners, np.int32),
+        np.array(lengths, np.int32),
         np.array(dues),
         np.array(nexts, np.int64),
-        np.array(later, bool),
     )
 
 
@@ -202,42 +249,50 @@ def _prompt_tokens(scenario: Scenario, prompts: "Shorts", answers: "Shorts") -> 
     return written + 2 + 2 * turns + (system + 1 if system else 0)
 
 
-def _tree(
-    scenario: Scenario,
-    tenants: "Shorts",
-    prompt: "Ints",
-    session: "Ints",
-    turn: "Ints",
-    lengths: "Ints",
-) -> "tuple[Shorts, Shorts, Shorts, int]":
-    """Lay out the prefix tree: a node for each tenant, one for each turn that another follows."""
-    system = scenario.tenants.system_tokens
-    chat = scenario.api == "chat"
-    # the role of the user's message is the same in all prompts, too
-    shared = (system + (2 if chat else 0)) // BLOCK_TOKENS if system else 0
-    customers = scenario.tenants.n if shared else 0
-    last = turn == lengths[session] - 1
-    inner = ~last
-    full = prompt // BLOCK_TOKENS
-    number = np.cumsum(inner) - 1 + customers
-    begins = np.where(shared, tenants[session], -1)
-    before = np.roll(number, 1)
-    above = np.where(turn > 0, before, begins)
-    node = np.where(inner, number, above).astype(np.int32)
-    parent = np.concatenate([np.full(customers, -1), above[inner]]).astype(np.int32)
-    end = np.concatenate([np.full(customers, shared), full[inner]]).astype(np.int32)
-    return node, parent, end, int(lengths.max(initial=1)) + 1
+@dataclass
+class _Tree:
+    """The prefix tree while it grows.
+
+    It has a node for each tenant, and one for each turn that another turn follows. The `tenants`
+    nodes come first, each `shared` blocks long; there are none where tenants share no whole block.
+    """
+
+    tenants: int
+    shared: int
+    size: int
+    parents: "list[Shorts]"
+    ends: "list[Shorts]"
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> "_Tree":
+        """Return the tree of a scenario's tenants."""
+        system = scenario.tenants.system_tokens
+        # the role of the user's message is the same in all prompts, too
+        role = 2 if scenario.api == "chat" else 0
+        shared = (system + role) // BLOCK_TOKENS if system else 0
+        tenants = scenario.tenants.n if shared else 0
+        parents = np.full(tenants, -1, np.int32)
+        return cls(tenants, shared, tenants, [parents], [np.full(tenants, shared, np.int32)])
+
+    def grow(self, tenant: "Shorts", prompt: "Ints", turn: "Ints", last: Any) -> "Ints":
+        """Add nodes for the turns of whole conversations; return each request's deepest node."""
+        inner = ~last
+        number = np.cumsum(inner) - 1 + self.size
+        above = np.where(turn > 0, np.roll(number, 1), tenant if self.shared else -1)
+        self.size += int(inner.sum())
+        self.parents.append(above[inner].astype(np.int32))
+        self.ends.append((prompt[inner] // BLOCK_TOKENS).astype(np.int32))
+        return np.where(inner, number, above)
+
+    def arrays(self) -> "tuple[Shorts, Shorts]":
+        """Return the parent and the end of every node."""
+        return np.concatenate(self.parents), np.concatenate(self.ends)
 
 
-def _clients(sketch: outline.Outline, users: "Ints") -> "Ints":
-    clients = np.empty(len(users), np.int64)
-    blocks = users // outline.BLOCK
-    order = np.argsort(blocks, kind="stable")
-    wanted = np.unique(blocks)
-    edges = np.searchsorted(blocks[order], [*wanted, np.iinfo(np.int64).max])
-    for block, start, stop in zip(wanted, edges, edges[1:], strict=False):
-        rows = order[start:stop]
-        clients[rows] = sketch.clients(int(block))[users[rows] % outline.BLOCK]
+def _clients(sketch: outline.Outline, users: "Shorts") -> "Shorts":
+    clients = np.empty(len(users), np.int32)
+    for block, rows in _by_block(users):
+        clients[rows] = sketch.clients(block)[users[rows] % outline.BLOCK]
     return clients
 
 
@@ -264,7 +319,7 @@ def _traced(scenario: Scenario, rows: Sequence[Row]) -> Workload:
     return Workload(
         due=due,
         firsts=np.argsort(due, kind="stable").astype(np.int32),
-        follows=np.full(len(rows), -1, np.int32),
+        follows=np.empty(0, np.int32),
         prompt=np.array([max(1, row.input_tokens) + 2 * role for row in rows], np.int32),
         output=np.array([row.output_tokens for row in rows], np.int32),
         node=deepest,

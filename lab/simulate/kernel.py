@@ -66,7 +66,7 @@ class Jobs(NamedTuple):
 
     due: Ints
     firsts: Shorts  # requests that follow nothing, in the order of their times
-    follows: Shorts  # the request that follows this one's answer
+    follows: Shorts  # the request that follows this one's answer; empty where none does
     prompt: Shorts
     output: Shorts
     node: Shorts  # the deepest node of the prefix tree that the prompt shares
@@ -85,7 +85,6 @@ class Result(NamedTuple):
     sent: Ints
     first: Ints
     last: Ints
-    waited: Ints  # in the queue
     cached: Shorts
     backend: Shorts
 
@@ -109,6 +108,28 @@ class State(NamedTuple):
     at: Ints  # [next first request, pending follow-ups, free slots, free runs, sent]
 
 
+class Ranking(NamedTuple):
+    """The servers by load: one tournament tree for each weight that servers have.
+
+    The nodes of all trees stand in one array; the tree of class `c` begins at `begin[c]` and has
+    `size[c]` leaves. `least` is the fewest requests in flight below a node. The servers that have
+    so few are its tied ones: `tied` counts them, `score` is the highest current weight among
+    them, `best` the server that has it. `owed` turns are credited to the tied servers below a node
+    when the node is next passed.
+    """
+
+    weight: Ints  # by class
+    begin: Ints
+    size: Ints
+    of: Shorts  # by server: its class
+    place: Shorts  # by server: its leaf, in config order
+    least: Ints
+    tied: Ints
+    score: Ints
+    owed: Ints
+    best: Shorts
+
+
 class Peers(NamedTuple):
     """What nginx remembers of each server."""
 
@@ -120,6 +141,7 @@ class Peers(NamedTuple):
     ends: Ints  # running sums of the weights
     bound: Shorts  # by user: the server of its cookie
     random: npt.NDArray[np.uint64]
+    ranking: Ranking
 
 
 # --- the prefix cache ---------------------------------------------------------------------
@@ -643,34 +665,106 @@ def draw(peers, below):
 
 
 @jit
-def turn(peers):
-    """One turn of smooth weighted round robin: the highest score, the first on a tie."""
-    best = 0
-    for b in range(len(peers.weight)):
-        peers.current[b] += peers.weight[b]
-        if peers.current[b] > peers.current[best]:
-            best = b
-    return best
+def settle(ranking, c, node):
+    """Credit the turns that are owed below a node to its children."""
+    at, owed = ranking.begin[c] + node, ranking.owed[ranking.begin[c] + node]
+    if not owed:
+        return
+    for child in range(ranking.begin[c] + 2 * node, ranking.begin[c] + 2 * node + 2):
+        if ranking.least[child] == ranking.least[at]:
+            ranking.owed[child] += owed
+            ranking.score[child] += owed * ranking.weight[c]
+    ranking.owed[at] = 0
+
+
+@jit
+def merge(ranking, c, node):
+    """Compute a node from its children; of equal scores the earlier server's comes first."""
+    at = ranking.begin[c] + node
+    left, right = ranking.begin[c] + 2 * node, ranking.begin[c] + 2 * node + 1
+    ranking.least[at] = min(ranking.least[left], ranking.least[right])
+    ranking.tied[at] = 0
+    for child in range(right, left - 1, -1):
+        if ranking.least[child] == ranking.least[at]:
+            if ranking.tied[at] == 0 or ranking.score[child] >= ranking.score[at]:
+                ranking.score[at], ranking.best[at] = ranking.score[child], ranking.best[child]
+            ranking.tied[at] += ranking.tied[child]
+
+
+@jit
+def rank(ranking, b, conns, score):
+    """Add to a server's requests in flight and to its current weight."""
+    c = ranking.of[b]
+    leaf = ranking.size[c] + ranking.place[b]
+    height = 0
+    while leaf >> (height + 1):
+        height += 1
+    for above in range(height, 0, -1):
+        settle(ranking, c, leaf >> above)
+    ranking.least[ranking.begin[c] + leaf] += conns
+    ranking.score[ranking.begin[c] + leaf] += score
+    for above in range(1, height + 1):
+        merge(ranking, c, leaf >> above)
+
+
+@jit
+def lowest(ranking):
+    """Return a class with the fewest requests in flight per weight, and how many servers tie."""
+    first, tied = 0, np.int64(0)
+    for c in range(len(ranking.weight)):
+        root = ranking.begin[c] + 1
+        mine = ranking.least[root] * ranking.weight[first]
+        least = ranking.least[ranking.begin[first] + 1] * ranking.weight[c]
+        if mine < least:
+            first, tied = c, np.int64(0)
+        if mine <= least:
+            tied += ranking.tied[root]
+    return first, tied
+
+
+@jit
+def credit(ranking, first):
+    """Add the weights of the servers that tie with a class; return the best one and the sum."""
+    best, score, total = np.int32(-1), np.int64(0), np.int64(0)
+    for c in range(len(ranking.weight)):
+        root, lead = ranking.begin[c] + 1, ranking.begin[first] + 1
+        if ranking.least[root] * ranking.weight[first] != ranking.least[lead] * ranking.weight[c]:
+            continue
+        ranking.owed[root] += 1
+        ranking.score[root] += ranking.weight[c]
+        total += ranking.tied[root] * ranking.weight[c]
+        highest, server = ranking.score[root], ranking.best[root]
+        if best < 0 or highest > score or (highest == score and server < best):
+            best, score = server, highest
+    return best, total
 
 
 @jit
 def round_robin(peers):
-    """Return the server whose turn it is."""
-    best = turn(peers)
-    peers.current[best] -= peers.ends[-1]
+    """Take a turn of smooth weighted round robin: the highest score, the first on a tie."""
+    best, total = credit(peers.ranking, 0)  # nothing counts as in flight: all tie
+    rank(peers.ranking, best, 0, -total)
     return best
+
+
+@jit
+def current_weight(ranking, b):
+    """Return a server's current weight."""
+    c = ranking.of[b]
+    rank(ranking, b, 0, 0)  # credits what is owed on the way to it
+    return ranking.score[ranking.begin[c] + ranking.size[c] + ranking.place[b]]
 
 
 @jit
 def sticky(peers, user):
     """A user's own server, if it has one, charged for the turn; else the next in turn."""
     bound, total = peers.bound[user], peers.ends[-1]
-    if bound >= 0 and peers.current[bound] <= peers.weight[bound] - total:
+    if bound >= 0 and current_weight(peers.ranking, bound) <= peers.weight[bound] - total:
         return bound
-    best = turn(peers)
+    best, _ = credit(peers.ranking, 0)
     if bound >= 0:
         best = bound
-    peers.current[best] -= total
+    rank(peers.ranking, best, 0, -total)
     peers.bound[user] = best
     return best
 
@@ -678,23 +772,11 @@ def sticky(peers, user):
 @jit
 def least_conn(peers):
     """Fewest requests in flight per weight; ties by round robin."""
-    best, tied = 0, 1
-    for b in range(1, len(peers.weight)):
-        mine, least = peers.conns[b] * peers.weight[best], peers.conns[best] * peers.weight[b]
-        if mine < least:
-            best, tied = b, 1
-        elif mine == least:
-            tied += 1
+    first, tied = lowest(peers.ranking)
     if tied == 1:
-        return best
-    first, total = best, 0
-    for b in range(first, len(peers.weight)):
-        if peers.conns[b] * peers.weight[first] == peers.conns[first] * peers.weight[b]:
-            total += peers.weight[b]
-            peers.current[b] += peers.weight[b]
-            if peers.current[b] > peers.current[best]:
-                best = b
-    peers.current[best] -= total
+        return peers.ranking.best[peers.ranking.begin[first] + 1]
+    best, total = credit(peers.ranking, first)
+    rank(peers.ranking, best, 0, -total)
     return best
 
 
@@ -843,6 +925,8 @@ def pop(st, jobs):
 def arrive(method, jobs, st, peers, request, now):
     """Let nginx pick a server, and queue the request there."""
     b = pick(method, jobs, peers, request, now)
+    if method == LEAST_CONN:
+        rank(peers.ranking, b, 1, 0)
     second = now // PICOSECONDS
     if second - peers.checked[b] > 10:
         peers.checked[b] = second
@@ -875,13 +959,12 @@ def arrive(method, jobs, st, peers, request, now):
 
 
 @jit
-def depart(jobs, st, result, peers, b, s, now):
+def depart(method, jobs, st, result, peers, b, s, now):
     """Hand a request's last token to its client, who may ask again."""
     request = st.slots[s].request
     result.sent[request] = st.slots[s].sent
     result.first[request] = st.slots[s].first
     result.last[request] = now
-    result.waited[request] = st.slots[s].started - st.slots[s].sent
     result.cached[request] = st.slots[s].cached
     result.backend[request] = b
     if st.slots[s].private >= 0:
@@ -889,13 +972,15 @@ def depart(jobs, st, result, peers, b, s, now):
     st.free_slots[st.at[2]] = s
     st.at[2] += 1
     peers.conns[b] -= 1
+    if method == LEAST_CONN:
+        rank(peers.ranking, b, -1, 0)
     if peers.conns[b] == 0:
         st.servers[b].busy += now - st.servers[b].busy_since
     ms = PICOSECONDS // 1000
     header_at = result.first[request] if jobs.stream else now
     header = header_at // ms - result.sent[request] // ms
     peers.header[b] = averaged(peers.header[b], header)
-    following = jobs.follows[request]
+    following = jobs.follows[request] if len(jobs.follows) else -1
     if following >= 0 and now + jobs.due[following] < jobs.last_due:
         push(st, jobs, now + jobs.due[following], following)
 
@@ -910,7 +995,7 @@ def loop(method, jobs, st, result, peers, ended, most):
         due = st.servers[b].ends
         if due != NEVER and due <= now:
             for place in range(finish_steps(st, b, ended)):
-                depart(jobs, st, result, peers, b, ended[place], due)
+                depart(method, jobs, st, result, peers, b, ended[place], due)
             begin(st, b, due)
             set_due(st, b)
             continue
@@ -937,6 +1022,7 @@ def next_arrival(st, jobs):
         request, now = jobs.pending_request[0], jobs.pending[0]
     if st.at[0] < len(jobs.firsts):
         other = jobs.firsts[st.at[0]]
-        if jobs.due[other] <= now:
+        due = jobs.due[other]
+        if due < now or (due == now and other < request):
             return True, np.int64(other), jobs.due[other]
     return False, np.int64(request), np.int64(now)

@@ -154,7 +154,7 @@ class Loop:
             took = request.now - sent
             self.nginx.timed.ended(request, peer, header_at // milli - sent, took)
         released(peer, request, failed=False)
-        following = int(self.work.follows[number])
+        following = int(self.work.follows[number]) if len(self.work.follows) else -1
         if following >= 0 and (due := now + int(self.work.due[following])) < self.work.last_due:
             heapq.heappush(self.pending, (due, following))
 
