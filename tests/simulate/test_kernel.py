@@ -106,6 +106,30 @@ def test_the_compiled_loop_equals_oracle_and_engine(scenario, machines, method, 
         np.testing.assert_array_equal(getattr(run.result, name), expected[name], err_msg=name)
 
 
+@pytest.mark.parametrize("method", ["round_robin", "least_conn", "sticky"])
+def test_forty_servers_of_three_weights_are_picked_as_nginx_picks_them(method):
+    """The tournaments of three weights, ties within and between them included."""
+    scenario = Scenario("wide", requests=1500, arrivals="poisson", rate=400,
+                        prompt=Lengths(tokens=20), output=Lengths("uniform", min=1, max=60),
+                        sessions=Sessions(3, 0.05))  # fmt: skip
+    machine = Profile("small", 0.01, 1e-5, 1e-7, 1e-8, 16, 64, 48)
+
+    run, expected = simulate_both(scenario, [(machine, 1.0)] * 40, method, [1, 3, 1, 2, 2])
+
+    np.testing.assert_array_equal(run.result.backend, expected["backend"])
+
+
+def test_of_requests_due_at_once_the_one_with_the_lower_number_comes_first():
+    """A user who does not think asks again before the next user's first request."""
+    scenario = Scenario("hasty", requests=12, arrivals="closed", users=3,
+                        prompt=Lengths(tokens=5), output=Lengths(tokens=1))  # fmt: skip
+    machine = Profile("instant", 0, 0, 0, 0, 1, 64, 48)
+
+    run, expected = simulate_both(scenario, [(machine, 1.0)] * 2, "least_conn", [1])
+
+    np.testing.assert_array_equal(run.result.backend, expected["backend"])
+
+
 @pytest.mark.parametrize("method", sorted(fast.KINDS))
 def test_a_crowded_fleet_preempts_and_agrees(method):
     """Long answers in few blocks: sequences are preempted and computed again."""
