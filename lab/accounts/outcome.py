@@ -332,6 +332,7 @@ def judge_verify(place: Path, evidence: Evidence) -> Outcome:
         sequential=evidence.sequential,
         addresses=addresses,
         fresh=notes.fresh,
+        order=picks_in_order(evidence, hits),
     )
     served = Split.of(Counter(entry.backend for entry in entries))
     counts = Counts(short(split(hits)), short(served), evidence.sent)

@@ -21,6 +21,7 @@ def write_run_folder(
     fresh: bool,
     addresses: Mapping[str, Sequence[str]],
     files: Mapping[str, bytes],
+    trace: Sequence[bytes] = (),
 ) -> Path:
     """Write a run folder: the claim, the config files, and the hits as nginx's log.
 
@@ -48,6 +49,7 @@ def write_run_folder(
         ),
         access=b"".join(access_log.line(hit) for hit in hits),
         journal="".join(json.dumps(entry) + "\n" for entry in entries).encode(),
+        trace=b"".join(line + b"\n" for line in trace),
         notes={"fresh": fresh, "upstream": upstream.name},
     )
     place = fresh_folder(f"verify-{''.join(c if c.isalnum() else '_' for c in upstream.name)}")

@@ -20,11 +20,12 @@ import docker.errors
 from docker.models.containers import Container
 
 from ..errors import LabError
-from ..paths import SETUP
+from ..paths import ROOT, SETUP
 from ..stack import compose
 from ..stack.sdk import engine
 from ..stack.shell import poll, run
 from . import client, stub, veth
+from .debug_log import with_debug_log
 from .environment import Endpoint, Environment
 from .prerequisites import Prerequisite, absent_file, unresolved
 from .survey import DNS_PORT
@@ -46,6 +47,8 @@ FOLDERS = ("run", "var/run", "var/log/nginx", "var/cache/nginx", "var/lib/nginx"
 IMAGE_SITES = re.compile(r"/etc/nginx/(conf\.d|sites-enabled|modules-enabled|stream-enabled)/.")
 # answers "no such name" at once for what /etc/hosts lacks: each question would take 5 s otherwise
 NAME_SERVER = "127.255.255.53"
+DEBUG_LOG = "/tmp/nginx.debug"  # noqa: S108 - in a container of its own
+LONGEST_LINE = 2048  # nginx cuts its log lines there
 OUTPUT = "/tmp/nginx.out"  # noqa: S108 - in a container of its own
 
 
@@ -77,6 +80,7 @@ class Sandbox:
         self.fixes: list[str] = []
         self.prerequisites: list[Prerequisite] = []
         self.warnings: tuple[str, ...] = ()
+        self.traced = False
         self.awaited: set[tuple[str, int]] = set()
 
     def __enter__(self) -> "Sandbox":
@@ -124,7 +128,8 @@ class Sandbox:
         )
         self.image_files = self._image_files()
         hidden = {path: b"" for path in self.image_files if IMAGE_SITES.match(path)}
-        self._lay({**hidden, **self.files}, FOLDERS)
+        self.traced = "--with-debug" in self._ask(["nginx", "-V"])[1]
+        self._lay({**hidden, **self._debugged(self.files)}, FOLDERS)
         self._tell_names()
         self._fix_all()
         self._serve()
@@ -289,7 +294,7 @@ class Sandbox:
         if fixes.prerequisite:
             self.prerequisites.append(fixes.prerequisite)
         if fixes.files or fixes.folders:
-            self._lay(fixes.files, [folder.lstrip("/") for folder in fixes.folders])
+            self._lay(self._debugged(fixes.files), [folder.lstrip("/") for folder in fixes.folders])
         if fixes.names:
             self._tell_names()
         if fixes.own:
@@ -318,6 +323,8 @@ class Sandbox:
     def _serve(self) -> None:
         script = f'exec nginx "$@" > {OUTPUT} 2>&1'
         words = [word for word in self._words() if word != "-q"]
+        if self.traced:
+            words += ["-g", f"error_log {DEBUG_LOG} debug;"]
         self.nginx.exec_run(["sh", "-c", script, "nginx", *words], detach=True)
 
     def await_nginx(self, host: str, port: int) -> None:
@@ -354,6 +361,21 @@ class Sandbox:
                     *endpoints,
                 ]
             )
+
+    def debug_log(self) -> list[bytes]:
+        """The debug log's lines on requests, picks and releases; none without a debug log."""
+        if not self.traced:
+            return []
+        program = (ROOT / "nginx/trace.awk").read_text()
+        words = ["awk", "-v", f"width={LONGEST_LINE}", program, DEBUG_LOG]
+        code, output = self.nginx.exec_run(words)
+        return [] if code else bytes(output).splitlines()  # type: ignore[arg-type]  # not a stream
+
+    def _debugged(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The files with a debug log beside each `error_log`, where nginx has one."""
+        if not self.traced:
+            return dict(files)
+        return {path: with_debug_log(content, DEBUG_LOG) for path, content in files.items()}
 
     def hold_workers(self, count: str) -> None:
         """Stop all workers but the first, so that one worker's state is seen.

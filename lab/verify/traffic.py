@@ -45,6 +45,27 @@ class Traffic:
     seconds: float = SECONDS
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How to send: `concurrency` 1 is sequential; with `traced` nginx's debug log is evidence."""
+
+    concurrency: int
+    traced: bool = False
+
+    @property
+    def name(self) -> str:
+        """A short name, unique among the trials of one upstream."""
+        return f"{self.concurrency}{'t' if self.traced else ''}"
+
+
+def trials(upstream: Upstream, *, traced: bool) -> Iterator[Trial]:
+    """What to try in turn until a PASS: with nginx's debug log first, then with less load."""
+    concurrencies = at_once(upstream)
+    if traced and by_load(upstream):
+        yield Trial(concurrencies[0], traced=True)
+    yield from (Trial(concurrency) for concurrency in concurrencies)
+
+
 def at_once(upstream: Upstream) -> tuple[int, ...]:
     """The concurrencies to try: 1 unless the load decides; then a second, lower one."""
     if not by_load(upstream):
@@ -56,21 +77,23 @@ def at_once(upstream: Upstream) -> tuple[int, ...]:
 
 
 def method_traffic(
-    upstream: Upstream, template: Template, conf: Variables, seed: int, at_once: int
+    upstream: Upstream, template: Template, conf: Variables, seed: int, trial: Trial
 ) -> Traffic:
     """The requests that show an upstream's method; the same seed gives the same requests."""
-    rng = random.Random(f"{seed} {upstream.name} {at_once}")
+    rng = random.Random(f"{seed} {upstream.name} {trial.name}")
     loaded = takes_time(upstream)
     vary = variation(upstream, template, conf)
     requests = tuple(
         PlannedRequest(
-            f"{upstream.name}-{number}",
-            lasting(vary(number, rng), upstream, rng) if loaded else vary(number, rng),
+            f"{upstream.name}-{trial.name}-{number}",
+            lasting(vary(number, rng), upstream, rng, trial) if loaded else vary(number, rng),
             f"visitor-{rng.randrange(VISITORS)}" if upstream.sticky else "",
         )
-        for number in range(1, how_many(upstream) + 1)
+        for number in range(1, how_many(upstream, traced=trial.traced) + 1)
     )
-    return Traffic(requests, at_once, SECONDS_TO_DRAW if draws_by_load(upstream) else SECONDS)
+    return Traffic(
+        requests, trial.concurrency, SECONDS_TO_DRAW if draws_by_load(upstream) else SECONDS
+    )
 
 
 def plain_traffic(
@@ -106,19 +129,21 @@ def probe(upstream: Upstream, template: Template, conf: Variables, number: int) 
 
     It has a key and a duration like the others: the first time that least_time sees counts long.
     """
-    request = variation(upstream, template, conf)(0, random.Random(number))
+    request = variation(upstream, template, conf)(-number, random.Random(number))
     if takes_time(upstream):
         request = lasting(request, upstream, random.Random(number))
     return PlannedRequest(f"probe-{number}", request)
 
 
-def how_many(upstream: Upstream) -> int:
+def how_many(upstream: Upstream, *, traced: bool = False) -> int:
     """The number of requests that a verdict needs."""
     group = group_of(upstream, {})
     if len(group.peers) < 2:
         return FEWEST
     needed = requests_for_pass(upstream, FEWEST_TO_CHOOSE)
-    if draws_by_load(upstream):  # without nginx's own order only a part of these can be told
+    if (
+        draws_by_load(upstream) and not traced
+    ):  # without nginx's own order only a part of these can be told
         return min(MOST_THAT_LAST, int(needed / 0.7))
     return min(MOST, needed)
 
@@ -213,13 +238,16 @@ def routed(request: Request, upstream: Upstream, rng: random.Random) -> Request:
     return templates.with_variable(request, lookup, rng.choice(known)) or request
 
 
-def lasting(request: Request, upstream: Upstream, rng: random.Random) -> Request:
-    """The request with a response that takes 5 ms to 0.4 s, mostly short.
+def lasting(
+    request: Request, upstream: Upstream, rng: random.Random, trial: Trial = Trial(1)
+) -> Request:
+    """The request with a response that takes 5 ms to 0.4 s, mostly short; a tenth if traced.
 
     For least_time each stub backend has a fixed response time and requests are sequential: only
     nginx's own clock has the averages precisely enough to judge concurrent picks.
     """
-    seconds = f"{min(0.4, 0.005 + rng.expovariate(1 / 0.06)):.3f}"
+    took = min(0.4, 0.005 + rng.expovariate(1 / 0.06))
+    seconds = f"{took / 10 if trial.traced else took:.4f}"
     seconds = "own" if upstream.record.by_time else seconds
     asked = templates.with_variable(request, "arg_lab_lasts", seconds) or request
     # a proxy_pass that drops the query may keep headers, and the other way round

@@ -15,6 +15,7 @@ from ..nginxconf.variables import Variables
 from ..verdict import Verdict
 from ..word import Word
 from . import failover, files, templates, traffic
+from .debug_log import joined
 from .environment import Environment
 from .prerequisites import ALLOW, Prerequisite, exists, names_to_resolve, remaining
 from .run_folder import write_run_folder
@@ -436,18 +437,16 @@ class UpstreamRun:
             return unsure(self.run, self.upstream, why, REFUSED), template
         result: UpstreamVerdict | None = None
         sent_before, fresh = [planned for _, planned in probes], True
-        for at_once in traffic.at_once(self.upstream):
-            sent = traffic.method_traffic(
-                self.upstream, template, self.conf, self.run.seed, at_once
-            )
+        for trial in traffic.trials(self.upstream, traced=self.run.sandbox.traced):
+            sent = traffic.method_traffic(self.upstream, template, self.conf, self.run.seed, trial)
             records += self.run.sandbox.send(traffic.plan(template, sent))
-            judged = self.weigh(
-                template, (*sent_before, *sent.requests), records, at_once == 1, fresh
-            )
+            sent_before += sent.requests
+            judged = self.weigh(template, sent_before, records, trial, fresh)
             if judged.verdict.word == Word.PASS:
                 return judged, template
             result = judged if result is None or judged.verdict.word == Word.FAIL else result
-            sent_before, records, fresh = [], [], False
+            if judged.verdict.word == Word.FAIL:  # what follows is judged without it
+                sent_before, records, fresh = [], [], False
         return result or judged, template
 
     def fail_over(self, template: Template, judged: UpstreamVerdict) -> UpstreamVerdict:
@@ -483,17 +482,22 @@ class UpstreamRun:
         template: Template,
         sent: Sequence[PlannedRequest],
         records: Sequence[Record],
-        sequential: bool,
+        trial: traffic.Trial,
         fresh: bool,
     ) -> UpstreamVerdict:
         """Judge the upstream's responses; those from elsewhere are reported separately."""
         hits = tuple(traffic.hits(self.upstream, template, self.conf, sent, records, self.servers))
+        sequential = trial.concurrency == 1
+        lines = self.run.sandbox.debug_log() if trial.traced else []
+        targets = {planned.id: planned.request.uri.encode() for planned in sent}
+        hits, order = joined(lines, hits, targets) if lines else (hits, None)
         outcome = verdict.judge(
             self.upstream,
             hits,
             sequential=sequential,
             addresses=self.addresses(records),
             fresh=fresh,
+            order=order,
         )
         kept = write_run_folder(
             self.upstream,
@@ -503,6 +507,7 @@ class UpstreamRun:
             fresh=fresh,
             addresses=self.addresses(records),
             files=self.run.sandbox.files,
+            trace=lines if order else (),
         )
         counted = {hit.request_id for hit in hits}
         besides = self.refusals([record for record in records if record["id"] not in counted])

@@ -11,7 +11,7 @@ from nginx_llm_lab.nginxconf.request import Request
 from nginx_llm_lab.nginxconf.variables import Variables
 from nginx_llm_lab.verify import templates, traffic
 from nginx_llm_lab.verify.templates import Entry, Template
-from nginx_llm_lab.verify.traffic import PlannedRequest, Traffic
+from nginx_llm_lab.verify.traffic import PlannedRequest, Traffic, Trial
 
 RECORD = {
     "id": "probe-1",
@@ -41,13 +41,13 @@ def ready(tmp_path: Path, block: str, http: str = "") -> tuple[Upstream, Templat
 def made(tmp_path: Path, block: str, http: str = "") -> Traffic:
     """The traffic of one upstream."""
     claim, template, conf = ready(tmp_path, block, http)
-    return traffic.method_traffic(claim, template, conf, 1, traffic.at_once(claim)[0])
+    return traffic.method_traffic(claim, template, conf, 1, Trial(traffic.at_once(claim)[0]))
 
 
 def keys(tmp_path: Path, key: str, http: str = "") -> set[bytes]:
     """The values that a hash key takes over its traffic."""
     claim, template, conf = ready(tmp_path, f"hash {key}; server a; server b;", http)
-    sent = traffic.method_traffic(claim, template, conf, 1, 1)
+    sent = traffic.method_traffic(claim, template, conf, 1, Trial(1))
     evaluate = variables.compile_text(claim.key, replace(conf, route=template.route))
     return {evaluate(planned.request) for planned in sent.requests}
 
@@ -81,7 +81,7 @@ def test_requests_stay_on_their_way_whatever_is_varied(tmp_path: Path) -> None:
     claim, template, conf = ready(tmp_path, "hash $host$uri; server a; server b;")
     still = templates.keeps_route(template, conf)
 
-    sent = traffic.method_traffic(claim, template, conf, 1, 1).requests
+    sent = traffic.method_traffic(claim, template, conf, 1, Trial(1)).requests
 
     assert all(still(planned.request) for planned in sent)
 
@@ -99,7 +99,7 @@ def test_what_chooses_the_upstream_is_not_varied(tmp_path: Path) -> None:
     template = templates.candidates(conf.route, conf)[0]
 
     sent = traffic.method_traffic(
-        upstream.read(tree.read(file), "u"), template, conf, 1, 1
+        upstream.read(tree.read(file), "u"), template, conf, 1, Trial(1)
     ).requests
 
     assert {planned.request.headers["X-Model"] for planned in sent} == {"llama"}

@@ -45,6 +45,7 @@ class Play:
         self.stubborn = False
         self.clock = 0.0
         self.files: dict[str, bytes] = {}
+        self.traced = False
 
     def await_nginx(self, host: str, port: int) -> None:
         """It is always there."""

@@ -1,0 +1,59 @@
+"""nginx's debug log joined with the verify traffic: request lines, picks, releases."""
+
+from nginx_llm_lab.evidence.access_log import Hit
+from nginx_llm_lab.evidence.trace import PICK, RELEASE
+from nginx_llm_lab.verify.debug_log import joined, with_debug_log
+
+TIME = "2026/11/25 21:00:00 [debug] "
+LOG = [
+    line.encode()
+    for line in (
+        f'1:{TIME}7#7: *3 http request line: "GET /a?lab=1 HTTP/1.1"',
+        f"2:{TIME}7#7: *3 get least conn peer, try: 2",
+        f"3:{TIME}7#7: *3 http upstream",
+        f'4:{TIME}8#8: *4 http request line: "GET /a?lab=2 HTTP/1.1"',
+        f"5:{TIME}8#8: *4 get least conn peer, try: 2",
+        f"6:{TIME}8#8: *4 http upstream",
+        f"7:{TIME}7#7: *3 free rr peer 2 0",
+        f"8:{TIME}8#8: *4 free rr peer 2 0",
+    )
+]
+HITS = [
+    Hit(upstream_addr=(server,), status=200, msec=1.0, request_time=0.1, request_id=name, pid=1)
+    for name, server in (("two", "b:1"), ("one", "a:1"))
+]
+TARGETS = {"one": b"/a?lab=1", "two": b"/a?lab=2"}
+
+
+def test_hits_take_worker_and_connection_from_their_request_line() -> None:
+    """The client names its requests by their targets; nginx by connection and number."""
+    hits, order = joined(LOG, HITS, TARGETS)
+
+    assert [(hit.request_id, hit.pid, hit.connection) for hit in hits] == [
+        ("two", 8, 4),
+        ("one", 7, 3),
+    ]
+    assert [(step.kind, step.server) for step in order or ()] == [
+        (PICK, "a:1"),
+        (PICK, "b:1"),
+        (RELEASE, "a:1"),
+        (RELEASE, "b:1"),
+    ]
+
+
+def test_a_log_without_a_request_s_pick_gives_no_order() -> None:
+    """Such hits are judged by their times alone."""
+    hits, order = joined(LOG[:4], HITS, TARGETS)
+
+    assert order is None
+    assert hits == tuple(HITS)
+
+
+def test_every_error_log_gets_a_debug_log_on_the_same_line() -> None:
+    """One in http replaces that of the command line; line numbers of messages must stay."""
+    conf = b"# error_log off;\nhttp {\n  error_log  /var/log/x.log warn; }\nerror_log_x y;\n"
+
+    assert with_debug_log(conf, "/tmp/d") == (
+        b"# error_log off; error_log /tmp/d debug;\nhttp {\n"
+        b"  error_log  /var/log/x.log warn; error_log /tmp/d debug; }\nerror_log_x y;\n"
+    )
