@@ -23,7 +23,8 @@ class Environment:
 
     `own` are addresses of nginx's host other than loopback; `dns` its name servers; `pem`
     a certificate with its key, empty without TLS; `own_files` gives the content of a
-    file that `files` lacks, None if there is none; `ipv6` enables IPv6.
+    file that `files` lacks, None if there is none; `ipv6` enables IPv6;
+    `timed` asks for an access log with nginx's own times.
     """
 
     conf: str
@@ -34,4 +35,5 @@ class Environment:
     dns: tuple[tuple[str, int], ...] = ()
     pem: str = ""
     ipv6: bool = False
+    timed: bool = False
     own_files: Callable[[str], bytes | None] = lambda _: None

@@ -25,8 +25,8 @@ from ..stack import compose
 from ..stack.sdk import engine
 from ..stack.shell import poll, run
 from . import client, stub, veth
-from .debug_log import with_debug_log
 from .environment import Endpoint, Environment
+from .logs import with_access_log, with_debug_log
 from .prerequisites import Prerequisite, absent_file, unresolved
 from .survey import DNS_PORT
 from .veth import Address
@@ -48,6 +48,7 @@ IMAGE_SITES = re.compile(r"/etc/nginx/(conf\.d|sites-enabled|modules-enabled|str
 # answers "no such name" at once for what /etc/hosts lacks: each question would take 5 s otherwise
 NAME_SERVER = "127.255.255.53"
 DEBUG_LOG = "/tmp/nginx.debug"  # noqa: S108 - in a container of its own
+ACCESS_LOG = "/tmp/nginx.access"  # noqa: S108 - in a container of its own
 LONGEST_LINE = 2048  # nginx cuts its log lines there
 OUTPUT = "/tmp/nginx.out"  # noqa: S108 - in a container of its own
 
@@ -129,7 +130,7 @@ class Sandbox:
         self.image_files = self._image_files()
         hidden = {path: b"" for path in self.image_files if IMAGE_SITES.match(path)}
         self.traced = "--with-debug" in self._ask(["nginx", "-V"])[1]
-        self._lay({**hidden, **self._debugged(self.files)}, FOLDERS)
+        self._lay({**hidden, **self._logged(self.files)}, FOLDERS)
         self._tell_names()
         self._fix_all()
         self._serve()
@@ -294,7 +295,7 @@ class Sandbox:
         if fixes.prerequisite:
             self.prerequisites.append(fixes.prerequisite)
         if fixes.files or fixes.folders:
-            self._lay(self._debugged(fixes.files), [folder.lstrip("/") for folder in fixes.folders])
+            self._lay(self._logged(fixes.files), [folder.lstrip("/") for folder in fixes.folders])
         if fixes.names:
             self._tell_names()
         if fixes.own:
@@ -371,11 +372,19 @@ class Sandbox:
         code, output = self.nginx.exec_run(words)
         return [] if code else bytes(output).splitlines()  # type: ignore[arg-type]  # not a stream
 
-    def _debugged(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
-        """The files with a debug log beside each `error_log`, where nginx has one."""
-        if not self.traced:
-            return dict(files)
-        return {path: with_debug_log(content, DEBUG_LOG) for path, content in files.items()}
+    def access_log(self) -> list[bytes]:
+        """The lines of the lab's access log; none where the config has no such log."""
+        code, output = self.nginx.exec_run(["cat", ACCESS_LOG])
+        return [] if code else bytes(output).splitlines()  # type: ignore[arg-type]  # not a stream
+
+    def _logged(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The files with the logs that the verdicts need."""
+        logged = dict(files)
+        if self.traced:
+            logged = {path: with_debug_log(text, DEBUG_LOG) for path, text in logged.items()}
+        if self.environment.timed:
+            logged = {path: with_access_log(text, ACCESS_LOG) for path, text in logged.items()}
+        return logged
 
     def hold_workers(self, count: str) -> None:
         """Stop all workers but the first, so that one worker's state is seen.

@@ -15,8 +15,8 @@ from ..nginxconf.variables import Variables
 from ..verdict import Verdict
 from ..word import Word
 from . import failover, files, templates, traffic
-from .debug_log import joined
 from .environment import Environment
+from .logs import joined, timed
 from .prerequisites import ALLOW, Prerequisite, exists, names_to_resolve, remaining
 from .run_folder import write_run_folder
 from .sandbox import Sandbox
@@ -302,6 +302,7 @@ def environment(config: tree.Config, conf: Path, survey: Survey) -> Environment:
         dns=survey.dns,
         pem=pem,
         ipv6=survey.ipv6,
+        timed=any(upstream.record.by_time for upstream in survey.upstreams),
         own_files=lambda path: files.own_file(path, conf),
     )
 
@@ -491,6 +492,8 @@ class UpstreamRun:
         lines = self.run.sandbox.debug_log() if trial.traced else []
         targets = {planned.id: planned.request.uri.encode() for planned in sent}
         hits, order = joined(lines, hits, targets) if lines else (hits, None)
+        if self.upstream.record.by_time:
+            hits = timed(self.run.sandbox.access_log(), hits, targets)
         outcome = verdict.judge(
             self.upstream,
             hits,

@@ -1,8 +1,8 @@
-"""nginx's debug log joined with the verify traffic: request lines, picks, releases."""
+"""The logs that the lab adds to a config, joined with the verify traffic."""
 
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.evidence.trace import PICK, RELEASE
-from nginx_llm_lab.verify.debug_log import joined, with_debug_log
+from nginx_llm_lab.verify.logs import joined, timed, with_access_log, with_debug_log
 
 TIME = "2026/11/25 21:00:00 [debug] "
 LOG = [
@@ -53,7 +53,40 @@ def test_every_error_log_gets_a_debug_log_on_the_same_line() -> None:
     """One in http replaces that of the command line; line numbers of messages must stay."""
     conf = b"# error_log off;\nhttp {\n  error_log  /var/log/x.log warn; }\nerror_log_x y;\n"
 
-    assert with_debug_log(conf, "/tmp/d") == (
-        b"# error_log off; error_log /tmp/d debug;\nhttp {\n"
-        b"  error_log  /var/log/x.log warn; error_log /tmp/d debug; }\nerror_log_x y;\n"
+    assert with_debug_log(conf, "/d") == (
+        b"# error_log off; error_log /d debug;\nhttp {\n"
+        b"  error_log  /var/log/x.log warn; error_log /d debug; }\nerror_log_x y;\n"
     )
+
+
+def test_every_access_log_gets_one_with_nginx_s_own_times() -> None:
+    """One in a server replaces that of http; `off` would silence both."""
+    conf = b"events {} http {\n server { access_log off; }\n server { access_log /x main; } }\n"
+
+    text = with_access_log(conf, "/a").decode()
+
+    assert text.count("access_log /a nginx_llm_lab;") == 3
+    assert text.index("log_format nginx_llm_lab") < text.index("access_log")
+    assert "off" not in text
+    assert "access_log /x main; access_log /a" in text
+    assert text.count("\n") == conf.count(b"\n")
+
+
+def test_hits_take_nginx_s_own_times() -> None:
+    """least_time remembers what nginx measured, which no other clock has to the millisecond."""
+    lines = [b"9.5 0.030 0.021 0.022 /a?lab=1", b"9.6 0.040 0.031 0.032 /a?lab=2"]
+
+    two, one = timed(lines, HITS, TARGETS)
+
+    assert (two.msec, two.upstream_header_time, one.upstream_response_time) == (
+        9.6,
+        (0.031,),
+        (0.022,),
+    )
+
+
+def test_hits_keep_the_client_s_times_where_nginx_s_are_incomplete() -> None:
+    """A request that nginx sent to no server has none."""
+    lines = [b"9.5 0.030 - - /a?lab=1", b"9.6 0.040 0.031 0.032 /a?lab=2"]
+
+    assert timed(lines, HITS, TARGETS) == tuple(HITS)

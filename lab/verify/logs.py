@@ -1,4 +1,4 @@
-"""nginx's debug log of the verify traffic: which connection carried which request."""
+"""The logs that the lab adds to the user's config, joined with the verify traffic."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,14 @@ from ..evidence import trace
 from ..evidence.access_log import Hit
 from ..evidence.trace import Step
 
-DIRECTIVE = re.compile(rb"\berror_log\s+[^;{}#]+;")
+ERROR_LOG = re.compile(rb"\berror_log\s+[^;{}#]+;")
+ACCESS_LOG = re.compile(rb"\baccess_log\s+[^;{}#]+;")
+HTTP = re.compile(rb"(?m)^([^#\n]*?(?<![\w$-])http\s*\{)")
+# nginx's own times, in the order of the fields of `timed`
+FORMAT = (
+    "log_format nginx_llm_lab '$msec $request_time $upstream_header_time"
+    " $upstream_response_time $request_uri';"
+)
 REQUEST_LINE = re.compile(
     rb"\d+:\S+ \S+ \[debug\] (?P<worker>\d+)#\d+: \*(?P<connection>\d+) "
     rb'http request line: "\S+ (?P<target>.*) HTTP/1\.[01]"'
@@ -68,4 +75,37 @@ def with_debug_log(content: bytes, path: str) -> bytes:
 
     An `error_log` in `http` or deeper replaces that of the command line. Line numbers stay.
     """
-    return DIRECTIVE.sub(lambda match: match[0] + f" error_log {path} debug;".encode(), content)
+    return ERROR_LOG.sub(lambda match: match[0] + f" error_log {path} debug;".encode(), content)
+
+
+def with_access_log(content: bytes, path: str) -> bytes:
+    """A config file whose requests are logged at `path` with nginx's own times.
+
+    An `access_log` in `server` or deeper replaces that of `http`. Line numbers stay.
+    """
+    directive = f" access_log {path} nginx_llm_lab;".encode()
+    content = ACCESS_LOG.sub(
+        lambda match: (b"" if b" off" in match[0] else match[0]) + directive, content
+    )
+    return HTTP.sub(lambda match: match[1] + b" " + FORMAT.encode() + directive, content, count=1)
+
+
+def timed(
+    lines: Sequence[bytes], hits: Sequence[Hit], targets: Mapping[str, bytes]
+) -> tuple[Hit, ...]:
+    """The hits with nginx's own times; unchanged unless every hit has them."""
+    times = {
+        line[4]: line[:4] for line in (text.split(b" ", 4) for text in lines) if len(line) == 5
+    }
+    timed_hits = tuple(
+        replace(
+            hit,
+            msec=float(fields[0]),
+            request_time=float(fields[1]),
+            upstream_header_time=(float(fields[2]),),
+            upstream_response_time=(float(fields[3]),),
+        )
+        for hit in hits
+        if (fields := times.get(targets[hit.request_id])) and b"-" not in fields
+    )
+    return timed_hits if len(timed_hits) == len(hits) else tuple(hits)
