@@ -246,7 +246,7 @@ def remove_surplus(lab: Lab, backends: int) -> None:
         if service(container) not in wanted:
             run(["docker", "stop", "-t", "25", container.id])
             with _bequeathed(lab).open("ab") as file:
-                file.write(_journal(container.id))
+                file.write(engine.printed_since(container.id, 0.0).stdout)
             run(["docker", "rm", "--volumes", container.id])
 
 
@@ -308,7 +308,8 @@ def journals(lab: Lab, since: float, lines: int) -> bytes:
     """
 
     def read() -> bytes:
-        present = (_journal(str(container.id), since) for container in backend_containers(lab))
+        backends = backend_containers(lab)
+        present = (engine.printed_since(backend.id, since).stdout for backend in backends)
         return b"".join([*gone(lab, since), *present])
 
     return poll(read, lambda text: text.count(b"\n") >= lines, JOURNAL_SECONDS)
@@ -330,11 +331,6 @@ def _bequeathed(lab: Lab) -> Path:
     """Where the journals of removed backends are kept until the lab is taken down."""
     lab.state.mkdir(parents=True, exist_ok=True)
     return lab.state / "removed.jsonl"
-
-
-def _journal(container: str, since: float = 0.0) -> bytes:
-    words = ["docker", "logs", "--since", f"{since:.3f}", container]
-    return run(words).stdout.encode(errors="surrogateescape")
 
 
 # --- what runs ----------------------------------------------------------------------------

@@ -21,6 +21,8 @@ SOCKET = "unix:///var/run/docker.sock"
 SECONDS = 120.0
 HEADER = struct.Struct(">BxxxL")  # of a frame of output: which stream, how many bytes
 STDOUT = 1
+LAST_LINES = (4_000, 64_000)  # of a log that are read before the whole log is
+PIECES = 4  # in which the engine keeps one very long line
 
 
 class Described(Protocol):
@@ -64,6 +66,14 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class Printed:
+    """What a container printed."""
+
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Executed:
     """A command that ended in a container: its exit code and what it printed."""
 
@@ -83,13 +93,33 @@ def execute(container: str, words: Sequence[str], timeout: float = SECONDS) -> E
     """Run a command in a container to its end; TimeoutError where it prints nothing for so long."""
     asked = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(words)}
     created = _json("POST", f"/containers/{container}/exec", asked)
-    started = _request("POST", f"/exec/{created['Id']}/start", {"Detach": False}, timeout)
-    parts: dict[bool, list[bytes]] = {True: [], False: []}
-    with started:
-        for stream, data in _frames(started):
-            parts[stream == STDOUT].append(data)
+    with _request("POST", f"/exec/{created['Id']}/start", {"Detach": False}, timeout) as started:
+        printed = _printed(started)
     code = _json("GET", f"/exec/{created['Id']}/json")["ExitCode"]
-    return Executed(int(code), b"".join(parts[True]), b"".join(parts[False]))
+    return Executed(int(code), printed.stdout, printed.stderr)
+
+
+def printed_since(container: str, since: float) -> Printed:
+    """What a container has printed since a moment, in seconds since the epoch.
+
+    The engine looks for a moment from the beginning of the log, which takes a second for 200,000
+    lines, but finds the last lines from its end. So the last lines are read first, and more only
+    where these do not reach back to the moment.
+    """
+    for lines in LAST_LINES:
+        printed = _logs(container, since, str(lines))
+        if (printed.stdout.count(b"\n") + printed.stderr.count(b"\n")) * PIECES < lines:
+            return printed
+    return _logs(container, since, "all")
+
+
+def _logs(container: str, since: float, tail: str) -> Printed:
+    """The last `tail` lines of a container's log, without those from before a moment."""
+    query = f"stdout=1&stderr=1&since={since:.3f}&tail={tail}"
+    with _request("GET", f"/containers/{container}/logs?{query}") as response:
+        if response.status >= 400:
+            _read(response, response.read())
+        return _printed(response)
 
 
 def _inspect(container: str) -> Mapping[str, Any] | None:
@@ -102,11 +132,22 @@ def _inspect(container: str) -> Mapping[str, Any] | None:
         return attrs
 
 
-def _frames(response: HTTPResponse) -> Iterator[tuple[int, bytes]]:
-    """The pieces of a command's output, each with the number of its stream."""
-    while header := response.read(HEADER.size):
-        stream, length = HEADER.unpack(header)
-        yield stream, response.read(length)
+def _printed(response: HTTPResponse) -> Printed:
+    """The output that the engine sends, by stream."""
+    parts: dict[bool, list[bytes]] = {True: [], False: []}
+    for stream, data in _frames(response.read()):
+        parts[stream == STDOUT].append(data)
+    return Printed(b"".join(parts[True]), b"".join(parts[False]))
+
+
+def _frames(output: bytes) -> Iterator[tuple[int, bytes]]:
+    """The pieces of a container's output, each with the number of its stream."""
+    start = 0
+    while start < len(output):
+        stream, length = HEADER.unpack_from(output, start)
+        start += HEADER.size
+        yield stream, output[start : start + length]
+        start += length
 
 
 def _json(method: str, path: str, content: object = None) -> Any:

@@ -25,10 +25,9 @@ class Seen(NamedTuple):
 
 def seen(upstream: Upstream, hit: Hit) -> Seen:
     """Who answered and who was tried; nginx logs the upstream's own name where nobody was left."""
-    names = {server.name for server in upstream.servers}
-    *before, last = hit.upstream_addr
-    if last == upstream.name and last not in names:
-        return Seen(None, tuple(before))
+    last = hit.upstream_addr[-1]
+    if last == upstream.name and all(server.name != last for server in upstream.servers):
+        return Seen(None, hit.upstream_addr[:-1])
     return Seen(last, hit.upstream_addr)
 
 

@@ -6,8 +6,8 @@ import time
 import pytest
 import testinfra
 
-from nginx_llm_lab.stack import compose, nginx, sdk
-from nginx_llm_lab.stack.shell import CommandError, run
+from nginx_llm_lab.stack import compose, engine, nginx, sdk
+from nginx_llm_lab.stack.shell import CommandError
 
 
 @pytest.fixture
@@ -33,10 +33,8 @@ def no_alarms(request):
 
     if request.node.get_closest_marker("alarms_expected"):
         return
-    said = run(
-        ["docker", "logs", "--since", f"{since:.3f}", compose.container_id(lab, "nginx")]
-    ).stderr
-    assert re.findall(r".*\[(?:alert|crit|emerg)\].*", said) == []
+    errors = engine.printed_since(compose.container_id(lab, "nginx"), since).stderr
+    assert re.findall(rb".*\[(?:alert|crit|emerg)\].*", errors) == []
 
 
 @pytest.hookimpl(hookwrapper=True)
