@@ -1,14 +1,19 @@
-"""The run time of lab commands, and of `lab split` and awk's pipeline, alternating."""
+"""The run time of lab commands, and of `lab split`, awk's pipeline and GoAccess, alternating."""
 
+import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
 
+from ..evidence import ab_report
+from ..evidence.folder import AB
+from ..paths import INSTALLED, ROOT
+from ..stack.compose import Lab
 from ..stack.shell import run, works
 from .figures import Series, ratio
 
@@ -41,15 +46,15 @@ def lab_command(*words: str) -> list[str]:
     return [sys.executable, "-m", f"{__package__.partition('.')[0]}.cli", *words]
 
 
-def timed(command: Sequence[str]) -> Took:
+def timed(command: Sequence[str], env: Mapping[str, str] | None = None) -> Took:
     """Run a command to its end; raises CommandError when it fails."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    run(command)
+    run(command, env=env, cwd=ROOT)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     return Took(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
-def by_turns(commands: dict[str, list[str]], repeats: int) -> dict[str, list[Took]]:
+def by_turns(commands: Mapping[str, list[str]], repeats: int) -> dict[str, list[Took]]:
     """Run every command once, then every command again, `repeats` times."""
     took: dict[str, list[Took]] = {name: [] for name in commands}
     for _ in range(repeats):
@@ -58,9 +63,9 @@ def by_turns(commands: dict[str, list[str]], repeats: int) -> dict[str, list[Too
     return took
 
 
-def own(repeats: int, up: bool, note: Callable[[str], None]) -> Iterator[Series]:
-    """The lab's own commands; those that need containers only where the lab is `up`."""
-    note("commands")
+def measure(lab: Lab | None, repeats: int, note: Callable[[str], None]) -> Iterator[Series]:
+    """The lab's own commands; those that need containers only where there is a running `lab`."""
+    note("commands: --help, split, status, use, set-up")
     with TemporaryDirectory() as folder:
         small = Path(folder) / "small.log"
         small.write_bytes(b"".join(article_lines(10)))
@@ -69,13 +74,35 @@ def own(repeats: int, up: bool, note: Callable[[str], None]) -> Iterator[Series]
             "lab --help": lab_command("--help"),
             "lab split of 10 lines": lab_command("split", str(small)),
         }
-        if up:
+        if lab:
             commands["lab status"] = lab_command("status")
             commands["lab use least_conn"] = lab_command("use", "least_conn")
+        if lab and not INSTALLED:
+            commands["set-up, nothing to do"] = [sys.executable, "-m", "lab.setup"]
         for name, took in by_turns(commands, repeats).items():
-            walls, cpus = tuple(each.wall for each in took), tuple(each.cpu for each in took)
-            yield Series("commands", "time of a command", name, "s", walls)
-            yield Series("commands", "CPU of a command", name, "s", cpus)
+            yield series("time of a command", name, (each.wall for each in took))
+            yield series("CPU of a command", name, (each.cpu for each in took))
+    if lab:
+        note("commands: run")
+        yield series(
+            "time of lab run beyond its traffic",
+            "round_robin, 1,000 requests",
+            (overhead_of_run() for _ in range(repeats)),
+        )
+
+
+def overhead_of_run() -> float:
+    """The seconds that `lab run` takes in addition to the time that ab reports."""
+    start = time.perf_counter()
+    printed = run(lab_command("run", "round_robin", "-n", "1000", "--json"), check=False).stdout
+    wall = time.perf_counter() - start
+    report = ab_report.parse((Path(json.loads(printed)["folder"]) / AB).read_text())
+    return wall - report.time_taken_s
+
+
+def series(what: str, subject: str, seconds: Iterable[float]) -> Series:
+    """A series of this section."""
+    return Series("commands", what, subject, "s", tuple(seconds))
 
 
 def counting(lines: int, repeats: int, note: Callable[[str], None]) -> Iterator[Series]:
@@ -97,13 +124,13 @@ def counting(lines: int, repeats: int, note: Callable[[str], None]) -> Iterator[
             formats = [f"--log-format={GOACCESS}", "--date-format=%d/%b/%Y", "--time-format=%T"]
             if works([*words, *formats]):
                 commands["goaccess, article's format"] = [*words, *formats]
-        series = {
-            name: Series("counting", "time to count", name, "s", tuple(it.wall for it in took))
+        counted = {
+            name: Series("counting", "time to count", name, "s", tuple(each.wall for each in took))
             for name, took in by_turns(commands, repeats).items()
         }
-    yield from series.values()
-    theirs = series.pop("awk | sort | uniq, article's format")
-    for name, ours in series.items():
+    yield from counted.values()
+    theirs = counted.pop("awk | sort | uniq, article's format")
+    for name, ours in counted.items():
         if name.startswith("lab"):
             yield ratio("time of awk's pipeline", name, ours, theirs)
 

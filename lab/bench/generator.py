@@ -1,7 +1,7 @@
 """How late the open-loop generator sends, with the lab on the same machine."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ..nginxconf.request import Request
 from ..stack.compose import Lab
@@ -10,23 +10,54 @@ from ..traffic.workload import Plan, User
 from .figures import Series
 
 RATES = (200, 1_000, 2_000)
+MOST_LATE = 0.010  # seconds, p99: a rate that is kept is sent no later
+FASTEST = 16_000
+STEP = 1.25  # between two rates that are tried for the highest one
 
 
 def measure(
     lab: Lab, seconds: float, repeats: int, note: Callable[[str], None]
 ) -> Iterator[Series]:
-    """The lateness at each rate, and how many requests failed."""
+    """The lateness at each rate, the failed requests, and the highest rate that is kept."""
     for rate in RATES:
-        note(f"generator: {rate:,} requests a second")
-        late, failed = [], []
-        for _ in range(repeats):
-            records = sender.run(steady(rate, seconds), lab.door, timeout=30.0)
-            delays = sorted(each.sent - each.due for each in records if each.sent is not None)
-            late.append(delays[int(len(delays) * 0.99)])
-            failed.append(float(sum(bool(each.error) for each in records)))
+        note(f"generator: {rate:,} requests/s")
+        turns = [turn(lab, rate, seconds) for _ in range(repeats)]
         subject = f"{rate:,} requests/s"
-        yield Series("generator", "lateness p99", subject, "s", tuple(late))
-        yield Series("generator", "failed", subject, "requests", tuple(failed))
+        late = tuple(each.late for each in turns)
+        yield Series("generator", "lateness p99", subject, "s", late)
+        failed = tuple(float(each.failed) for each in turns)
+        yield Series("generator", "failed", subject, "requests", failed)
+    note("generator: highest rate")
+    highest = tuple(highest_rate(lab, seconds / 2) for _ in range(repeats))
+    yield Series(
+        "generator", "highest rate", f"lateness p99 up to {MOST_LATE * 1e3:g} ms", "1/s", highest
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One open loop: the lateness (p99, seconds) and how many requests failed."""
+
+    late: float
+    failed: int
+
+
+def turn(lab: Lab, rate: float, seconds: float) -> Turn:
+    """Send at a rate; measure how late."""
+    records = sender.run(steady(rate, seconds), lab.door, timeout=30.0)
+    delays = sorted(each.sent - each.due for each in records if each.sent is not None)
+    return Turn(delays[int(len(delays) * 0.99)], sum(bool(each.error) for each in records))
+
+
+def highest_rate(lab: Lab, seconds: float) -> float:
+    """The highest rate kept; 0 if none. It rises by STEP until requests are late or fail."""
+    kept, rate = 0.0, float(RATES[1])
+    while rate <= FASTEST:
+        tried = turn(lab, rate, seconds)
+        if tried.late > MOST_LATE or tried.failed:
+            break
+        kept, rate = rate, rate * STEP
+    return kept
 
 
 def steady(rate: float, seconds: float) -> Plan:

@@ -66,12 +66,13 @@ class Turn:
 
 def measure(lab: Lab, quick: bool, repeats: int, note: Callable[[str], None]) -> Iterator[Series]:
     """Every case on every target, `repeats` times, alternating; and the ratios to the ceiling."""
-    requests = 4_000 if quick else 10_000
+    requests = 4_000 if quick else 5_000
     with rivals(lab) as targets:
         for target in targets:
             one_turn(lab, target, QUICK[0], 500)
-        for case in QUICK if quick else FULL:
-            note(f"services: {case}")
+        cases = QUICK if quick else FULL
+        for number, case in enumerate(cases, 1):
+            note(f"services: {case} ({number} of {len(cases)})")
             turns: dict[str, list[Turn]] = defaultdict(list)
             for _ in range(repeats):
                 for target in targets:

@@ -1,6 +1,6 @@
 """The figures of a bench for people."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ..report.tables import table, text
 from .figures import Checked, Series
@@ -19,18 +19,26 @@ def figures(found: Sequence[Series]) -> str:
     return "\n\n".join(parts)
 
 
-def bars(found: Iterable[Checked]) -> str:
-    """Each target with its median; missed targets are marked."""
-    drawn = table("", "bar", "of", "median", "bound")
-    for each in found:
+def targets(compared: Sequence[Checked]) -> str:
+    """Each target with its median, and how many are missed."""
+    drawn = table("result", "target", "of", "median", "bound")
+    for each in compared:
         bound = f"{'at most' if each.bar.most else 'at least'} {number(each.bar.bound)}"
-        word = "holds" if each.holds else "SHORT"
-        drawn.add_row(word, each.bar.what, each.bar.subject, number(each.series.median), bound)
-    return text(drawn)
+        result = "met" if each.holds else "missed"
+        drawn.add_row(result, each.bar.what, each.bar.subject, number(each.series.median), bound)
+    return f"{text(drawn)}\n\n{missed(compared)}"
+
+
+def missed(compared: Sequence[Checked]) -> str:
+    """How many targets are missed, and which."""
+    names = [f"{each.bar.what}: {each.bar.subject}" for each in compared if not each.holds]
+    if not names:
+        return f"all {len(compared)} targets met"
+    return f"{len(names)} of {len(compared)} targets missed: {'; '.join(names)}"
 
 
 def number(value: float) -> str:
-    """A figure with three digits that count."""
+    """A figure with three significant digits."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"

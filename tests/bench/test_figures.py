@@ -32,16 +32,20 @@ def test_what_was_not_measured_is_not_checked():
     assert checked([rates("lab", 1)], BARS) == []
 
 
-def test_what_fell_short_is_marked():
-    """The table names the bar, the median and the bound."""
-    bars = [Bar("requests/s", "lab", 2000, most=False), Bar("requests/s", "lab", 1.5)]
+def test_missed_targets_are_named():
+    """The table has the result, the target, the median and the bound; the last line the missed."""
+    compared = checked(
+        [rates("lab", 1, 2, 1000), rates("ceiling", 5)],
+        [Bar("requests/s", "lab", 2000, most=False), Bar("requests/s", "ceiling", 7.5)],
+    )
 
-    shown = tables.bars(checked([rates("lab", 1, 2, 1000)], bars))
+    shown = tables.targets(compared).splitlines()
 
-    assert [line.split() for line in shown.splitlines()[1:]] == [
-        ["SHORT", "requests/s", "lab", "2", "at", "least", "2,000"],
-        ["SHORT", "requests/s", "lab", "2", "at", "most", "1.5"],
+    assert [line.split() for line in shown[1:3]] == [
+        ["missed", "requests/s", "lab", "2", "at", "least", "2,000"],
+        ["met", "requests/s", "ceiling", "5", "at", "most", "7.5"],
     ]
+    assert shown[-1] == "1 of 2 targets missed: requests/s: lab"
 
 
 def test_programs_get_every_value():
