@@ -33,8 +33,9 @@ class LlmFigures:
 class Record:
     """One request; `arrived` is the reading of the performance counter at its arrival.
 
-    `fate` is ok, client_gone (left before the last byte), dropped (cut off by a behaviour) or
-    failed (a fault of the service itself, or its stop). `status` is 0 while nothing was answered.
+    `fate` is ok, client_gone (left before the last byte), dropped (cut off by a behaviour),
+    refused (the engine's queue was full) or failed (a fault of the service itself, or its stop).
+    `status` is 0 while nothing was answered.
     """
 
     id: str

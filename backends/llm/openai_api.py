@@ -101,7 +101,7 @@ class OpenAi:
             if len(tokens) >= most:
                 message = f"This model's maximum context length is {most} tokens."
                 raise ApiError(400, message, "input", "context_length_exceeded")
-        self._refuse_if_full()
+        self._refuse_if_full(request.scope["lab.record"])
         if not await unless_gone(request.receive, self._prefill(call, request.scope)):
             raise ClientGoneError
         return _json(_embeddings(call, self.settings.model))
@@ -143,7 +143,7 @@ class OpenAi:
             record.llm.stream = call.stream
             exact = _exact_tokens(request.scope, self.settings.max_output)
             answers = plan(call, self.settings, self.runner.engine.profile, exact)
-            self._refuse_if_full()
+            self._refuse_if_full(record)
             work = Work(self.runner, self.metrics, record, answers)
             self.metrics.observe("request_params_n", call.choices)
             if call.max_tokens is not None:
@@ -154,10 +154,11 @@ class OpenAi:
             raise ClientGoneError
         return _json(shape.whole(work))
 
-    def _refuse_if_full(self) -> None:
+    def _refuse_if_full(self, record: Record) -> None:
         """Raise ApiError (the profile's 429 or 503, with Retry-After) if the queue is full."""
         engine = self.runner.engine
         if engine.queue_is_full:
+            record.fate = "refused"
             message = f"The request queue is full: {engine.waiting} requests are waiting."
             status = engine.profile.queue_status
             raise ApiError(status, message, code="queue_full", headers={"Retry-After": "1"})

@@ -18,8 +18,13 @@ from ..verdict.replay import at
 from .join import Finding
 
 ONCE, RETRIED, FAILED, TWICE = "answered once", "answered after a retry", "failed", "executed twice"
+REFUSED = "refused by a limit"
 UNEXPLAINED = "unexplained"
-FATES = (ONCE, RETRIED, FAILED, TWICE, UNEXPLAINED)
+FATES = (ONCE, RETRIED, FAILED, REFUSED, TWICE, UNEXPLAINED)
+# nginx.conf answers 503 by itself where too many large bodies are held at once, and only there
+NGINX_REFUSES = 503
+QUEUE_FULL = "refused"  # in a backend's journal
+NGINX_LIMIT = "nginx's limit on large request bodies"
 
 LATE = 1.0  # seconds in which a mended fault may still show: a broken connection noticed late
 EARLY = 0.1  # seconds by which nginx's clock, which it reads once a turn, may lag
@@ -144,10 +149,9 @@ class Ledger:
         return {sort: {kind: counts[sort, kind] for kind in FATES} for sort in sorts}
 
     def reasons(self) -> dict[str, int]:
-        """How many requests failed, or were executed twice, for which reason."""
-        reasons = (
-            f"{f.sort} {f.kind}: {f.reason}" for f in self.fates if f.kind in (FAILED, TWICE)
-        )
+        """How many requests failed, were refused or were executed twice, for which reason."""
+        kinds = (FAILED, REFUSED, TWICE)
+        reasons = (f"{f.sort} {f.kind}: {f.reason}" for f in self.fates if f.kind in kinds)
         return dict(Counter(reasons).most_common())
 
     def problems(self) -> list[str]:
@@ -343,10 +347,21 @@ class _Case:
         if len(begun := self.begun()) > 1:
             return TWICE, begun, self.reason()
         if self.call.failed:
-            return FAILED, where, self.reason()
+            return REFUSED if self._is_refused() else FAILED, where, self.reason()
         if len(self.attempts) > 1:
             return RETRIED, where, self.reason()
         return ONCE, where, ""
+
+    def _is_refused(self) -> bool:
+        """Whether a limit refused the request: nginx's own, or that of the last server's queue."""
+        if self.attempts:
+            return self._full(self.attempts[-1])
+        return bool(self.hits) and self.call.status == NGINX_REFUSES
+
+    def _full(self, attempt: _Attempt) -> bool:
+        """Whether the server refused an attempt because its queue was full."""
+        entries = (entry for entry in self.entries if entry.backend == attempt.server)
+        return any(e.fate == QUEUE_FULL and e.status == attempt.status for e in entries)
 
     def begun(self) -> tuple[str, ...]:
         """Where the request was begun: what journals say, and where it was sent without a line.
@@ -357,7 +372,10 @@ class _Case:
         journalled = Counter(entry.backend for entry in self.entries)
         sent = Counter(attempt.server for attempt in self.attempts if attempt.sent)
         lost = [name for name, count in sent.items() for _ in range(count - journalled[name])]
-        refused = (entry.status >= 500 and entry.fate == "ok" for entry in self.entries)
+        refused = (
+            entry.fate == QUEUE_FULL or (entry.status >= 500 and entry.fate == "ok")
+            for entry in self.entries
+        )
         sure = [e.backend for e, no in zip(self.entries, refused, strict=True) if not no]
         return (*lost, *sure)
 
@@ -420,6 +438,10 @@ class _Case:
 
     def _explanation(self, blamed: tuple[str, ...], look: str) -> str:
         """The fault behind a failure; "" if there is none."""
+        if full := [a.server for a in self.attempts if a.server in blamed and self._full(a)]:
+            return f"queue limit of {full[0]}"
+        if not self.attempts and self._is_refused():
+            return NGINX_LIMIT
         if not blamed:
             outages = [self._outage(server) for server in self.rules.servers]
             return f"{look}: {', '.join(dict.fromkeys(outages))}" if all(outages) else ""

@@ -12,11 +12,11 @@ from .access_log import Malformed
 class Entry:
     """One line of a backend's journal: one request as that backend saw it.
 
-    `start` and `t`, its end, are seconds since the epoch, `duration` the seconds between them on
-    a steady clock. `fate` is ok, client_gone, dropped or failed. The tokens are None for a
-    request that is no LLM call: `completion_tokens` were produced, `tokens_sent` left. `queued`
-    is how many seconds it waited before it ran, `late` the most by which one of its tokens was
-    behind the engine's model.
+    `start` and `t`, its end, are seconds since the epoch, `duration` the seconds between them on a
+    steady clock. `fate` is ok, client_gone, dropped, refused (a full queue) or failed. The tokens
+    are None for a request that is no LLM call: `completion_tokens` were produced, `tokens_sent`
+    left. `queued` is how many seconds it waited before it ran, `late` the most by which one of its
+    tokens was behind the engine's model.
     """
 
     id: str

@@ -366,3 +366,39 @@ def test_every_id_has_exactly_one_fate_whatever_the_logs_say(
     assert sorted(each.id for each in found.fates) == sorted(ids)
     assert {each.kind for each in found.fates} <= set(FATES)
     assert found.holds == (not found.unexplained)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_full_queue_refuses_by_the_limit_of_its_backend(status: int) -> None:
+    """The backend's journal says why it answered so; no fault is needed, and the run holds."""
+    hits = [hit((A, status))]
+
+    said = fate(call("POST", status), hits, [entry(A, status, "refused")])
+
+    assert said == ("refused by a limit", "queue limit of backend-1")
+
+
+def test_an_error_without_a_full_queue_is_no_refusal_by_a_limit() -> None:
+    """A backend that answers 503 for another reason is unexplained."""
+    kind, why = fate(call("POST", 503), [hit((A, 503))], [entry(A, 503)])
+
+    assert kind == "unexplained"
+    assert "no fault of backend-1 explains it" in why
+
+
+def test_a_full_queue_and_the_next_server_is_a_retry() -> None:
+    """With http_503 nginx goes on; the full backend did not begin the request."""
+    hits = [hit((A, 503), (B, 200))]
+
+    said = fate(call(), hits, [entry(A, 503, "refused"), entry(B)])
+
+    assert said == ("answered after a retry", "queue limit of backend-1")
+
+
+def test_nginxs_limit_on_large_bodies_is_named() -> None:
+    """nginx answers 503 by itself, and no backend sees the request."""
+    refused = Unproxied(status=503, request_id="r")
+
+    said = fate(call("POST", 503), [refused], [])
+
+    assert said == ("refused by a limit", "nginx's limit on large request bodies")

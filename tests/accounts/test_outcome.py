@@ -118,6 +118,7 @@ def test_a_load_is_judged_from_its_folder(tmp_path: Path) -> None:
             "answered once": 40,
             "answered after a retry": 0,
             "failed": 0,
+            "refused by a limit": 0,
             "executed twice": 0,
             "unexplained": 0,
         }
