@@ -204,5 +204,5 @@ def _result(requests: int) -> kernel.Result:
         first=np.full(requests, -1, np.int64),
         last=np.full(requests, -1, np.int64),
         cached=np.zeros(requests, np.int32),
-        backend=np.full(requests, -1, np.int32),
+        backend=np.full(requests, -1, np.int16),
     )

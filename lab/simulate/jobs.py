@@ -97,11 +97,10 @@ def workload_of(scenario: Scenario, share: int | None = None) -> Workload:
 
 
 def _columns(requests: int) -> "dict[str, Any]":
-    """Room for the figures of all requests."""
-    names = ("prompt", "output", "node", "tenant", "client", "turn")
-    return {"due": np.empty(requests, np.int64)} | {
-        name: np.empty(requests, np.int32) for name in names
-    }
+    """Room for the figures of all requests; what stays zero takes no memory."""
+    names = ("prompt", "output", "node", "tenant", "turn")
+    columns = {name: np.zeros(requests, np.int32) for name in names}
+    return {"due": np.zeros(requests, np.int64), "client": np.zeros(requests, np.uint16), **columns}
 
 
 def _draw(
@@ -130,9 +129,11 @@ def _draw(
     columns["due"][:] = np.rint(due * PICOSECONDS)
     columns["prompt"][:] = prompt
     columns["output"][:] = answers[session, turn]
-    columns["tenant"][:] = tenants[session]
+    if scenario.tenants.n > 1:
+        columns["tenant"][:] = tenants[session]
     columns["client"][:] = _clients(sketch, chains.users[part])[session]
-    columns["turn"][:] = turn
+    if scenario.sessions.turns > 1:
+        columns["turn"][:] = turn
     columns["node"][:] = tree.grow(tenants[session], prompt, turn, turn == lengths[session] - 1)
 
 

@@ -86,7 +86,7 @@ class Result(NamedTuple):
     first: Ints
     last: Ints
     cached: Shorts
-    backend: Shorts
+    backend: npt.NDArray[np.int16]
 
 
 class State(NamedTuple):
