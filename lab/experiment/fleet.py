@@ -132,7 +132,7 @@ def _condition(lab: Lab, name: str, state: str) -> Condition:
         float(profile["time_scale"]),
         float(present["slow"]),
         wrong,
-        profile["limits"],
+        profile.get("limits", {}),  # an image from before limits could be set
     )
 
 
