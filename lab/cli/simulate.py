@@ -1,5 +1,6 @@
 """`lab simulate`: a scenario without Docker, at the scale of a fleet."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from ..errors import UsageError
 from ..experiment import simulating, validating
 from ..report import scores
+from ..simulate.simulation import Simulated, Stopped
 from ..traffic import scenario as known
 from .here import this_lab
 from .options import (
@@ -64,15 +66,26 @@ def simulate(
     if seed is not None:
         wanted = replace(wanted, seed=seed)
     names = [name.strip() for name in (method or "round_robin,least_conn").split(",")]
-    runs = []
+    runs: list[Simulated] = []
     for name in names:
-        with track(f"{wanted.name} by {name}") as advance:
-            run = simulating.simulated(wanted, name, backends, requests, weights, key, advance)
+        try:
+            with track(f"{wanted.name} by {name}") as advance:
+                run = simulating.simulated(wanted, name, backends, requests, weights, key, advance)
+        except Stopped as stopped:
+            _warn_of_the_rest(stopped.simulated, names[len(runs) :])
+            raise
         runs.append(run)
         if not as_json:
             say(scores.simulated(run))
     if as_json:
         show([run.as_dict() for run in runs] if len(runs) > 1 else runs[0].as_dict())
+
+
+def _warn_of_the_rest(kept: Simulated, methods: Sequence[str]) -> None:
+    """Print on stderr what an interrupted simulation has kept, and how to run the rest."""
+    answered = kept.figures.overall.requests
+    warn(f"stopped: the figures of {answered:,} answered requests are in {kept.folder}")
+    warn(f"to simulate the rest: the same command with --method {','.join(methods)}")
 
 
 def _validate(scenario: str, method: str, duration: float, repeats: int, *, as_json: bool) -> None:

@@ -30,7 +30,7 @@ from .journal import Entry
 from .record import Record
 from .timeline import FIRST_CLAIM, Timeline
 
-Kind: TypeAlias = Literal["run", "load", "soak", "verify"]
+Kind: TypeAlias = Literal["run", "load", "soak", "verify", "simulated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,11 @@ def _write_json(file: Path, value: Any) -> None:
 
 def read(folder: Path) -> Evidence:
     """Read a run's folder; UsageError naming the file, and its field, that is missing or wrong."""
+    if is_simulated(folder):
+        raise UsageError(
+            f"{folder} is a simulated run: it has no logs to judge",
+            f"its figures are in {folder}/figures.json; lab load measures them live",
+        )
     try:
         return Evidence(
             **_fields_of_run(folder),
@@ -135,6 +140,14 @@ def read(folder: Path) -> Evidence:
         ) from None
     except UnicodeDecodeError as error:
         raise UsageError(f"a file of {folder} is not text: {error}", "lab run METHOD") from None
+
+
+def is_simulated(folder: Path) -> bool:
+    """Whether a folder is one of `lab simulate`, which has figures but no logs."""
+    try:
+        return bool(_fields_of_run(folder)["kind"] == "simulated")
+    except (OSError, UsageError):
+        return False
 
 
 def _fields_of_run(folder: Path) -> dict[str, Any]:

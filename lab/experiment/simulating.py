@@ -1,11 +1,11 @@
-"""Simulate a scenario and keep its run folder."""
+"""Simulate a scenario and keep its run folder, also of a simulation that was interrupted."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..nginxconf import methods
 from ..simulate import simulation
-from ..simulate.simulation import Simulated
+from ..simulate.simulation import Simulated, Stopped
 from .collect import fresh_folder
 
 if TYPE_CHECKING:
@@ -23,10 +23,21 @@ def simulated(
     key: str = "",
     on_sent: Callable[[int], None] | None = None,
 ) -> Simulated:
-    """Simulate a scenario by one method and write its folder under .lab/runs."""
+    """Simulate a scenario by one method and write its folder under .lab/runs.
+
+    Ctrl-C raises Stopped, after what was answered until then has been written.
+    """
     chosen = methods.method(method).name
     if backends or requests:
         size = backends or len(simulation.fleet_of(scenario)[0])
         scenario = simulation.scaled_to(scenario, size, requests)
-    run = simulation.simulate(scenario, chosen, backends, weights=weights, key=key, on_sent=on_sent)
-    return simulation.write(run, scenario, fresh_folder(f"simulated-{scenario.name}-{chosen}"))
+    simulation.check(scenario)
+    folder = fresh_folder(f"simulated-{scenario.name}-{chosen}")
+    simulation.begin(scenario, chosen, folder)
+    try:
+        run = simulation.simulate(
+            scenario, chosen, backends, weights=weights, key=key, on_sent=on_sent
+        )
+    except Stopped as stopped:
+        raise Stopped(simulation.write(stopped.simulated, folder)) from None
+    return simulation.write(run, folder)

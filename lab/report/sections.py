@@ -77,7 +77,9 @@ def runs_in(place: Path) -> list[Path]:
     """The folder itself if it is a run's, else the run folders in it, by name."""
     if is_run(place):
         return [place]
-    runs = sorted(inner for inner in place.glob("*") if is_run(inner))
+    runs = sorted(
+        inner for inner in place.glob("*") if is_run(inner) and not folder.is_simulated(inner)
+    )
     if not runs:
         raise UsageError(f'no run folder at "{place}"', "lab report .lab/runs/<time>-<method>")
     return runs

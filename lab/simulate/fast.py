@@ -27,6 +27,14 @@ KINDS = {
 OnSent = Callable[[int], None]
 
 
+class Interrupted(KeyboardInterrupt):
+    """A simulation was interrupted; `run` has the requests that were answered until then."""
+
+    def __init__(self, run: "Run") -> None:
+        super().__init__()
+        self.run = run
+
+
 def run(
     work: Workload,
     profiles: "Sequence[tuple[Profile, float]]",
@@ -38,7 +46,8 @@ def run(
 ) -> "Run":
     """Simulate a workload on backends, each a profile and a factor that stretches its steps.
 
-    `picks` has the server of each request where the method decides by the request alone.
+    `picks` has the server of each request where the method decides by the request alone. Raises
+    Interrupted, with what there is, for Ctrl-C.
     """
     kind = kernel.STATIC if picks is not None else KINDS[method]
     backends = len(profiles)
@@ -48,14 +57,17 @@ def run(
     for b in range(backends):
         kernel.set_due(state, b)
     ended = np.empty(state.decoding.shape[1], np.int32)
-    while True:
-        code = kernel.loop(kind, jobs, state, result, peers, ended, _SLICE)
-        if on_sent:
-            on_sent(int(state.at[4]))
-        if code == kernel.DONE:
-            return Run(result, state)
+    code = kernel.MORE
+    while code != kernel.DONE:
+        try:
+            code = kernel.loop(kind, jobs, state, result, peers, ended, _SLICE)
+            if on_sent:
+                on_sent(int(state.at[4]))
+        except KeyboardInterrupt:
+            raise Interrupted(Run(result, state)) from None
         if code == kernel.FULL:
             state = _with_room(state, work.depth)
+    return Run(result, state)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Simulated:
     figures: figures.Figures
     run: fast.Run
     folder: Path | None = None
+    complete: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything but the single requests as plain values, for JSON."""
@@ -46,9 +47,18 @@ class Simulated:
             "seed": self.seed,
             "backends": self.backends,
             "folder": str(self.folder) if self.folder else None,
+            "complete": self.complete,
             "figures": figures.as_dict(self.figures),
             "preemptions": int(self.run.state.servers["preemptions"].sum()),
         }
+
+
+class Stopped(KeyboardInterrupt):
+    """A simulation was interrupted; `simulated` has the figures of what was answered."""
+
+    def __init__(self, simulated: Simulated) -> None:
+        super().__init__()
+        self.simulated = simulated
 
 
 def simulate(
@@ -63,32 +73,40 @@ def simulate(
 ) -> Simulated:
     """Simulate a scenario; `backends` replaces the scenario's number of them.
 
-    `work` is the scenario's workload where it is laid out already. UsageError for a scenario with
+    `work` is the scenario's workload where it is laid out already. Ctrl-C raises Stopped with the
+    figures of what was answered until then. UsageError for a scenario with
     a timeline, and for a request that no backend can hold.
     """
-    if scenario.timeline:
-        raise UsageError(
-            f'scenario "{scenario.name}" has a timeline, which `lab simulate` does not support',
-            f"lab load {scenario.name}",
-        )
+    check(scenario)
     names, machines = fleet_of(scenario, backends)
     work = work or laid_out(scenario)
     _check_fits(work, machines)
     servers = [f"{name}:{PORT}" for name in names]
     group, scope = sources.from_method(method, servers, weights, key, "header", zone=True)
-    run = fast.run(
-        work,
-        machines,
-        group.label,
-        picks(work, scenario, group, scope),
-        [server.weight for server in group.servers],
-        scenario.seed,
-        on_sent,
-    )
+    chosen, weighed = picks(work, scenario, group, scope), [one.weight for one in group.servers]
+    complete = True
+    try:
+        run = fast.run(work, machines, method, chosen, weighed, scenario.seed, on_sent)
+    except fast.Interrupted as interrupted:
+        run, complete = interrupted.run, False
     lengths = Lengths(work.prompt, work.output, work.stream)
     del work  # of 10 million requests 300 MB, which nobody needs any more
     numbers = figures_of(lengths, run, scenario.targets, method, names)
-    return Simulated(scenario.name, method, scenario.seed, len(names), numbers, run)
+    result = Simulated(
+        scenario.name, method, scenario.seed, len(names), numbers, run, complete=complete
+    )
+    if not complete:
+        raise Stopped(result)
+    return result
+
+
+def check(scenario: "Scenario") -> None:
+    """Raise UsageError for a scenario with a timeline."""
+    if scenario.timeline:
+        raise UsageError(
+            f'scenario "{scenario.name}" has a timeline, which `lab simulate` does not support',
+            f"lab load {scenario.name}",
+        )
 
 
 def laid_out(scenario: "Scenario") -> Workload:
@@ -135,20 +153,48 @@ def scaled_to(scenario: "Scenario", backends: int, requests: int | None) -> "Sce
     return replace(grown, requests=requests, duration=None)
 
 
-def write(simulated: Simulated, scenario: "Scenario", folder: Path) -> Simulated:
-    """Keep a run: its figures, its scenario, and what became of each request."""
+def begin(scenario: "Scenario", method: str, folder: Path) -> None:
+    """Write the folder of a simulation that is about to run: its scenario and run.json."""
     folder.mkdir(parents=True)
+    _write_json(folder / "scenario.json", scenarios.described(scenario))
+    _write_run(folder, scenario.name, method, 0, complete=False)
+
+
+def write(simulated: Simulated, folder: Path) -> Simulated:
+    """Add to a folder the figures and what became of each request."""
     kept = replace(simulated, folder=folder)
-    (folder / "figures.json").write_text(json.dumps(kept.as_dict(), indent=1) + "\n")
-    (folder / "scenario.json").write_text(
-        json.dumps(scenarios.described(scenario), indent=1) + "\n"
-    )
+    _write_json(folder / "figures.json", kept.as_dict())
     np.savez(folder / "requests.npz", **kept.run.result._asdict())
+    answered = kept.figures.overall.requests
+    _write_run(folder, kept.scenario, kept.method, answered, complete=kept.complete)
     return kept
 
 
+def _write_run(folder: Path, scenario: str, method: str, answered: int, *, complete: bool) -> None:
+    """Write run.json, by which other commands know the folder."""
+    values = {
+        "kind": "simulated",
+        "method": method,
+        "traffic": scenario,
+        "sequential": False,
+        "sent": answered,
+        "addresses": {},
+        "notes": {"complete": complete},
+    }
+    _write_json(folder / "run.json", values)
+
+
+def _write_json(file: Path, value: Any) -> None:
+    file.write_text(json.dumps(value, indent=1) + "\n")
+
+
 def _check_fits(work: Workload, machines: Sequence[tuple[Profile, float]]) -> None:
-    """Refuse a workload with a request that is longer than the blocks of some backend."""
+    """Refuse a queue limit, and a request that is longer than the blocks of some backend."""
+    limited = [profile.name for profile, _ in machines if profile.max_queued]
+    if limited:
+        raise UsageError(
+            f'profile "{limited[0]}" has max_queued, which is not simulated', "lab load"
+        )
     smallest = min(profile.kv_blocks for profile, _ in machines) * BLOCK_TOKENS
     longest = int((work.prompt + work.output).max(initial=0))
     if longest > smallest:

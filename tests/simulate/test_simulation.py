@@ -1,15 +1,20 @@
 """A simulated scenario: its figures, its keys, what it refuses."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nginx_llm_lab.accounts.outcome import judge
+from nginx_llm_lab.backends.llm.profiles import PROFILES
 from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.experiment import simulating
 from nginx_llm_lab.nginxconf import sources
 from nginx_llm_lab.oracle import Arrival
-from nginx_llm_lab.simulate import simulation
+from nginx_llm_lab.report import sections
+from nginx_llm_lab.simulate import fast, simulation
 from nginx_llm_lab.simulate.jobs import workload_of
 from nginx_llm_lab.simulate.picks import picks
 from nginx_llm_lab.traffic import scenario as scenarios
@@ -119,3 +124,45 @@ def test_a_request_that_no_backend_can_hold_is_refused():
 
     with pytest.raises(UsageError, match="KV cache"):
         simulation.simulate(long, "round_robin")
+
+
+def test_an_interrupted_simulation_keeps_what_was_answered(tmp_path, monkeypatch):
+    """Ctrl-C after 20 requests: their figures are written, and run.json says that more was due."""
+    monkeypatch.setattr(fast, "_SLICE", 20)
+    monkeypatch.setattr(simulating, "fresh_folder", lambda name: tmp_path / name)
+
+    def interrupt(_sent: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(simulation.Stopped) as stopped:
+        simulating.simulated(CHATS, "round_robin", on_sent=interrupt)
+
+    kept = stopped.value.simulated
+    assert kept.folder is not None
+    figures = json.loads((kept.folder / "figures.json").read_text())
+    assert not figures["complete"]
+    assert 0 < figures["figures"]["overall"]["requests"] <= 20
+    assert json.loads((kept.folder / "run.json").read_text())["notes"] == {"complete": False}
+
+
+def test_judge_and_report_say_why_they_take_no_simulated_run(tmp_path, monkeypatch):
+    """It has no logs; in a folder of runs a report leaves it out."""
+    monkeypatch.setattr(simulating, "fresh_folder", lambda name: tmp_path / name)
+    place = simulating.simulated(CHATS, "least_conn").folder
+    assert place is not None
+
+    with pytest.raises(UsageError, match="simulated run: it has no logs"):
+        judge(place)
+    with pytest.raises(UsageError, match="no run folder"):
+        sections.runs_in(tmp_path)
+
+
+def test_a_queue_limit_is_refused_by_its_name():
+    """The compiled loop queues without a bound."""
+    limited = replace(PROFILES["h100-8b"], name="limited", max_queued=4)
+    monkey = {**PROFILES, "limited": limited}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulation, "PROFILES", monkey)
+        with pytest.raises(UsageError, match="max_queued"):
+            simulation.simulate(replace(CHATS, profile="limited"), "round_robin")
