@@ -57,7 +57,7 @@ class ConnectionTimes:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What ab says of an https connection."""
+    """ab's figures of an https connection."""
 
     protocol: str
     temp_key: str = ""
@@ -66,7 +66,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class AbReport:
-    """Every figure of one run of ab, under ab's own words.
+    """Every figure of one run of ab, under ab's own name.
 
     Lengths are bytes, `document_length` None where it may vary (`-l`). What ab leaves out is
     None: the rates and times of a run that completed nothing, the keep-alive requests without
@@ -266,7 +266,7 @@ def _tls(page: _Page) -> Tls | None:
 
 
 def _warnings(page: _Page) -> tuple[str, ...]:
-    """Collect ab's doubts about its own figures, each on one line."""
+    """Collect ab's warnings about its own figures, one per line."""
     doubts = re.findall(r"^((?:WARNING|ERROR): .*\n.*)$", page.text, re.MULTILINE)
     return tuple(" ".join(doubt.split()) for doubt in doubts)
 
@@ -278,7 +278,7 @@ def _needed(label: str, value: _T | None) -> _T:
 
 
 def _words(text: str) -> str:
-    """What ab said beside its banner, its progress and its usage."""
+    """ab's messages without its banner, progress and usage."""
     message = _BENCHMARKING.sub("", text.partition("Usage: ")[0])
     lines = (line.strip() for line in message.splitlines())
     return "; ".join(line for line in lines if line and not _IDLE.match(line))[-300:]

@@ -64,7 +64,7 @@ _KEYS = frozenset(field.name for field in _FIELDS)
 
 @dataclass(frozen=True, slots=True)
 class Unproxied:
-    """One request that never reached the upstream: nginx answered it or gave it up by itself."""
+    """One request that never reached the upstream: nginx answered it or ended it itself."""
 
     status: int = 0
     msec: float = 0.0
@@ -75,7 +75,7 @@ class Unproxied:
 
     @property
     def kind(self) -> str:
-        """What became of it, with its status: `refused by nginx (403)`."""
+        """How the request ended, with its status: `refused by nginx (403)`."""
         return f"{_fate(self.status)} ({self.status})"
 
 
@@ -227,14 +227,14 @@ def _unproxied(words: dict[str, str]) -> Unproxied:
 
 
 def _beside(entries: tuple[str, ...], column: tuple[_T, ...]) -> tuple[_T, ...]:
-    """Keep of a column what stands beside an address; ValueError where the lengths differ."""
+    """The entries of a column that belong to an address; ValueError where the lengths differ."""
     if not column or len(entries) == len(column) == 1:
         return column
     return tuple(value for entry, value in zip(entries, column, strict=True) if entry)
 
 
 def _words(fields: dict[str, Any]) -> dict[str, str]:
-    """Put a log whose format leaves numbers unquoted into nginx's own words."""
+    """Turn the numbers of a log that does not quote them into text, as nginx writes them."""
     return {key: _word(value) for key, value in fields.items() if key in _KEYS}
 
 

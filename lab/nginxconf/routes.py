@@ -125,7 +125,7 @@ def _routes(
 
 
 def _leading(url: str) -> str:
-    """The group that a URL names where no block has that name: up to a variable that is a path."""
+    """The group named by a URL without a block of that name: its text up to a variable path."""
     plain = url
     for name, (text, *others) in BUILTIN_TEXTS.items():
         if not others:
@@ -186,7 +186,7 @@ def everything(block: Directive) -> Iterator[Directive]:
 
 
 def _texts(text: str, values: Mapping[str, tuple[str, ...]], depth: int = 5) -> Iterator[str]:
-    """What a text may stand for, by the values that the config or nginx gives its variables."""
+    """Every value that a text can have, given the values of its variables."""
     match = VARIABLE.search(text)
     if match is None or depth == 0:
         yield text

@@ -124,7 +124,7 @@ class _Reader:
         return tuple(bodies[0])
 
     def _include(self, directive: Directive, chain: tuple[str, ...]) -> list[Directive]:
-        """What an `include` stands for, in order; nothing, and a note, where it names no file."""
+        """The directives that an `include` reads; none, and a Missing, where no file matches."""
         directives: list[Directive] = []
         for path in self._files(directive.args[0]):
             try:

@@ -150,7 +150,7 @@ def size(text: str) -> int | None:
 
 
 def _unclear(config: Config, name: str | None, upstreams: Sequence[Upstream]) -> UsageError:
-    """Why no one upstream could be chosen, and which there are."""
+    """The error that no upstream can be chosen; it names those in the config."""
     http = [upstream.name for upstream in upstreams if not upstream.stream]
     stream = [upstream.name for upstream in upstreams if upstream.stream]
     hint = f"name one of {', '.join(http)}" if http else "give a config with an upstream in http"
@@ -189,7 +189,7 @@ def _blocks(context: Directive) -> list[Upstream]:
 
 
 def _upstream(block: Directive) -> Upstream:
-    """One block, line by line, as the order of the lines decides what each may say."""
+    """Read one block line by line: each line is checked under the lines before it."""
     servers: list[Server] = []
     balancing = _Balancing()
     sticky: Sticky | None = None
@@ -229,7 +229,7 @@ def _upstream(block: Directive) -> Upstream:
 
 
 def _check(upstream: Upstream, block: Directive) -> None:
-    """What nginx can only refuse once it has seen the whole block."""
+    """Refuse what nginx refuses at the end of the block."""
     if all(server.backup for server in upstream.servers):
         hint = "a group needs a server that is not a backup"
         raise _refusal(f'no servers in upstream "{upstream.name}"', block, hint)

@@ -105,7 +105,7 @@ def compile_variable(name: str, conf: Variables, where: str = "") -> Evaluator:
 
 
 class _Scope:
-    """What every name means at one point of a config."""
+    """The variables that are defined at one point of a config."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class _Scope:
         self.found: dict[str, Evaluator] = {}
 
     def knowing(self, names: Mapping[str, Evaluator | UsageError]) -> "_Scope":
-        """The same scope with more names, which hide what they meant before."""
+        """The scope with more variables, which hide those of the same name."""
         return _Scope(self.conf, self.where, {**self.names, **names}, self.busy)
 
     def text(self, text: str) -> Evaluator:
@@ -156,7 +156,7 @@ class _Scope:
         return str(chosen).lower()
 
     def _find(self, name: str) -> Evaluator:
-        """Look in the order in which one meaning hides another."""
+        """Look a variable up: later definitions hide earlier ones."""
         known = self.names.get(name)
         if isinstance(known, UsageError):
             raise known
@@ -329,7 +329,7 @@ FAMILIES: Mapping[str, Callable[[str, _Scope], Evaluator]] = MappingProxyType(
 
 
 def _after_rewrites(conf: Variables, where: str) -> _Scope:
-    """What every name means once the rewrite phase is over."""
+    """The variables after the rewrite phase."""
     scope = _Scope(conf, where)
     if conf.route is None:
         return scope
@@ -368,7 +368,7 @@ def _rewritten(scope: _Scope, block: Directive, test: Test | None) -> _Scope:
 
 
 def _assigned(line: Directive, scope: _Scope, test: Test | None) -> Evaluator | UsageError:
-    """What a `set` leaves in its variable: under an `if`, the old value where that fails.
+    """The value after a `set`; under an `if` whose condition fails, the old value.
 
     What cannot be evaluated is an error for those only who ask for the variable.
     """
@@ -384,7 +384,7 @@ def _assigned(line: Directive, scope: _Scope, test: Test | None) -> Evaluator | 
 
 
 def _branched(scope: _Scope, line: Directive) -> _Scope:
-    """The scope after an `if`; the captures of its regex stand for what they matched."""
+    """The scope after an `if`, with the captures of its regex."""
     try:
         test, found = _condition(line, scope)
     except UsageError as error:
@@ -394,7 +394,7 @@ def _branched(scope: _Scope, line: Directive) -> _Scope:
 
 
 def _condition(line: Directive, scope: _Scope) -> tuple[Test, dict[str, Evaluator]]:
-    """Read `if ($x)`, `($x = text)`, `($x != text)`, `($x ~ regex)` and its kin."""
+    """Read `if ($x)`, `($x = text)`, `($x != text)`, `($x ~ regex)` and its variants."""
     words = _unbracketed(line)
     if len(words) not in (1, 3) or not words[0].startswith("$"):
         raise UsageError(f'the lab cannot evaluate "if ({" ".join(words)})" in {line.where}')

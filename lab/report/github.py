@@ -18,7 +18,7 @@ def annotation(level: str, text: str, place: str) -> str:
 
 
 def annotations(verification: Mapping[str, Any]) -> Iterator[str]:
-    """One for each verdict that is no PASS, and for each thing that nginx needs and is not here."""
+    """An annotation for each verdict but PASS, and for each file or host that nginx lacks here."""
     for judged in verification["upstreams"]:
         word = Word(judged["verdict"])
         if word != Word.PASS:
@@ -33,7 +33,7 @@ def annotations(verification: Mapping[str, Any]) -> Iterator[str]:
 
 
 def summary(verification: Mapping[str, Any]) -> str:
-    """The verdicts as a Markdown table, and below it what was not honoured."""
+    """The verdicts as a Markdown table, followed by the directives that were not honoured."""
     lines = [
         f"### lab verify {_cell(verification['conf'])} on nginx {verification['nginx']}",
         "",
@@ -55,7 +55,7 @@ def summary(verification: Mapping[str, Any]) -> str:
 
 
 def _cell(text: str) -> str:
-    """A text that changes nothing of the Markdown around it."""
+    """A text with Markdown's special characters escaped."""
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(text.split()))
 
 

@@ -91,7 +91,7 @@ def is_run(place: Path) -> bool:
 
 
 def section(place: Path) -> Section:
-    """Read a run folder and judge it anew; UsageError names what is missing in it."""
+    """Read a run folder and recompute its verdict; UsageError names what is missing in it."""
     evidence = folder.read(place)
     outcome = judge(place)
     entries = journal.read(evidence.journal.splitlines()).entries
@@ -190,7 +190,7 @@ def _row(group: Group) -> tuple[str | float | int | None, ...]:
 
 
 def notes(outcome: AnyOutcome) -> tuple[str, ...]:
-    """What the sides disagree about and what became of the requests, at most MOST_NOTES."""
+    """Disagreements between the logs and the fates of the requests, at most MOST_NOTES."""
     if isinstance(outcome, Outcome):
         return (str(outcome.counts),)
     if isinstance(outcome, Soaked):
@@ -249,7 +249,7 @@ def _lane(entries: Sequence[Entry], moments: npt.NDArray[np.float64]) -> list[tu
 
 
 def marks(timeline: Timeline | None, entries: Sequence[Entry]) -> tuple[Mark, ...]:
-    """What was done to the lab, in seconds after the first request reached a backend."""
+    """The events of a run, in seconds after the first request reached a backend."""
     if timeline is None:
         return ()
     first = min((entry.start for entry in entries if entry.start), default=timeline.began)

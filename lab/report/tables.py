@@ -38,7 +38,7 @@ def table(*columns: str) -> Table:
 
 
 def status(state: Mapping[str, Any]) -> str:
-    """What runs, as a table under one line."""
+    """The running containers as a table, under a line about the lab."""
     if not state["containers"]:
         return f'lab "{state["project"]}" is not up'
     drawn = table("service", "state", "address", "profile", "time scale", "faults")
@@ -56,7 +56,7 @@ def status(state: Mapping[str, Any]) -> str:
 
 
 def runs(listed: "Sequence[Listed]") -> str:
-    """The run folders, or that there is none."""
+    """The run folders as a table, or a line saying that there are none."""
     if not listed:
         return "no run folders here"
     drawn = table("folder", "kind", "method", "requests", "kB")
@@ -114,14 +114,14 @@ def scenarios(known: Iterable["Scenario"]) -> str:
 
 
 def outcome(judged: "AnyOutcome") -> str:
-    """What a run folder says, whichever command left it."""
+    """The outcome of a run folder as text, whichever command wrote it."""
     from ..accounts.outcome import Loaded
 
     return loaded(judged) if isinstance(judged, Loaded) else str(judged)
 
 
 def loaded(run: "Loaded") -> str:
-    """A scenario's figures, what happened in it, and whether all of that is explained."""
+    """A scenario's figures and events, and whether every failed request is explained."""
     from ..accounts import figures
 
     return "\n".join(
@@ -166,7 +166,7 @@ def _happened(run: "Loaded") -> Iterator[str]:
 
 
 def _event(event: "Event") -> str:
-    """What a timeline did, as a command would say it."""
+    """An event of a timeline, written like a command."""
     match event.do:
         case "fault":
             value = "" if event.value is None else f" {event.value:g}"
@@ -196,7 +196,7 @@ def _agreement(run: "Loaded") -> Iterator[str]:
 
 
 def _machine(run: "Loaded") -> Iterator[str]:
-    """How far the backends were behind their models, where that spoils the figures."""
+    """How far the backends lagged behind their timing models, where that distorts the figures."""
     for group in run.figures.backends:
         if group.name in run.saturated:
             late = group.late_ms
@@ -248,7 +248,7 @@ WHATIF = (
 
 
 def whatif(replayed: "WhatIf") -> str:
-    """How each method would have spread a log, and what the replay takes for granted."""
+    """How each method would have spread a log, and what the replay assumes."""
     drawn = table(*WHATIF)
     for spread in replayed.spreads:
         drawn.add_row(
@@ -268,7 +268,7 @@ def whatif(replayed: "WhatIf") -> str:
 
 
 def _shares(values: Mapping[str, int]) -> str:
-    """Up to eight servers one by one, more of them as the lowest, the median and the highest."""
+    """The values of up to eight servers; of more, the lowest, the median and the highest."""
     counts = list(values.values())
     if len(counts) <= 8:
         return " ".join(f"{count:,}" for count in counts)

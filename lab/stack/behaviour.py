@@ -1,4 +1,4 @@
-"""Speak to a backend's behaviour port, which sets its faults, profile and cache."""
+"""Send requests to a backend's behaviour port, which sets its faults, profile and cache."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ def tell(lab: Lab, backend: str, method: str, path: str, content: Any = None) ->
 
 
 def _refusal(backend: str, error: CommandError) -> LabError:
-    """What the behaviour port said, or that it said nothing."""
+    """The behaviour port's error message, or that it did not answer."""
     try:
         return UsageError(f"{backend}: {json.loads(error.stderr)['error']}", "lab fault --help")
     except (ValueError, KeyError, TypeError):

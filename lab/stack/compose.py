@@ -140,7 +140,7 @@ def _services() -> Mapping[str, Any]:
 
 
 def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -> None:
-    """Start the lab, or change the one that runs, and return when everything in it is healthy.
+    """Start the lab, or change the running one; return when every container is healthy.
 
     `settings` are further variables of compose.yaml (LAB_PROFILE, LAB_TIME_SCALE). A lab that
     cannot start is taken down again, unless it was running before.
@@ -175,7 +175,7 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
 
 
 def refuse_other_checkout(lab: Lab) -> None:
-    """LabError where a lab of this name was started from another folder that is still there."""
+    """Raise LabError where a lab of this name was started from another folder that still exists."""
     for container in containers(lab):
         folder = container.labels.get("com.docker.compose.project.working_dir", "")
         if folder and Path(folder) != ROOT and Path(folder).is_dir():
@@ -188,7 +188,7 @@ def refuse_other_checkout(lab: Lab) -> None:
 
 
 def remove_misled_nginx(lab: Lab) -> None:
-    """Remove an nginx that does not read what the lab writes, so that it is started anew.
+    """Remove an nginx container that does not read this lab's files, so that it is created again.
 
     The state folder was lost or made anew, the checkout was moved, or Compose alone started it.
     """
@@ -198,7 +198,7 @@ def remove_misled_nginx(lab: Lab) -> None:
 
 
 def reads_own_files(lab: Lab, nginx: Container) -> bool:
-    """Whether nginx has the lab's folders, and in them what the lab sees there."""
+    """Whether nginx has mounted the lab's folders and sees the same files there."""
     mounts = {mount["Destination"]: mount["Source"] for mount in nginx.attrs["Mounts"]}
     sources = (mounts.get("/etc/nginx/lab"), mounts.get("/etc/nginx/lab/active"))
     if sources != (str(ROOT / "nginx"), str(lab.active)):
@@ -212,7 +212,7 @@ def reads_own_files(lab: Lab, nginx: Container) -> bool:
 
 
 def _nginx_stands(lab: Lab) -> bool:
-    """Whether nginx serves as asked for: healthy, as defined, on these ports, today's image."""
+    """Whether nginx is healthy, with the current definition, ports and image."""
     nginxes = [container for container in containers(lab) if service(container) == "nginx"]
     if not nginxes or health(nginxes[0]) != "healthy" or running(lab) != lab:
         return False
@@ -251,7 +251,7 @@ def remove_surplus(lab: Lab, backends: int) -> None:
 
 
 def refuse_taken(port: int) -> None:
-    """LabError where something already listens on the loopback port."""
+    """Raise LabError where something already listens on the loopback port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -328,7 +328,7 @@ def gone(lab: Lab, since: float) -> Iterator[bytes]:
 
 
 def _bequeathed(lab: Lab) -> Path:
-    """Where the journals of removed backends are kept until the lab is taken down."""
+    """The folder that keeps the journals of removed backends until the lab is taken down."""
     lab.state.mkdir(parents=True, exist_ok=True)
     return lab.state / "removed.jsonl"
 
@@ -342,7 +342,7 @@ def containers(lab: Lab) -> list[Container]:
 
 
 def _started(lab: Lab, *labels: str) -> list[Container]:
-    """The containers of this lab that Compose started, those with further labels only."""
+    """The containers of this lab that Compose started and that have these further labels."""
     # Images built by Compose carry its project label on to whatever else is run from them.
     mine = [f"com.docker.compose.project={lab.project}", "com.docker.compose.config-hash"]
     return engine.containers([*mine, *labels])
@@ -386,7 +386,7 @@ def backend_containers(lab: Lab) -> list[Container]:
 
 
 def addresses(lab: Lab) -> dict[str, str]:
-    """Every address that nginx may log, with the `server` text behind it."""
+    """Every address that nginx may log, with the text of its `server` line."""
     return {
         f"{address(container)}:{BACKEND_PORT}": f"{service(container)}:{BACKEND_PORT}"
         for container in backend_containers(lab)
@@ -407,7 +407,7 @@ def started(container: Described) -> float:
 
 
 def moment(text: str) -> float:
-    """A time of the engine's in seconds since the epoch; 0 for one that never was."""
+    """A timestamp of the engine in seconds since the epoch; 0 for the engine's zero time."""
     return 0.0 if text.startswith("0001-") else datetime.fromisoformat(text).timestamp()
 
 

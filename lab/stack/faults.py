@@ -47,7 +47,7 @@ def fault(lab: Lab, service: str, kind: str, value: float | None = None) -> None
 
 
 def _check(service: str, kind: str, value: float | None) -> None:
-    """UsageError for a fault that this service cannot have."""
+    """Raise UsageError for a fault that this service cannot have."""
     allowed = kinds(service)
     if kind not in allowed:
         raise UsageError(f'no fault "{kind}" for {service}', f"one of {', '.join(allowed)}")
@@ -62,7 +62,7 @@ def kinds(service: str) -> tuple[str, ...]:
 
 
 def _targets(lab: Lab, service: str) -> list[Container]:
-    """The containers that a word names: one service's, or every backend's for "all"."""
+    """The containers of a service, or of every backend for "all"."""
     backends = [sdk.handle(container) for container in compose.backend_containers(lab)]
     if service == ALL:
         return backends
@@ -74,7 +74,7 @@ def _targets(lab: Lab, service: str) -> list[Container]:
 
 
 def _refuse_broken(target: Container, kind: str) -> None:
-    """LabError where a container is in no state to get this fault."""
+    """Raise LabError where a container's state does not allow this fault."""
     name, state = compose.service(target), target.status
     if state != "running":
         raise LabError(f"{name} is {state} already, so {kind} has no effect", "lab heal")
@@ -83,13 +83,13 @@ def _refuse_broken(target: Container, kind: str) -> None:
 
 
 def _each(act: Callable[[Container], Any], targets: Sequence[Container]) -> list[Any]:
-    """Do it to all at once; the first error is raised when all are done."""
+    """Call a function for all in parallel; raise the first error when all calls have ended."""
     with ThreadPoolExecutor(max(1, len(targets))) as pool:
         return list(pool.map(act, targets))
 
 
 def _break(lab: Lab, target: Container, kind: str, value: float | None) -> None:
-    """Let one container have its fault."""
+    """Inject one fault into one container."""
     if KINDS[kind].by is By.BACKEND:
         _play(lab, compose.service(target), kind, value)
         return
@@ -101,18 +101,18 @@ def _break(lab: Lab, target: Container, kind: str, value: float | None) -> None:
 
 
 def _kill(_lab: Lab, target: Container) -> None:
-    """End it with SIGKILL: nothing in it can say goodbye."""
+    """Kill the container with SIGKILL: its processes cannot finish anything."""
     target.kill()
     target.wait()
 
 
 def _stop(_lab: Lab, target: Container) -> None:
-    """End it as an operator does; it finishes what it has."""
+    """Stop the container gracefully: requests in flight are finished."""
     target.stop(timeout=GRACE)
 
 
 def _restart(lab: Lab, target: Container) -> None:
-    """End it and start it again, a backend at another address; nginx keeps the old one."""
+    """Restart the container; a backend gets another address, while nginx keeps the old one."""
     before = compose.address(target)
     target.stop(timeout=GRACE)
     held = _free_below(lab, before) + 1 if compose.service(target) != NGINX else 0
@@ -122,12 +122,12 @@ def _restart(lab: Lab, target: Container) -> None:
 
 
 def _pause(_lab: Lab, target: Container) -> None:
-    """Freeze it: the kernel takes connections, nothing answers."""
+    """Freeze the container: the kernel accepts connections, but nothing answers."""
     target.pause()
 
 
 def _cut(lab: Lab, target: Container) -> None:
-    """Disconnect it from the network; it keeps running."""
+    """Disconnect the container from the network; its processes keep running."""
     _inside(lab).disconnect(target, force=True)
 
 
@@ -144,7 +144,7 @@ ACTIONS: Mapping[str, Callable[[Lab, Container], None]] = {
 
 
 def _play(lab: Lab, backend: str, kind: str, value: float | None) -> None:
-    """Have a backend misbehave, on top of what it plays already."""
+    """Set a fault of a backend's behaviour; faults that are set already stay."""
     present = tell(lab, backend, "GET", "/behaviour")
     wanted = {**present, **played(kind, value)}
     if wanted == present:
@@ -200,14 +200,14 @@ def heal(lab: Lab, service: str = ALL) -> list[str]:
 
 
 def _homes(lab: Lab) -> dict[str, str]:
-    """The address by which nginx knows each backend, as far as that was noted."""
+    """The address under which nginx knows each backend, where it was recorded."""
     noted = _noted(lab)
     known: dict[str, str] = noted.get("addresses", {})
     return known if noted.get("workers") == _workers(lab) else {}
 
 
 def _mend(lab: Lab, target: Container, home: str = "") -> list[str]:
-    """Undo whatever is wrong with one container; what was off the network comes back `home`."""
+    """Repair one container; one that was disconnected gets its address `home` back."""
     name, done = compose.service(target), []
     if target.status == "paused":
         target.unpause()
@@ -225,12 +225,12 @@ def _mend(lab: Lab, target: Container, home: str = "") -> list[str]:
 
 
 def _behaves_again(lab: Lab, backend: str) -> bool:
-    """Whether a backend had to be told to behave."""
+    """Reset a backend's behaviour; whether there was anything to reset."""
     return tell(lab, backend, "GET", "/behaviour") != tell(lab, backend, "DELETE", "/behaviour")
 
 
 def reload(lab: Lab) -> None:
-    """Have nginx read its configuration again; names are looked up anew.
+    """Reload nginx's configuration; it resolves the servers' names again.
 
     Raises LabError with nginx's words, as when a backend that is down has no address.
     """
@@ -267,7 +267,7 @@ def _free_below(lab: Lab, address: str) -> int:
 
 @contextmanager
 def _held(lab: Lab, target: Container, number: int) -> Iterator[None]:
-    """Hold so many free addresses, so that nobody else gets them: the lowest, as the engine does.
+    """Occupy the lowest free addresses, which the engine would give out next.
 
     More than HOLDERS are not held: the container then comes back at another address.
     """
@@ -281,7 +281,7 @@ def _held(lab: Lab, target: Container, number: int) -> Iterator[None]:
 
 
 def _holder(lab: Lab, target: Container) -> Container:
-    """A container of a target's image that does nothing but have an address inside."""
+    """A container of a target's image that only occupies an address of the inside network."""
     return sdk.engine().containers.run(
         target.attrs["Image"],
         entrypoint="sleep",
@@ -295,7 +295,7 @@ def _holder(lab: Lab, target: Container) -> Container:
 
 
 def _note(lab: Lab) -> None:
-    """Write down which address each backend has while nginx still knows the same."""
+    """Record each backend's address while nginx knows the same ones."""
     generation = _workers(lab)
     if generation and _noted(lab).get("workers") != generation:
         lab.state.mkdir(parents=True, exist_ok=True)
@@ -304,7 +304,7 @@ def _note(lab: Lab) -> None:
 
 
 def _noted(lab: Lab) -> dict[str, Any]:
-    """What `_note` wrote; empty if it wrote nothing."""
+    """The addresses that `_note` recorded; empty if there are none."""
     try:
         addresses: dict[str, Any] = json.loads((lab.state / "addresses.json").read_text())
     except (OSError, ValueError):
@@ -348,7 +348,7 @@ def _addresses(lab: Lab) -> dict[str, str]:
 
 
 def _workers(lab: Lab) -> list[str]:
-    """The processes that serve: others after every reload, none where nginx does not run."""
+    """The ids of nginx's workers, which a reload replaces; empty where nginx does not run."""
     serving = compose.container(lab, NGINX)
     if serving.status != "running":
         return []

@@ -40,7 +40,7 @@ class Switch:
 
 
 def switch(lab: Lab, text: str, *, trace: bool = False) -> Switch:
-    """Let nginx serve `text` as its upstream.conf; return when only new workers take requests.
+    """Make `text` nginx's upstream.conf; return when only new workers accept requests.
 
     With `trace` nginx also writes the debug log that `trace_log` reads, from an empty file on.
     Raises LabError with nginx's own words when it refuses; the configuration that serves then
@@ -90,7 +90,7 @@ def tracing(lab: Lab) -> bool:
 
 
 def _set_trace(lab: Lab, *, on: bool) -> None:
-    """Have nginx write its debug log from its next reload on, or no longer."""
+    """Turn nginx's debug log on or off, from its next reload on."""
     if on or tracing(lab):
         compose.execute(lab, "nginx", ["rm", "-f", TRACE])
     _replace(lab.active / "trace.conf", TRACING if on else None)
@@ -120,7 +120,7 @@ def trace_log(lab: Lab) -> bytes:
 
 
 def refusal(error: CommandError, file: Path) -> str:
-    """What nginx said of a configuration, with the name of `file` as the user can open it."""
+    """nginx's message about a configuration, with the path of `file` that the user can open."""
     lines = [
         line for line in error.stderr.splitlines() if re.search(r"\[(emerg|alert|warn)\]", line)
     ]
@@ -135,7 +135,7 @@ def compose_path(file: Path) -> str:
 
 
 def _refuse_unfit(lab: Lab) -> None:
-    """LabError where no switch can reach nginx: it is down, or reads what `use` does not write.
+    """Raise LabError where nginx cannot be switched: it is down, or reads other files.
 
     A plain `docker compose up` has it read another folder.
     """

@@ -40,7 +40,7 @@ def read(listing: str) -> tuple[Package, ...]:
 
 
 def packages(lab: Lab, service: str) -> tuple[Package, ...]:
-    """What is installed in a service's image; nginx itself is listed whoever installed it."""
+    """The packages in a service's image; nginx is listed however it was installed."""
     try:
         installed = read(compose.execute(lab, service, LIST))
     except CommandError as error:

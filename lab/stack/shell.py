@@ -16,7 +16,7 @@ TAIL = 12  # last lines of stderr that an error shows
 
 
 class CommandError(LabError):
-    """A command failed; `returncode` and `stderr` are what it left."""
+    """A command failed; it has its `returncode` and its `stderr`."""
 
     def __init__(
         self, command: Sequence[str], returncode: int, stderr: str, hint: str = ""
@@ -76,7 +76,7 @@ def works(command: Sequence[str], timeout: float = 60) -> bool:
 def poll(
     read: Callable[[], T], enough: Callable[[T], bool], seconds: float, interval: float = 0.05
 ) -> T:
-    """Read until it is enough or the time is over; return what was read last, enough or not."""
+    """Call `read` until its value is enough or the time is over; return the last value."""
     deadline = time.monotonic() + seconds
     while not enough(value := read()) and time.monotonic() < deadline:
         time.sleep(interval)  # between two looks at what tells nobody when it changes
