@@ -1,4 +1,4 @@
-"""Say what became of every request of a faulted run: exactly one fate each."""
+"""Account for every request of a run with faults: exactly one fate each."""
 
 from bisect import bisect_right
 from collections import Counter
@@ -75,7 +75,7 @@ class Fault:
 
     @property
     def failures(self) -> frozenset[Failure]:
-        """What a request that it met can have failed by."""
+        """How a request that the fault affected can have failed."""
         return fault_kinds.failures(self.kind)
 
     @property
@@ -84,7 +84,7 @@ class Fault:
         return self.kind in fault_kinds.KINDS and fault_kinds.KINDS[self.kind].takes_lines
 
     def meets(self, server: str, start: float, end: float) -> bool:
-        """Whether it could befall a request that was at `server` between two moments."""
+        """Whether the fault could affect a request that was at `server` between two moments."""
         befallen = self.target == server or (self.target == ALL and server != NGINX)
         return befallen and self.start - EARLY <= end and start <= self.end + LATE
 
@@ -103,7 +103,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of one request: one of FATES, the servers concerned, why, and when it was sent.
+    """The fate of one request: one of FATES, the servers concerned, why, and when it was sent.
 
     `at` is in seconds since the epoch, 0 for a request that nobody sent.
     """
@@ -130,7 +130,7 @@ class Ledger:
 
     @property
     def unexplained(self) -> tuple[Fate, ...]:
-        """The requests that no rule and no fault explains; one is a FAIL of the run."""
+        """The requests that no rule and no fault explains; a single one makes the run FAIL."""
         return self.of(UNEXPLAINED)
 
     @property
@@ -143,7 +143,7 @@ class Ledger:
         return tuple(f for f in self.fates if f.kind == kind and sort in ("", f.sort))
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """How many requests of each sort met each fate."""
+        """The number of requests of each sort with each fate."""
         counts = Counter((fate.sort, fate.kind) for fate in self.fates)
         sorts = sorted({sort for sort, _ in counts})
         return {sort: {kind: counts[sort, kind] for kind in FATES} for sort in sorts}
@@ -155,7 +155,7 @@ class Ledger:
         return dict(Counter(reasons).most_common())
 
     def problems(self) -> list[str]:
-        """The unexplained requests: how many of each sort, who is concerned, when, and why."""
+        """The unexplained requests: how many of each sort, at which servers, when, and why."""
         alike: dict[tuple[str, str, str], list[Fate]] = {}
         for fate in self.unexplained:
             key = fate.sort, ", ".join(fate.servers) or "no server", fate.reason
@@ -224,7 +224,7 @@ def named_by_tenure(
 
 
 def _moments(hit: Hit) -> Iterator[float]:
-    """When each attempt was connected; if it never was, when it was begun."""
+    """The time at which each attempt was connected, or began if it never connected."""
     now = hit.msec - hit.request_time
     for index in range(len(hit.upstream_addr)):
         yield now + (at(hit.upstream_connect_time, index) or 0.0)
@@ -232,7 +232,7 @@ def _moments(hit: Hit) -> Iterator[float]:
 
 
 def _owner(tenures: Sequence[tuple[float, str]], moment: float) -> str:
-    """Who had an address at a moment; before the first tenure its owner, "" if nobody ever."""
+    """The backend that had an address at a moment, or had it first; "" for an unknown address."""
     last = bisect_right(tenures, moment, key=lambda tenure: tenure[0]) - 1
     return tenures[max(last, 0)][1] if tenures else ""
 
@@ -247,7 +247,7 @@ def losable(calls: Iterable[Call], faults: Iterable[Fault]) -> int:
 def excused(
     findings: Iterable[Finding], calls: Iterable[Call], faults: Sequence[Fault]
 ) -> Iterator[Finding]:
-    """Yield the findings of a join; what a kill may have taken is the reason where none is told."""
+    """Yield the findings of a join; those without a reason may be lines that a kill lost."""
     fatal = [fault for fault in faults if fault.takes_lines]
     by_id = {call.id: call for call in calls}
     for finding in findings:
@@ -283,7 +283,7 @@ _Sides: TypeAlias = tuple[list[Call], list[Hit | Unproxied], list[Entry]]
 def _seen(
     calls: Iterable[Call], hits: Iterable[Hit | Unproxied], entries: Iterable[Entry]
 ) -> dict[str, _Sides]:
-    """What each side saw of each request id, the clients' in their order first."""
+    """Each request id with its entries on every side, the clients' requests first."""
     seen: dict[str, _Sides] = {}
     for call in calls:
         seen.setdefault(call.id, ([], [], []))[0].append(call)
@@ -331,7 +331,7 @@ def _attempts(hit: Hit | Unproxied) -> Iterator[_Attempt]:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One request, what each side saw of it, and what it may be judged by."""
+    """One request with its entries on every side, and the faults and rules to judge it by."""
 
     call: Call
     hits: tuple[Hit | Unproxied, ...]
@@ -364,7 +364,7 @@ class _Case:
         return any(e.fate == QUEUE_FULL and e.status == attempt.status for e in entries)
 
     def begun(self) -> tuple[str, ...]:
-        """Where the request was begun: what journals say, and where it was sent without a line.
+        """The backends that started the request: by their journals, or where nginx sent it.
 
         A killed backend takes its line with it: that the request was begun there cannot be
         ruled out, so it counts. An entry that is a plain error is a refusal to begin.
@@ -380,7 +380,7 @@ class _Case:
         return (*lost, *sure)
 
     def contradiction(self) -> str:
-        """What the sides' logs cannot both be right about; "" if nothing."""
+        """A contradiction between the logs; "" if there is none."""
         if len(self.hits) > 1:
             return "nginx saw it twice"
         if not self.hits and not self.call.failed and not self._died(NGINX):
@@ -414,7 +414,7 @@ class _Case:
         return ", ".join(dict.fromkeys(explanations))
 
     def _failures(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Each failure: who may be to blame (nobody: all servers), and what it looked like."""
+        """Each failure: the servers to blame (none: all of them), and how it appeared."""
         for attempt in self.attempts[:-1]:
             yield (attempt.server,), self._look(attempt)
         if not self.call.failed:
@@ -431,7 +431,7 @@ class _Case:
             yield (last.server,), self._look(last)
 
     def _look(self, attempt: _Attempt) -> Failure:
-        """What a failed attempt looked like to nginx."""
+        """How a failed attempt appeared to nginx."""
         if attempt.status in {e.status for e in self.entries if e.backend == attempt.server}:
             return Failure.ERROR
         return Failure.TIMEOUT if attempt.status in (504, None) else Failure.BROKEN
@@ -458,15 +458,15 @@ class _Case:
         return str(next((f for f in failing if f.meets(server, since, self.call.end)), ""))
 
     def _faults_of(self, server: str) -> Iterator[Fault]:
-        """The faults that could befall this request at a server."""
+        """The faults that could affect this request at a server."""
         return (f for f in self.faults if f.meets(server, self.call.sent, self.call.end))
 
     def _died(self, server: str) -> bool:
-        """Whether a service was killed while it had this request, and took its line with it."""
+        """Whether a service was killed while it had this request, so that its log line is lost."""
         return any(fault.takes_lines for fault in self._faults_of(server))
 
     def _never_told(self, attempt: _Attempt) -> bool:
-        """Whether a fault explains that a server has no line of what nginx sent there.
+        """Whether a fault explains that a server did not log what nginx sent to it.
 
         A kill takes the line. A server behind a cut cable, one that is frozen, or one that
         closed its connection that moment never read the request: then the attempt failed.
@@ -488,5 +488,5 @@ SEEN_BY_CLIENT = {
 
 
 def _look_to_client(call: Call) -> Failure:
-    """What a failure looked like to the client."""
+    """How a failure appeared to the client."""
     return SEEN_BY_CLIENT.get(call.error, Failure.BROKEN)

@@ -1,4 +1,4 @@
-"""From joined requests to figures: how fast, how fair, how good."""
+"""Compute figures from joined requests: latency, throughput, fairness, goodput."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -254,7 +254,7 @@ def _span_of_dues(records: Sequence[Record]) -> float:
 def _names(
     backends: Sequence[str], records: Iterable[Record], entries: Iterable[Entry]
 ) -> list[str]:
-    """The named backends as given, then whoever else appeared: backend-2 before backend-10."""
+    """The named backends as given, then the others: backend-2 before backend-10."""
     seen = {record.backend for record in records} | {entry.backend for entry in entries}
     others = seen - {*backends, ""}
     return [*backends, *sorted(others, key=lambda name: (len(name), name))]
@@ -341,7 +341,7 @@ def _span(entry: Entry) -> tuple[float, float]:
 
 
 def _sum(values: Sequence[_N | None]) -> _N | None:
-    """The sum of what is known: 0 of no values, None of values none of which is known."""
+    """The sum of the known values: 0 without values, None if there are values and none is known."""
     known = [value for value in values if value is not None]
     return sum(known[1:], known[0]) if known else None if values else 0
 
@@ -376,12 +376,12 @@ _LATENCY = (
 
 
 def throughput(figures: Figures) -> list[tuple[str, ...]]:
-    """How much each backend did, as a table: the columns' names, a row each, and one for all."""
+    """Each backend's throughput as a table: the columns' names, a row each, and one for all."""
     return [_THROUGHPUT, *map(_throughput, _groups(figures))]
 
 
 def latency(figures: Figures) -> list[tuple[str, ...]]:
-    """How long it took at each backend, as a table: the columns' names, a row each, one for all."""
+    """Each backend's latencies as a table: the columns' names, a row each, one for all."""
     return [_LATENCY, *map(_latency, _groups(figures))]
 
 

@@ -47,11 +47,11 @@ def judge_beside(
 
 
 def forgets(claim: Upstream) -> bool:
-    """Whether one request's pick changes nothing for the next one's."""
+    """Whether a pick leaves the next pick unchanged."""
     limited = any(server.max_conns for server in claim.servers)
     return claim.record.stateless and claim.sticky is None and not limited
 
 
 def failed(hit: Hit) -> bool:
-    """Whether an attempt failed, which may keep its server out for others."""
+    """Whether an attempt failed, which may get its server banned for other requests."""
     return len(hit.upstream_addr) > 1 or hit.status in (502, 504)

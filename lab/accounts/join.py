@@ -1,4 +1,4 @@
-"""Put side by side what client, nginx and backends saw of each request."""
+"""Join the records of client, nginx and backends by request."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that one side saw otherwise than another, or not at all.
+    """A disagreement between two sides about a request, or its absence on one.
 
     `kind` is one of
       client only, nginx only, backend only          the one side that saw it
@@ -176,7 +176,7 @@ def _seen(row: Row) -> str:
 
 
 def _why_absent(row: Row) -> str:
-    """The failure that kept a request of ours from being seen everywhere; "" if none did."""
+    """The failure that explains why a side lacks a request; "" if there is none."""
     if row.record is None:
         return ""
     refused = [hit.status for hit in row.hits if hit.status >= 400]

@@ -124,13 +124,13 @@ class Loaded:
 
     @property
     def holds(self) -> bool:
-        """Whether all sides agree, all that happened is explained, and no pick was wrong."""
+        """Whether all logs agree, every failure is explained, and no pick was wrong."""
         agree = self.figures.unexplained == 0 and not self.incidents
         return agree and self.ledger.holds and self.verdict.word != Word.FAIL
 
     @property
     def saturated(self) -> tuple[str, ...]:
-        """The backends that were so far behind their model that the figures are this machine's."""
+        """The backends that lagged so far that the figures measure this machine, not the model."""
         return tuple(
             group.name
             for group in self.figures.backends
@@ -185,7 +185,7 @@ class Soaked:
 
     @property
     def not_recovered(self) -> tuple[Recovery, ...]:
-        """The faults after which the split was not seen to return to the prediction."""
+        """The faults after which no split that matched the prediction was observed."""
         return tuple(recovery for recovery in self.recoveries if recovery.verdict.word != Word.PASS)
 
     @property
@@ -195,7 +195,7 @@ class Soaked:
 
     @property
     def holds(self) -> bool:
-        """Whether every fate is explained, every split came back, and memory is flat."""
+        """Whether every fate is explained, every split recovered, and memory is flat."""
         return self.ledger.holds and not self.not_recovered and not self.growing
 
     def case(self) -> dict[str, str]:
@@ -246,7 +246,7 @@ AnyOutcome: TypeAlias = Outcome | Loaded | Soaked
 
 
 def judge(place: Path) -> AnyOutcome:
-    """Recompute the result of whichever command left this run folder."""
+    """Recompute the result of a run folder, whichever command wrote it."""
     evidence = folder.read(place)
     return _JUDGES[evidence.kind](place, evidence)
 
@@ -497,7 +497,7 @@ def _judge_window(
     entries: Sequence[Entry],
     timeline: Timeline,
 ) -> Verdict:
-    """Judge what began within a stretch; requests that were open before it are load.
+    """Judge the requests that began within a window; those open before it count as load.
 
     `hits` are in the order of their beginnings.
     """

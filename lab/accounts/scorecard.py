@@ -214,7 +214,7 @@ def _student(gaps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[floa
 
 
 def trade_offs(contests: Iterable[Contest]) -> Iterator[str]:
-    """Say where the winner of one measure loses another one of the same scenario."""
+    """Yield each case where the winner of one measure loses another of the same scenario."""
     by_scenario: dict[str, list[Contest]] = {}
     for one in contests:
         by_scenario.setdefault(one.scenario, []).append(one)

@@ -1,4 +1,4 @@
-"""A run's folder: what was claimed, what was sent, what every side logged; written and read.
+"""Write and read a run folder: the claim, the traffic, and every side's logs.
 
 Every command that judges traffic leaves the same folder, and whatever reads one (split, verdict,
 fates, figures) asks no more of it than what this module returns.
@@ -190,7 +190,7 @@ def _optional(file: Path) -> bytes:
 
 
 def clock_doubt(hits: Sequence[Hit], entries: Sequence[Entry]) -> float:
-    """How far nginx's clock was behind, in ms: 99 % of requests reached their backend within it.
+    """The lag of nginx's clock, in ms: 99 % of requests reached their backend within it.
 
     nginx reads its clock once in each turn of its event loop, so on a busy machine a time in its
     log is older than what it describes. The backends note a request's arrival by the machine's

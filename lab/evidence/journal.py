@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """All backends' lines: the requests, and the lines that are none."""
+    """All backends' lines: the requests, and the lines that hold no request."""
 
     entries: tuple[Entry, ...]
     malformed: tuple[Malformed, ...] = ()

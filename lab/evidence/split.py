@@ -31,7 +31,7 @@ class Split:
 
     @classmethod
     def of(cls, counts: Mapping[str, int]) -> "Split":
-        """Order any counting of servers."""
+        """Make a split of any counts, in natural order."""
         return cls({server: counts[server] for server in sorted(counts, key=_natural)})
 
     @property
@@ -40,7 +40,7 @@ class Split:
         return sum(self.counts.values())
 
     def named(self, names: Mapping[str, str]) -> "Split":
-        """Put names for addresses; addresses of one name count together."""
+        """Replace addresses by names; addresses of one name count together."""
         counts: Counter[str] = Counter()
         for server, hits in self.counts.items():
             counts[names.get(server, server)] += hits
@@ -248,7 +248,7 @@ def opened(path: str) -> Iterator[BinaryIO]:
 
 
 def _inflated(file: BinaryIO) -> BinaryIO:
-    """Unpack what is gzipped, known by its first two bytes whatever its name."""
+    """Unpack a gzipped log, recognised by its first two bytes."""
     if not cast("BufferedReader", file).peek(2).startswith(b"\x1f\x8b"):
         return file
     import gzip  # a plain log is counted without it

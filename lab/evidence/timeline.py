@@ -1,4 +1,4 @@
-"""What was done to a lab during a run, and what its picks are judged by, from when to when."""
+"""The timeline of a run: its events, and the windows in which each claim is judged."""
 
 from dataclasses import dataclass, field
 
@@ -62,7 +62,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that befell a service and that no event of the timeline did.
+    """A change of a service's state that no event of the timeline explains.
 
     `what` says it ("exited with code 137"); `at` is when, in seconds since the epoch.
     """

@@ -77,7 +77,7 @@ def events(lines: Iterable[bytes]) -> list[Event]:
 
 
 class _Events:
-    """The events read so far, and what their requests and workers still have open."""
+    """The events read so far, and the unfinished ones of each request and worker."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -142,7 +142,7 @@ def _second(text: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What nginx did for the requests of a log, in order; or why the trace does not tell.
+    """nginx's picks and releases for the requests of a log, in order; or why they are unknown.
 
     `gap` is empty where every attempt of every request has its pick in the trace.
     """

@@ -14,7 +14,7 @@ _NUMBER, _WHOLE, _TEXT = "a number", "a whole number", "a text"
 
 
 class MisfitError(ValueError):
-    """A JSON value that is not what its field holds; the message names field and value."""
+    """A JSON value of the wrong type for its field; the message names field and value."""
 
 
 def read(kind: type[T], value: Any, where: str = "") -> T:

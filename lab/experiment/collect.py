@@ -25,7 +25,7 @@ SETTLE_SECONDS = 20.0  # at most, though somebody else may still be adding to it
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a client says of its traffic: requests that reached nginx, its records, ab's output."""
+    """The client's side of the traffic: requests that reached nginx, its records, ab's output."""
 
     reached: int
     records: tuple[Record, ...] = ()
@@ -136,7 +136,7 @@ def own_lines(log: bytes, ids: frozenset[str]) -> int:
 
 
 def begin(lab: Lab) -> Collector:
-    """Note what nginx was told, where the logs end now, and which backend has which address."""
+    """Record nginx's claim, the ends of the logs, and each backend's address."""
     claim = (lab.active / FIRST_CLAIM).read_text()
     log, began = nginx.log_size(lab), time.time()
     names = tuple(compose.service(container) for container in compose.backend_containers(lab))
@@ -162,7 +162,7 @@ def states(lab: Lab) -> dict[str, State]:
 def incidents(
     before: Mapping[str, State], after: Mapping[str, State], timeline: Timeline
 ) -> Iterator[Incident]:
-    """What befell the services of a lab meanwhile, though no event of its timeline did it."""
+    """Changes of the services' states that no event of the timeline explains."""
     touched = {name for done in timeline.done for name in _touched(done.event, before)}
     for service, old in before.items():
         if service in touched:

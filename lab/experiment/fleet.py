@@ -82,7 +82,7 @@ class Condition:
 
     @property
     def is_sound(self) -> bool:
-        """Whether it runs and misbehaves in nothing but its speed."""
+        """Whether it runs without faults other than slowness."""
         return self.state == "healthy" and not self.wrong
 
     @property
@@ -104,7 +104,7 @@ class Condition:
 
 
 def conditions(lab: Lab) -> dict[str, Condition]:
-    """How each backend runs now, as it says itself."""
+    """The condition of each backend, from its behaviour port."""
     states = {
         compose.service(container): compose.health(container)
         for container in compose.backend_containers(lab)
@@ -147,7 +147,7 @@ _SHOWN: Mapping[str, str] = {
 
 
 def of_each(ask: Callable[[_T], _R], all_: Sequence[_T]) -> list[_R]:
-    """Ask all at once; the answers in their order."""
+    """Call a function for all in parallel; return the answers in order."""
     with ThreadPoolExecutor(max(1, len(all_))) as pool:
         return list(pool.map(ask, all_))
 
@@ -155,7 +155,7 @@ def of_each(ask: Callable[[_T], _R], all_: Sequence[_T]) -> list[_R]:
 def _settings(
     lab: Lab, profile: str | None, time_scale: float | None, limits: Limits
 ) -> dict[str, str]:
-    """The variables of compose.yaml: what is given, else what runs, else the usual."""
+    """The variables of compose.yaml: as given, else as the lab runs, else the defaults."""
     if profile is not None and profile not in PROFILES:
         raise UsageError(f'no profile "{profile}"', f"one of {', '.join(PROFILES)}")
     if time_scale is not None and not 0.001 <= time_scale <= 10_000:
@@ -172,7 +172,7 @@ def _settings(
 
 
 def refit(choice: methods.Choice, names: tuple[str, ...]) -> methods.Choice:
-    """The same choice for other backends: new ones weigh 1, those that are gone are forgotten."""
+    """The same choice for other backends: new ones get weight 1, removed ones are left out."""
     old = choice.weights or (1,) * len(choice.backends)
     weights = dict(zip(choice.backends, old, strict=True))
     fitted = tuple(weights.get(name, 1) for name in names)
@@ -231,7 +231,7 @@ def status(lab: Lab) -> dict[str, Any]:
 
 
 def _told(condition: Condition | None) -> dict[str, Any]:
-    """What a backend's line of the status has beside a container's."""
+    """A backend's part of the status: what other containers do not have."""
     if condition is None:
         return {}
     return {

@@ -108,7 +108,7 @@ def load(
 
 
 def _undisturbed(timeline: Timeline) -> Window:
-    """The stretch up to the first event: from there on nginx has other servers, or broken ones."""
+    """The window up to the first event, which changes nginx's servers or breaks one."""
     first = min((timeline.began + done.began for done in timeline.done), default=None)
     return Window(timeline.began, first)
 
@@ -154,7 +154,7 @@ def playing(lab: Lab, scenario: "Scenario", timeline: Timeline) -> "Iterator[Non
 
 
 def _happen(lab: Lab, scenario: "Scenario", event: Event, began: float) -> Done:
-    """One event; what went wrong with it is part of the run."""
+    """Carry out one event; its error is recorded as part of the run."""
     started = time.monotonic() - began
     error = ""
     try:

@@ -1,4 +1,4 @@
-"""One method under traffic: send, collect what every side logged, judge, keep the evidence."""
+"""Run one method under traffic: send, collect the logs, judge, keep the evidence."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +53,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One ApacheBench call: its report, the split it made, and how blind it was."""
+    """One ApacheBench call: its report, its split, and a note if ab cannot show the method."""
 
     path: str
     report: ab_report.AbReport
@@ -110,7 +110,7 @@ def run(
     source: Source = Source.AUTO,
     on_more: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """One verdict, by ab or by the traffic that the method needs (concurrency 0: as it needs).
+    """Run one method to a verdict, with ab or its own traffic (concurrency 0: the method's).
 
     With 0 requests as many are sent as a PASS takes. A verdict that stays UNSURE is tried again
     with three times as many, at most MOST_TRACED; `on_more` is told.
@@ -202,7 +202,7 @@ def observe_plan(
 
 
 def refuse_failures(records: Sequence[Record]) -> None:
-    """LabError where a request got no answer at all."""
+    """Raise LabError where a request got no answer at all."""
     silent = [record for record in records if record.status is None]
     if silent:
         lost = f"{len(silent):,} of {len(records):,} requests got no answer"

@@ -1,4 +1,4 @@
-"""Break a lab again and again under traffic, and account for every request."""
+"""Inject faults under traffic and account for every request."""
 
 import random
 import secrets
@@ -175,7 +175,7 @@ class _Run:
         self.steps.append(step)
 
     def _use(self, method: str, weights: tuple[int, ...]) -> None:
-        """Have nginx balance by another method."""
+        """Switch nginx to another method."""
         choice = fleet.choose(
             self.lab,
             method,
@@ -226,7 +226,7 @@ class _Run:
 
 
 def _answers(door: str) -> bool:
-    """Whether nginx itself answers at a door: the engine's port forwarding is in no fault."""
+    """Whether nginx answers at a door: the engine's port forwarding is not what broke."""
     try:
         with urllib.request.urlopen(f"{door}/nginx_status", timeout=5) as response:  # noqa: S310 - a lab's own http address
             return bool(response.status == 200)
@@ -235,7 +235,7 @@ def _answers(door: str) -> bool:
 
 
 def _pass(seconds: float) -> None:
-    """Let traffic go on for a while: the length of a fault is its own, not a wait for something."""
+    """Let traffic continue for the length of a fault; this waits for no condition."""
     threading.Event().wait(seconds)
 
 

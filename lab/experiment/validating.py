@@ -1,4 +1,4 @@
-"""Hold the simulator against life: the same scenarios, methods and seeds, live and simulated."""
+"""Validate the simulator: the same scenarios, methods and seeds, live and simulated."""
 
 import json
 import random
