@@ -10,7 +10,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-RUN_BY_DOCKER = ("compose.yaml", "nginx", "backends", "lab/traffic/image")
+RUN_BY_DOCKER = ("compose.yaml", "nginx", "backends", "lab/traffic/image", "lab/stack/metrics")
 # nginx/active is what `lab use` wrote here; an installed lab writes its own elsewhere
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "active")
 

@@ -38,4 +38,8 @@ elif [ -e "$module" ]; then
   touch /etc/nginx/features/njs
 fi
 
+if [ -e /etc/nginx/features/njs ]; then
+  echo 'include /etc/nginx/lab/njs/metrics.conf;' > /etc/nginx/features/door.conf
+fi
+
 rm -f "$try" /tmp/try.pid

@@ -41,12 +41,18 @@ def up(
             min=0, max=MOST, help="Most requests that wait; more get 503; default: the profile's."
         ),
     ] = 0,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Start a Prometheus that scrapes the backends too.")
+    ] = False,
 ) -> None:
     """Bring the lab up; return when all containers are healthy."""
     lab = compose.from_environment()
     limits = Limits(max_num_seqs, max_num_batched_tokens, kv_blocks, queue_limit)
     with progress(f"starting {backends} backends and nginx"):
         fleet.up(lab, backends, profile, time_scale, limits)
+    if metrics:
+        with progress("starting Prometheus"):
+            fleet.up_metrics(lab)
     say(f"up: {backends} backends behind {lab.front} (lab door {lab.door})")
 
 

@@ -10,6 +10,7 @@ from ..backends.llm.profiles import PROFILES, Limits
 from ..errors import LabError, UsageError
 from ..nginxconf import methods
 from ..nginxconf.prompt import NJS, Prefix
+from ..setup import steps as images
 from ..stack import behaviour, compose, nginx
 from ..stack.compose import Lab
 from ..stack.shell import write_whole
@@ -50,6 +51,12 @@ def up(
     if profile is not None or time_scale is not None or limits.given:
         reset(lab, settings)
     use(lab, choice)  # recreated containers have new addresses
+
+
+def up_metrics(lab: Lab) -> None:
+    """Start a Prometheus that scrapes the backends; its image is built the first time."""
+    images.build_prometheus()
+    compose.up_prometheus(lab)
 
 
 def reset(lab: Lab, settings: Mapping[str, str]) -> None:
@@ -184,6 +191,18 @@ def _remember(lab: Lab, choice: methods.Choice, mark: int) -> None:
     """Write a choice where the next `lab up` reads it, and where in nginx's log it begins."""
     write_whole(lab.active / "choice.json", json.dumps(asdict(choice), indent=1) + "\n")
     write_whole(lab.active / "log_mark", f"{mark}\n")
+    write_whole(lab.active / "targets.json", json.dumps(targets(choice.backends), indent=1) + "\n")
+
+
+def targets(backends: Sequence[str]) -> list[dict[str, Any]]:
+    """The backends as targets of a Prometheus, which reaches them by nginx's lab door."""
+    return [
+        {
+            "targets": ["nginx:8081"],
+            "labels": {"__metrics_path__": f"/metrics/{name}", "backend": name},
+        }
+        for name in backends
+    ]
 
 
 def saved(lab: Lab) -> methods.Choice:

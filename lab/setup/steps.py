@@ -313,6 +313,15 @@ def images() -> str:
     return f"built on {debian} and {nginx}"
 
 
+def build_prometheus() -> None:
+    """Build the image of Prometheus if it is missing; set-up leaves it out, few labs need it."""
+    if has_image(f"{OURS}/prometheus:{tag()}"):
+        return
+    debian = base_image(DEBIAN, f"{OURS}/{DEBIAN}", debian_stand_in)
+    build = ["docker", "compose", "--profile", "metrics", "build", "prometheus"]
+    run(build, env={"LAB_DEBIAN_IMAGE": debian}, cwd=ROOT)
+
+
 def tag() -> str:
     """The tag of this lab's images."""
     return os.environ.get("LAB_TAG", "0.1.0")

@@ -20,6 +20,7 @@ from .shell import CommandError, poll, run
 PROJECT = "nginx-llm-lab"
 MOST_BACKENDS = 32
 BACKEND_PORT = 8000
+METRICS = "metrics"  # the profile of Prometheus in compose.yaml
 # variables of a backend that replace its profile's limits
 LIMITS = ("MAX_NUM_SEQS", "MAX_NUM_BATCHED_TOKENS", "KV_BLOCKS", "QUEUE_LIMIT")
 UP_SECONDS = 180
@@ -174,6 +175,15 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
         ) from None
 
 
+def up_prometheus(lab: Lab) -> None:
+    """Start Prometheus beside the lab that runs, and return when it is ready."""
+    start = command(lab, "--profile", METRICS, "up", "-d", "--wait", "--no-deps", "prometheus")
+    try:
+        run(start, env=environment(lab), timeout=UP_SECONDS)
+    except CommandError as error:
+        raise LabError(f"Prometheus did not start\n{error.message}", "lab status") from None
+
+
 def refuse_other_checkout(lab: Lab) -> None:
     """Raise LabError where a lab of this name was started from another folder that still exists."""
     for container in containers(lab):
@@ -268,7 +278,9 @@ def down(lab: Lab) -> None:
     """Remove every container, network and volume of this lab; never those of another checkout."""
     refuse_other_checkout(lab)
     run(
-        command(lab, "down", "--volumes", "--remove-orphans", "--timeout", "25"),
+        command(
+            lab, "--profile", METRICS, "down", "--volumes", "--remove-orphans", "--timeout", "25"
+        ),
         env=environment(lab),
         timeout=240,
     )
