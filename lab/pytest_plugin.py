@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class LiveLab:
-    """A running lab in a test's hands; `lab` is its project and doors."""
+    """A running lab for tests; `lab` is its project and doors."""
 
     def __init__(self, lab: "Lab") -> None:
         self.lab = lab

@@ -1,4 +1,4 @@
-"""One nginx worker's view of an upstream: requests come, attempts end, peers are freed."""
+"""Simulate one nginx worker's upstream: requests arrive, attempts end, peers are released."""
 
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -11,7 +11,7 @@ from .sticky import Sessions
 
 
 class Balancer:
-    """An upstream at work: give it arrivals in the order of their times, it makes the picks.
+    """Picks a server for each arrival; arrivals come in the order of their times.
 
     What lasts is kept as events on a heap, so that requests overlap as they do in nginx. The
     clock never runs back: an arrival before the last one's time counts as at that time.
@@ -49,19 +49,19 @@ class Balancer:
         return request
 
     def advance(self, now: int) -> None:
-        """Let everything happen that is due by `now`, in milliseconds."""
+        """Process every event that is due by `now`, in milliseconds."""
         while self.events and self.events[0][0] <= now:
             self.now, _, event = heappop(self.events)
             event()
         self.now = max(self.now, now)
 
     def finish(self) -> None:
-        """Let everything happen that is still due."""
+        """Process every remaining event."""
         while self.events:
             self.advance(self.events[0][0])
 
     def _is_calm(self) -> bool:
-        self.calm = not self.events and all(peer.unscathed for peer in self.peers)
+        self.calm = not self.events and all(peer.pristine for peer in self.peers)
         return self.calm
 
     def _later(self, delay: int, event: Callable[[], None]) -> None:

@@ -111,8 +111,8 @@ class Peer:
         return self.score + (self.pool.credited if self.pool else 0)
 
     @property
-    def unscathed(self) -> bool:
-        """Whether nothing of its past can change what nginx does next."""
+    def pristine(self) -> bool:
+        """Whether the peer's state is that of a fresh start, so that its past changes no pick."""
         return not self.fails and not self.conns and self.effective == self.weight
 
 
@@ -186,7 +186,7 @@ class Method(Protocol):
         """The next server for a request, None for "no live upstreams"; moves the turns."""
 
     def quick(self, arrival: Arrival) -> Pick | None:
-        """What get would lead to while every peer is unscathed; None: only get can tell."""
+        """The pick while every peer is pristine; None where only `get` can tell."""
 
 
 def peers_of(server: Server, addresses: Mapping[str, tuple[str, ...]]) -> list[Peer]:
@@ -255,7 +255,7 @@ def bound(request: Request) -> Peer | None:
 
 
 def credit(peer: Peer) -> int:
-    """Raise a peer's score for one turn, let it regain one of lost weight; the weight used."""
+    """Add the effective weight to the score and restore it by one. Return the weight added."""
     weight = peer.effective
     peer.score += weight
     if weight < peer.weight:
@@ -299,7 +299,7 @@ def least(loads: Mapping[Peer, int]) -> list[Peer]:
 
 
 def offer(request: Request, candidates: Mapping[str, float | None]) -> None:
-    """Note which servers nginx may pick on the first attempt, where there are several."""
+    """Record which servers nginx may pick on the first attempt, if there are several."""
     if not request.attempts and len(candidates) > 1:
         request.candidates = candidates
 
@@ -313,13 +313,13 @@ def to_backups(request: Request) -> bool:
 
 
 def noted(peer: Peer, second: int) -> None:
-    """Note when a peer was chosen, unless that was noted within its fail_timeout."""
+    """Record when a peer was chosen, unless that was recorded within its fail_timeout."""
     if second - peer.checked > peer.fail_timeout:
         peer.checked = second
 
 
 def chosen(peer: Peer, request: Request) -> None:
-    """What nginx notes when a peer is chosen: a banned peer whose time is up is banned anew."""
+    """Update a peer that is chosen: a banned one whose time is up is banned again."""
     if not request.group.single:
         noted(peer, request.now // 1000)
     peer.conns += 1
@@ -330,7 +330,7 @@ def chosen(peer: Peer, request: Request) -> None:
 
 
 def released(peer: Peer, request: Request, *, failed: bool) -> None:
-    """What nginx notes when an attempt ends, at `request.now`.
+    """Update a peer whose attempt ends at `request.now`.
 
     A lone server is never blamed and never retried.
     """
@@ -348,7 +348,7 @@ def released(peer: Peer, request: Request, *, failed: bool) -> None:
 
 
 def blamed(peer: Peer, second: int) -> None:
-    """What nginx notes when a peer fails: one more failure, and weight lost by it."""
+    """Update a peer that failed: count the failure and lower its effective weight."""
     peer.fails += 1
     peer.accessed = peer.checked = second
     if peer.max_fails:

@@ -251,7 +251,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 
 def _time(given: Mapping[str, Any], now: float) -> float:
-    """When nginx picks: `t`, or `start`, which is another word for it."""
+    """The time of the pick: `t`, or `start`, which means the same."""
     times = [float(given[name]) for name in ("t", "start") if name in given]
     if times[0] != times[-1]:
         raise UsageError(f'"t" {given["t"]} and "start" {given["start"]} differ', "give one")

@@ -25,7 +25,7 @@ def odds_of(group: Group, fit: Sequence[Peer]) -> Odds:
 
 
 def with_fallback(odds: Odds, request: Request) -> Odds:
-    """Add what ends in round robin to the server whose turn it is."""
+    """Add the probability of falling back to round robin to the server whose turn it is."""
     rest = 1 - sum(odds.values())
     if rest > SURE and (peer := round_robin.peek(request)):
         odds = {**odds, peer: odds.get(peer, 0.0) + rest}
@@ -71,7 +71,7 @@ class Random:
         self.asked = False
 
     def odds(self, request: Request) -> Odds:
-        """Every server that may come out for a request, with its probability."""
+        """Every server that a request may get, with its probability."""
         fit = tuple(eligible_of(request.group.peers, request))
         return with_fallback(self.draw_odds(request.group, fit), request)
 
@@ -115,7 +115,7 @@ class Random:
         return drawn(request, draw)
 
     def quick(self, _arrival: Arrival) -> Pick | None:
-        """While all is well every request has the same odds."""
+        """The pick while every peer is pristine: every request has the same odds."""
         if self.draw:
             return None
         if not self.asked:
@@ -123,7 +123,7 @@ class Random:
         return self.still
 
     def _idle(self) -> Pick | None:
-        """The pick of every request while all is well; None where a turn has a say in it."""
+        """The pick while every peer is pristine; None where turns may decide."""
         group = self.group
         if len(group.peers) < 2 or not group.live:
             return None

@@ -69,7 +69,7 @@ def winner(first: Peer, second: Peer) -> Peer:
 
 
 class RandomTwo(Random):
-    """Two draws; the odds follow from what every server has open."""
+    """Two draws; the odds depend on the requests in flight on every server."""
 
     def __init__(self, group: Group, draw: Draw | None = None) -> None:
         super().__init__(group, draw)

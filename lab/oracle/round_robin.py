@@ -32,7 +32,7 @@ def turn_of(request: Request, charged: Peer | None) -> Peer | None:
 
 
 def quick(group: Group) -> Pick | None:
-    """The server whose turn it is while every peer is unscathed."""
+    """The server whose turn it is while every peer is pristine."""
     ranked = group.ranking
     best = ranked.turn(ranked.tied(0), 0) if ranked else turn(group.live)
     return best.alone if best else None
@@ -61,5 +61,5 @@ class RoundRobin:
         return get(request)
 
     def quick(self, _arrival: Arrival) -> Pick | None:
-        """The server whose turn it is while all is well."""
+        """The server whose turn it is while every peer is pristine."""
         return quick(self.group)

@@ -9,7 +9,7 @@ TIMEOUT = 600_000  # milliseconds that a session lasts unused; nginx's default
 
 
 class Sessions:
-    """What `sticky` knows of its clients; `learn` alone has something to remember."""
+    """The sessions of `sticky`; only `learn` keeps any."""
 
     def __init__(self, sticky: Sticky) -> None:
         self.learns = sticky.kind == "learn"
@@ -22,7 +22,7 @@ class Sessions:
         return self._lookup(wanted, request.now) if self.learns else wanted
 
     def learn(self, request: Request, peer: Peer) -> None:
-        """Note after an answer whose session it was: a new one, or a known one that moved."""
+        """Record after an answer which server the session has: a new session, or one that moved."""
         if not self.learns:
             return
         session = request.arrival.learnt

@@ -157,8 +157,8 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
 
     write_override(lab, backends)
     words = ["up", "-d", "--wait", "--wait-timeout", str(UP_SECONDS), "--remove-orphans"]
-    remove_misled_nginx(lab)
-    if _nginx_stands(lab):
+    remove_misconfigured_nginx(lab)
+    if _nginx_is_current(lab):
         # Compose recreates nginx for another number of backends to wait for: clients would notice
         names = [f"backend-{number}" for number in range(1, backends + 1)]
         words += ["--no-deps", *names, "load"]
@@ -197,7 +197,7 @@ def refuse_other_checkout(lab: Lab) -> None:
             )
 
 
-def remove_misled_nginx(lab: Lab) -> None:
+def remove_misconfigured_nginx(lab: Lab) -> None:
     """Remove an nginx container that does not read this lab's files, so that it is created again.
 
     The state folder was lost or made anew, the checkout was moved, or Compose alone started it.
@@ -221,7 +221,7 @@ def reads_own_files(lab: Lab, nginx: Container) -> bool:
     return seen.returncode == 0 and file.exists() and seen.stdout == file.read_text()
 
 
-def _nginx_stands(lab: Lab) -> bool:
+def _nginx_is_current(lab: Lab) -> bool:
     """Whether nginx is healthy, with the current definition, ports and image."""
     nginxes = [container for container in containers(lab) if service(container) == "nginx"]
     if not nginxes or health(nginxes[0]) != "healthy" or running(lab) != lab:
@@ -255,7 +255,7 @@ def remove_surplus(lab: Lab, backends: int) -> None:
     for container in surplus:
         if service(container) not in wanted:
             run(["docker", "stop", "-t", "25", container.id])
-            with _bequeathed(lab).open("ab") as file:
+            with _removed_journals(lab).open("ab") as file:
                 file.write(engine.printed_since(container.id, 0.0).stdout)
             run(["docker", "rm", "--volumes", container.id])
 
@@ -285,7 +285,7 @@ def down(lab: Lab) -> None:
         timeout=240,
     )
     (lab.state / "override.yaml").unlink(missing_ok=True)
-    _bequeathed(lab).unlink(missing_ok=True)
+    _removed_journals(lab).unlink(missing_ok=True)
     if remains := leftovers(lab):
         raise LabError(f'still there after "down": {", ".join(remains)}', "docker system prune")
 
@@ -322,14 +322,14 @@ def journals(lab: Lab, since: float, lines: int) -> bytes:
     def read() -> bytes:
         backends = backend_containers(lab)
         present = (engine.printed_since(backend.id, since).stdout for backend in backends)
-        return b"".join([*gone(lab, since), *present])
+        return b"".join([*removed_journals(lab, since), *present])
 
     return poll(read, lambda text: text.count(b"\n") >= lines, JOURNAL_SECONDS)
 
 
-def gone(lab: Lab, since: float) -> Iterator[bytes]:
+def removed_journals(lab: Lab, since: float) -> Iterator[bytes]:
     """The journal lines, since a moment, of backends that were removed."""
-    file = _bequeathed(lab)
+    file = _removed_journals(lab)
     if not file.exists():
         return
     with file.open("rb") as lines:
@@ -339,7 +339,7 @@ def gone(lab: Lab, since: float) -> Iterator[bytes]:
                 yield line
 
 
-def _bequeathed(lab: Lab) -> Path:
+def _removed_journals(lab: Lab) -> Path:
     """The folder that keeps the journals of removed backends until the lab is taken down."""
     lab.state.mkdir(parents=True, exist_ok=True)
     return lab.state / "removed.jsonl"

@@ -219,12 +219,12 @@ def _mend(lab: Lab, target: Container, home: str = "") -> list[str]:
         if ended := target.status in ENDED:
             target.start()
             done.append("started")
-    if not ended and name != NGINX and _behaves_again(lab, name):
+    if not ended and name != NGINX and _reset_behaviour(lab, name):
         done.append("behaves")
     return [f"{name}: {what}" for what in done]
 
 
-def _behaves_again(lab: Lab, backend: str) -> bool:
+def _reset_behaviour(lab: Lab, backend: str) -> bool:
     """Reset a backend's behaviour; whether there was anything to reset."""
     return tell(lab, backend, "GET", "/behaviour") != tell(lab, backend, "DELETE", "/behaviour")
 

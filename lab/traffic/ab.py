@@ -66,7 +66,7 @@ def ab(lab: Lab, call: Ab, base: str = INSIDE) -> str:
 
 
 def _check(call: Ab) -> None:
-    """Refuse what ab would refuse, in words that say what to change."""
+    """Refuse what ab would refuse, with a message that says what to change."""
     if not call.path.startswith("/"):
         raise UsageError(f'path "{call.path}"', "a path that begins with /")
     if call.requests < 1 or call.concurrency < 1:

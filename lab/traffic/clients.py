@@ -59,7 +59,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the lab answered, and which server did."""
+    """The lab's answer, and the server that sent it."""
 
     body: dict[str, Any]
     server: str
@@ -123,11 +123,11 @@ class SyncClient:
         self._session.close()
 
     def chat(self, message: str) -> dict[str, Any]:
-        """Have a message answered: `original`, `response`, `server`, `timestamp`."""
+        """Send a chat message; the answer has `original`, `response`, `server`, `timestamp`."""
         return self.send(chat_call(message)).body
 
     def completions(self, text: str) -> dict[str, Any]:
-        """Have a text completed: `completions`, `server`, `timestamp`."""
+        """Request completions; the answer has `completions`, `server`, `timestamp`."""
         return self.send(completions_call(text)).body
 
     def send(self, call: Call) -> Answer:
@@ -164,7 +164,7 @@ class SyncClient:
             yield response
 
     def _whole(self, response: requests.Response) -> bytes:
-        """Read a body; a server that dribbles is given up when the time for all of it is over."""
+        """Read a body within the timeout for the whole of it, however slowly it arrives."""
         deadline = monotonic() + self._timeout
         body = b""
         for chunk in _chunks(response):
@@ -205,11 +205,11 @@ class AsyncClient:
             await session.close()
 
     async def chat(self, message: str) -> dict[str, Any]:
-        """Have a message answered: `original`, `response`, `server`, `timestamp`."""
+        """Send a chat message; the answer has `original`, `response`, `server`, `timestamp`."""
         return (await self.send(chat_call(message))).body
 
     async def completions(self, text: str) -> dict[str, Any]:
-        """Have a text completed: `completions`, `server`, `timestamp`."""
+        """Request completions; the answer has `completions`, `server`, `timestamp`."""
         return (await self.send(completions_call(text))).body
 
     async def send(self, call: Call) -> Answer:
@@ -283,7 +283,7 @@ class _Events:
         return self._stream.done
 
     def begin(self, headers: Mapping[str, str]) -> None:
-        """Note that the answer has begun, and who gives it."""
+        """Record that the answer has begun, and from which server."""
         self.begun = True
         self._server = headers.get("X-Backend", "")
 
@@ -298,7 +298,7 @@ class _Events:
             raise self._broken("sent a line without end") from None
 
     def end(self) -> Iterator[Piece]:
-        """Yield what the last line held; CallError where the stream ended without [DONE]."""
+        """Yield the text of the last line; CallError where the stream ended without [DONE]."""
         yield from self.pieces(b"\n")
         if not self.done:
             raise self._broken("ended without [DONE]")
@@ -369,7 +369,7 @@ def _refusal(url: str, status: int, body: bytes) -> CallError:
 
 
 def _said(body: bytes) -> str:
-    """What a server says is wrong: the article's and OpenAI's `error`, or an HTML title."""
+    """The server's error message: the article's and OpenAI's `error`, or an HTML title."""
     error = (_json(body) or {}).get("error")
     if isinstance(error, dict):
         error = error.get("message")

@@ -1,4 +1,4 @@
-"""GETs, the article's POSTs and LLM streams in one open-loop load, for as long as it takes."""
+"""An open-loop load of GETs, the article's POSTs and LLM streams, without a fixed end."""
 
 import json
 import random
@@ -24,7 +24,7 @@ def mixture(seed: int, rate: float, over: Callable[[], bool]) -> Plan:
 
 
 def _drawn(rng: random.Random, number: int) -> Planned:
-    """One request by the dice."""
+    """One random request."""
     client = f"10.{rng.randrange(256)}.{rng.randrange(256)}.{rng.randrange(1, 255)}"
     lasts = {"X-Lab-Duration": f"{rng.uniform(0.01, 0.1):.3f}"} if rng.random() < 0.2 else {}
     kind = rng.choices(("GET", "POST", "stream"), (6, 3, 1))[0]

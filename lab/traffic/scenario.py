@@ -95,7 +95,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What a good answer keeps to, in ms; None: no target.
+    """The limits that a good answer meets, in ms; None: no target.
 
     `ttft_ms` is the time to the first token, `itl_ms` the mean time between an answer's tokens,
     `e2e_ms` the time of the whole answer.
@@ -168,7 +168,7 @@ class Scenario:
 def asked(
     name: str, duration: float = 0.0, trace: str = "", speed: float = 1.0, limit: int | None = None
 ) -> Scenario:
-    """The scenario that a command names, with another duration or a trace's requests if given.
+    """The scenario named on the command line, with its duration or requests replaced if given.
 
     With a trace the name may be empty: then it is sent to the fleet that a scenario has when it
     says nothing. UsageError where neither is named.

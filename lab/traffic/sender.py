@@ -95,7 +95,7 @@ async def generate(
 def run(
     plan: Plan, base_url: str, on_progress: OnProgress | None = None, **bounds: Any
 ) -> list[Record]:
-    """`generate`, from code that is not asynchronous, on a loop that is made for punctuality."""
+    """Run `generate` from synchronous code, on an event loop with low latency."""
     with asyncio.Runner(loop_factory=_loop) as runner:
         return runner.run(generate(plan, base_url, on_progress, **bounds))
 
@@ -134,7 +134,7 @@ def _check_url(base_url: str) -> None:
 
 
 def _files() -> int:
-    """How many connections this process may open, after asking for all that it may have."""
+    """The number of connections this process may open, after raising its limit to the maximum."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         with suppress(ValueError, OSError):  # some systems promise more than they give
@@ -145,7 +145,7 @@ def _files() -> int:
 
 @contextmanager
 def _calm_gc() -> Iterator[None]:
-    """Keep the garbage collector from looking at what is there already, again and again."""
+    """Exempt existing objects from garbage collection, which would pause the sender."""
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()
@@ -159,7 +159,7 @@ def _calm_gc() -> Iterator[None]:
 
 @contextmanager
 def _ahead_of_others() -> Iterator[None]:
-    """Run before whatever else this machine does, where the system allows it (root does).
+    """Raise this process's priority, where the system allows it (for root it does).
 
     On two busy cores an ordinary process waits tens of ms for its turn: requests would leave
     late, tokens would be seen late, and both would be blamed on the backends.
@@ -232,7 +232,7 @@ class _Run:
         return Progress(seconds, self.sent, done, self.failed, self.open, self.plan.total)
 
     async def send_all(self, session: aiohttp.ClientSession) -> None:
-        """Give each user a task when the first request is due, until all have been answered."""
+        """Start each user's task when its first request is due; return when all are answered."""
         jobs = (self._first(user) for user in self.plan.users)
         ready = deque(islice(jobs, _READY))
         self.start = time.monotonic()
@@ -278,7 +278,7 @@ class _Run:
     async def _ask(
         self, session: aiohttp.ClientSession, job: _Job, cookies: dict[str, str]
     ) -> Record:
-        """One request and its record, whatever happens."""
+        """Send one request; there is a record of it however it ends."""
         answer = _Answer()
         if self.open >= self.cap:
             answer.fail("unsent", f"{self.open} requests were open")
@@ -360,7 +360,7 @@ class _Run:
 
 
 async def _read(response: aiohttp.ClientResponse, planned: Planned, answer: "_Answer") -> None:
-    """Read the body as what was planned says that it is."""
+    """Read the body in the way that the planned request needs."""
     plain = planned.request is not None
     if response.status >= 400 or (response.status != 200 and not plain):
         text = (await response.read()).decode(errors="replace")
@@ -393,7 +393,7 @@ class _Stream:
         return self.events.done
 
     def feed(self, data: bytes, now: float) -> None:
-        """Take in what one read brought; an event that is not whole yet waits for the next."""
+        """Process the data of one read; an incomplete event waits for more data."""
         for payload in self.events.feed(data):
             try:
                 event = json.loads(payload)
@@ -412,7 +412,7 @@ async def _read_stream(content: aiohttp.StreamReader, stream: _Stream) -> None:
 
 @dataclass(slots=True)
 class _Answer:
-    """What has come of one request so far; times on the monotonic clock."""
+    """The state of one response; times are on the monotonic clock."""
 
     stream: _Stream = field(default_factory=_Stream)
     usage: dict[str, Any] = field(default_factory=dict)
@@ -430,7 +430,7 @@ class _Answer:
         self.detail = " ".join(detail.split())[:300]
 
     def judge(self, stream: _Stream) -> None:
-        """Name what is wrong with a stream that ended in good order as far as HTTP goes."""
+        """Set the error of a stream that ended correctly as far as HTTP goes."""
         if stream.failure:
             self.fail("stream_error", stream.failure)
         elif stream.malformed:
@@ -440,7 +440,7 @@ class _Answer:
 
 
 def _kind(error: Exception, status: int | None) -> str:
-    """The word for what went wrong; with a status, an answer had begun."""
+    """The kind of an error; with a status, the response had begun."""
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, aiohttp.ClientConnectorError):

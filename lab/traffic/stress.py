@@ -1,4 +1,4 @@
-"""The article's stress test: many calls at once, all answered, and by whom."""
+"""The article's stress test: many calls at once, and which server answered each."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from .workload import Plan, Planned, User, plain, streamed
 
 @dataclass(frozen=True, slots=True)
 class StressReport:
-    """What became of the calls: each was answered, or failed in a way that is named.
+    """The results of the calls: each was answered, or failed with a named error.
 
     `sent` and `answered` count calls by kind (chats, completions, streams), `failures` by kind and
     reason ("chats, status 502"), with one example of each in `examples`. `split` counts the

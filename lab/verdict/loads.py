@@ -130,7 +130,7 @@ def slower(case: Case) -> str:
 
 def unlikely(case: Case, wide: Draws, exact: Draws) -> str:
     """What two draws per pick cannot explain; empty where they can."""
-    return miscounted(case, wide) or too_keen(exact)
+    return miscounted(case, wide) or overpicks_least_loaded(exact)
 
 
 def miscounted(case: Case, drawn: Draws) -> str:
@@ -148,7 +148,7 @@ def miscounted(case: Case, drawn: Draws) -> str:
     return ""
 
 
-def too_keen(drawn: Draws) -> str:
+def overpicks_least_loaded(drawn: Draws) -> str:
     """Whether the least loaded won more often than it can have been drawn.
 
     A clock that is out of step makes it seem to win less often, never more.

@@ -159,7 +159,7 @@ def test_a_post_that_is_sent_again_breaks_the_rules_of_nginx() -> None:
 
 
 def test_no_live_upstreams_needs_a_fault_of_every_server() -> None:
-    """A ban outlasts its fault by fail_timeout; one server that was well leaves a riddle."""
+    """A ban outlasts its fault by fail_timeout; one that no fault hit is unexplained."""
     made, hits = call(status=502), [hit(("llm", 502), unsent=("llm",))]
     past = [broken("kill", each, 80.0, 95.0) for each in (A, B, C)]
 
@@ -289,16 +289,16 @@ def test_a_finding_is_excused_by_the_kill_that_its_request_met() -> None:
 
 
 def test_a_server_taken_away_is_out_and_fails_nothing() -> None:
-    """With the two that are left killed nobody is there; a failure on it stays a riddle."""
+    """With both remaining servers killed none is there; a failure on it is unexplained."""
     gone = Fault(C, "removal", 50.0)
     hits = [hit((A, 502), (B, 502), ("llm", 502), unsent=(A, B, "llm"))]
 
     said = fate(call(status=502), hits, [], broken("kill"), broken("kill", B), gone)
-    riddle = fate(call(status=502), [hit((C, 502))], [entry(C, 502, "failed")], gone)
+    without_kill = fate(call(status=502), [hit((C, 502))], [entry(C, 502, "failed")], gone)
 
     assert said[0] == "failed"
     assert "removal of backend-3" in said[1]
-    assert riddle[0] == "unexplained"
+    assert without_kill[0] == "unexplained"
 
 
 def test_a_record_of_the_workload_is_a_call() -> None:

@@ -114,7 +114,7 @@ def test_a_timeline_breaks_mends_shrinks_and_grows_the_fleet_under_load(fleet, t
 
 
 def test_every_request_of_a_timeline_with_kills_has_one_fate(fleet, tmp_path):
-    """What failed did so by a kill, lines that it took are no riddle, a refused reload is told."""
+    """What failed did so by a kill, lines that it took are explained, a refused reload is told."""
     loaded = load.load(fleet, scenario(tmp_path, BROKEN), load.blank("round_robin"))
 
     assert loaded.ledger is not None

@@ -41,7 +41,7 @@ def allowed(kind, fate):
 
 @pytest.mark.parametrize("method", BY_METHOD)
 def test_every_request_of_a_fault_has_an_explained_fate(lab, method):
-    """No riddle, no POST twice; after each mend the split is as predicted in fail_timeout + 1 s."""
+    """No POST is executed twice; fail_timeout + 1 s after each repair the split is as predicted."""
     kinds = BY_METHOD[method]
     steps = [soak.Step("use", method), *(soak.Step(kind, "backend-2", 0.4) for kind in kinds)]
 

@@ -13,12 +13,12 @@ def test_a_removed_backend_leaves_its_journal_to_the_lab(tmp_path, monkeypatch):
     """Of it only what ended since the moment asked for, and nothing that is no entry."""
     monkeypatch.setattr(compose, "state_folder", lambda: tmp_path)
     lab = compose.Lab("shrunk")
-    assert list(compose.gone(lab, 0.0)) == []
+    assert list(compose.removed_journals(lab, 0.0)) == []
     early, late = b'{"t":10.500000,"id":"a"}\n', b'{"t":11.500000,"id":"b"}\n'
     (lab.state / "removed.jsonl").write_bytes(early + b"backend-3: port 8000\n" + late)
 
-    assert list(compose.gone(lab, 0.0)) == [early, late]
-    assert list(compose.gone(lab, 11.0)) == [late]
+    assert list(compose.removed_journals(lab, 0.0)) == [early, late]
+    assert list(compose.removed_journals(lab, 11.0)) == [late]
 
 
 def test_a_port_in_use_is_named_with_a_way_out():

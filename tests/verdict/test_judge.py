@@ -378,11 +378,14 @@ def test_hashed_keys_are_compared_one_by_one():
             strict=True,
         )
     ]
-    astray = [*hits[:-1], replace(hits[-1], upstream_addr=hits[-2].upstream_addr, request_uri="/1")]
+    misrouted = [
+        *hits[:-1],
+        replace(hits[-1], upstream_addr=hits[-2].upstream_addr, request_uri="/1"),
+    ]
 
     assert judge(upstream, hits, sequential=True).word == "PASS"
     assert judge(upstream, hits[::-1], sequential=False).word == "PASS"
-    assert "FAIL" in {judge(upstream, astray, sequential=way).word for way in (True, False)}
+    assert "FAIL" in {judge(upstream, misrouted, sequential=way).word for way in (True, False)}
 
 
 def test_addresses_are_hashed_for_ip_hash():
@@ -412,13 +415,13 @@ def test_cookies_bind_to_the_md5_of_an_address():
     cookie = f"srv={md5(b'10.0.0.3:80', usedforsecurity=False).hexdigest()}"
     upstream = claim("least_conn", sticky=Sticky("cookie", ("$cookie_srv",)))
     bound = [replace(it, http_cookie=cookie) for it in sequence("3333")]
-    astray = [replace(it, http_cookie=cookie) for it in sequence("3331")]
+    misrouted = [replace(it, http_cookie=cookie) for it in sequence("3331")]
 
     def word(hits: list[Hit], sequential: bool) -> str:
         return judge(upstream, hits, sequential=sequential, addresses=addresses).word
 
     assert word(sequence("12") + bound, True) == word(sequence("12") + bound, False) == "PASS"
-    assert word(astray, True) == word(astray, False) == "FAIL"
+    assert word(misrouted, True) == word(misrouted, False) == "FAIL"
 
 
 def test_servers_that_resolve_late_may_come_in_any_order():
