@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..accounts.scorecard import Contest, Run, Scorecard
     from ..experiment.validating import Validation
     from ..simulate.advice import Advice
+    from ..simulate.log_advice import LogAdvice
     from ..simulate.simulation import Simulated
 
 MOST_ROWS = 32  # backends that a table shows one by one
@@ -159,6 +160,30 @@ def advice(result: "Advice") -> str:
             choice,
             *(f"cost of {row.method}: {row.costs}" for row in result.ranking if row.place == 1),
             *(f"{method} {reason}" for method, reason in result.refused.items()),
+            "",
+            result.config,
+        ]
+    )
+
+
+def log_advice(result: "LogAdvice") -> str:
+    """The ranking of the methods that a log shows, and the config to use."""
+    drawn = table("", "method", "most in flight", "without the busiest server", "why")
+    for row in result.ranking:
+        cells = (f"{row.place}", row.method, f"{row.peak:,}", f"{row.peak_without:,}", row.why)
+        drawn.add_row(*cells)
+    first, *others = result.best
+    tie = f": a tie with {', '.join(others)}; it is the simplest" if others else ""
+    return "\n".join(
+        [
+            f"{result.requests:,} requests of the log, replayed",
+            "",
+            text(drawn),
+            "",
+            f"use {first}{tie}",
+            *(f"cost of {row.method}: {row.costs}" for row in result.ranking if row.place == 1),
+            *(f"left out: {method}, {reason}" for method, reason in result.left_out.items()),
+            *(f"assumed: {assumption}" for assumption in result.assumptions),
             "",
             result.config,
         ]

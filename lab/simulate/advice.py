@@ -89,17 +89,17 @@ class Advice:
 def advise(path: str, on_run: Callable[[str], None] | None = None) -> Advice:
     """Advise on the fleet that a file describes; UsageError where it cannot be read."""
     try:
-        scenario, version = scenarios.parse_fleet(Path(path).read_bytes(), path)
+        scenario, version, weights = scenarios.parse_fleet(Path(path).read_bytes(), path)
     except OSError as error:
         raise UsageError(
             f'cannot read fleet "{path}": {error.strerror}', "lab advise --fleet FILE.yaml"
         ) from None
     refused = dict(_refused(version))
     allowed = [name for name in CANDIDATES if name not in refused]
-    card = Scorecard(tuple(_runs(scenario, allowed, on_run)), {}, simulated=True)
+    card = Scorecard(tuple(_runs(scenario, allowed, weights, on_run)), {}, simulated=True)
     ranking = tuple(_ranked(card, scenario.name, allowed))
     servers = [f"backend-{n}" for n in range(1, scenario.backends + 1)]
-    config = config_of(ranking[0].method, servers)
+    config = config_of(ranking[0].method, servers, weights)
     return Advice(scenario.name, scenario.backends, ranking, refused, config, card)
 
 
@@ -111,13 +111,18 @@ def _refused(version: tuple[int, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _runs(
-    scenario: "Scenario", names: Sequence[str], on_run: Callable[[str], None] | None
+    scenario: "Scenario",
+    names: Sequence[str],
+    weights: Sequence[int],
+    on_run: Callable[[str], None] | None,
 ) -> Iterator[Run]:
     for seed in range(scenario.seed, scenario.seed + SEEDS):
         seeded = replace(scenario, seed=seed)
         work = simulation.laid_out(seeded)
         for method in names:
-            run = simulation.simulate(seeded, method, work=work)
+            run = simulation.simulate(
+                seeded, method, weights=",".join(map(str, weights)), work=work
+            )
             yield Run(scenario.name, method, seed, values_of(run.figures))
             if on_run:
                 on_run(f"{method}, seed {seed}")
@@ -166,9 +171,9 @@ def _why(measure: str, gap: Difference, best: float, first: str) -> str:
     )
 
 
-def config_of(method: str, servers: Sequence[str]) -> str:
-    """A whole nginx.conf that balances LLM requests by a method."""
-    upstream = methods.render(methods.Choice(method, tuple(servers)))
+def config_of(method: str, servers: Sequence[str], weights: Sequence[int] = ()) -> str:
+    """Return a whole nginx.conf that balances LLM requests by a method."""
+    upstream = methods.render(methods.Choice(method, tuple(servers), tuple(weights)))
     body = "\n".join(f"    {line}" if line else "" for line in _lasting(upstream))
     return f"""\
 events {{}}

@@ -240,12 +240,12 @@ def parse(text: bytes | str, file: str) -> Scenario:
     return scenario
 
 
-def parse_fleet(text: bytes | str, file: str) -> tuple[Scenario, tuple[int, ...]]:
-    """A fleet and its load, as `lab advise` takes them: the scenario, and the version of nginx.
+def parse_fleet(text: bytes | str, file: str) -> tuple[Scenario, tuple[int, ...], tuple[int, ...]]:
+    """A fleet and its load, as `lab advise` takes them: scenario, version of nginx, weights.
 
     The keys are a scenario's, without name, fleet, backends, profile, timeline; with `servers`, a
-    list of profiles or {profile: …, slow: factor, count: n}, with `nginx: 1.28.0`, and with
-    `nat: true` where all clients share one address. Raises UsageError as `parse` does.
+    list of profiles or {profile: …, slow: factor, count: n, weight: w}, with `nginx: 1.28.0`, and
+    with `nat: true` where all clients share one address. Raises UsageError as `parse` does.
     """
     root = _compose(text, file)
     others = {key: reader for key, reader in _SCENARIO.items() if key not in _NOT_OF_A_FLEET}
@@ -261,11 +261,12 @@ def parse_fleet(text: bytes | str, file: str) -> tuple[Scenario, tuple[int, ...]
     if "nat" in fields and _flag(fields["nat"], "nat"):
         values["clients"] = 1
     name = re.sub(r"[^\w.-]", "_", Path(file).stem) or "fleet"
-    fleet = {f"backend-{place}": machine for place, machine in enumerate(groups, 1)}
+    fleet = {f"backend-{place}": machine for place, (machine, _) in enumerate(groups, 1)}
+    weights = tuple(weight for _, weight in groups)
     scenario = Scenario(**values, name=name, backends=len(groups), fleet=fleet)
     _check_variant(fields, scenario.arrivals, "arrivals", _ARRIVALS, root)
     version = _version(fields["nginx"], "nginx") if "nginx" in fields else "1.31.0"
-    return scenario, tuple(map(int, version.split(".")))
+    return scenario, tuple(map(int, version.split("."))), weights
 
 
 def machines(scenario: Scenario) -> dict[str, Machine]:
@@ -604,16 +605,17 @@ _NOT_OF_A_FLEET = ("name", "backends", "profile", "fleet", "timeline")
 _version = _text(r"\d+\.\d+\.\d+", "a version such as 1.28.0")
 
 
-def _server(node: yaml.Node, key: str) -> list[Machine]:
-    """One entry of a fleet's servers: as many equal machines as it counts."""
+def _server(node: yaml.Node, key: str) -> list[tuple[Machine, int]]:
+    """One entry of a fleet's servers: as many equal machines as it counts, and their weight."""
     if isinstance(node, yaml.ScalarNode):
-        return [_machine(node, key)]
-    count = _whole(1, _MOST_BACKENDS)
+        return [(_machine(node, key), 1)]
+    count, weight = _whole(1, _MOST_BACKENDS), _whole(1, 1_000_000)
 
-    def machines_of(count: int = 1, **machine: Any) -> list[Machine]:
-        return [_machine_of(**machine)] * count
+    def machines_of(count: int = 1, weight: int = 1, **machine: Any) -> list[tuple[Machine, int]]:
+        return [(_machine_of(**machine), weight)] * count
 
-    return _record(machines_of, ("profile",), **_machine_readers(), count=count)(node, key)
+    readers = {**_machine_readers(), "count": count, "weight": weight}
+    return _record(machines_of, ("profile",), **readers)(node, key)
 
 
 _servers = _list(_server)

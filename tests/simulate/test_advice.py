@@ -109,3 +109,17 @@ def test_a_missing_file_is_named():
     """No traceback for a typing error."""
     with pytest.raises(UsageError, match=r"cannot read fleet"):
         advice.advise("no-such-fleet.yaml")
+
+
+def test_weights_of_a_fleet_are_simulated_and_written(tmp_path):
+    """A slow server of weight 1 beside fast ones of weight 8 is no longer a slow one by turns."""
+    slow = "servers: [{profile: h100-8b, count: 2%s}, {profile: h100-8b, slow: 8}]\nrate: 12\n"
+    plain = advised(tmp_path, slow % "" + SHORT)
+    weighted = advised(tmp_path, slow % ", weight: 8" + SHORT)
+
+    by_turns = [
+        next(row.values["ttft_p99_ms"] for row in one.ranking if row.method == "round_robin")
+        for one in (plain, weighted)
+    ]
+    assert by_turns[1] < by_turns[0]
+    assert weighted.config.count("weight=8") == 2
