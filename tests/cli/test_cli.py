@@ -42,6 +42,14 @@ def test_wrong_usage_is_two_lines_and_exit_code_2(words):
     assert done.stderr.strip()
 
 
+def test_the_list_of_commands_cuts_off_no_description():
+    """Each fits a line of 80 columns."""
+    listed = lab("--help").stdout.decode().partition("Commands:")[2].splitlines()
+
+    assert len(listed) > 20
+    assert [line for line in listed if line.endswith("...")] == []
+
+
 def test_a_log_piped_in_is_counted():
     """The article's lines, one of them broken."""
     log = (
