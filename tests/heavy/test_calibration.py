@@ -10,9 +10,12 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
+from nginx_llm_lab.backends.llm.engine import Engine, Generation, Request
+from nginx_llm_lab.backends.llm.profiles import PROFILES
 from nginx_llm_lab.evidence.record import Record
 from nginx_llm_lab.pytest_plugin import LiveLab
 from nginx_llm_lab.stack import behaviour, compose
@@ -63,11 +66,7 @@ def figures(records: Sequence[Record]) -> tuple[float, float, float]:
     end = max(record.token_times[-1] for record in records)
     tokens = sum(record.tokens or 0 for record in records)
     firsts = [record.token_times[0] - (record.sent or 0.0) for record in records]
-    between = [
-        (record.token_times[-1] - record.token_times[0]) / (len(record.token_times) - 1)
-        for record in records
-        if len(record.token_times) > 1
-    ]
+    between = [mean_gap(record.token_times) for record in records if len(record.token_times) > 1]
     return (
         tokens / (end - sent) / SCALE,
         statistics.mean(firsts) * 1e3 * SCALE,
@@ -132,6 +131,52 @@ def _alone(name: str, requests: int, prompt: int, output: int) -> Scenario:
     )
 
 
+def test_a_backend_keeps_its_model_with_128_users(backend, say):
+    """At the speed of life: mean TTFT and ITL within 5 % of the model for the same arrivals."""
+    become(backend, "h100-8b", 1.0)
+    began = time.time()
+
+    records = send(backend, 11, 200, 200, arrivals="closed", users=128, requests=512)
+
+    entries = journal(backend, began, records)
+    model = modelled(entries)
+    by_id = {record.id: record.token_times for record in records}
+    seen = [entry["ttft"] for entry in entries], [mean_gap(by_id[each["id"]]) for each in entries]
+    due = [first - entry["start"] for entry, (first, *_) in zip(entries, model, strict=True)]
+    said = due, [mean_gap(times) for times in model]
+    (ttft, itl), (ttft_said, itl_said) = (
+        [statistics.mean(v) * 1e3 for v in s] for s in (seen, said)
+    )
+    say(f"128 users: TTFT {ttft:.1f} ms (model {ttft_said:.1f}), ITL {itl:.2f} ms ({itl_said:.2f})")
+    assert (ttft, itl) == pytest.approx((ttft_said, itl_said), rel=0.05)
+
+
+def journal(lab: LiveLab, began: float, records: Sequence[Record]) -> list[dict[str, Any]]:
+    """The journal's entries for these records, in the order of their arrival."""
+    ids = {record.id for record in records}
+    lines = compose.journals(lab.lab, began, len(records)).splitlines()
+    entries = [entry for entry in map(json.loads, lines) if entry["id"] in ids]
+    return sorted(entries, key=lambda entry: entry["start"])
+
+
+def modelled(entries: Sequence[dict[str, Any]]) -> list[list[float]]:
+    """When each answer's tokens are due, by the engine alone, for these arrivals at a backend."""
+    engine = Engine(PROFILES["h100-8b"])
+    due: dict[Generation, list[float]] = {}
+    for entry in entries:
+        request = Request(entry["prompt_tokens"], entry["completion_tokens"])
+        due[engine.submit(entry["start"], request)] = []
+    while engine.next_due() is not None:
+        for token in engine.step().tokens():
+            due[token.generation].append(token.at)
+    return list(due.values())
+
+
+def mean_gap(times: Sequence[float]) -> float:
+    """The mean time between tokens."""
+    return (times[-1] - times[0]) / (len(times) - 1)
+
+
 def test_a_full_cache_makes_requests_wait(backend, say):
     """24 prompts of 8,000 tokens on a cache of 65,536: eight at most run, the others queue."""
     become(backend, "slow-8b", 20.0)
@@ -140,10 +185,7 @@ def test_a_full_cache_makes_requests_wait(backend, say):
 
     records = send(backend, 5, 8000, 8, arrivals="bursts", burst=24, rate=24.0, requests=24)
 
-    ids = {record.id for record in records}
-    lines = compose.journals(backend.lab, began, len(records)).splitlines()
-    entries = [entry for entry in map(json.loads, lines) if entry["id"] in ids]
-    queued = sorted(entry["queued"] for entry in entries)
+    queued = sorted(entry["queued"] for entry in journal(backend, began, records))
     say(f"queued: {queued[0]:.2f} to {queued[-1]:.2f} s")
     assert len(queued) == 24
     # eight are admitted at once, in steps that all end after the first prompt's 0.15 s
