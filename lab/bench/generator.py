@@ -42,9 +42,9 @@ class Turn:
     failed: int
 
 
-def turn(lab: Lab, rate: float, seconds: float) -> Turn:
+def turn(lab: Lab, rate: float, seconds: float, timeout: float = 30.0) -> Turn:
     """Send at a rate; measure how late."""
-    records = sender.run(steady(rate, seconds), lab.door, timeout=30.0)
+    records = sender.run(steady(rate, seconds), lab.door, timeout=timeout)
     delays = sorted(each.sent - each.due for each in records if each.sent is not None)
     return Turn(delays[int(len(delays) * 0.99)], sum(bool(each.error) for each in records))
 
@@ -53,7 +53,7 @@ def highest_rate(lab: Lab, seconds: float) -> float:
     """The highest rate kept; 0 if none. It rises by STEP until requests are late or fail."""
     kept, rate = 0.0, float(RATES[1])
     while rate <= FASTEST:
-        tried = turn(lab, rate, seconds)
+        tried = turn(lab, rate, seconds, timeout=5.0)
         if tried.late > MOST_LATE or tried.failed:
             break
         kept, rate = rate, rate * STEP

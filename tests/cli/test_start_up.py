@@ -9,7 +9,7 @@ from nginx_llm_lab import cli
 
 HEAVY = (
     *("docker", "requests", "aiohttp", "numpy", "scipy", "numba", "matplotlib", "pandas"),
-    *("jinja2", "pydantic", "asyncio"),
+    *("jinja2", "pydantic", "asyncio", "yaml"),
 )
 PROBE = """
 import sys
