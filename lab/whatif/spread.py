@@ -19,6 +19,7 @@ from .log_format import Malformed, Visit, visits
 Numbers = npt.NDArray[np.float64]
 Servers = npt.NDArray[np.int32]
 
+BY_REQUEST = ("ip_hash", "hash", "hash_consistent")  # they look at nothing but the request
 SHOWN = 10  # malformed lines that are named
 SAMPLE = 200_000  # requests that are replayed a second time, without the hottest server
 
@@ -215,12 +216,29 @@ def spread(upstream: Upstream, log: Traffic, *, stateless: bool, seed: int = 1) 
 
 
 def picks(upstream: Upstream, log: Traffic, stateless: bool, seed: int) -> Servers:
-    """The number of the server that takes each request; -1 where no server is left."""
+    """Return the number of the server that takes each request; -1 where no server is left."""
     number: dict[str | None, int] = {None: -1}
     number |= {server.name: at for at, server in enumerate(upstream.servers)}
-    arrivals = log.arrivals(lasting=not stateless or bool(_limited(upstream)))
+    lasting = not stateless or bool(_limited(upstream))
+    # a hash that keeps finding servers that are down falls back on round robin, which counts
+    by_request = upstream.method in BY_REQUEST and not any(one.down for one in upstream.servers)
+    if by_request and not lasting:
+        return _picks_by_request(upstream, log, number)
+    arrivals = log.arrivals(lasting=lasting)
     made = oracle.predict(upstream, arrivals, draw=random.Random(seed).randrange)
     return np.fromiter((number[pick.server] for pick in made), np.int32, len(log))
+
+
+def _picks_by_request(
+    upstream: Upstream, log: Traffic, number: Mapping[str | None, int]
+) -> Servers:
+    """Pick once for each distinct client, or key: the pick depends on nothing else."""
+    texts: tuple[Any, ...] = log.clients if upstream.method == "ip_hash" else log.keys
+    pairs = zip(log.keys, log.clients, strict=True)
+    distinct = {text: Arrival(*pair) for text, pair in zip(texts, pairs, strict=True)}
+    made = oracle.predict(upstream, distinct.values())
+    servers = {text: number[pick.server] for text, pick in zip(distinct, made, strict=True)}
+    return np.fromiter((servers[text] for text in texts), np.int32, len(log))
 
 
 def _limited(upstream: Upstream) -> list[str]:

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from nginx_llm_lab import oracle
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.nginxconf.model import Server, Upstream
-from nginx_llm_lab.whatif.spread import peak, spread, traffic
+from nginx_llm_lab.whatif.spread import peak, picks, spread, traffic
 
 
 def line(start: float, seconds: float, uri: str = "/", client: str = "10.0.0.1") -> bytes:
@@ -107,3 +108,15 @@ def test_a_log_without_any_request_is_an_error_that_names_a_line():
 def test_a_key_is_evaluated_from_what_the_log_has():
     """An argument of the URI."""
     assert traffic([line(0, 1, "/a?user=7&x=1")], "$arg_user").keys == (b"7",)
+
+
+@pytest.mark.parametrize("method", ["ip_hash", "hash", "hash_consistent"])
+def test_a_hash_picks_as_the_oracle_does_request_by_request(method):
+    """Each distinct client or key is picked for once; the answer is that of picking for all."""
+    rows = [(n / 9, 0.5, f"/{n % 23}", f"10.{n % 31}.0.1") for n in range(200)]
+    group = upstream(method, "" if method == "ip_hash" else "$request_uri")
+    log = traffic([line(*row) for row in rows])
+
+    expected = [pick.server for pick in oracle.predict(group, log.arrivals(lasting=False))]
+
+    assert ["abc"[at] for at in picks(group, log, stateless=True, seed=1)] == expected
