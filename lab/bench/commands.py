@@ -80,8 +80,8 @@ def measure(lab: Lab | None, repeats: int, note: Callable[[str], None]) -> Itera
         if lab and not INSTALLED:
             commands["set-up, nothing to do"] = [sys.executable, "-m", "lab.setup"]
         for name, took in by_turns(commands, repeats).items():
-            yield series("time of a command", name, (each.wall for each in took))
-            yield series("CPU of a command", name, (each.cpu for each in took))
+            yield series("time of a command", name, (turn.wall for turn in took))
+            yield series("CPU of a command", name, (turn.cpu for turn in took))
     if lab:
         note("commands: run")
         yield series(
@@ -125,7 +125,7 @@ def counting(lines: int, repeats: int, note: Callable[[str], None]) -> Iterator[
             if works([*words, *formats]):
                 commands["goaccess, article's format"] = [*words, *formats]
         counted = {
-            name: Series("counting", "time to count", name, "s", tuple(each.wall for each in took))
+            name: Series("counting", "time to count", name, "s", tuple(turn.wall for turn in took))
             for name, took in by_turns(commands, repeats).items()
         }
     yield from counted.values()

@@ -58,9 +58,9 @@ def ratio(what: str, subject: str, ours: Series, theirs: Series) -> Series:
     return Series(ours.section, what, subject, "ratio", tuple(a / b for a, b in pairs))
 
 
-def checked(found: Iterable[Series], bars: Iterable[Bar]) -> list[Checked]:
+def checked(figures: Iterable[Series], bars: Iterable[Bar]) -> list[Checked]:
     """Every bar that has a series, in the order of the bars."""
-    by_name = {(series.what, series.subject): series for series in found}
+    by_name = {(series.what, series.subject): series for series in figures}
     return [
         Checked(by_name[bar.what, bar.subject], bar)
         for bar in bars
@@ -68,11 +68,12 @@ def checked(found: Iterable[Series], bars: Iterable[Bar]) -> list[Checked]:
     ]
 
 
-def as_dict(found: Iterable[Series], bars: Iterable[Checked]) -> Mapping[str, Any]:
+def as_dict(figures: Iterable[Series], targets: Iterable[Checked]) -> Mapping[str, Any]:
     """All series and all bars, for programs."""
     return {
-        "series": [{**asdict(series), "median": series.median} for series in found],
+        "series": [{**asdict(series), "median": series.median} for series in figures],
         "bars": [
-            {**asdict(each.bar), "median": each.series.median, "holds": each.holds} for each in bars
+            {**asdict(target.bar), "median": target.series.median, "holds": target.holds}
+            for target in targets
         ],
     }

@@ -21,11 +21,11 @@ def measure(
     """The lateness at each rate, the failed requests, and the highest rate that is kept."""
     for rate in RATES:
         note(f"generator: {rate:,} requests/s")
-        turns = [turn(lab, rate, seconds) for _ in range(repeats)]
+        turns = [one_turn(lab, rate, seconds) for _ in range(repeats)]
         subject = f"{rate:,} requests/s"
-        late = tuple(each.late for each in turns)
+        late = tuple(turn.late for turn in turns)
         yield Series("generator", "lateness p99", subject, "s", late)
-        failed = tuple(float(each.failed) for each in turns)
+        failed = tuple(float(turn.failed) for turn in turns)
         yield Series("generator", "failed", subject, "requests", failed)
     note("generator: highest rate")
     highest = tuple(highest_rate(lab, seconds / 2) for _ in range(repeats))
@@ -42,18 +42,18 @@ class Turn:
     failed: int
 
 
-def turn(lab: Lab, rate: float, seconds: float, timeout: float = 30.0) -> Turn:
+def one_turn(lab: Lab, rate: float, seconds: float, timeout: float = 30.0) -> Turn:
     """Send at a rate; measure how late."""
     records = sender.run(steady(rate, seconds), lab.door, timeout=timeout)
-    delays = sorted(each.sent - each.due for each in records if each.sent is not None)
-    return Turn(delays[int(len(delays) * 0.99)], sum(bool(each.error) for each in records))
+    delays = sorted(record.sent - record.due for record in records if record.sent is not None)
+    return Turn(delays[int(len(delays) * 0.99)], sum(bool(record.error) for record in records))
 
 
 def highest_rate(lab: Lab, seconds: float) -> float:
     """The highest rate kept; 0 if none. It rises by STEP until requests are late or fail."""
     kept, rate = 0.0, float(RATES[1])
     while rate <= FASTEST:
-        tried = turn(lab, rate, seconds, timeout=5.0)
+        tried = one_turn(lab, rate, seconds, timeout=5.0)
         if tried.late > MOST_LATE or tried.failed:
             break
         kept, rate = rate, rate * STEP

@@ -59,13 +59,13 @@ def targets(compared: Sequence[Checked]) -> str:
     """Every target, and which are missed."""
     rows = [
         [
-            each.bar.what,
-            each.bar.subject,
-            number(each.series.median),
-            f"{'≤' if each.bar.most else '≥'} {number(each.bar.bound)}",
-            "met" if each.holds else "**missed**",
+            target.bar.what,
+            target.bar.subject,
+            number(target.series.median),
+            f"{'≤' if target.bar.most else '≥'} {number(target.bar.bound)}",
+            "met" if target.holds else "**missed**",
         ]
-        for each in compared
+        for target in compared
     ]
     return f"{markdown(['target', 'of', 'median', 'bound', ''], rows)}\n\n{missed(compared)}."
 

@@ -39,9 +39,9 @@ def measure(
         for _ in range(repeats):
             for number in servers:
                 spent[number].append(for_a_million(group(method, number), lines))
-        for number, each in spent.items():
+        for number, seconds in spent.items():
             what = f"CPU for 1,000,000 requests, {number:,} servers"
-            yield Series("predicting", what, method, "s", tuple(each))
+            yield Series("predicting", what, method, "s", tuple(seconds))
         yield from growth(method, spent)
 
 

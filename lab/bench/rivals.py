@@ -31,7 +31,7 @@ class Target:
 
 def the_lab(lab: Lab) -> Target:
     """The lab itself."""
-    backends = tuple(str(each.id) for each in compose.backend_containers(lab))
+    backends = tuple(backend.id for backend in compose.backend_containers(lab))
     return Target("lab", INSIDE, (compose.container_id(lab, "nginx"),), backends)
 
 
@@ -164,7 +164,7 @@ def image_of(lab: Lab, service: str) -> str:
 def mounted(lab: Lab, target: str) -> str:
     """The folder of this machine that nginx sees as `target`."""
     mounts = compose.container(lab, "nginx").attrs["Mounts"]
-    return next(str(each["Source"]) for each in mounts if each["Destination"] == target)
+    return next(str(mount["Source"]) for mount in mounts if mount["Destination"] == target)
 
 
 def mount(folder: Path) -> list[str]:

@@ -29,11 +29,11 @@ def measure(
     chosen = sections or SECTIONS
     for number, section in enumerate(chosen, 1):
 
-        def told(text: str, number: int = number) -> None:
+        def note_progress(text: str, number: int = number) -> None:
             minutes, seconds = divmod(int(time.monotonic() - started), 60)
             note(f"{minutes}:{seconds:02} section {number} of {len(chosen)}, {text}")
 
-        yield from _section(section, quick, repeats, told)
+        yield from _section(section, quick, repeats, note_progress)
 
 
 def _section(

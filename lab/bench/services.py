@@ -103,19 +103,19 @@ def one_turn(lab: Lab, target: Target, case: Case, requests: int) -> Turn:
 def series_of(case: str, turns: dict[str, list[Turn]]) -> Iterator[Series]:
     """The series of one case: of each target, then the ratios of the lab to the ceiling."""
     rates, tails, work = {}, {}, {}
-    for name, each in turns.items():
+    for name, measured in turns.items():
         subject = f"{case} {name}"
-        rates[name] = series("requests/s", subject, "1/s", [turn.rate for turn in each])
+        rates[name] = series("requests/s", subject, "1/s", [turn.rate for turn in measured])
         # ab's percentiles are whole milliseconds: 0 stands for less than one
-        tails[name] = series("p99", subject, "ms", [max(turn.p99, 1) for turn in each])
+        tails[name] = series("p99", subject, "ms", [max(turn.p99, 1) for turn in measured])
         yield rates[name]
-        yield series("p50", subject, "ms", [turn.p50 for turn in each])
+        yield series("p50", subject, "ms", [turn.p50 for turn in measured])
         yield tails[name]
-        yield series("failed", subject, "requests", [turn.failed for turn in each])
-        for who in each[0].cpu:
-            spent = [turn.cpu[who] for turn in each]
+        yield series("failed", subject, "requests", [turn.failed for turn in measured])
+        for who in measured[0].cpu:
+            spent = [turn.cpu[who] for turn in measured]
             yield series(f"CPU of {who}", subject, "s/100,000", spent)
-        work[name] = series("CPU of all", subject, "s/100,000", [turn.work for turn in each])
+        work[name] = series("CPU of all", subject, "s/100,000", [turn.work for turn in measured])
         yield work[name]
     yield ratio("requests/s of the ceiling", case, rates["lab"], rates["ceiling"])
     yield ratio("p99 of the ceiling's", case, tails["lab"], tails["ceiling"])
@@ -141,8 +141,10 @@ def cpu_seconds(lab: Lab, target: Target) -> dict[str, float]:
     }
     used = {
         who: sum(
-            api.stats(each, stream=False, one_shot=True)["cpu_stats"]["cpu_usage"]["total_usage"]
-            for each in containers
+            api.stats(container, stream=False, one_shot=True)["cpu_stats"]["cpu_usage"][
+                "total_usage"
+            ]
+            for container in containers
         )
         / 1e9
         for who, containers in ids.items()
