@@ -1,4 +1,4 @@
-"""An error in OpenAI's terms."""
+"""Error responses of the OpenAI API."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ _TOO_MANY = 429
 
 
 class ApiError(Exception):
-    """An error in OpenAI's terms; `param` is the field at fault, `headers` go with the answer."""
+    """An OpenAI API error; `param` is the field at fault, `headers` go with the answer."""
 
     def __init__(
         self,
@@ -24,7 +24,7 @@ class ApiError(Exception):
         self.code = code
 
     def content(self) -> dict[str, object]:
-        """The JSON that OpenAI sends."""
+        """Return the body of the error response."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         kind = "rate_limit_error" if self.status == _TOO_MANY else kind
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}

@@ -44,7 +44,7 @@ _CLIENT_GONE = 499  # nginx's own status for it
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """All that lives as long as the process."""
+    """The state of one backend process: settings, engine, faults, metrics, journal."""
 
     settings: Settings
     runner: Runner
@@ -87,7 +87,7 @@ class App:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request and write its line."""
+        """Serve one request and write its journal line."""
         record = scope["lab.record"] = _record(scope)
         noted = _Noted(scope, send, record, self.lab.settings.name)
         try:
@@ -133,7 +133,7 @@ def _settle(record: Record) -> None:
 
 
 class _Noted:
-    """A `send` that writes down what leaves, and stops at a closed connection."""
+    """A `send` that records status and bytes, and sends nothing on a closed connection."""
 
     def __init__(self, scope: Scope, send: Send, record: Record, name: str) -> None:
         self.complete = False
@@ -251,7 +251,7 @@ def _handlers(lab: Backend) -> dict[type[Exception] | int, _Handler]:
 
 
 def _problem(lab: Backend, scope: Scope, error: RefusedError) -> Reply:
-    """An error in the shape of the API that was asked."""
+    """Format an error as the requested API does."""
     if not _is_openai(scope):
         return article.refuse(lab.settings.name, error)
     content = ApiError(error.status, error.message).content()

@@ -1,4 +1,4 @@
-"""The article's API: a greeting, a chat that shouts, two completions."""
+"""The article's API: a greeting, a chat in upper case, two completions."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ ALLOWED = "GET, HEAD, POST"
 
 @cache
 def greet(name: str) -> Reply:
-    """Say which backend answers."""
+    """Answer a GET with the backend's name."""
     return Reply(200, f"Response from: {name}".encode(), TEXT)
 
 
@@ -56,7 +56,7 @@ ACTIONS: Mapping[str, Callable[[str, bytes], Reply]] = {"/chat": chat, "/complet
 
 
 def refuse(name: str, error: RefusedError) -> Reply:
-    """Say what was wrong with a request."""
+    """Format an error as the article's API does."""
     headers = tuple((key.encode(), value.encode()) for key, value in error.headers.items())
     return Reply(
         error.status, json_bytes({"error": error.message} | _signature(name)), headers=headers

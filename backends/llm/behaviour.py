@@ -30,7 +30,7 @@ _INSTANT = 0.010
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What goes wrong; the defaults are good health.
+    """The faults of a backend; by default there are none.
 
     A share `error_rate` of requests is answered with `error_status`. `hang` holds requests until
     healed. `slow` stretches every duration; an instant answer counts as 10 ms. A share `drop_rate`
@@ -69,7 +69,7 @@ def parse(content: object) -> Behaviour:
     """
     if not isinstance(content, dict):
         raise RefusedError(400, "a behaviour must be a JSON object")
-    known = {each.name: each.type for each in fields(Behaviour)}
+    known = {field.name: field.type for field in fields(Behaviour)}
     for name in content:
         if name not in known:
             raise RefusedError(400, f'unknown behaviour "{name}": one of {", ".join(known)}')
@@ -103,7 +103,7 @@ class Switch:
         self._released = asyncio.Event()
 
     def set(self, behaviour: Behaviour) -> None:
-        """Behave so from the next request on; held requests go free unless it hangs again."""
+        """Apply a behaviour from the next request on; release held requests unless it hangs."""
         self.behaviour = behaviour
         self.healthy = behaviour == HEALTHY
         self._dice = random.Random(behaviour.seed)
@@ -112,20 +112,20 @@ class Switch:
             self._released = asyncio.Event()
 
     async def released(self) -> None:
-        """Wait until hanging ends."""
+        """Wait until the backend no longer hangs."""
         if self.behaviour.hang:
             await self._released.wait()
 
     def hits(self, rate: float) -> bool:
-        """Throw the dice for one request."""
+        """Draw whether a fault of this rate hits a request."""
         return self._dice.random() < rate
 
 
 class Faults:
-    """An ASGI application that misbehaves as its switch says, around one that does not.
+    """ASGI middleware that applies the faults of its switch.
 
-    `spared` tells the requests that no behaviour touches; `error` makes the answer of the error
-    rate; `brief` tells whether answers take no time of their own.
+    `spared` selects requests without faults; `error` makes the error response; `brief` tells
+    whether responses take no time of their own.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Faults:
         self._brief = brief
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, badly."""
+        """Serve one request with the current faults."""
         behaviour = self._switch.behaviour
         scope["lab.unaltered"] = self._switch.healthy
         if self._switch.healthy or self._spared(scope):
@@ -169,10 +169,10 @@ class Faults:
 
 
 async def _hold(scope: Scope, receive: Receive, limit: int, until: Awaitable[object]) -> Receive:
-    """Take in the request, wait, and give back a `receive` that tells it again.
+    """Read the request, wait, and return a `receive` that replays it.
 
-    The client's leaving cannot be seen while its body is unread. A body that must be refused is
-    not waited for. Raises ClientGoneError.
+    A disconnect is only seen once the body was read. A body that is refused is not waited for.
+    Raises ClientGoneError.
     """
     wait = asyncio.ensure_future(until)
     try:
@@ -192,7 +192,7 @@ def _has_body(scope: Scope) -> bool:
 
 
 class _Retold:
-    """A `receive` that first tells what was received, or refused, before."""
+    """A `receive` that first replays a message or raises an error."""
 
     def __init__(self, receive: Receive, first: Message | RefusedError) -> None:
         self._receive = receive
@@ -206,7 +206,7 @@ class _Retold:
 
 
 class _Dropper:
-    """Closes the connection inside an answer; to the application the client has left."""
+    """A `send` that closes the connection in the middle of the response."""
 
     def __init__(self, scope: Scope, send: Send, after_tokens: int) -> None:
         self._scope = scope
@@ -241,7 +241,7 @@ class _Dropper:
 
 
 class _Spoiler:
-    """Takes the last character off JSON texts, and keeps the length true."""
+    """A `send` that removes the last character of JSON and corrects Content-Length."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

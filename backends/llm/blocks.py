@@ -1,4 +1,4 @@
-"""KV blocks: what running sequences hold, what the prefix cache remembers, what is free."""
+"""KV blocks: held by running sequences, cached for their prefix, or free."""
 
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
@@ -90,7 +90,7 @@ class BlockPool:
         self._cached.clear()
 
     def resize(self, size: int) -> None:
-        """Have `size` blocks from now on; what sequences hold stays held."""
+        """Set the number of blocks; blocks held by sequences stay held."""
         self._free += size - self.size
         self.size = size
         self._evict()

@@ -26,7 +26,7 @@ class Completion:
         }
 
     def whole(self, work: Work) -> dict[str, object]:
-        """The answer that is not streamed."""
+        """Return the body of a response that is not streamed."""
         choices = [self._choice(answer) for answer in work.answers]
         return {**self._base, "choices": choices, "usage": work.usage()}
 
@@ -36,7 +36,7 @@ class Completion:
         return [Events(answer, self, usage) for answer in work.answers]
 
     def last(self, work: Work) -> bytes:
-        """The usage if it was asked for, and the mark of the end."""
+        """Return the usage event, if requested, and [DONE]."""
         usage = self.chunk([], usage=work.usage()) if self._include_usage else b""
         return usage + b"data: [DONE]\n\n"
 
@@ -49,7 +49,7 @@ class Completion:
         return {"index": answer.index, **added, **finish}
 
     def chunk(self, choices: list[dict[str, object]], **more: object) -> bytes:
-        """One event of a stream."""
+        """Format one event of the stream."""
         base = dict(self._base)
         if self.chat:
             base["object"] = "chat.completion.chunk"
@@ -67,13 +67,13 @@ class Completion:
         return {"index": index, **added, "logprobs": logprobs, "finish_reason": reason}
 
     def token(self, answer: Answer, piece: str) -> Mapping[str, object]:
-        """What the event of one token adds."""
+        """Return the delta of one token."""
         if answer.tool:
             return {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
         return {"content" if self.chat else "text": piece}
 
     def opening(self, answer: Answer) -> Mapping[str, object] | None:
-        """What precedes the first token: a chat's role, and the tool's name if it calls one."""
+        """Return the delta before the first token: the role, and a called tool's name."""
         if not self.chat:
             return None
         if not answer.tool:
@@ -91,7 +91,7 @@ def _message(answer: Answer) -> dict[str, object]:
 
 
 class Events:
-    """The events of one choice: all that does not depend on a token's text is made beforehand."""
+    """The events of one choice; all but a token's text is formatted beforehand."""
 
     def __init__(self, answer: Answer, shape: Completion, usage: Mapping[str, object]) -> None:
         def event(delta: Mapping[str, object], reason: str | None = None) -> bytes:

@@ -250,7 +250,7 @@ class Engine:
 
     @property
     def _prefilling(self) -> int:
-        chunks = sum(not each.ended for each in self._work.chunks) if self._work else 0
+        chunks = sum(not chunk.ended for chunk in self._work.chunks) if self._work else 0
         # a partial prompt may have had no room in this step
         left_out = self._partial is not None and not (
             self._work and self._partial in self._work.chunks

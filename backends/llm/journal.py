@@ -15,8 +15,8 @@ class LlmFigures:
     """What an LLM call adds to its line: tokens, and seconds since the request arrived.
 
     `completion_tokens` were produced, `tokens_sent` left for the client; `queued` and `ttft` are
-    None for a call that ended before it had a slot, or a token. `late` is the most that a token
-    was behind the moment at which the engine's model says that it is due: what the machine added.
+    None for a call that ended before it had a slot, or a token. `late` is the longest delay of a
+    token behind the engine's model: what the machine added.
     """
 
     stream: bool = False
@@ -95,14 +95,14 @@ class Journal:
         self._lines: list[str] = []
 
     def add(self, record: Record) -> None:
-        """End a record now."""
+        """Add the line of a request that ended now."""
         duration = time.perf_counter() - record.arrived
         self._lines.append(line(record, self.backend, time.time(), duration))
         if len(self._lines) == 1:
             self._soon(self.flush)
 
     def flush(self) -> None:
-        """Write what is left."""
+        """Write all buffered lines."""
         lines, self._lines = self._lines, []
         if lines:
             self._write("\n".join(lines) + "\n")

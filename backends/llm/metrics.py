@@ -113,7 +113,7 @@ class Metrics:
         self.observe("time_per_output_token_seconds", seconds)
 
     def observe_late(self, seconds: float) -> None:
-        """Count how far a request's tokens were behind the model at most."""
+        """Count the longest delay of a request's tokens behind the model."""
         self.histograms["lab:request_late_seconds"].observe(seconds)
         self.late = max(self.late, seconds)
 
@@ -131,7 +131,7 @@ class Metrics:
             self.observe("request_time_per_output_token_seconds", decode / (tokens - 1))
 
     def text(self, engine: Engine) -> str:
-        """Write all of it, with the engine's present state."""
+        """Format all metrics, with the engine's current state."""
         labels = f'engine="0",model_name="{self.model}"'
         return "\n".join(self._lines(engine, labels)) + "\n"
 

@@ -295,7 +295,7 @@ def _stops(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise _wrong_type("stop", "string or an array of strings", value)
     _check_length(value, "stop", 4)
-    return tuple(_string(each, f"stop[{index}]") for index, each in enumerate(value))
+    return tuple(_string(text, f"stop[{index}]") for index, text in enumerate(value))
 
 
 def _check_length(value: list[object], where: str, most: int) -> None:
@@ -327,7 +327,7 @@ def _message(value: object, where: str) -> list[str]:
         raise missing(f"{where}.role")
     role = _string(value["role"], f"{where}.role")
     if role not in ROLES:
-        allowed = ", ".join(f"'{each}'" for each in ROLES)
+        allowed = ", ".join(f"'{name}'" for name in ROLES)
         message = f"Invalid value: '{role}'. Supported values are: {allowed}."
         raise ApiError(400, message, f"{where}.role", "invalid_value")
     # an assistant's turn may be a tool call and nothing else
@@ -434,7 +434,7 @@ def missing(where: str) -> ApiError:
 
 
 def _wrong_type(where: str, kind: str, value: object) -> ApiError:
-    expected, got = (_ARTICLES.get(each, f"a {each}") for each in (kind, _kind(value)))
+    expected, got = (_ARTICLES.get(name, f"a {name}") for name in (kind, _kind(value)))
     got = "null" if value is None else got
     message = f"Invalid type for '{where}': expected {expected}, but got {got} instead."
     return ApiError(400, message, where, "invalid_type")

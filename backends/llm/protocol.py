@@ -33,11 +33,11 @@ _ELSEWHERE = (b"/v1/", b"/health", b"/metrics", b"/openapi.json")
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection of a server whose application is an App.
+    """A connection of a server whose application is an App.
 
     A healthy backend answers the article's simple requests right where they are parsed, without a
-    task or ASGI messages: several times as many a second. All others go uvicorn's way, and both
-    ways give the same answers.
+    task or ASGI messages, which is several times as fast. All other requests are handled by
+    uvicorn; the responses are the same.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Protocol(HttpToolsProtocol):
         self._idle_timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came in; refuse a request head that does not end."""
+        """Parse received bytes; refuse a request head over the limit."""
         self._piece = data
         super().data_received(data)
         self._head_bytes = self._head_bytes + len(data) if self._in_head else 0
@@ -82,8 +82,8 @@ class Protocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Close the connection once what has begun on it is answered.
 
-        A request may be on its way on one that is idle: closed at once, it would be lost. Until
-        LINGER is over it is answered; new connections are refused, so that nobody sends more.
+        A request may already be on its way on an idle connection, so that one stays open for
+        LINGER seconds. New connections are refused.
         """
         self._last_answer = True
         self.loop.call_later(_LINGER, self._leave)
@@ -93,7 +93,7 @@ class Protocol(HttpToolsProtocol):
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what cannot be parsed, unless another answer is due on this connection first."""
+        """Answer a request that cannot be parsed, unless an earlier one is still unanswered."""
         due = self._open_cycles()
         if not any(cycle.response_started or not cycle.more_body for cycle in due):
             error = RefusedError(400, msg)
@@ -112,14 +112,14 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
     def on_message_begin(self) -> None:
-        """Begin a request head."""
+        """Reset the fields of the request head."""
         self._in_head = True
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
-        """Answer the article's simple requests the short way, all others uvicorn's."""
+        """Answer the article's simple requests here; hand all others to uvicorn."""
         self._in_head = False
         method, fields = self.parser.get_method(), dict(self.headers)
         if self._is_simple(method, fields):
@@ -138,7 +138,7 @@ class Protocol(HttpToolsProtocol):
         self._cycles = [*self._open_cycles(), self.cycle]
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Add a part of the body."""
         if self._record:
             self._body += body
         else:

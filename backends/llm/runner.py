@@ -14,10 +14,10 @@ _TOKENS_A_TURN = 2048
 
 
 class Mailbox:
-    """The tokens of one call, one or more generations, in the order of their making.
+    """The tokens of one call's generations, in the order in which they were generated.
 
-    `sink`, if it is set, is offered each token that nobody has to be woken for: while the reader
-    waits in `take`, and not the last of a generation. It returns whether it took the token.
+    While the reader waits in `take`, each token but a generation's last is offered to `sink`, if
+    one is set; it returns whether it took the token. That saves waking the reader.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Mailbox:
         self._waiter: asyncio.Future[None] | None = None
 
     def expect(self, generation: Generation) -> None:
-        """Count on one more generation."""
+        """Register a generation whose tokens will be delivered."""
         self.generations.append(generation)
         self._left += 1
 
@@ -41,13 +41,13 @@ class Mailbox:
         self._wake()
 
     def close(self) -> None:
-        """Expect nothing more: what was not yet taken is thrown away."""
+        """Discard undelivered tokens and end `take`."""
         self._tokens = []
         self._left = 0
         self._wake()
 
     async def take(self) -> list[Token]:
-        """Wait for tokens; an empty list is the end."""
+        """Wait for tokens and return them; an empty list is the end."""
         if not self._tokens and self._left:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
@@ -63,7 +63,7 @@ class Mailbox:
 
 
 class Runner:
-    """Drives an engine `scale` times as fast as life; `clock` gives real seconds.
+    """Runs an engine `scale` times as fast as real time; `clock` gives real seconds.
 
     `observe` is called with each step of the engine.
     """
@@ -85,16 +85,16 @@ class Runner:
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
 
     def model_time(self, real: float) -> float:
-        """Seconds of the model at a reading of the clock."""
+        """Convert a reading of the clock to seconds of the model."""
         return self._model_origin + (real - self._real_origin) * self.scale
 
     def behind(self, model: float) -> float:
-        """Real seconds by which the clock is past a moment of the model; 0 if it is before it."""
+        """Return by how many real seconds the clock is past a moment of the model, at least 0."""
         due = self._real_origin + (model - self._model_origin) / self.scale
         return max(0.0, self._clock() - due)
 
     def real_seconds(self, model: float) -> float:
-        """Turn a span of the model into real seconds."""
+        """Convert a duration of the model to real seconds."""
         return model / self.scale
 
     def submit(self, requests: Sequence[Request], arrived: float) -> Mailbox:
@@ -109,7 +109,7 @@ class Runner:
         return box
 
     def cancel(self, box: Mailbox) -> None:
-        """Free what a call still holds, in the queue or running, and close its mailbox."""
+        """Remove a call's sequences from the engine and close its mailbox."""
         self._advance()
         for generation in box.generations:
             self.engine.cancel(generation)
@@ -127,7 +127,7 @@ class Runner:
         self._turn()
 
     def _turn(self) -> None:
-        """Do what is due, then sleep until the next event."""
+        """Process due events and set the timer for the next one."""
         self._advance()
         if self._timer:
             self._timer.cancel()

@@ -26,7 +26,7 @@ _OWN = "127.0.0.1"  # who may break a backend is in its container: no client, no
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves signals to the process it lives in."""
+    """A uvicorn server without signal handlers of its own."""
 
     def capture_signals(self) -> contextlib.AbstractContextManager[None]:  # type: ignore[override] # uvicorn's is a generator's context manager, which is one
         return contextlib.nullcontext()
@@ -43,7 +43,7 @@ class Service:
     panel_socket: socket.socket
 
     async def run(self) -> None:
-        """Serve until `stop`, then finish what runs, within the settings' grace."""
+        """Serve until `stop`, then finish open requests within the settings' grace period."""
         panel = asyncio.create_task(self.panel.serve([self.panel_socket]))
         await self.main.serve([self.main_socket])
         self.panel.should_exit = True
@@ -51,7 +51,7 @@ class Service:
         self.lab.journal.flush()
 
     def stop(self) -> None:
-        """Accept nothing more; who stops hangs no longer."""
+        """Stop accepting connections; a behaviour that hangs ends."""
         self.lab.switch.set(HEALTHY)
         self.main.should_exit = True
 

@@ -46,7 +46,7 @@ def _block_names(parts: Sequence[str]) -> Iterator[bytes]:
 
 
 def key(seed: int, prompt: Sequence[str], choice: int) -> int:
-    """The number from which an answer's length and words follow."""
+    """Return the seed of an answer's length and words."""
     text = "\0".join((str(seed), str(choice), *prompt))
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest)
@@ -68,10 +68,10 @@ def words(answer_key: int, length: int) -> tuple[str, ...]:
 def cut(pieces: tuple[str, ...], stops: Sequence[str]) -> tuple[str, ...]:
     """End an answer before the first stop text, keeping the token that completes it."""
     text = "".join(pieces)
-    found = [(text.index(stop), stop) for stop in stops if stop and stop in text]
-    if not found:
+    places = [(text.index(stop), stop) for stop in stops if stop and stop in text]
+    if not places:
         return pieces
-    start, stop = min(found, key=lambda each: each[0] + len(each[1]))
+    start, stop = min(places, key=lambda place: place[0] + len(place[1]))
     end = start + len(stop)
     kept: list[str] = []
     position = 0

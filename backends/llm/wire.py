@@ -1,4 +1,4 @@
-"""What both APIs need of HTTP: bodies in, replies out, and knowing when the client has left."""
+"""HTTP for both APIs: read bodies, send replies, detect a client's disconnect."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ quote = json.encoder.encode_basestring_ascii
 
 
 class RefusedError(Exception):
-    """A request that is answered with an error status: a sentence for people, and headers."""
+    """A request that gets an error status, with a message and headers."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class ClientGoneError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A whole answer."""
+    """A complete response."""
 
     status: int
     body: bytes
@@ -47,7 +47,7 @@ def json_bytes(content: object) -> bytes:
 
 
 async def send_reply(send: Send, reply: Reply) -> None:
-    """Send an answer in one piece."""
+    """Send a complete response."""
     headers = [
         (b"content-type", reply.content_type),
         (b"content-length", b"%d" % len(reply.body)),
@@ -131,7 +131,7 @@ async def until_gone(receive: Receive) -> None:
 
 
 async def unless_gone(receive: Receive, work: Awaitable[object]) -> bool:
-    """Await `work`; False, and `work` cancelled, if the client leaves first."""
+    """Await `work` and return True; cancel it and return False if the client leaves first."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(until_gone(receive))
     try:
@@ -149,10 +149,10 @@ def closing(scope: Scope) -> bool:
 
 
 def write_chunk(scope: Scope, data: bytes) -> bool:
-    """Write a piece of a chunked answer that has begun, past the ASGI layers: a tenth of the cost.
+    """Write a chunk of a started response directly to the transport, at a tenth of ASGI's cost.
 
-    False, and nothing written, where that is not possible: a behaviour alters what is sent, the
-    answer is not chunked, the client does not read as fast, or the connection is gone.
+    Writes nothing and returns False if a behaviour alters the response, the response is not
+    chunked, the client reads too slowly, or the connection is closed.
     """
     cycle = scope.get("lab.cycle")
     if cycle is None or not scope.get("lab.unaltered"):
@@ -166,7 +166,7 @@ def write_chunk(scope: Scope, data: bytes) -> bool:
 
 
 def close(scope: Scope) -> None:
-    """Close the connection after what was already written; nothing else is sent on it."""
+    """Close the connection after sending what was written to it."""
     transport: asyncio.Transport = scope["lab.transport"]
     transport.close()
 

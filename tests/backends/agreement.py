@@ -121,8 +121,8 @@ def modelled(profile: Profile, streams: list[Stream]) -> list[Stream]:
         for token in engine.step().tokens():
             times[token.generation].append(token.at)
     return [
-        Stream(stream.sent, tuple(each))
-        for stream, each in zip(arrivals, times.values(), strict=True)
+        Stream(stream.sent, tuple(tokens))
+        for stream, tokens in zip(arrivals, times.values(), strict=True)
     ]
 
 
@@ -132,13 +132,14 @@ def report(profile: Profile, streams: list[Stream]) -> str:
     cells = [f"{profile.name:10} {len(streams):4}"]
     pairs = list(zip(sorted(streams, key=lambda each: each.sent), model, strict=True))
     for name in ("ttft", "itl"):
-        seen = [1000 * getattr(each, name) for each, _ in pairs]
-        said = [1000 * getattr(each, name) for _, each in pairs]
-        allowed = [0.05 * each + 2 for each in said]
-        beyond = sum(abs(a - b) > c for a, b, c in zip(seen, said, allowed, strict=True))
+        measured_ms = [1000 * getattr(stream, name) for stream, _ in pairs]
+        model_ms = [1000 * getattr(stream, name) for _, stream in pairs]
+        allowed = [0.05 * ms + 2 for ms in model_ms]
+        beyond = sum(abs(a - b) > c for a, b, c in zip(measured_ms, model_ms, allowed, strict=True))
         cells.append(
-            f"{name} {median(seen):8.2f} / {median(said):8.2f} ms  mean {fmean(seen):8.2f} / "
-            f"{fmean(said):8.2f}  beyond 5 % + 2 ms: {beyond:2}"
+            f"{name} {median(measured_ms):8.2f} / {median(model_ms):8.2f} ms  "
+            f"mean {fmean(measured_ms):8.2f} / {fmean(model_ms):8.2f}  "
+            f"beyond 5 % + 2 ms: {beyond:2}"
         )
     return "  ".join(cells)
 
@@ -163,17 +164,17 @@ async def compare(port: int, profile: Profile) -> None:
     """Print a line for each number of streams."""
     first = 0
     for streams in (1, 1, 8, 64):
-        found = await measured(port, streams, first)
+        answered = await measured(port, streams, first)
         first += streams
-        print(report(profile, found), flush=True)  # noqa: T201 - a report for people
+        print(report(profile, answered), flush=True)  # noqa: T201 - a report for people
 
 
 def main(names: list[str]) -> None:
     """Measure the named profiles, or three."""
     for name in names or ["h100-8b", "l40s-8b", "slow-8b"]:
         port, panel = free_port(), free_port()
-        told = {"PROFILE": name, "PORT": str(port), "BEHAVIOUR_PORT": str(panel)}
-        environment = {**os.environ, **told, "HOST": "127.0.0.1", "BACKEND_NAME": "backend-1"}
+        variables = {"PROFILE": name, "PORT": str(port), "BEHAVIOUR_PORT": str(panel)}
+        environment = {**os.environ, **variables, "HOST": "127.0.0.1", "BACKEND_NAME": "backend-1"}
         backend = subprocess.Popen(
             [sys.executable, "-m", "llm"], cwd=BACKENDS, env=environment, stdout=subprocess.DEVNULL
         )

@@ -17,9 +17,9 @@ def test_every_request_leaves_a_line_with_its_id(lab: Running):
     for number, path in enumerate(["/a?x=1", "/%20a", "/v1/models", "/v1/nothing"]):
         http.get(lab.url + path, headers={"X-Request-ID": f"id-{number}"})
 
-    told = [(line["id"], line["path"], line["status"], line["fate"]) for line in lab.lines(4)]
+    lines = [(line["id"], line["path"], line["status"], line["fate"]) for line in lab.lines(4)]
 
-    assert told == [
+    assert lines == [
         ("id-0", "/a?x=1", 200, "ok"),
         ("id-1", "/%20a", 200, "ok"),
         ("id-2", "/v1/models", 200, "ok"),

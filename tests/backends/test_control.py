@@ -12,19 +12,19 @@ def test_a_behaviour_is_set_whole(lab: Running):
     http.put(lab.panel + "/behaviour", json={"hang": True})
     http.put(lab.panel + "/behaviour", json={"slow": 2})
 
-    told = http.get(lab.panel + "/behaviour").json()
+    answer = http.get(lab.panel + "/behaviour").json()
 
-    assert (told["hang"], told["slow"]) == (False, 2.0)
+    assert (answer["hang"], answer["slow"]) == (False, 2.0)
 
 
 def test_a_profile_is_changed_while_it_runs(start: Callable[..., Running]):
     """Name and speed, either or both."""
     lab = start()
     http.put(lab.panel + "/profile", json={"profile": "l40s-8b"})
-    told = http.put(lab.panel + "/profile", json={"time_scale": 2}).json()
+    answer = http.put(lab.panel + "/profile", json={"time_scale": 2}).json()
 
-    assert (told["name"], told["time_scale"], told["max_num_seqs"]) == ("l40s-8b", 2.0, 256)
-    assert http.get(lab.panel + "/profile").json() == told
+    assert (answer["name"], answer["time_scale"], answer["max_num_seqs"]) == ("l40s-8b", 2.0, 256)
+    assert http.get(lab.panel + "/profile").json() == answer
 
 
 def test_limits_replace_those_of_a_profile_until_one_is_set(start: Callable[..., Running]):

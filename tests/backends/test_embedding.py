@@ -70,17 +70,17 @@ def test_tokenize_counts_what_usage_counts(lab: Running):
     asked = {"model": "lab-llm", "messages": [{"role": "user", "content": "hello there"}]}
     usage = http.post(lab.url + "/v1/chat/completions", json={**asked, "max_tokens": 1}).json()
 
-    told = http.post(lab.url + "/tokenize", json={**asked, "return_token_strs": True}).json()
+    answer = http.post(lab.url + "/tokenize", json={**asked, "return_token_strs": True}).json()
 
-    assert told["count"] == usage["usage"]["prompt_tokens"] == len(told["tokens"])
-    assert "".join(told["token_strs"]) == "<|user|>hello there<|assistant|>"
-    assert told["tokens"] == [token_id(token) for token in told["token_strs"]]
+    assert answer["count"] == usage["usage"]["prompt_tokens"] == len(answer["tokens"])
+    assert "".join(answer["token_strs"]) == "<|user|>hello there<|assistant|>"
+    assert answer["tokens"] == [token_id(token) for token in answer["token_strs"]]
 
 
 def test_tokenize_takes_a_text_without_a_model(lab: Running):
     """As vLLM does; another model's name is refused."""
-    told = http.post(lab.url + "/tokenize", json={"prompt": "one two"}).json()
+    answer = http.post(lab.url + "/tokenize", json={"prompt": "one two"}).json()
     other = http.post(lab.url + "/tokenize", json={"prompt": "one two", "model": "x"})
 
-    assert (told["count"], told["token_strs"]) == (2, None)
+    assert (answer["count"], answer["token_strs"]) == (2, None)
     assert (other.status_code, other.json()["error"]["code"]) == (404, "model_not_found")

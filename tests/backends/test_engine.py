@@ -430,7 +430,7 @@ def test_whatever_comes_tokens_are_conserved_in_order_and_blocks_are_freed(
         assert generation.ended
         assert arrival.patience is not None or generation.produced == arrival.output
         assert all(token.last == (token.number == arrival.output - 1) for token in received)
-    started = [each.started for each in generations if each.started is not None]
+    started = [generation.started for generation in generations if generation.started is not None]
     assert started == sorted(started)
     assert (engine.running, engine.waiting) == (0, 0)
     assert engine.cache.available == engine.cache.size

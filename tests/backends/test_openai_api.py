@@ -67,11 +67,11 @@ def test_a_stream_is_one_event_a_token(lab: Running):
         lab, max_tokens=3, ignore_eos=True, stream=True, stream_options={"include_usage": True}
     )
 
-    told = events(answer)
+    streamed = events(answer)
 
     assert answer.headers["X-Accel-Buffering"] == "no"
     assert answer.headers["Content-Type"].startswith("text/event-stream")
-    deltas = [event["choices"][0]["delta"] for event in told[:5]]
+    deltas = [event["choices"][0]["delta"] for event in streamed[:5]]
     assert [list(delta) for delta in deltas] == [
         ["role", "content"],
         ["content"],
@@ -79,11 +79,13 @@ def test_a_stream_is_one_event_a_token(lab: Running):
         ["content"],
         [],
     ]
-    assert [event["choices"][0]["finish_reason"] for event in told[:5]] == [None] * 4 + ["length"]
-    assert [event["usage"] for event in told[:5]] == [None] * 5
-    assert told[5]["choices"] == []
-    assert told[5]["usage"]["completion_tokens"] == 3
-    assert told[6] == "[DONE]"
+    assert [event["choices"][0]["finish_reason"] for event in streamed[:5]] == [None] * 4 + [
+        "length"
+    ]
+    assert [event["usage"] for event in streamed[:5]] == [None] * 5
+    assert streamed[5]["choices"] == []
+    assert streamed[5]["usage"]["completion_tokens"] == 3
+    assert streamed[6] == "[DONE]"
 
 
 def test_every_event_is_a_chunk_of_its_own(lab: Running):

@@ -20,11 +20,11 @@ BACKENDS = Path(__file__).parents[2] / "backends"
 
 def started(**variables: str) -> subprocess.Popen[str]:
     """A backend in a process of its own, as the container starts it."""
-    told = {"HOST": "127.0.0.1", "BACKEND_NAME": "b", "PORT": "0", "BEHAVIOUR_PORT": "0"}
+    environment = {"HOST": "127.0.0.1", "BACKEND_NAME": "b", "PORT": "0", "BEHAVIOUR_PORT": "0"}
     return subprocess.Popen(
         [sys.executable, "-m", "llm"],
         cwd=BACKENDS,
-        env={**os.environ, **told, **variables, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, **environment, **variables, "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -54,7 +54,9 @@ def test_a_request_under_way_on_an_idle_connection_is_answered_while_it_stops():
 
         backend.send_signal(signal.SIGTERM)
         wait_for(lambda: refused(port), 5, "the port to be closed")
-        statuses = [sent(each, *call, content) for each, call in zip(kept, asked, strict=True)]
+        statuses = [
+            sent(connection, *call, content) for connection, call in zip(kept, asked, strict=True)
+        ]
         out, errors = backend.communicate(timeout=10)
 
     assert statuses == [200, 200, 200]

@@ -8,18 +8,18 @@ from nginx_llm_lab.backends.llm.settings import Settings, SettingsError, from_en
 
 def test_an_empty_variable_counts_as_absent():
     """Compose passes unset variables as empty ones."""
-    found = from_environment({"BACKEND_NAME": "b", "PORT": "", "PROFILE": " "})
+    settings = from_environment({"BACKEND_NAME": "b", "PORT": "", "PROFILE": " "})
 
-    assert found == Settings("b")
+    assert settings == Settings("b")
 
 
 def test_settings_are_read_from_the_environment():
     """All of them, in their own units."""
-    found = from_environment(
+    settings = from_environment(
         {"BACKEND_NAME": "b", "PORT": "81", "PROFILE": "l40s-8b", "TIME_SCALE": "2", "SEED": "7"}
     )
 
-    assert found == Settings("b", port=81, profile=PROFILES["l40s-8b"], time_scale=2.0, seed=7)
+    assert settings == Settings("b", port=81, profile=PROFILES["l40s-8b"], time_scale=2.0, seed=7)
 
 
 @pytest.mark.parametrize(

@@ -114,15 +114,15 @@ def test_a_streamed_tool_call_is_one_event_a_token(lab: Running):
 def test_a_streamed_tool_call_is_the_whole_one(lab: Running):
     """The same call and the same usage; the journal's tokens are those of the usage."""
     whole = chat(lab, tools=TOOLS, tool_choice=NAMED)
-    told = events(lab, tools=TOOLS, tool_choice=NAMED)
+    streamed = events(lab, tools=TOOLS, tool_choice=NAMED)
 
     (call,) = whole["choices"][0]["message"]["tool_calls"]
-    calls = [event["choices"][0]["delta"].get("tool_calls") for event in told[:-2]]
+    calls = [event["choices"][0]["delta"].get("tool_calls") for event in streamed[:-2]]
     text = "".join(call[0]["function"]["arguments"] for call in calls)
     assert text == call["function"]["arguments"]
     assert calls[0][0]["id"] == call["id"]
     count = whole["usage"]["completion_tokens"]
-    assert told[-1]["usage"]["completion_tokens"] == count
+    assert streamed[-1]["usage"]["completion_tokens"] == count
     assert [(n["completion_tokens"], n["tokens_sent"]) for n in lab.lines(2)] == [
         (count, count)
     ] * 2
@@ -140,8 +140,8 @@ def test_the_tools_are_part_of_the_prompt(lab: Running):
 def test_a_json_schema_is_followed(lab: Running, seed: int, stream: bool):
     """The content is JSON that the schema allows."""
     if stream:
-        told = events(lab, response_format=FORMAT, seed=seed)
-        deltas = [event["choices"][0]["delta"] for event in told[:-1]]
+        streamed = events(lab, response_format=FORMAT, seed=seed)
+        deltas = [event["choices"][0]["delta"] for event in streamed[:-1]]
         content = "".join(delta.get("content", "") for delta in deltas)
     else:
         content = chat(lab, response_format=FORMAT, seed=seed)["choices"][0]["message"]["content"]

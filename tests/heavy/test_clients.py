@@ -30,26 +30,26 @@ def client(lab):
 
 def test_langchain_works_unchanged(client):
     """Structured output in both ways, tools, streams, the Responses API, embeddings."""
-    found = client("with_langchain.py")
+    answers = client("with_langchain.py")
 
-    assert found["structured"] == [True, True]
-    assert found["tool"] == ["weather"]
-    assert found["after the tool"]
-    assert found["streamed"] == found["whole"]
-    whole, streamed = found["usage"]
+    assert answers["structured"] == [True, True]
+    assert answers["tool"] == ["weather"]
+    assert answers["after the tool"]
+    assert answers["streamed"] == answers["whole"]
+    whole, streamed = answers["usage"]
     assert whole == streamed
-    assert found["pieces"] == whole["output_tokens"]
-    assert found["response streamed"] == found["response"]
-    assert found["response parsed"]
-    assert found["vectors"] == [384, 384]
+    assert answers["pieces"] == whole["output_tokens"]
+    assert answers["response streamed"] == answers["response"]
+    assert answers["response parsed"]
+    assert answers["vectors"] == [384, 384]
 
 
 def test_instructor_works_unchanged(client):
     """In three of its modes, and as a stream of partial objects that only grow."""
-    found = client("with_instructor.py")
+    answers = client("with_instructor.py")
 
-    assert (found["TOOLS"], found["JSON_SCHEMA"], found["RESPONSES_TOOLS"]) == (True, True, True)
-    partial = found["partial"]
+    assert all(answers[mode] for mode in ("TOOLS", "JSON_SCHEMA", "RESPONSES_TOOLS"))
+    partial = answers["partial"]
     assert partial[0] == {"name": None, "steps": None}
     assert partial[-1]["name"].startswith(partial[-2]["name"])
     assert all(step["minutes"] is not None for step in partial[-1]["steps"])

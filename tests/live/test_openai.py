@@ -32,7 +32,7 @@ LOCK = Path(__file__).with_name("llm_tool.lock")
 
 @pytest.fixture(scope="module")
 def client(lab):
-    """OpenAI's own SDK, told the front door's address and nothing else."""
+    """OpenAI's own SDK, configured with the front door's address alone."""
     lab.use("round_robin")
     with openai.OpenAI(base_url=f"{lab.lab.front}/v1", api_key="none", max_retries=0) as found:
         yield found
@@ -246,9 +246,9 @@ def test_curl_streams_events_as_they_are(lab):
     """`curl -N`: an event a line with an empty one after it, [DONE] at the end."""
     asked = {"model": MODEL, "messages": HELLO, "stream": True, "max_tokens": 5, "ignore_eos": True}
     url = "http://127.0.0.1:8080/v1/chat/completions"
-    said = compose.execute(lab.lab, "nginx", ["curl", "-sSN", url, "-d", json.dumps(asked)])
+    text = compose.execute(lab.lab, "nginx", ["curl", "-sSN", url, "-d", json.dumps(asked)])
 
-    events = said.split("\n\n")
+    events = text.split("\n\n")
 
     assert events.pop() == ""
     assert all(event.startswith("data: ") and "\n" not in event for event in events)
@@ -267,8 +267,8 @@ def test_a_load_tool_from_elsewhere_works_unchanged(lab, tool, tmp_path, mode):
 
     run([sys.executable, "-m", "infermark.cli", *words], env=tool)
 
-    told = json.loads(report.read_text())["results"]
+    results = json.loads(report.read_text())["results"]
     log = [json.loads(line) for line in nginx.log_with(lab.lab, mark, 60).splitlines()]
-    assert [(each["n_success"], each["n_error"]) for each in told] == [(30, 0), (30, 0)]
+    assert [(result["n_success"], result["n_error"]) for result in results] == [(30, 0), (30, 0)]
     assert [line["status"] for line in log] == ["200"] * 60
-    assert all(each["tokens_per_second"] > 0 for each in told)
+    assert all(result["tokens_per_second"] > 0 for result in results)

@@ -26,16 +26,16 @@ class Plan(BaseModel):
 
 def main() -> None:
     """Ask in each of instructor's modes."""
-    found = {}
+    answers = {}
     with openai.OpenAI(base_url=sys.argv[1], api_key="none", max_retries=0) as client:
         for mode in ("TOOLS", "JSON_SCHEMA", "RESPONSES_TOOLS"):
             wrapped = instructor.from_openai(client, mode=instructor.Mode[mode])
             options = {"model": "lab-llm", "response_model": Plan, "messages": MESSAGES}
             answer = wrapped.create(**options, max_retries=0)
-            found[mode] = isinstance(answer, Plan)
+            answers[mode] = isinstance(answer, Plan)
         partial = instructor.from_openai(client).create_partial(**options, max_retries=0)
-        found["partial"] = [piece.model_dump() for piece in partial]
-    json.dump(found, sys.stdout)
+        answers["partial"] = [piece.model_dump() for piece in partial]
+    json.dump(answers, sys.stdout)
 
 
 main()

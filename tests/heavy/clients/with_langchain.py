@@ -41,7 +41,7 @@ def main() -> None:
     whole = model.invoke(QUESTION)
     responses = ChatOpenAI(**shared, max_tokens=200, use_responses_api=True)
     vectors = OpenAIEmbeddings(**shared, check_embedding_ctx_length=False)
-    found = {
+    answers = {
         "structured": [isinstance(answer, Forecast) for answer in structured],
         "tool": [made["name"] for made in call.tool_calls],
         "after the tool": with_tools.invoke([("user", QUESTION), call, result]).content,
@@ -56,7 +56,7 @@ def main() -> None:
         ),
         "vectors": [len(vector) for vector in vectors.embed_documents(["a", "b"])],
     }
-    json.dump(found, sys.stdout)
+    json.dump(answers, sys.stdout)
 
 
 def sum_usage(chunks: list) -> object:
