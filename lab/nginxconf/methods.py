@@ -298,7 +298,11 @@ def render(choice: Choice) -> str:
         *(["    zone llm 256k;    # one zone: workers share their turns"] if choice.zone else []),
         *(f"    {line}" for line in inside),
         *(f"    {line}" for line in _servers(choice)),
-        *(["    keepalive 512;"] if choice.keepalive else []),
+        *(
+            ["    keepalive 512;    # per worker: one may serve nearly all clients"]
+            if choice.keepalive
+            else []
+        ),
         "}",
         "",
         *([http, ""] if http else []),
