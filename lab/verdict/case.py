@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..evidence.access_log import Hit
 from ..evidence.trace import Step
@@ -49,7 +49,8 @@ class Verdict:
 class Case:
     """One log against one claim; `earlier` hits are load on the servers, and not judged.
 
-    `order` is nginx's own order of picks and releases, None where there is no trace of it.
+    `order` is nginx's own order of picks and releases, None where there is no trace of it;
+    `by_id` then has the hits by the ids of their requests.
     `disturbed` says that a server failed or could be full, so that order decides what nginx does;
     `workers` is how many of nginx's workers the log shows; `alone` compares with the claim and
     with no alternatives. `returning` requests came from clients that send back every cookie that
@@ -65,6 +66,7 @@ class Case:
     since: float = -math.inf
     earlier: Sequence[Hit] = ()
     order: Sequence[Step] | None = None
+    by_id: Mapping[str, Hit] = field(default_factory=dict)
     disturbed: bool = False
     workers: int = 1
     alone: bool = False

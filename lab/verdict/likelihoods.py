@@ -1,8 +1,7 @@
 """How probable each pick of a case is under a hypothesis: from nginx's order, or from the log."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 
 import numpy as np
 
@@ -133,15 +132,16 @@ def is_nobody(upstream: Upstream, server: str) -> bool:
 
 def has_failed(upstream: Upstream, hit: Hit, attempt: int) -> bool:
     """Whether nginx blames the server for an attempt."""
+    if replay.succeeded(hit):
+        return False
     kind = replay.fault(upstream, hit, attempt)
     last = attempt == len(hit.upstream_addr) - 1
     return kind in retry.TRANSPORT or bool(kind and not last and kind not in retry.HARMLESS)
 
 
-def hits_of(case: Case, steps: Sequence[Step]) -> Sequence[Hit]:
+def hits_of(case: Case, steps: Sequence[Step]) -> Mapping[str, Hit]:
     """The hits of an order, by the ids that it has."""
     if case.order is not None:
-        return case.hits
+        return case.by_id
     last = int(steps[-1].request_id) + 1 if steps else 0
-    hits = islice(case.hits, last)
-    return [replace(hit, request_id=str(number)) for number, hit in enumerate(hits)]
+    return {str(number): hit for number, hit in enumerate(case.hits[:last])}

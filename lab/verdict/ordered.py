@@ -67,20 +67,19 @@ def _readable(lookups: Iterable[str]) -> bool:
 
 def weigh(
     upstream: Upstream,
-    hits: Sequence[Hit],
+    hits: Mapping[str, Hit],
     order: Sequence[Step],
     addresses: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[Weighed]:
     """Weigh every pick of the order under the claim, from a freshly loaded nginx on.
 
-    The hits hold every request of the order, with the servers' names for addresses. Without a
-    zone each worker is replayed for itself. Where no order of overlapping events fits the claim,
-    the picks that contradict it weigh 0 and the replay goes on from what nginx did.
+    The hits hold every request of the order by its id, with the servers' names for addresses.
+    Without a zone each worker is replayed for itself. Where no order of overlapping events fits
+    the claim, the picks that contradict it weigh 0 and the replay goes on from what nginx did.
     """
-    by_id = {hit.request_id: hit for hit in hits}
     weighed: list[Weighed] = []
     for steps in _by_state(upstream, order):
-        replayed = Replay(Model(upstream, addresses or {}), by_id)
+        replayed = Replay(Model(upstream, addresses or {}), hits)
         for cluster in clusters(steps):
             weighed += replayed.weigh(cluster)
     return weighed if upstream.zone else sorted(weighed, key=lambda pick: pick.step.since)
@@ -164,15 +163,18 @@ class Model:
         self.held: dict[str, Peer] = {}
         self.known = Known.TURNS
 
-    def take(self, step: Step, hit: Hit) -> list[Odds]:
+    def take(self, step: Step, hit: Hit, *, shared: bool = False) -> list[Odds]:
         """Let a step happen as it was seen; for a pick, return where the claim lets it go.
 
-        A pick has several odds where part of nginx's state is unknown.
+        A pick has several odds where part of nginx's state is unknown. `shared` says that saved
+        states hold the same requests, which therefore must not change.
         """
+        if shared and (request := self.requests.get(step.request_id)):
+            self.requests[step.request_id] = _copy(request)
         if step.kind == PICK:
             return self._pick(step, hit)
         if peer := self.held.get(step.request_id):
-            request = self.requests[step.request_id] = _copy(self.requests[step.request_id])
+            request = self.requests[step.request_id]
             request.now = step.second * 1000
             if step.kind == TIMED:
                 self._measure(request, peer, step, hit)
@@ -181,8 +183,7 @@ class Model:
         return []
 
     def _pick(self, step: Step, hit: Hit) -> list[Odds]:
-        request = _copy(self.requests.get(step.request_id) or self._arrive(step, hit))
-        self.requests[step.request_id] = request  # saved states share the one before
+        request = self.requests.get(step.request_id) or self._arrive(step, hit)
         request.now = step.second * 1000
         odds = [self._odds(request)] if self.known is Known.TURNS else self._all_odds(request, step)
         if peer := self.peers.get(step.server):
@@ -310,7 +311,11 @@ class Replay:
 
     def weigh(self, cluster: Sequence[Step]) -> list[Weighed]:
         """Weigh the picks of the next cluster, in all its orders and from all states."""
-        if (len(cluster) == 1 and not self.states) or self.model.known is Known.NOTHING:
+        if len(cluster) == 1 and not self.states:
+            (step,) = cluster
+            odds = self.model.take(step, self.hits[step.request_id])
+            return [_weighed(self.model.upstream, step, odds)] if step.kind == PICK else []
+        if self.model.known is Known.NOTHING:
             return self._weighed(cluster, self._take(cluster))
         states = self.states or [self.model.save()]
         ends = self._ends(states, cluster)
@@ -355,7 +360,7 @@ class Replay:
     def _follow(self, node: Node, step: Step, following: dict[tuple[object, ...], Node]) -> None:
         """Add the state to which a step leads, if the claim allows the step."""
         self.model.load(node.state)
-        odds = self.model.take(step, self.hits[step.request_id])
+        odds = self.model.take(step, self.hits[step.request_id], shared=True)
         server = seen(self.model.upstream, step)
         if step.kind == PICK and not any(chances.get(server) for chances in odds):
             return
@@ -451,14 +456,19 @@ def odds_on_the_way(ends: Sequence[Node]) -> dict[Step, list[Odds]]:
 
 def _weighed(upstream: Upstream, step: Step, odds: Sequence[Odds]) -> Weighed:
     """A pick by its odds in each of the orders and states."""
+    server = seen(upstream, step)
+    if len(odds) == 1:
+        chance = odds[0].get(server, 0.0)
+        return Weighed(step, chance, chance, odds[0], odds[0])
     servers = {name for chances in odds for name in chances}
     least = {name: min(chances.get(name, 0.0) for chances in odds) for name in servers}
     most = {name: max(chances.get(name, 0.0) for chances in odds) for name in servers}
-    server = seen(upstream, step)
     return Weighed(step, least.get(server, 0.0), most.get(server, 0.0), least, most)
 
 
 def seen(upstream: Upstream, step: Step) -> str | None:
     """The server of a pick as a claim names it: None where nginx found no live upstream."""
+    if step.server != upstream.name:
+        return step.server
     names = (server.name for server in upstream.servers)
-    return None if step.server == upstream.name and step.server not in names else step.server
+    return step.server if step.server in names else None

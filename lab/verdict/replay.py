@@ -70,6 +70,11 @@ def fault(upstream: Upstream, hit: Hit, index: int) -> str:
     return "invalid_header" if bad_header else "error"
 
 
+def succeeded(hit: Hit) -> bool:
+    """Whether the first server answered, with a status that is no error."""
+    return len(hit.upstream_addr) == 1 and (at(hit.upstream_status, 0) or 0) < 400
+
+
 def key_of(upstream: Upstream, hit: Hit) -> bytes:
     """The value of the hash key: of a variable that every log has, else as it was logged.
 
@@ -117,7 +122,7 @@ def arrival(upstream: Upstream, hit: Hit, *, lasting: bool) -> Arrival:
     tried = seen(upstream, hit).attempts
     faults = tuple(
         (fault(upstream, hit, index), at(hit.upstream_response_time, index) or 0.0)
-        for index in range(len(tried))
+        for index in range(0 if succeeded(hit) else len(tried))
     )
     arrived = Arrival(
         key_of(upstream, hit) if upstream.key else b"",

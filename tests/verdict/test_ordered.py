@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,12 +41,17 @@ CLAIMS = {
 }
 
 
+def by_id(hits: Iterable[Hit]) -> dict[str, Hit]:
+    """The hits by their requests' ids."""
+    return {hit.request_id: hit for hit in hits}
+
+
 def recorded(name: str, claim: Upstream) -> list[ordered.Weighed]:
     """The picks of a log that a real nginx wrote, weighed under a claim."""
     log = access_log.read((RECORDED / f"{name}.jsonl").read_bytes().splitlines())
     hits = list(access_log.named(log.hits, ADDRESSES))
     order = trace.order((RECORDED / f"{name}.log").read_bytes().splitlines(), hits)
-    return ordered.weigh(claim, hits, order.steps)
+    return ordered.weigh(claim, by_id(hits), order.steps)
 
 
 def replayed(claim: Upstream, *words: str) -> list[float]:
@@ -67,7 +72,7 @@ def replayed(claim: Upstream, *words: str) -> list[float]:
                 Step(request, 0, kind, False, server, int(worker or 1), 0, number, number + 1)
             )
     hits = [Hit((server,), 200, request_id=request) for request, server in servers.items()]
-    return [pick.high for pick in ordered.weigh(claim, hits, steps)]
+    return [pick.high for pick in ordered.weigh(claim, by_id(hits), steps)]
 
 
 def claim_of(method: str, *weights: int, zone: bool = True, max_conns: int = 0) -> Upstream:
@@ -234,7 +239,7 @@ MANY = {
 def weighed_of(claim: Upstream, truth: Truth, size: int, seed: int) -> Sequence[ordered.Weighed]:
     """The picks of a simulated nginx with large overlaps, weighed under a claim."""
     run = serve(truth, BUSY, seed)
-    return ordered.weigh(claim, run.hits, overlapping(run, size, seed))
+    return ordered.weigh(claim, by_id(run.hits), overlapping(run, size, seed))
 
 
 @pytest.mark.parametrize("size", [8, 40])
