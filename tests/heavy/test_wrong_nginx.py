@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nginx_llm_lab.accounts.outcome import Outcome
+from nginx_llm_lab.evidence import ab_report
 from nginx_llm_lab.experiment import fleet, run
 from nginx_llm_lab.experiment.collect import Sent
 from nginx_llm_lab.experiment.run import Load
@@ -17,7 +18,8 @@ from nginx_llm_lab.nginxconf import methods
 from nginx_llm_lab.nginxconf.methods import Choice
 from nginx_llm_lab.stack import nginx
 from nginx_llm_lab.stack.compose import Lab
-from nginx_llm_lab.traffic import probes, sender, workload
+from nginx_llm_lab.traffic import ab as traffic
+from nginx_llm_lab.traffic import probes, sender
 from nginx_llm_lab.word import Word
 
 RUNS = int(os.environ.get("LAB_POWER_RUNS", "1"))  # of each method; 20 take half an hour
@@ -81,21 +83,40 @@ def run_behind_its_back(lab: Lab, method: str, wrong: Wrong, seed: int) -> Outco
     nginx is reloaded with the other upstream.conf once the lab has noted what it believes.
     """
     claim = fleet.choose(lab, method, weights=wrong.claimed)
-    truth = replace(claim, **wrong.change)
+    truth = with_other_upstream(claim, replace(claim, **wrong.change))
     count = run.requests_needed(claim)
-    concurrency = 10 if method == "round_robin" else 0
-    plan = probes.plan(method, methods.method(method).key, count, seed, concurrency)
+    load = by_ab(lab, count) if method == "round_robin" else generated(lab, method, count, seed)
 
     def send() -> Sent:
-        nginx.switch(lab, with_other_upstream(claim, truth), trace=nginx.tracing(lab))
-        requests = workload.fixed(plan.requests, plan.concurrency, plan.sessions)
-        records = sender.run(requests, lab.door)
+        nginx.switch(lab, truth, trace=nginx.tracing(lab))
+        return load.send()
+
+    traced = not load.sequential and run.is_traced(lab, run.Source.AUTO, count)
+    fleet.use(lab, claim, trace=traced)
+    return run.observe(lab, claim, replace(load, send=send))
+
+
+def by_ab(lab: Lab, count: int) -> Load:
+    """ApacheBench as `lab run round_robin` calls it: a connection for each request."""
+
+    def send() -> Sent:
+        printed = traffic.ab(lab, traffic.Ab(count))
+        return Sent(ab_report.parse(printed).complete_requests, ab=printed)
+
+    return Load(f"ab -n {count}", False, send)
+
+
+def generated(lab: Lab, method: str, count: int, seed: int) -> Load:
+    """The requests that `lab run` generates for a method."""
+    plan = probes.plan(method, methods.method(method).key, count, seed)
+
+    def send() -> Sent:
+        records = sender.run(run.fixed(plan), lab.door)
         run.refuse_failures(records)
         return Sent(len(records), tuple(records))
 
-    overlap, returning = plan.concurrency > 1, len(plan.sessions) - len(set(plan.sessions))
-    fleet.use(lab, claim, trace=overlap and run.is_traced(lab, run.Source.AUTO, count))
-    return run.observe(lab, claim, Load(f"{count} requests", not overlap, send, returning))
+    returning = len(plan.sessions) - len(set(plan.sessions))
+    return Load(f"{count} requests", plan.concurrency == 1, send, returning)
 
 
 def with_other_upstream(claim: Choice, truth: Choice) -> str:
