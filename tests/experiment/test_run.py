@@ -4,7 +4,8 @@ import pytest
 
 from nginx_llm_lab.errors import LabError
 from nginx_llm_lab.evidence.record import Record
-from nginx_llm_lab.experiment.run import both_services, refuse_failures
+from nginx_llm_lab.experiment.run import both_services, fixed, refuse_failures
+from nginx_llm_lab.traffic import probes
 from nginx_llm_lab.traffic.ab import Ab
 
 
@@ -27,3 +28,11 @@ def test_both_services_are_called_as_the_article_does() -> None:
 
     assert (chat.path, chat.content_type) == ("/chat", "application/json")
     assert (completions.path, completions.content_type) == ("/completions", "text/plain")
+
+
+@pytest.mark.parametrize(("concurrency", "kept"), [(1, True), (20, False)])
+def test_concurrent_requests_have_a_connection_each(concurrency: int, kept: bool) -> None:
+    """A worker may accept every connection that is kept; one at a time they stay in order."""
+    plan = probes.plan("least_conn", "", 30, 1, concurrency)
+
+    assert fixed(plan).keepalive is kept
