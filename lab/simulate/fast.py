@@ -1,4 +1,4 @@
-"""Run the compiled event loop: make its arrays, give it more room when it asks, show progress."""
+"""Run the compiled event loop: allocate and grow its arrays, report progress."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ def run(
 
 @dataclass(frozen=True)
 class Run:
-    """What the compiled loop found: of each request, and the last state of the fleet."""
+    """The result of the loop: the outcome of each request, the final state of the fleet."""
 
     result: kernel.Result
     state: kernel.State
@@ -98,7 +98,7 @@ def _jobs(work: Workload, picks: "kernel.Shorts | None") -> kernel.Jobs:
 
 
 def _fleet(profiles: "Sequence[tuple[Profile, float]]") -> Any:
-    """The backends' figures in whole picoseconds, rounded as the engine rounds them."""
+    """Return the backends' timing and limits, in picoseconds, rounded as the engine rounds them."""
     costs = ("step_base", "per_token", "per_context", "per_pair")
     limits = ("max_num_seqs", "max_num_batched_tokens", "kv_blocks")
     return np.array(
@@ -146,7 +146,7 @@ def _state(fleet: Any, work: Workload) -> kernel.State:
 
 
 def _with_room(state: kernel.State, depth: int) -> kernel.State:
-    """Double what is used up: slots, or runs for all that is in flight."""
+    """Double the pool that is full: the slots, or the runs of the requests in flight."""
     if not state.at[2]:
         slots, free = _doubled(state.slots, state.free_slots, state.at, 2)
         return state._replace(slots=slots, free_slots=free)

@@ -1,14 +1,14 @@
 """The event loop of a simulated fleet, compiled: nginx's picks and the engines of all backends.
 
-It gives exactly what `lab/oracle` and `backends/llm/engine.py` give event by event; a property test
-holds it against them (tests/simulate/test_kernel.py). It is fast for three reasons: steps of an
-engine that change nothing but the lengths of its sequences are done in one jump; the prefix cache
-holds runs of blocks instead of blocks; nothing is allocated.
+Its results equal those of `lab/oracle` and `backends/llm/engine.py`, event by event; a property
+test compares them (tests/simulate/test_kernel.py). It is fast for three reasons: engine steps that
+only lengthen the running sequences are computed in one jump; the prefix cache stores runs of
+blocks, not single blocks; the loop allocates no memory.
 
-Times are picoseconds. -1 stands for "none". `b` is a backend's number, `s` a slot's: the place of
-a request that is in flight. A `run` is a sequence of consecutive blocks of one node of the prefix
-tree in one backend's pool, always from the node's first block on: who holds a block also holds
-all blocks before it, so a later block is never used more recently than an earlier one.
+Times are picoseconds; -1 means "none". `b` is the number of a backend. `s` is the number of a slot,
+which holds one request in flight. A `run` is a sequence of consecutive blocks of one node of the
+prefix tree in one backend's pool, starting at the node's first block. A request that holds a block
+also holds all blocks before it, so a later block is never more recently used than an earlier one.
 """
 
 from typing import Any, NamedTuple
@@ -62,7 +62,7 @@ NODE = record("", "parent end")
 
 
 class Jobs(NamedTuple):
-    """What is sent. `due` is a time for a first request, a pause for one that follows another."""
+    """The requests. `due` is a time for a first request, a pause for one that follows another."""
 
     due: Ints
     firsts: Shorts  # requests that follow nothing, in the order of their times
@@ -80,7 +80,7 @@ class Jobs(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What became of each request; -1 where it was not sent."""
+    """The outcome of each request; -1 where it was not sent."""
 
     sent: Ints
     first: Ints
@@ -90,7 +90,7 @@ class Result(NamedTuple):
 
 
 class State(NamedTuple):
-    """All backends, the requests in flight, the prefix caches."""
+    """The state of all backends, of the requests in flight and of the prefix caches."""
 
     fleet: Any  # [backend] MACHINE
     servers: Any  # [backend] SERVER
@@ -131,7 +131,7 @@ class Ranking(NamedTuple):
 
 
 class Peers(NamedTuple):
-    """What nginx remembers of each server."""
+    """The state that nginx keeps of each server."""
 
     weight: Ints
     conns: Ints
@@ -149,7 +149,7 @@ class Peers(NamedTuple):
 
 @jit
 def lru_append(st, b, run):
-    """Enter a run as the most recently used one."""
+    """Append a run to the LRU list as the most recently used one."""
     st.runs[run].before = st.servers[b].lru_tail
     st.runs[run].after = -1
     if st.servers[b].lru_tail >= 0:
@@ -162,7 +162,7 @@ def lru_append(st, b, run):
 
 @jit
 def lru_remove(st, b, run):
-    """Take a run out of the list of those that can be evicted."""
+    """Remove a run from the LRU list; its blocks can no longer be evicted."""
     before, after = st.runs[run].before, st.runs[run].after
     if before >= 0:
         st.runs[before].after = after
@@ -177,13 +177,13 @@ def lru_remove(st, b, run):
 
 @jit
 def idle(st, run):
-    """Blocks of a run that no sequence uses."""
+    """Return how many blocks of a run no sequence uses."""
     return 0 if st.runs[run].full > 0 else st.runs[run].size - st.runs[run].part
 
 
 @jit
 def new_run(st, node, owner):
-    """Return the place of a new, empty run."""
+    """Allocate an empty run and return its number."""
     st.at[3] -= 1
     run = st.free_runs[st.at[3]]
     st.runs[run].node, st.runs[run].owner = node, owner
@@ -194,7 +194,7 @@ def new_run(st, node, owner):
 
 @jit
 def evict(st, b):
-    """Forget the least recently used blocks until none is missing."""
+    """Evict least recently used blocks until the number of free blocks is not negative."""
     while st.servers[b].free < 0 and st.servers[b].idle_cached > 0:
         run = st.servers[b].lru_head
         unheld = idle(st, run)
@@ -211,7 +211,7 @@ def evict(st, b):
 
 @jit
 def drop(st, b, run):
-    """Give an empty run's place to another."""
+    """Free an empty run."""
     if st.runs[run].node >= 0:
         del st.table[np.int64(st.runs[run].node) * len(st.fleet) + b]
     elif st.runs[run].owner >= 0:
@@ -239,7 +239,7 @@ def begin_of(st, node):
 
 @jit
 def match(st, b, s, limit):
-    """Leading blocks of a request that are cached, and how many of them no sequence uses."""
+    """Count the leading blocks of a request that are cached, and those of them no sequence uses."""
     node = st.slots[s].node
     depth = path_to(st, node)
     hits = unheld = 0
@@ -269,8 +269,8 @@ def match(st, b, s, limit):
 def claim(st, b, s, start, stop, naming):
     """Hold the blocks from `start` to `stop` of a request's path.
 
-    With `naming` the request has filled them itself: it gives back its copies of those that the
-    pool has already.
+    With `naming` the request has computed these blocks itself; its copies of blocks that the pool
+    already has are freed.
     """
     if stop <= start:
         return
@@ -301,7 +301,7 @@ def claim(st, b, s, start, stop, naming):
 
 @jit
 def hold(st, b, run, start, stop, naming):
-    """Hold a run's blocks from `start` to `stop`; those that it lacks are added."""
+    """Hold the blocks of a run from `start` to `stop`; extend the run where it is shorter."""
     known = max(0, min(st.runs[run].size, stop) - start)
     if naming:
         st.servers[b].free += known
@@ -315,7 +315,7 @@ def hold(st, b, run, start, stop, naming):
 
 @jit
 def release(st, b, s):
-    """Give back a request's blocks: the named ones stay in the prefix cache."""
+    """Release the blocks of a request; full blocks stay in the prefix cache."""
     full = st.slots[s].computed // BLOCK_TOKENS
     claim(st, b, s, st.slots[s].named, full, True)
     named = max(full, st.slots[s].named)
@@ -343,7 +343,7 @@ def release(st, b, s):
 
 @jit
 def unhold(st, b, run):
-    """Let go of the part of a run that one request holds."""
+    """Release the part of a run that one request holds."""
     if st.runs[run].part == 0:
         return
     st.servers[b].idle_cached += st.runs[run].part
@@ -358,26 +358,26 @@ def unhold(st, b, run):
 
 @jit
 def computed_by(st, b, s):
-    """Tokens of a decoding sequence that have their KV computed."""
+    """Return how many tokens of a decoding sequence have their KV computed."""
     return st.slots[s].computed + st.servers[b].steps - st.slots[s].joined
 
 
 @jit
 def take(st, b, count):
-    """Take blocks without a name; remembered ones are evicted when no free one is left."""
+    """Allocate blocks; evict cached ones where too few are free."""
     st.servers[b].free -= count
     evict(st, b)
 
 
 @jit
 def available(st, b):
-    """Return how many blocks can be taken."""
+    """Return how many blocks can be allocated: free ones and cached ones that nobody uses."""
     return st.servers[b].free + st.servers[b].idle_cached
 
 
 @jit
 def grow(st, b, at):
-    """Take the next block of each sequence whose last one is full; true if one was preempted."""
+    """Allocate a block for each sequence that needs one; return whether one was preempted."""
     residue = st.servers[b].steps % BLOCK_TOKENS
     preempted = False
     while st.growing[b, residue] > available(st, b):
@@ -418,7 +418,7 @@ def preempt(st, b, at):
 
 @jit
 def leave(st, b, s):
-    """Write down what a sequence has computed and produced, and stop decoding it."""
+    """Remove a sequence from the decoding ones; store how much it has computed and produced."""
     st.growing[b, (st.slots[s].joined - st.slots[s].computed) % BLOCK_TOKENS] -= 1
     computed = computed_by(st, b, s)
     st.servers[b].sum_context -= computed
@@ -429,7 +429,7 @@ def leave(st, b, s):
 
 @jit
 def join(st, b, s):
-    """Let a sequence decode from the next step on."""
+    """Add a sequence to the decoding ones, from the next step on."""
     st.decoding[b, st.servers[b].running] = s
     st.servers[b].running += 1
     st.slots[s].joined = st.servers[b].steps
@@ -442,7 +442,7 @@ def join(st, b, s):
 
 @jit
 def admit(st, b, s, at):
-    """Reserve the blocks of all tokens to compute, if a sequence more and the blocks fit."""
+    """Admit a request if max_num_seqs and the free blocks allow it; allocate its blocks."""
     running = st.servers[b].running + st.servers[b].chunks + (st.servers[b].partial >= 0)
     if running >= st.fleet[b].max_seqs:
         return False
@@ -487,7 +487,7 @@ def compute(st, b, s, room):
 
 @jit
 def begin(st, b, at):
-    """Schedule the next step or the next jump of equal steps, or go idle."""
+    """Schedule the next step or a jump of decode-only steps; go idle where there is no work."""
     preempted = grow(st, b, at)
     decoded = st.servers[b].running
     room = st.fleet[b].budget - decoded
@@ -531,7 +531,7 @@ def begin(st, b, at):
 
 @jit
 def lasts(st, b, steps):
-    """How long some steps last that begin now and only decode."""
+    """Return the duration of a number of decode-only steps that begin now."""
     decoded = st.servers[b].decoded
     one = (
         st.fleet[b].base
@@ -543,7 +543,7 @@ def lasts(st, b, steps):
 
 @jit
 def cut_jump(st, b, now):
-    """End a jump with the step that is under way at `now`, so that a newcomer is seen."""
+    """End a jump with the step that runs at `now`, so that the next step can admit a request."""
     if st.servers[b].jump == 1:
         return
     low, high = 1, st.servers[b].jump
@@ -568,7 +568,7 @@ def count_gap(st, gap, count):
 
 @jit
 def note_gaps(st, b):
-    """Count the gaps before the tokens of the steps that end now."""
+    """Count the inter-token times of the steps that end now."""
     steps, decoded = st.servers[b].jump, st.servers[b].decoded
     if not decoded:
         return
@@ -587,7 +587,7 @@ def note_gaps(st, b):
 
 @jit
 def finish_steps(st, b, ended):
-    """Produce the tokens of the steps that end now; write the slots that ended, return how many."""
+    """Produce the tokens of the steps that end now; list finished slots, return their number."""
     at, steps, decoded = st.servers[b].ends, st.servers[b].jump, st.servers[b].decoded
     note_gaps(st, b)
     count = 0
@@ -607,7 +607,7 @@ def finish_steps(st, b, ended):
 
 @jit
 def finish_chunks(st, b, ended, count, at):
-    """Give the prompts that are complete their next token, and let them decode."""
+    """Produce the first token of each prompt whose prefill is complete, and start its decoding."""
     s = st.servers[b].chunk_head
     chunks = st.servers[b].chunks
     st.servers[b].chunks = 0
@@ -631,7 +631,7 @@ def finish_chunks(st, b, ended, count, at):
 
 @jit
 def finish_decoding(st, b, ended):
-    """End the sequences that have their last token; the others keep their order."""
+    """Finish the sequences that have their last token; the others keep their order."""
     count = kept = 0
     following = NEVER
     for position in range(st.servers[b].running):
@@ -655,7 +655,7 @@ def finish_decoding(st, b, ended):
 
 @jit
 def draw(peers, below):
-    """A random whole number below `below`: splitmix64."""
+    """Draw a random integer below `below` with splitmix64."""
     peers.random[0] += np.uint64(0x9E3779B97F4A7C15)
     z = peers.random[0]
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -757,7 +757,7 @@ def current_weight(ranking, b):
 
 @jit
 def sticky(peers, user):
-    """A user's own server, if it has one, charged for the turn; else the next in turn."""
+    """Return the server of the user's cookie; without one, the next server by round robin."""
     bound, total = peers.bound[user], peers.ends[-1]
     if bound >= 0 and current_weight(peers.ranking, bound) <= peers.weight[bound] - total:
         return bound
@@ -771,7 +771,7 @@ def sticky(peers, user):
 
 @jit
 def least_conn(peers):
-    """Fewest requests in flight per weight; ties by round robin."""
+    """Return the server with the fewest requests in flight per weight; ties by round robin."""
     first, tied = lowest(peers.ranking)
     if tied == 1:
         return peers.ranking.best[peers.ranking.begin[first] + 1]
@@ -782,7 +782,7 @@ def least_conn(peers):
 
 @jit
 def estimate(peers, b, second):
-    """The estimated time of one more request: least_time's average in steps, times open ones."""
+    """Estimate the time of one more request: the rounded average times the requests in flight."""
     time = peers.header[b]
     unchecked = second - peers.checked[b]
     if unchecked > 10:
@@ -793,7 +793,7 @@ def estimate(peers, b, second):
 
 @jit
 def least_time(peers, second):
-    """The least estimate per weight; equals take turns, compared as nginx compares them."""
+    """Return the server with the least estimate per weight; ties by round robin, as in nginx."""
     best, tied, least = 0, 1, estimate(peers, 0, second)
     for b in range(1, len(peers.weight)):
         eta = estimate(peers, b, second)
@@ -819,13 +819,13 @@ def least_time(peers, second):
 
 @jit
 def drawn(peers):
-    """Draw a server by weight."""
+    """Draw a server with a probability proportional to its weight."""
     return np.searchsorted(peers.ends, draw(peers, peers.ends[-1]), "right")
 
 
 @jit
 def random_two(peers):
-    """Two draws, the less loaded wins; on a tie the second."""
+    """Draw two servers and return the less loaded one; on a tie the second."""
     first = -1
     for _ in range(21):
         b = drawn(peers)
@@ -840,7 +840,7 @@ def random_two(peers):
 
 @jit
 def pick(method, jobs, peers, request, now):
-    """The server that nginx picks."""
+    """Return the server that nginx picks."""
     if method == STATIC or len(peers.weight) == 1:
         return np.int64(jobs.pick[request]) if method == STATIC else np.int64(0)
     if method == LEAST_CONN:
@@ -858,7 +858,7 @@ def pick(method, jobs, peers, request, now):
 
 @jit
 def averaged(average, sample):
-    """Return the moving average with one more sample: 5 % new, 95 % old."""
+    """Return the moving average after a sample: 5 % new value, 95 % old average."""
     return int(0.5 + (sample * 0.05 + average * 0.95)) if average else sample
 
 
@@ -867,7 +867,7 @@ def averaged(average, sample):
 
 @jit
 def set_due(st, b):
-    """Play a backend's matches of the tournament anew: who has the earliest event."""
+    """Update the tournament tree of the earliest event after a backend's event has changed."""
     tree, size = st.tree, len(st.tree) // 2
     place = (size + b) // 2
     while place >= 1:
@@ -881,7 +881,7 @@ def set_due(st, b):
 
 @jit
 def push(st, jobs, time, request):
-    """Enter a request that follows an answer."""
+    """Push a follow-up request on the heap of pending ones."""
     heap, requests = jobs.pending, jobs.pending_request
     place = st.at[1]
     st.at[1] += 1
@@ -896,7 +896,7 @@ def push(st, jobs, time, request):
 
 @jit
 def pop(st, jobs):
-    """Remove the earliest request that follows an answer, and return it."""
+    """Pop the earliest follow-up request from the heap and return it."""
     heap, requests = jobs.pending, jobs.pending_request
     top = requests[0]
     st.at[1] -= 1
@@ -923,7 +923,7 @@ def pop(st, jobs):
 
 @jit
 def arrive(method, jobs, st, peers, request, now):
-    """Let nginx pick a server, and queue the request there."""
+    """Pick a server for a request, and queue the request there."""
     b = pick(method, jobs, peers, request, now)
     if method == LEAST_CONN:
         rank(peers.ranking, b, 1, 0)
@@ -960,7 +960,7 @@ def arrive(method, jobs, st, peers, request, now):
 
 @jit
 def depart(method, jobs, st, result, peers, b, s, now):
-    """Hand a request's last token to its client, who may ask again."""
+    """Finish a request: record its times, free its slot, schedule the request that follows it."""
     request = st.slots[s].request
     result.sent[request] = st.slots[s].sent
     result.first[request] = st.slots[s].first
@@ -987,7 +987,7 @@ def depart(method, jobs, st, result, peers, b, s, now):
 
 @jit
 def loop(method, jobs, st, result, peers, ended, most):
-    """Let events happen in the order of their times, until `most` more requests were sent."""
+    """Process events in the order of their times until `most` more requests have been sent."""
     stop = st.at[4] + most
     while True:
         first, request, now = next_arrival(st, jobs)
@@ -1016,7 +1016,7 @@ def loop(method, jobs, st, result, peers, ended, most):
 
 @jit
 def next_arrival(st, jobs):
-    """Return whether the next request follows no other, its number, and when it is due."""
+    """Return whether the next request is a first one, its number, and when it is due."""
     request, now = -1, NEVER
     if st.at[1]:
         request, now = jobs.pending_request[0], jobs.pending[0]

@@ -1,4 +1,4 @@
-"""Which server takes each request, where the method decides by the request alone."""
+"""The server of each request, for methods whose pick depends on the request alone."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ HASHED = 200  # characters of a prompt that prompt_prefix hashes
 def picks(
     work: "Workload", scenario: Scenario, upstream: Upstream, scope: Variables
 ) -> "Shorts | None":
-    """The server of each request by its number; None for a method that decides by the fleet.
+    """Return the server number of each request; None for a method that looks at the fleet's state.
 
     Above 20,000 requests a key that depends on the prompt is represented by the tenant, where its
     system prompt is long enough, else by the conversation.
@@ -53,7 +53,7 @@ def _labels(work: "Workload", scenario: Scenario) -> "Shorts":
 def _by_text(
     work: "Workload", scenario: Scenario, upstream: Upstream, scope: Variables
 ) -> "Shorts":
-    """Write every prompt, and hash it as nginx does."""
+    """Generate the text of every prompt, and hash it as nginx does."""
     numbers, traced = _numbers(work), scenario.trace is not None
     places: list[int] = []
 

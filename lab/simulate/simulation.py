@@ -101,12 +101,20 @@ def simulate(
 
 
 def check(scenario: "Scenario") -> None:
-    """Raise UsageError for a scenario with a timeline."""
+    """Raise UsageError for a scenario with a timeline or a queue limit: neither is simulated."""
     if scenario.timeline:
         raise UsageError(
             f'scenario "{scenario.name}" has a timeline, which `lab simulate` does not support',
             f"lab load {scenario.name}",
         )
+    names, machines = fleet_of(scenario)
+    for name, (profile, _) in zip(names, machines, strict=True):
+        if profile.max_queued:
+            raise UsageError(
+                f'scenario "{scenario.name}" has a queue_limit for {name}, which `lab simulate`'
+                " does not support",
+                f"lab load {scenario.name}",
+            )
 
 
 def laid_out(scenario: "Scenario") -> Workload:
@@ -189,12 +197,7 @@ def _write_json(file: Path, value: Any) -> None:
 
 
 def _check_fits(work: Workload, machines: Sequence[tuple[Profile, float]]) -> None:
-    """Refuse a queue limit, and a request that is longer than the blocks of some backend."""
-    limited = [profile.name for profile, _ in machines if profile.max_queued]
-    if limited:
-        raise UsageError(
-            f'profile "{limited[0]}" has max_queued, which is not simulated', "lab load"
-        )
+    """Refuse a workload with a request that is longer than the blocks of some backend."""
     smallest = min(profile.kv_blocks for profile, _ in machines) * BLOCK_TOKENS
     longest = int((work.prompt + work.output).max(initial=0))
     if longest > smallest:

@@ -70,7 +70,7 @@ def visits(lines: Iterable[bytes], log_format: str = "") -> Iterator[Visit | Mal
 
 
 def reader(log_format: str) -> Reader:
-    """The reader of a format: from a line to the value of each variable, None where it differs.
+    """Return a function that reads a line of a format: each variable's value, None for no match.
 
     UsageError where the format lacks what a replay needs: the request, a time.
     """
@@ -106,7 +106,7 @@ def _pattern(log_format: str) -> str:
 
 
 def _value(name: str, following: str) -> str:
-    """What a variable's value looks like, given the character that follows it in the format."""
+    """Return a regular expression for a variable, given the character that follows it."""
     if name.startswith("upstream_") or following == "$":
         return ".*?"  # a list of attempts has spaces, commas and colons in it
     if name == "time_local" and following == " ":
@@ -117,7 +117,7 @@ def _value(name: str, following: str) -> str:
 
 
 def usual(line: str) -> Mapping[str, str] | None:
-    """The values of a JSON line, or of a combined line with whatever stands behind it."""
+    """Return the values of a JSON line, or of a combined line with any further fields."""
     if line.startswith("{"):
         values = json.loads(line)
         return {name: str(value) for name, value in values.items() if value is not None}
@@ -126,7 +126,7 @@ def usual(line: str) -> Mapping[str, str] | None:
 
 
 def visit(values: Mapping[str, str]) -> Visit:
-    """A Visit from the values of nginx's variables; ValueError says what is missing or wrong."""
+    """Make a Visit from nginx's variables; ValueError names what is missing or wrong."""
     end, exact = _end(values)
     method, uri = _request(values)
     return Visit(
@@ -147,7 +147,7 @@ def visit(values: Mapping[str, str]) -> Visit:
 
 
 def _end(values: Mapping[str, str]) -> tuple[float, bool]:
-    """When the request ended, and whether to the millisecond."""
+    """Return when the request ended, and whether the log has its milliseconds."""
     if msec := values.get("msec"):
         return _finite(msec), True
     if local := values.get("time_local"):
@@ -168,7 +168,7 @@ def _clock(text: str, layout: str) -> float:
 
 
 def _request(values: Mapping[str, str]) -> tuple[str, str]:
-    """Method and URI, from `$request` or from the variables for each."""
+    """Return method and URI, from `$request` or from their own variables."""
     method, _, rest = values.get("request", "").partition(" ")
     uri = values.get("request_uri") or values.get("uri") or rest.rpartition(" ")[0] or rest
     if not uri.startswith(("/", "http", "*")):
@@ -177,7 +177,7 @@ def _request(values: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _seconds(values: Mapping[str, str]) -> float | None:
-    """How long the last server was busy, or else how long the request lasted."""
+    """Return the last upstream response time, else the request time; None without both."""
     for name in _DURATIONS:
         text = _last(values.get(name, ""))
         if text not in _NONE:
@@ -186,7 +186,7 @@ def _seconds(values: Mapping[str, str]) -> float | None:
 
 
 def _last(text: str) -> str:
-    """The last entry of a list that nginx writes for a request with several attempts."""
+    """Return the last entry of a list that nginx writes for a request with several attempts."""
     return re.split(r", | : ", text)[-1] if text not in _NONE else ""
 
 

@@ -1,4 +1,4 @@
-"""A log through every method that a log can show."""
+"""Replay a log by every method whose picks a log can show."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,9 +21,10 @@ LARGE = 50_000  # requests from which on methods are replayed side by side
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """What each method would have done with a log.
+    """The results of all methods for a log.
 
-    `left_out` says why a method is not there, `assumptions` what the replay takes for granted.
+    `left_out` gives the reason for each method without a result; `assumptions` lists what the
+    replay assumes.
     """
 
     requests: int
@@ -78,12 +79,12 @@ def whatif(
 
 
 def hash_key(method: str, key: str) -> str:
-    """The key of a hash method; no other method takes one."""
+    """Return the key for a hash method, "" for a method that takes none."""
     return key if methods.method(method).key else ""
 
 
 def server_texts(text: str) -> list[str]:
-    """The servers that a user names: a number of them, or their texts with commas between."""
+    """Return the servers of --servers: a number of servers, or their texts separated by commas."""
     if not text.isdecimal():
         return [part.strip() for part in text.split(",") if part.strip()]
     if not 1 <= int(text) <= 10_000:
@@ -94,7 +95,7 @@ def server_texts(text: str) -> list[str]:
 def _spreads(
     log: Traffic, upstreams: Sequence[Upstream], on_progress: Callable[[str], None]
 ) -> Iterator[Spread]:
-    """One Spread for each upstream, in order; a long log is replayed by several processes."""
+    """Yield a Spread for each upstream, in order; a long log is replayed in several processes."""
     if len(log) < LARGE:
         yield from (_spread(log, upstream) for upstream in upstreams)
         return

@@ -1,4 +1,4 @@
-"""How each method would have spread the traffic of a log."""
+"""Replay the traffic of a log by one method, and count requests and peaks by server."""
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,11 +46,11 @@ class Traffic:
 
     @property
     def seconds(self) -> float:
-        """From the first arrival to the last."""
+        """Return the seconds from the first arrival to the last."""
         return float(self.starts[-1])
 
     def first(self, requests: int) -> "Traffic":
-        """The first so many requests."""
+        """Return the traffic of the first `requests` requests."""
         if requests >= len(self):
             return self
         return replace(
@@ -62,7 +62,7 @@ class Traffic:
         )
 
     def arrivals(self, *, lasting: bool) -> Iterator[Arrival]:
-        """The requests as the oracle takes them; `lasting` ones hold their server for a time."""
+        """Yield the requests as the oracle takes them, with their durations if `lasting`."""
         durations = self.lasted.tolist() if lasting else [None] * len(self)
         columns = zip(self.starts.tolist(), durations, self.keys, self.clients, strict=True)
         for start, duration, key, client in columns:
@@ -71,7 +71,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What one method would have done.
+    """The result of replaying a log by one method.
 
     `requests`, `busy` (seconds) and `peak` (requests in flight at once) are by server. `hottest`
     is the server with the highest peak, the first on a tie. Then the first SAMPLE requests without
@@ -134,7 +134,7 @@ class _Rows:
         self.second, self.number = -1.0, 0
 
     def add(self, entry: Visit | Malformed, evaluate: Evaluator) -> None:
-        """Take in what one line of the log holds."""
+        """Add one line of the log."""
         if isinstance(entry, Malformed):
             self.lost += 1
             self.malformed += [entry] if self.lost <= SHOWN else []
@@ -148,7 +148,7 @@ class _Rows:
         self.clients.append(self._once(entry.client_ip))
 
     def _end(self, entry: Visit) -> float:
-        """When a request ended; those of one second are laid 1 ms apart, in the log's order."""
+        """Return when a request ended; those of one whole second are put 1 ms apart, in order."""
         if entry.exact:
             return entry.end
         self.number = self.number + 1 if entry.end == self.second else 0
@@ -159,7 +159,7 @@ class _Rows:
         return self.texts.setdefault(text, text)
 
     def traffic(self) -> Traffic:
-        """All of it, in the order of arrival."""
+        """Return all requests in the order of arrival."""
         if not self.begun:
             first = self.malformed[0] if self.malformed else None
             where = f"; line {first.number}: {first.reason}" if first else ""
@@ -179,7 +179,7 @@ class _Rows:
 
 
 def hash_key(evaluate: Evaluator, entry: Visit) -> bytes:
-    """The hash key of a request; empty where nginx would refuse the request itself."""
+    """Return the hash key of a request; empty where nginx would reject the request."""
     request = Request(entry.uri, entry.client_ip, entry.method, entry.headers)
     try:
         return evaluate(request)
@@ -242,12 +242,12 @@ def _picks_by_request(
 
 
 def _limited(upstream: Upstream) -> list[str]:
-    """The servers with max_conns: whether they take a request depends on what is in flight."""
+    """Return the servers with max_conns, which take a request only below that number in flight."""
     return [server.name for server in upstream.servers if server.max_conns]
 
 
 def _down(upstream: Upstream, at: int) -> Upstream:
-    """The upstream with one more server down, which keeps its place in every hash."""
+    """Return the upstream with one more server marked down; it keeps its slots in every hash."""
     servers = [
         replace(server, down=server.down or number == at)
         for number, server in enumerate(upstream.servers)
@@ -256,12 +256,12 @@ def _down(upstream: Upstream, at: int) -> Upstream:
 
 
 def peaks_in_flight(log: Traffic, picked: Servers, servers: int) -> list[int]:
-    """The most requests that each server had in flight at once."""
+    """Return the peak of requests in flight of each server."""
     return [peak(log.starts[picked == at], log.lasted[picked == at]) for at in range(servers)]
 
 
 def peak(starts: Numbers, lasted: Numbers) -> int:
-    """The most requests in flight at once; one that ends as another begins is over by then."""
+    """Return the peak of requests in flight; one that ends as another begins does not count."""
     if not len(starts):
         return 0
     moments = np.concatenate([starts, starts + lasted])

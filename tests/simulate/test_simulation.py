@@ -164,5 +164,5 @@ def test_a_queue_limit_is_refused_by_its_name():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(simulation, "PROFILES", monkey)
-        with pytest.raises(UsageError, match="max_queued"):
+        with pytest.raises(UsageError, match="queue_limit for backend-1"):
             simulation.simulate(replace(CHATS, profile="limited"), "round_robin")
