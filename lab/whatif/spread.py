@@ -19,7 +19,6 @@ from .log_format import Malformed, Visit, visits
 Numbers = npt.NDArray[np.float64]
 Servers = npt.NDArray[np.int32]
 
-BY_REQUEST = ("ip_hash", "hash", "hash_consistent")  # they look at nothing but the request
 SHOWN = 10  # malformed lines that are named
 SAMPLE = 200_000  # requests that are replayed a second time, without the hottest server
 
@@ -221,7 +220,7 @@ def picks(upstream: Upstream, log: Traffic, stateless: bool, seed: int) -> Serve
     number |= {server.name: at for at, server in enumerate(upstream.servers)}
     lasting = not stateless or bool(_limited(upstream))
     # a hash that keeps finding servers that are down falls back on round robin, which counts
-    by_request = upstream.method in BY_REQUEST and not any(one.down for one in upstream.servers)
+    by_request = upstream.record.by_request and not any(one.down for one in upstream.servers)
     if by_request and not lasting:
         return _picks_by_request(upstream, log, number)
     arrivals = log.arrivals(lasting=lasting)
