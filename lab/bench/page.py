@@ -75,7 +75,7 @@ def machine(repeats: int, load: float) -> str:
     return (
         f"{os.cpu_count()} cores, load average {load:.1f} at the start,"
         f" {time.strftime('%d %b %Y')}:"
-        f" medians of {repeats} repeats ± half the spread."
+        f" medians of {repeats} repeat{'s' * (repeats > 1)} ± half the spread."
     )
 
 
