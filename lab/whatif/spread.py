@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from .. import oracle
 from ..errors import UsageError
+from ..nginxconf import methods
 from ..nginxconf.model import Upstream
 from ..nginxconf.request import Request
 from ..nginxconf.variables import Evaluator, Variables, compile_text
@@ -232,7 +233,8 @@ def _picks_by_request(
     upstream: Upstream, log: Traffic, number: Mapping[str | None, int]
 ) -> Servers:
     """Pick once for each distinct client, or key: the pick depends on nothing else."""
-    texts: tuple[Any, ...] = log.clients if upstream.method == "ip_hash" else log.keys
+    by_address = methods.method(upstream.method).varied is methods.Varied.ADDRESSES
+    texts: tuple[Any, ...] = log.clients if by_address else log.keys
     pairs = zip(log.keys, log.clients, strict=True)
     distinct = {text: Arrival(*pair) for text, pair in zip(texts, pairs, strict=True)}
     made = oracle.predict(upstream, distinct.values())
