@@ -77,7 +77,25 @@ def _scenario(card: "Scorecard", name: str, contests: "Sequence[Contest]") -> st
     }
     drawn.add_row("runs", *(f"{len(group)}" for group in runs.values()))
     drawn.add_row("verdict", *(_verdict(group) for group in runs.values()))
-    return f"{text(drawn)}\n"
+    return f"{text(drawn)}\n\n{_differences(card, name, contests)}\n"
+
+
+def _differences(card: "Scorecard", name: str, contests: "Sequence[Contest]") -> str:
+    """How much worse each method is than the best: the mean difference and its 95 % interval."""
+    drawn = table("behind the best", *card.methods)
+    for one in contests:
+        if one.scenario == name and one.behind:
+            drawn.add_row(one.measure, *(_behind(one, method) for method in card.methods))
+    return text(drawn)
+
+
+def _behind(one: "Contest", method: str) -> str:
+    if (gap := one.behind.get(method)) is None:
+        return "-"
+    digits = 3 if max(abs(value) for value in one.means.values()) <= 1 else 1
+    if gap.low is None or gap.high is None:
+        return f"{gap.mean:+,.{digits}f} (one pair)"
+    return f"{gap.mean:+,.{digits}f} ({gap.low:+,.{digits}f} to {gap.high:+,.{digits}f})"
 
 
 def _verdict(runs: "Sequence[Run]") -> str:
