@@ -30,7 +30,7 @@ def advise(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Rank the methods for a fleet and its load, by simulation; print the nginx.conf to use.
+    """Rank the methods for your fleet; print the nginx.conf to use.
 
     The file has `servers` (profiles, or {profile: h100-8b, slow: 2, count: 3, weight: 2}), `nginx`
     (its version), `nat` and the keys of a scenario: rate, prompt, output, tenants, sessions,
