@@ -91,13 +91,13 @@ def main() -> None:
         fail(
             LabError(f"{where}{error.strerror or error}", "fix this, then run the command again"), 3
         )
-    except KeyboardInterrupt:
-        sys.exit(130)
     except Terminated:
         sys.exit(143)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
-class Terminated(BaseException):
+class Terminated(KeyboardInterrupt):
     """SIGTERM was received: exit as on Ctrl-C, with clean-up."""
 
 

@@ -21,6 +21,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias
 
 from ..errors import UsageError
@@ -84,8 +85,16 @@ class _Run:
 
 
 def write(evidence: Evidence, folder: Path) -> None:
-    """Write the folder; it must not be there yet."""
-    folder.mkdir(parents=True)
+    """Write the folder, which must not exist yet; nothing is left if that is interrupted."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
+        complete = Path(scratch) / folder.name
+        _write_files(evidence, complete)
+        complete.rename(folder)
+
+
+def _write_files(evidence: Evidence, folder: Path) -> None:
+    folder.mkdir()
     for name, file in TEXTS.items():
         (folder / file).write_text(getattr(evidence, name))
     for name, file in LOGS.items():

@@ -1,0 +1,113 @@
+"""Ctrl-C and SIGTERM while a long verb works: it leaves nothing, and the next command works."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from nginx_llm_lab.evidence import folder
+from nginx_llm_lab.paths import ROOT, runs_folder
+from nginx_llm_lab.pytest_plugin import LiveLab
+from nginx_llm_lab.stack import compose, nginx
+from nginx_llm_lab.stack.sdk import engine
+from nginx_llm_lab.stack.shell import poll
+from nginx_llm_lab.verify.sandbox import LABEL
+
+MOMENTS = int(os.environ.get("LAB_INTERRUPT_MOMENTS", "1"))  # ten for the full proof
+CONF = ROOT / "tests/data/verify/vllm-compose.conf"
+END_SECONDS = 60
+# the seconds of each verb over which the signals are spread, and its words
+VERBS: Mapping[str, tuple[float, str]] = {
+    "run": (8, "run least_conn -n 20000"),
+    "run by ab": (8, "run round_robin --ab -n 20000"),
+    "ab": (6, "ab -n 200000"),
+    "load": (12, "load uniform_chat --duration 60"),
+    "soak": (15, "soak --seconds 60"),
+    "stress": (8, "stress --chats 3000 --completions 3000"),
+    "verify": (10, f"verify {CONF}"),
+    "up": (8, "up --backends 6 --profile h100-8b"),
+    "compare": (12, "compare uniform_chat --methods round_robin,least_conn --duration 30"),
+    "simulate": (8, "simulate uniform_chat --backends 64 --requests 200000"),
+    "demo": (15, "demo"),
+    "bench": (12, "bench --quick"),
+}
+
+
+def lab(five: LiveLab, words: str) -> subprocess.Popen[str]:
+    """Start `lab` on the tests' lab; one process, as a terminal or a CI job starts it."""
+    names = {"LAB_PROJECT": five.lab.project}
+    ports = {"LAB_PORT": str(five.lab.port), "LAB_DOOR_PORT": str(five.lab.door_port)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "nginx_llm_lab.cli", *words.split()],
+        env={**os.environ, **names, **ports},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def interrupted(five: LiveLab, words: str, after: float, number: signal.Signals) -> str:
+    """Signal a command `after` seconds; its output, once it has ended as documented."""
+    process = lab(five, words)
+    try:
+        process.wait(after)
+        allowed = {0, 1}
+    except subprocess.TimeoutExpired:
+        process.send_signal(number)
+        # a signal that comes before Python can handle it ends the process as any other
+        allowed = {{signal.SIGINT: 130, signal.SIGTERM: 143}[number], -number}
+    try:
+        output, errors = process.communicate(timeout=END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    assert process.returncode in allowed, f"{process.returncode}\n{errors}"
+    assert "Traceback" not in errors or process.returncode == -number, errors
+    return output + errors
+
+
+def left_behind(five: LiveLab, before: set[Path], verb: str) -> list[str]:
+    """Everything that an interrupted command left: processes, containers, broken run folders."""
+    script = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; echo; done 2>/dev/null"
+    processes = compose.execute(five.lab, "load", ["sh", "-c", script]).splitlines()
+    left = [line for line in processes if line.startswith("ab ")]
+    if verb == "verify":
+        containers = engine().containers.list(
+            all=True, filters={"label": LABEL}, ignore_removed=True
+        )
+        left += [str(container.name) for container in containers]
+    left += ["the debug log is on"] if nginx.tracing(five.lab) else []
+    return left + [str(place) for place in folders() - before if not is_readable(place)]
+
+
+def folders() -> set[Path]:
+    """The run folders."""
+    return set(runs_folder().glob("*")) if runs_folder().exists() else set()
+
+
+def is_readable(place: Path) -> bool:
+    """Whether a run folder is complete; a comparison's holds no run of its own."""
+    if "compare" in place.name:
+        return True
+    folder.read(place)
+    return True
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_interrupted_verb_leaves_nothing(five: LiveLab, verb: str) -> None:
+    """At spread moments, by SIGINT and SIGTERM in turn; the next command works."""
+    seconds, words = VERBS[verb]
+    before = folders()
+    for moment in range(MOMENTS):
+        number = signal.SIGTERM if moment % 3 == 2 else signal.SIGINT
+        output = interrupted(five, words, seconds * (moment + 0.5) / MOMENTS, number)
+        left = poll(lambda: left_behind(five, before, verb), lambda left: not left, END_SECONDS)
+        assert not left, f"moment {moment}: {left}\n{output}"
+
+        process = lab(five, "up --backends 5" if verb == "up" else "use least_conn")
+        told, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, f"after moment {moment}: {told}{errors}"
