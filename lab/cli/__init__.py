@@ -9,7 +9,8 @@ import os
 import re
 import signal
 import sys
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -97,8 +98,18 @@ def main() -> None:
         sys.exit(130)
 
 
-class Terminated(KeyboardInterrupt):
+class Terminated(BaseException):
     """SIGTERM was received: exit as on Ctrl-C, with clean-up."""
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back: Python drops what they raise in a callback of an import."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def terminate(_signal: int, _frame: FrameType | None) -> None:
@@ -157,7 +168,8 @@ class Verb(TyperCommand):
     ) -> "Context":
         """The context of the verb's command for these arguments."""
         words = ["lab", str(self.name), *args]
-        module = import_module(f".{VERBS[str(self.name)]}", __name__)
+        with signals_held():
+            module = import_module(f".{VERBS[str(self.name)]}", __name__)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(str(self.name))(getattr(module, str(self.name)))
         context = typer.main.get_command(single).make_context(info_name, args, parent, **extra)

@@ -10,6 +10,7 @@ from ..accounts.scorecard import Run
 from ..errors import UsageError
 from ..experiment import comparing
 from ..report import scores
+from . import Terminated
 from .here import this_lab
 from .options import Duration, Json
 from .terminal import exit_unless, say, show, warn
@@ -64,7 +65,7 @@ def compare(
     lab = None if plan.simulated else this_lab()
     try:
         card = comparing.compare(plan, lab, announce)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated):
         count, total = len(comparing.finished(plan)), len(plan.cells())
         warn(
             f"stopped after {count} of {total} runs; to resume: lab compare --resume {plan.folder}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..traffic.sender import Progress
 
-SCHEMA = 1  # raised when a key changes its meaning or goes; new keys come without
+SCHEMA = 2  # raised when a key changes its meaning or goes; new keys come without
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 COLOURS = {Word.PASS: "green", Word.FAIL: "red", Word.UNSURE: "yellow"}
 

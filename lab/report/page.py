@@ -12,7 +12,7 @@ from . import pictures
 from .pictures import Mark
 
 MOST_BYTES = 2_000_000  # of a page, which has to open at once and fit an e-mail
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
