@@ -27,6 +27,13 @@ ALPHABET = [
 ]
 
 
+def use(lab, prefix):
+    """Switch to prompt_prefix; the test is skipped where nginx has no njs to read prompts with."""
+    if prefix.reader == NJS and not nginx.has_njs(lab.lab):
+        pytest.skip("--reader njs needs an nginx with njs")
+    lab.use("prompt_prefix", prefix=prefix)
+
+
 def text(rng):
     """Words of any characters, short ones and long ones."""
     return "".join(rng.choices(ALPHABET, k=rng.choice([0, 1, 5, 30, 300])))
@@ -68,7 +75,7 @@ def test_every_body_goes_where_it_was_predicted(lab, reader, characters, skip):
     prefix = Prefix(characters, skip, reader)
     rng = random.Random(characters)
     bodies = [body(rng) for _ in range(300)]
-    lab.use("prompt_prefix", prefix=prefix)
+    use(lab, prefix)
     mark = nginx.log_size(lab.lab)
 
     with requests.Session() as session:
@@ -111,7 +118,7 @@ def predicted(bodies, prefix):
 @BOTH
 def test_one_system_prompt_has_one_server(lab, reader):
     """1,000 chats with 40 system prompts, judged as every run is."""
-    lab.use("prompt_prefix", prefix=Prefix(reader=reader))
+    use(lab, Prefix(reader=reader))
 
     found = lab.send(600)
 
@@ -122,7 +129,7 @@ def test_njs_joins_two_spellings_that_the_map_keeps_apart(lab):
     """Eight texts of accents, written as characters and as escapes."""
     together = {}
     for reader in (MAP, NJS):
-        lab.use("prompt_prefix", prefix=Prefix(reader=reader))
+        use(lab, Prefix(reader=reader))
         together[reader] = [same_server(lab, f"{number} äöü {'é' * 50}") for number in range(8)]
 
     assert all(together[NJS])
