@@ -1,5 +1,6 @@
 """The running lab: bring it up, switch its method, report its status."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from ..stack.compose import Lab
 from ..stack.shell import write_whole
 
 NO_LIMITS = Limits()
+
+_RUNNING = ("healthy", "unhealthy", "starting", "running")  # states in which commands can be run
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -121,7 +124,7 @@ def conditions(lab: Lab) -> dict[str, Condition]:
 
 
 def _condition(lab: Lab, name: str, state: str) -> Condition:
-    if state not in ("healthy", "unhealthy", "starting", "running"):
+    if state not in _RUNNING:
         return Condition(state)
     try:
         present = behaviour.tell(lab, name, "GET", "/behaviour")
@@ -228,25 +231,47 @@ def log_mark(lab: Lab) -> int:
 
 
 def status(lab: Lab) -> dict[str, Any]:
-    """What runs: containers with state and address, backends with their timing, doors, method."""
+    """What runs: containers with state and address, backends with their timing, doors, method.
+
+    `differs` says where nginx does not run what the lab wrote. The version of an nginx that is
+    down is None.
+    """
     containers = compose.containers(lab)
     backends = conditions(lab) if containers else {}
+    states = {compose.service(container): compose.health(container) for container in containers}
+    runs = states.get("nginx") in _RUNNING
     return {
         "project": lab.project,
         "front": lab.front,
         "door": lab.door,
         "method": saved(lab).method if containers else None,
-        "nginx": dotted(nginx.version(lab)) if containers else None,
+        "nginx": dotted(nginx.version(lab)) if runs else None,
+        "differs": differences(lab) if runs else [],
         "containers": [
             {
                 "service": compose.service(container),
-                "state": compose.health(container),
+                "state": states[compose.service(container)],
                 "address": compose.address(container),
                 **_told(backends.get(compose.service(container))),
             }
             for container in containers
         ],
     }
+
+
+def differences(lab: Lab) -> list[str]:
+    """Where nginx does not run what the lab wrote, a sentence each."""
+    choice, present = saved(lab), nginx.loaded(lab)
+    written = hashlib.sha256(methods.render(choice).encode()).hexdigest()
+    upstream = "active/upstream.conf"
+    sentences = [
+        f"{file} changed after nginx loaded it: nginx runs the earlier version"
+        for file in present.changed
+        if file != upstream or present.upstream != written
+    ]
+    if present.upstream != written:
+        sentences.insert(0, f"{upstream} is not what `lab use {choice.method}` wrote")
+    return sentences
 
 
 def _told(condition: Condition | None) -> dict[str, Any]:

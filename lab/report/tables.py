@@ -51,8 +51,13 @@ def status(state: Mapping[str, Any]) -> str:
             "" if scale is None else f"{scale:g}",
             container.get("faults", ""),
         )
-    head = f'lab "{state["project"]}": {state["method"]} on nginx {state["nginx"]}'
-    return f"{head}\nfront door {state['front']}, lab door {state['door']}\n\n{text(drawn)}"
+    running = f"on nginx {state['nginx']}" if state["nginx"] else "(nginx is down)"
+    lines = [
+        f'lab "{state["project"]}": {state["method"]} {running}',
+        f"front door {state['front']}, lab door {state['door']}",
+        *(f"differs: {sentence}" for sentence in state["differs"]),
+    ]
+    return "\n".join((*lines, "", text(drawn)))
 
 
 def runs(listed: "Sequence[Listed]") -> str:

@@ -445,11 +445,8 @@ def execute(lab: Lab, name: str, words: list[str], timeout: float = 120) -> str:
 
     Raises LabError where the service does not run.
     """
-    target = container(lab, name)
-    if target.status != "running":
-        raise LabError(f"{name} is {target.status}", "lab heal")
     try:
-        done = engine.execute(target.id, words, timeout)
+        done = engine.execute(running_id(lab, name), words, timeout)
     except TimeoutError:
         raise CommandError([name, *words], 124, f"no end after {timeout:g} s") from None
     stdout, stderr = (text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr))
@@ -459,5 +456,13 @@ def execute(lab: Lab, name: str, words: list[str], timeout: float = 120) -> str:
 
 
 def container_id(lab: Lab, name: str) -> str:
-    """The id of service `name`'s container."""
+    """The id of service `name`'s container, running or not."""
     return str(container(lab, name).id)
+
+
+def running_id(lab: Lab, name: str) -> str:
+    """The id of service `name`'s container; LabError where it does not run."""
+    target = container(lab, name)
+    if target.status != "running":
+        raise LabError(f"{name} is {target.status}", "lab heal")
+    return str(target.id)

@@ -21,6 +21,7 @@ from .shell import CommandError
 
 GRACE = 25  # seconds that a container has to finish what it does
 NGINX = "nginx"
+CLIENT = "load"  # the container in which ab runs
 ALL = "all"
 ENDED = ("exited", "created", "dead")  # the engine's words for what does not run
 HOLDERS = 8  # containers that may hold an address while a backend gets another
@@ -171,6 +172,7 @@ def heal(lab: Lab, service: str = ALL) -> list[str]:
     address than the one that nginx looked up: a reload would also end its bans.
     """
     backends = [backend for backend in _targets(lab, service) if compose.service(backend) != NGINX]
+    clients = _start_client(lab) if service == ALL else []
     homes = _homes(lab)
     home_of = {backend: homes.get(compose.service(backend), "") for backend in backends}
     apart = [backend for backend in backends if backend.status in ENDED or not _has_cable(backend)]
@@ -184,7 +186,7 @@ def heal(lab: Lab, service: str = ALL) -> list[str]:
         ),
     ]
     entries = (entry for entries in mended for entry in entries)
-    done = sorted(entries, key=lambda entry: compose.natural(entry.partition(":")[0]))
+    done = clients + sorted(entries, key=lambda entry: compose.natural(entry.partition(":")[0]))
     compose.wait_healthy(lab, [compose.service(backend) for backend in backends])
     if service in (ALL, NGINX):
         done += (of_nginx := _mend(lab, sdk.handle(compose.container(lab, NGINX))))
@@ -197,6 +199,15 @@ def heal(lab: Lab, service: str = ALL) -> list[str]:
         done.append("nginx: reloaded, for a backend has another address")
         _forget(lab)
     return done
+
+
+def _start_client(lab: Lab) -> list[str]:
+    """Start the container in which ab runs, where somebody stopped it."""
+    client = sdk.handle(compose.container(lab, CLIENT))
+    if client.status not in ENDED:
+        return []
+    client.start()
+    return [f"{CLIENT}: started"]
 
 
 def _homes(lab: Lab) -> dict[str, str]:

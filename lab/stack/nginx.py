@@ -161,6 +161,24 @@ def version(lab: Lab) -> tuple[int, ...]:
     return tuple(int(part) for part in match.groups())
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """How nginx's files compare with what nginx loaded.
+
+    `upstream` is the SHA-256 of upstream.conf, in hexadecimal. `changed` names the files, relative
+    to nginx's folder, that changed more than a second after nginx last loaded its configuration.
+    """
+
+    upstream: str
+    changed: tuple[str, ...]
+
+
+def loaded(lab: Lab) -> Loaded:
+    """Compare the files of the running nginx with what it loaded. LabError where it is down."""
+    digest, *changed = compose.execute(lab, "nginx", ["sh", f"{FOLDER}/loaded.sh"]).split("\n")
+    return Loaded(digest, tuple(filter(None, changed)))
+
+
 def configuration(lab: Lab) -> str:
     """What nginx reads now: `nginx -T`; its refusal as a comment while a backend has no address."""
     words = ["nginx", "-q", "-T", "-e", "stderr", "-c", f"{FOLDER}/nginx.conf"]

@@ -33,7 +33,7 @@ def ab(lab: Lab, call: Ab, base: str = INSIDE) -> str:
     printed is returned even when it gave up; `evidence.ab_report` reads its words.
     """
     _check(call)
-    load = compose.container_id(lab, "load")
+    load = compose.running_id(lab, "load")
     held = f"/tmp/{uuid.uuid4().hex}.pid"  # noqa: S108 - the container's own tmpfs
     words = [
         "sh",

@@ -6,8 +6,10 @@ Each of three methods has its share of the kinds; tests/heavy has all kinds by a
 import pytest
 
 from nginx_llm_lab.errors import LabError
-from nginx_llm_lab.experiment import soak
-from nginx_llm_lab.stack import compose, faults
+from nginx_llm_lab.experiment import fleet, soak
+from nginx_llm_lab.report import tables
+from nginx_llm_lab.stack import compose, faults, sdk
+from nginx_llm_lab.traffic import ab
 
 # What may become of a request that a fault concerns, beside being answered once, late or not.
 # GET, POST and stream failures that the fault cannot cause are not in its row.
@@ -69,6 +71,23 @@ def test_nginx_is_reloaded_only_where_a_backend_has_moved(lab):
     moved = compose.addresses(lab.lab) != before
     reloads = ["nginx: reloaded, for a backend has another address"] * moved
     assert done == [*(f"backend-{number}: started" for number in (1, 2, 3)), *reloads]
+
+
+def test_a_lab_that_was_stopped_shows_its_state_and_is_healed(lab):
+    """Also nginx and the container in which ab runs."""
+    for name in ("nginx", "load"):
+        sdk.handle(compose.container(lab.lab, name)).stop(timeout=1)
+
+    stopped = fleet.status(lab.lab)
+    with pytest.raises(LabError, match="load is exited"):
+        ab.ab(lab.lab, ab.Ab())
+    done = faults.heal(lab.lab)
+
+    assert stopped["nginx"] is None
+    assert "(nginx is down)" in tables.status(stopped)
+    assert done[:1] == ["load: started"]
+    assert "nginx: started" in done
+    assert fleet.status(lab.lab)["nginx"]
 
 
 def test_a_restarted_backend_has_another_address_and_nginx_the_old_one_until_healed(lab):

@@ -1,6 +1,7 @@
 """The lab as it stands: hardened containers behind two doors on loopback."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import requests
 import yaml
 
 from nginx_llm_lab.errors import LabError
+from nginx_llm_lab.experiment import fleet
 from nginx_llm_lab.paths import ROOT
 from nginx_llm_lab.stack import compose, nginx, sdk
 
@@ -195,6 +197,28 @@ def test_a_refused_configuration_leaves_the_old_one_serving(lab):
     assert "ip_hash;" not in (lab.lab.active / "upstream.conf").read_text()
     answers = {requests.get(lab.lab.front, timeout=10).headers["X-Backend"] for _ in range(3)}
     assert answers == {"backend-1", "backend-2", "backend-3"}
+
+
+def test_status_says_where_nginx_does_not_run_what_the_lab_wrote(lab):
+    """A file edited by hand is named, before nginx loads it and after, until the next switch."""
+    lab.use("round_robin")
+    file = lab.lab.active / "upstream.conf"
+    edited = "active/upstream.conf is not what `lab use round_robin` wrote"
+    not_loaded = (
+        "active/upstream.conf changed after nginx loaded it: nginx runs the earlier version"
+    )
+    assert fleet.status(lab.lab)["differs"] == []
+
+    file.write_text(file.read_text().replace("backend-1:8000", "backend-1:8000 weight=5"))
+    later = file.stat().st_mtime + 60
+    os.utime(file, (later, later))
+    assert fleet.status(lab.lab)["differs"] == [edited, not_loaded]
+
+    os.utime(file, (0, 0))
+    assert fleet.status(lab.lab)["differs"] == [edited]
+
+    lab.use("round_robin")
+    assert fleet.status(lab.lab)["differs"] == []
 
 
 def test_no_request_is_lost_by_switching_under_load(lab):
