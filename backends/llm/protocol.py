@@ -27,7 +27,8 @@ _POSTS = {path.encode(): action for path, action in article.ACTIONS.items()}
 # with one of these a request is no longer a simple one
 _MARKS = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"connection", b"x-lab-duration"})
 # a request line in its form; if parsing failed all the same, the method may be why
-_REQUEST_LINE = re.compile(rb"([A-Z]+) /\S* HTTP/1\.1\r\n")
+_REQUEST_LINE = re.compile(rb"([A-Z]+) (/\S*) HTTP/1\.1\r\n")
+_REQUEST_ID = re.compile(rb"^x-request-id:[ \t]*([!-~]+)", re.IGNORECASE | re.MULTILINE)
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"TRACE"})
 _ELSEWHERE = (b"/v1/", b"/health", b"/metrics", b"/openapi.json")
 
@@ -103,12 +104,7 @@ class Protocol(HttpToolsProtocol):
             reply = article.refuse(self._lab.settings.name, error)
             self._write(reply, b"connection: close\r\n")
             if not due:
-                self._end(
-                    self._new_record("", "", dict(self.headers or ())),
-                    reply.status,
-                    len(reply.body),
-                    "ok",
-                )
+                self._end(self._unparsed(), reply.status, len(reply.body), "ok")
         self.transport.close()
 
     def on_message_begin(self) -> None:
@@ -216,6 +212,12 @@ class Protocol(HttpToolsProtocol):
             more,
         )
         self.transport.write(filled + reply.body)
+
+    def _unparsed(self) -> Record:
+        """The record of a request that the parser refused, from what was received of its head."""
+        line, named = _REQUEST_LINE.search(self._piece), _REQUEST_ID.search(self._piece)
+        method, path = (word.decode("latin-1") for word in line.groups()) if line else ("", "")
+        return self._new_record(method, path, {b"x-request-id": named[1]} if named else {})
 
     def _new_record(self, method: str, path: str, fields: Mapping[bytes, bytes]) -> Record:
         request_id = fields.get(b"x-request-id", b"").decode("latin-1")

@@ -106,6 +106,27 @@ def test_http_1_0_closes_after_its_answer(lab: Running):
     assert answer.endswith(b"Response from: backend-1")
 
 
+@pytest.mark.parametrize(
+    ("line", "journalled"),
+    [
+        (b"FOO /x HTTP/1.1", ("r2", "FOO", "/x", 405)),
+        (b"GET /a\xff\x01 HTTP/1.1", ("r2", "GET", "/a\xff\x01", 400)),
+    ],
+)
+def test_a_request_that_cannot_be_parsed_is_journalled_with_its_id(
+    lab: Running, line: bytes, journalled: tuple[object, ...]
+):
+    """Its own, not that of the request before it on the connection."""
+    with socket.create_connection(("127.0.0.1", lab.port), timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX-Request-ID: r1\r\n\r\n")
+        connection.recv(65536)
+        connection.sendall(line + b"\r\nx-request-id: r2\r\n\r\n")
+        connection.recv(65536)
+
+    last = lab.lines(2)[-1]
+    assert (last["id"], last["method"], last["path"], last["status"]) == journalled
+
+
 @pytest.mark.parametrize("more", [b"", b"X-Lab-Duration: 0\r\n"])
 def test_a_client_that_leaves_inside_its_body_is_journalled(lab: Running, more: bytes):
     """499, as nginx says it."""
