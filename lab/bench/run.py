@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from ..errors import LabError, UsageError
+from ..errors import UsageError
 from ..stack import compose
 from . import commands, generator, judging, predicting, services, starting
 from .figures import Series
@@ -42,7 +42,7 @@ def _section(
     lab = compose.running(compose.from_environment())
     is_up = bool(compose.containers(lab))
     if not is_up and section not in ALONE:
-        raise LabError(f'lab "{lab.project}" is not up', "lab up")
+        raise compose.not_up(lab)
     match section:
         case "commands":
             return commands.measure(lab if is_up else None, repeats, note)

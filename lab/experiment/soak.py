@@ -121,8 +121,8 @@ def soak(
     """
     seed = secrets.randbelow(1 << 32) if seed is None else seed
     on_progress(f"seed {seed}")
-    before = memory(lab)
     run = _Run(lab, next_upstream, rate)
+    before = memory(lab)
     began = time.time()
     try:
         with traffic(lab.door, seed, rate) as records:

@@ -382,7 +382,9 @@ def container(lab: Lab, name: str) -> Container:
     """The container of service `name`, running or not."""
     started = _started(lab, f"com.docker.compose.service={name}")
     if not started:
-        known = ", ".join(service(other) for other in containers(lab)) or "nothing of this lab runs"
+        known = ", ".join(service(other) for other in containers(lab))
+        if not known:
+            raise not_up(lab)
         raise LabError(f'no "{name}" in lab "{lab.project}" ({known})', "lab up")
     return started[0]
 
@@ -393,8 +395,13 @@ def backend_containers(lab: Lab) -> list[Container]:
         container for container in containers(lab) if service(container).startswith("backend-")
     ]
     if not backends:
-        raise LabError(f'lab "{lab.project}" is not up', "lab up")
+        raise not_up(lab)
     return backends
+
+
+def not_up(lab: Lab) -> LabError:
+    """The error for a command that needs a running lab."""
+    return LabError(f'lab "{lab.project}" is not up', "lab up")
 
 
 def addresses(lab: Lab) -> dict[str, str]:

@@ -54,6 +54,8 @@ def packages(lab: Lab, service: str) -> tuple[Package, ...]:
 
 def sbom(lab: Lab) -> dict[str, Any]:
     """A CycloneDX document for each image that the lab runs, by the image's name."""
+    if not compose.containers(lab):
+        raise compose.not_up(lab)
     return dict(_documents(lab))
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 import requests
@@ -245,6 +246,25 @@ def available(lab):
 
     running = nginx.version(lab.lab)
     return [name for name, method in methods.methods().items() if method.needs <= running]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["ab", "run random", "use hash", "soak", "split", "logs", "fault all kill", "heal", "sbom"],
+)
+def test_a_command_that_needs_a_lab_says_that_it_is_not_up(words):
+    """And how to start it; it leaves nothing behind."""
+    environment = {**os.environ, "LAB_PROJECT": f"lab-never-up-{os.getpid()}"}
+
+    command = [sys.executable, "-m", "nginx_llm_lab.cli", *words.split()]
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+
+    assert done.returncode == 3
+    assert done.stderr.endswith(
+        f'error: lab "{environment["LAB_PROJECT"]}" is not up\ntry:   lab up\n'
+    )
 
 
 def test_the_compose_file_asks_for_nothing_dangerous():
