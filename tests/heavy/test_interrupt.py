@@ -38,7 +38,10 @@ VERBS: Mapping[str, tuple[float, str]] = {
 
 
 def lab(five: LiveLab, words: str) -> subprocess.Popen[str]:
-    """Start `lab` on the tests' lab; one process, as a terminal or a CI job starts it."""
+    """Start `lab` on the tests' lab; one process, as a terminal or a CI job starts it.
+
+    A shell starts a background job, and all its children, with Ctrl-C ignored.
+    """
     names = {"LAB_PROJECT": five.lab.project}
     ports = {"LAB_PORT": str(five.lab.port), "LAB_DOOR_PORT": str(five.lab.door_port)}
     return subprocess.Popen(
@@ -47,6 +50,7 @@ def lab(five: LiveLab, words: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
