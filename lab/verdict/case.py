@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ..evidence.access_log import Hit
 from ..evidence.trace import Step
@@ -45,7 +46,7 @@ class Verdict:
         return f"{self.why}: {self.command}" if self.command else self.why
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
     """One log against one claim; `earlier` hits are load on the servers, and not judged.
 
@@ -71,6 +72,12 @@ class Case:
     workers: int = 1
     alone: bool = False
     returning: int = 0
+
+    @cached_property
+    def answered(self) -> list[Hit]:
+        """The requests that a server answered, in the order in which they began."""
+        hits = [hit for hit in self.hits if replay.seen(self.upstream, hit).server is not None]
+        return sorted(hits, key=replay.start)
 
     @property
     def label(self) -> str:

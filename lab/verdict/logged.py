@@ -23,7 +23,7 @@ def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bo
     Picks that nothing in the log decides are 0 to 1: all of them around failures, those of a
     sticky client, and loads that the log's milliseconds leave open.
     """
-    hits = answered(case)[:number]
+    hits = case.answered[:number]
     columns = {
         name: at for at, name in enumerate(dict.fromkeys(s.name for s in case.upstream.servers))
     }
@@ -56,12 +56,6 @@ def always(column: int, bounds: Bounds) -> Bounds:
     odds = np.zeros_like(bounds.low)
     odds[:, column] = 1.0
     return Bounds(bounds.seen, odds, odds)
-
-
-def answered(case: Case) -> list[Hit]:
-    """The requests that a server answered, in the order in which they began."""
-    hits = [hit for hit in case.hits if replay.seen(case.upstream, hit).server is not None]
-    return sorted(hits, key=replay.start)
 
 
 def states(upstream: Upstream, hits: list[Hit]) -> list[Array]:
