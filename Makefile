@@ -6,7 +6,7 @@ LAB := .venv/bin/lab
 METHODS := $(basename $(notdir $(wildcard nginx/methods/*.conf)))
 METHOD ?= round_robin
 DEBIAN := $(foreach word,lab $(METHODS),$(wildcard tests/live/test_$(word).py))
-.PHONY: help python setup demo up down status test test-heavy test-debian soak bench check use ab split run logs $(METHODS)
+.PHONY: help python setup demo up down status test test-quick test-live test-heavy test-debian soak bench check use ab split run logs $(METHODS)
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'; echo "  make METHOD       balance by one of: $(METHODS)"
@@ -41,8 +41,14 @@ run: ## switch the method, send traffic, print split and verdict: make run METHO
 logs: ## print nginx's log in the article's format
 	@docker compose -p $${LAB_PROJECT:-nginx-llm-lab} logs --no-log-prefix $(ARGS) nginx
 
-test: setup ## run the quick tests, then the tests against live containers; JUnit in .lab/junit
-	@.venv/bin/pytest tests --ignore tests/live --ignore tests/heavy --junitxml .lab/junit/quick.xml -q && .venv/bin/pytest tests/live --junitxml .lab/junit/live.xml -q
+test: setup ## run the quick tests beside the tests against live containers; JUnit in .lab/junit
+	@$(MAKE) --no-print-directory -k -j 2 test-quick test-live
+
+test-quick: # its output appears when it has ended, between the lines of test-live
+	@mkdir -p .lab/junit; .venv/bin/pytest tests --ignore tests/live --ignore tests/heavy --junitxml .lab/junit/quick.xml -q > .lab/junit/quick.txt 2>&1; code=$$?; echo; cat .lab/junit/quick.txt; exit $$code
+
+test-live:
+	@.venv/bin/pytest tests/live --junitxml .lab/junit/live.xml -q
 
 test-heavy: setup ## run the long tests, and the methods on Debian's nginx (LAB_SOAK=10, LAB_POWER_SEEDS=20, LAB_FOREIGN_RUNS=20: hours)
 	@.venv/bin/pytest tests/heavy --junitxml .lab/junit/heavy.xml -q && $(MAKE) --no-print-directory test-debian
