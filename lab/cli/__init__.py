@@ -9,8 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +21,7 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup
 
 from ..errors import LabError, UsageError
+from ..signals import signals_held
 from ..word import Word
 from .words import convert_lazily
 
@@ -100,16 +100,6 @@ def main() -> None:
 
 class Terminated(BaseException):
     """SIGTERM was received: exit as on Ctrl-C, with clean-up."""
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back: Python drops what they raise in a callback of an import."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def terminate(_signal: int, _frame: FrameType | None) -> None:

@@ -18,7 +18,8 @@ fates, figures) asks no more of it than what this module returns.
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -86,15 +87,22 @@ class _Run:
 
 def write(evidence: Evidence, folder: Path) -> None:
     """Write the folder, which must not exist yet; nothing is left if that is interrupted."""
+    with whole(folder) as empty:
+        _write_files(evidence, empty)
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """An empty folder to write into, which becomes `folder` when the block ends without error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
-        complete = Path(scratch) / folder.name
-        _write_files(evidence, complete)
-        complete.rename(folder)
+        empty = Path(scratch) / folder.name
+        empty.mkdir()
+        yield empty
+        empty.rename(folder)
 
 
 def _write_files(evidence: Evidence, folder: Path) -> None:
-    folder.mkdir()
     for name, file in TEXTS.items():
         (folder / file).write_text(getattr(evidence, name))
     for name, file in LOGS.items():

@@ -33,11 +33,10 @@ def simulated(
         scenario = simulation.scaled_to(scenario, size, requests)
     simulation.check(scenario)
     folder = fresh_folder(f"simulated-{scenario.name}-{chosen}")
-    simulation.begin(scenario, chosen, folder)
     try:
         run = simulation.simulate(
             scenario, chosen, backends, weights=weights, key=key, on_sent=on_sent
         )
     except Stopped as stopped:
-        raise Stopped(simulation.write(stopped.simulated, folder)) from None
-    return simulation.write(run, folder)
+        raise Stopped(simulation.write(stopped.simulated, scenario, folder)) from None
+    return simulation.write(run, scenario, folder)

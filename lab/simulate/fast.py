@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
+from ..signals import signals_held
 from . import kernel
 from .jobs import FOREVER, PICOSECONDS, Workload
 
@@ -54,10 +55,11 @@ def run(
     jobs, result = _jobs(work, picks), _result(len(work))
     peers = _peers(weights or (1,) * backends, work, seed)
     state = _state(_fleet(profiles), work)
-    for b in range(backends):
-        kernel.set_due(state, b)
     ended = np.empty(state.decoding.shape[1], np.int32)
-    code = kernel.MORE
+    with signals_held():  # the first calls compile the loop, or load what was compiled
+        for b in range(backends):
+            kernel.set_due(state, b)
+        code = kernel.loop(kind, jobs, state, result, peers, ended, 0)
     while code != kernel.DONE:
         try:
             code = kernel.loop(kind, jobs, state, result, peers, ended, _SLICE)

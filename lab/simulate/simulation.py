@@ -11,6 +11,7 @@ import numpy as np
 from ..accounts import figures
 from ..backends.llm.profiles import PROFILES, Profile
 from ..errors import UsageError
+from ..evidence.folder import whole
 from ..nginxconf import sources
 from ..traffic import scenario as scenarios
 from . import fast
@@ -161,20 +162,15 @@ def scaled_to(scenario: "Scenario", backends: int, requests: int | None) -> "Sce
     return replace(grown, requests=requests, duration=None)
 
 
-def begin(scenario: "Scenario", method: str, folder: Path) -> None:
-    """Write the folder of a simulation that is about to run: its scenario and run.json."""
-    folder.mkdir(parents=True)
-    _write_json(folder / "scenario.json", scenarios.described(scenario))
-    _write_run(folder, scenario.name, method, 0, complete=False)
-
-
-def write(simulated: Simulated, folder: Path) -> Simulated:
-    """Add to a folder the figures and what became of each request."""
+def write(simulated: Simulated, scenario: "Scenario", folder: Path) -> Simulated:
+    """Write a folder: the scenario, the figures, what became of each request, and run.json."""
     kept = replace(simulated, folder=folder)
-    _write_json(folder / "figures.json", kept.as_dict())
-    np.savez(folder / "requests.npz", **kept.run.result._asdict())
     answered = kept.figures.overall.requests
-    _write_run(folder, kept.scenario, kept.method, answered, complete=kept.complete)
+    with whole(folder) as empty:
+        _write_json(empty / "scenario.json", scenarios.described(scenario))
+        _write_json(empty / "figures.json", kept.as_dict())
+        np.savez(empty / "requests.npz", **kept.run.result._asdict())
+        _write_run(empty, kept.scenario, kept.method, answered, complete=kept.complete)
     return kept
 
 

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM while a long verb works: it leaves nothing, and the next command works."""
 
+import json
 import os
 import signal
 import subprocess
@@ -94,9 +95,11 @@ def folders() -> set[Path]:
 
 
 def is_readable(place: Path) -> bool:
-    """Whether a run folder is complete; a comparison's holds no run of its own."""
+    """Whether a run folder is complete; those of a comparison and a simulation hold no logs."""
     if "compare" in place.name:
         return True
+    if folder.is_simulated(place):
+        return bool(json.loads((place / "figures.json").read_text()))
     folder.read(place)
     return True
 
