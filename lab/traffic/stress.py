@@ -14,6 +14,8 @@ from . import sender
 from .clients import TIMEOUT, chat_call, completions_call
 from .workload import Plan, Planned, User, plain, streamed
 
+AT_ONCE = 1000  # calls in flight: some thousands of connections end Docker's port forwarding
+
 
 @dataclass(frozen=True, slots=True)
 class StressReport:
@@ -75,7 +77,7 @@ def stress(
         raise UsageError(f"the number of calls must not be negative: {min(sent.values())}")
     kinds = list(_in_turn(sent))
     calls = [_planned(number, kind) for number, kind in enumerate(kinds)]
-    users = (User(call.number, 0.0, iter((call,))) for call in calls)
+    users = (User(n, 0.0, iter(calls[n::AT_ONCE])) for n in range(min(AT_ONCE, len(calls))))
     started = perf_counter()
     records = sender.run(Plan(users, None, len(calls)), base_url, timeout=timeout)
     return _report(sent, kinds, records, perf_counter() - started)

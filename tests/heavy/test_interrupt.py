@@ -28,13 +28,11 @@ VERBS: Mapping[str, tuple[float, str]] = {
     "ab": (6, "ab -n 200000"),
     "load": (12, "load uniform_chat --duration 60"),
     "soak": (15, "soak --seconds 60"),
-    "stress": (8, "stress --chats 3000 --completions 3000"),
+    "stress": (8, "stress --chats 9000 --completions 9000"),
     "verify": (10, f"verify {CONF}"),
     "up": (8, "up --backends 6 --profile h100-8b"),
     "compare": (12, "compare uniform_chat --methods round_robin,least_conn --duration 30"),
     "simulate": (8, "simulate uniform_chat --backends 64 --requests 200000"),
-    "demo": (15, "demo"),
-    "bench": (12, "bench --quick"),
 }
 
 
