@@ -1,6 +1,7 @@
 """Named LLM servers, as the timing model sees them."""
 
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,10 @@ class Limits:
 
     def of(self, profile: Profile) -> Profile:
         """The profile with these limits."""
-        fields = {_FIELDS.get(name, name): limit for name, limit in self.given.items()}
-        return replace(profile, **fields)  # type: ignore[arg-type]  # the fields of _FIELDS are int
+        fields: dict[str, Any] = {
+            _FIELDS.get(name, name): limit for name, limit in self.given.items()
+        }
+        return replace(profile, **fields)
 
 
 _FIELDS = {"queue_limit": "max_queued"}

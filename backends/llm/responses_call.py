@@ -69,7 +69,8 @@ def parse_response(
             message = f"Unsupported parameter: '{name}' is not supported with this model."
             raise ApiError(400, message, name, "unsupported_parameter")
     check_fields(body, RESPONSE_FIELDS)
-    if "message.output_text.logprobs" in (body.get("include") or ()):  # type: ignore[operator] # checked: an array
+    included = body.get("include")
+    if isinstance(included, list) and "message.output_text.logprobs" in included:
         message = "Unsupported value: 'message.output_text.logprobs' is not supported."
         raise ApiError(400, message, "include", "unsupported_value")
     messages = _messages(body["input"])

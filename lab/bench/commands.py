@@ -30,6 +30,7 @@ EVIDENCE = (
     b'"upstream_connect_time":"0.000","upstream_header_time":"0.001",'
     b'"upstream_response_time":"0.001"}\n'
 )
+GRACE = 60  # seconds for which an interrupted bench waits for a command of the lab to end
 GOACCESS = '%h:%^ %U - %^ [%d:%t %^] "%r" %s %b "%R" "%u" "%^" to: %v'
 
 
@@ -49,7 +50,7 @@ def lab_command(*words: str) -> list[str]:
 def timed(command: Sequence[str], env: Mapping[str, str] | None = None) -> Took:
     """Run a command to its end; raises CommandError when it fails."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    run(command, env=env, cwd=ROOT)
+    run(command, env=env, cwd=ROOT, grace=GRACE)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     return Took(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
@@ -94,7 +95,8 @@ def measure(lab: Lab | None, repeats: int, note: Callable[[str], None]) -> Itera
 def overhead_of_run() -> float:
     """The seconds that `lab run` takes in addition to the time that ab reports."""
     start = time.perf_counter()
-    printed = run(lab_command("run", "round_robin", "-n", "1000", "--json"), check=False).stdout
+    command = lab_command("run", "round_robin", "-n", "1000", "--json")
+    printed = run(command, check=False, grace=GRACE).stdout
     wall = time.perf_counter() - start
     report = ab_report.parse((Path(json.loads(printed)["folder"]) / AB).read_text())
     return wall - report.time_taken_s

@@ -155,8 +155,8 @@ def run_ab(
         return Sent(ab_report.parse(printed).complete_requests, ab=printed)
 
     name = f"ab -n {call.requests} -c {call.concurrency}{' -k' if call.keepalive else ''}"
-    use(lab, choice, trace=is_traced(lab, source, call.requests))
-    return observe(lab, choice, Load(name, call.concurrency == 1, send))
+    load = Load(name, call.concurrency == 1, send)
+    return observe(lab, choice, load, trace=is_traced(lab, source, call.requests))
 
 
 def run_plan(
@@ -167,8 +167,8 @@ def run_plan(
     source: Source = Source.AUTO,
 ) -> Outcome:
     """Switch, send planned requests, judge."""
-    use(lab, choice, trace=is_traced(lab, source, len(plan.requests)))
-    return observe_plan(lab, choice, plan, on_progress)
+    trace = is_traced(lab, source, len(plan.requests))
+    return observe_plan(lab, choice, plan, on_progress, trace=trace)
 
 
 def is_traced(lab: Lab, source: Source, requests: int) -> bool:
@@ -187,8 +187,10 @@ def observe_plan(
     choice: methods.Choice,
     plan: probes.Plan,
     on_progress: sender.OnProgress | None = None,
+    *,
+    trace: bool | None = None,
 ) -> Outcome:
-    """Send planned requests to an nginx that has just been switched, and judge."""
+    """Send planned requests and judge; `trace` as `observe` takes it."""
     name = f"{len(plan.requests)} generated requests, concurrency {plan.concurrency}"
 
     def send() -> Sent:
@@ -197,7 +199,7 @@ def observe_plan(
         return Sent(len(records), tuple(records))
 
     returning = len(plan.sessions) - len(set(plan.sessions))
-    return observe(lab, choice, Load(name, plan.concurrency == 1, send, returning))
+    return observe(lab, choice, Load(name, plan.concurrency == 1, send, returning), trace=trace)
 
 
 def fixed(plan: probes.Plan) -> workload.Plan:
@@ -221,12 +223,15 @@ def refuse_failures(records: Sequence[Record]) -> None:
         )
 
 
-def observe(lab: Lab, choice: methods.Choice, load: Load) -> Outcome:
-    """Send a load to an nginx that has just been switched; judge what every side logged.
+def observe(lab: Lab, choice: methods.Choice, load: Load, *, trace: bool | None = None) -> Outcome:
+    """Switch nginx, send a load, and judge what every side logged.
 
-    Where nginx was switched with a trace, it goes on without one afterwards.
+    `trace` says whether nginx writes its debug log meanwhile; None: it has just been switched.
+    The debug log ends with the load, also when the switch or the load is interrupted.
     """
     try:
+        if trace is not None:
+            use(lab, choice, trace=trace)
         collector = begin(lab)
         sent = load.send()
         place = collector.collect(

@@ -24,6 +24,7 @@ METRICS = "metrics"  # the profile of Prometheus in compose.yaml
 # variables of a backend that replace its profile's limits
 LIMITS = ("MAX_NUM_SEQS", "MAX_NUM_BATCHED_TOKENS", "KV_BLOCKS", "QUEUE_LIMIT")
 UP_SECONDS = 180
+GRACE = 60  # seconds for which an interrupted command waits for Compose to end
 JOURNAL_SECONDS = 15
 
 
@@ -144,7 +145,8 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
     """Start the lab, or change the running one; return when every container is healthy.
 
     `settings` are further variables of compose.yaml (LAB_PROFILE, LAB_TIME_SCALE). A lab that
-    cannot start is taken down again, unless it was running before.
+    cannot start is taken down again, unless it was running before. An interruption takes effect
+    when Compose has ended: half of what it does would leave backends that nginx cannot resolve.
     """
     if not 1 <= backends <= MOST_BACKENDS:
         raise UsageError(f"--backends {backends}", f"a number from 1 to {MOST_BACKENDS}")
@@ -164,7 +166,7 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
         words += ["--no-deps", *names, "load"]
     start = command(lab, *words)
     try:
-        run(start, env=environment(lab, settings), timeout=UP_SECONDS + 60)
+        run(start, env=environment(lab, settings), timeout=UP_SECONDS + 60, grace=GRACE)
     except CommandError as error:
         text = "\n".join(last_words(lab))
         if not was_running:
@@ -173,6 +175,10 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
             f'lab "{lab.project}" did not come up healthy\n{error.message}\n{text}'.rstrip(),
             f"{SETUP}, then lab up" if "image" in error.stderr else "lab status",
         ) from None
+    except BaseException:
+        if not was_running:
+            down(lab)
+        raise
 
 
 def up_prometheus(lab: Lab) -> None:

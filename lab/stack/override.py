@@ -40,10 +40,17 @@ class Override(dict[str, Any]):
     """A mapping that replaces the one below it instead of being merged (Compose's !override)."""
 
 
-yaml.SafeDumper.add_representer(
+class Dumper(yaml.SafeDumper):
+    """Writes Override mappings with their tag, and copies in place of anchors."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        """Copies are easier to read."""
+        return True
+
+
+Dumper.add_representer(
     Override, lambda dumper, data: dumper.represent_mapping("!override", dict(data))
 )
-yaml.SafeDumper.ignore_aliases = lambda *_: True  # type: ignore[method-assign]  # copies, not anchors: easier to read
 
 
 def write_override(lab: Lab, backends: int) -> None:
@@ -56,5 +63,5 @@ def write_override(lab: Lab, backends: int) -> None:
     lab.state.mkdir(parents=True, exist_ok=True)
     file.write_text(
         f"# Generated from compose.yaml by `lab up --backends {backends}`.\n"
-        + yaml.safe_dump(override(base, backends), sort_keys=False)
+        + yaml.dump(override(base, backends), Dumper=Dumper, sort_keys=False)
     )

@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from ..paths import SETUP
 
 T = TypeVar("T")
 
+KILL_SECONDS = 0.25  # in which a command may end that the terminal has interrupted as well
 TAIL = 12  # last lines of stderr that an error shows
 
 
@@ -36,33 +38,44 @@ def run(
     check: bool = True,
     timeout: float = 900,
     stdin: bytes | None = None,
+    grace: float = 0.0,
 ) -> subprocess.CompletedProcess[str]:
     """Run `command` (a list, no shell) to its end and return its text output.
 
     `env` is added to this process's environment; bytes that are not UTF-8 come out as
     surrogates. Raises CommandError when it fails (unless `check` is off), cannot be found, or
-    takes more than `timeout` seconds.
+    takes more than `timeout` seconds. When this process is interrupted, the command is killed; with
+    `grace` it may go on to its end for so many seconds, and a terminal's Ctrl-C does not reach it.
     """
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             list(command),
-            input=None if stdin is None else stdin.decode(errors="surrogateescape"),
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            capture_output=True,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="surrogateescape",
             env={**os.environ, **(env or {})},
             cwd=cwd,
-            timeout=timeout,
-            check=False,
+            start_new_session=grace > 0,
         )
     except FileNotFoundError:
         raise CommandError(command, 127, f"{command[0]}: command not found", SETUP) from None
-    except subprocess.TimeoutExpired:
-        raise CommandError(command, 124, f"no end after {timeout:g} s") from None
-    if check and done.returncode != 0:
-        raise CommandError(command, done.returncode, done.stderr or done.stdout)
-    return done
+    with process:
+        try:
+            text = None if stdin is None else stdin.decode(errors="surrogateescape")
+            output, errors = process.communicate(text, timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise CommandError(command, 124, f"no end after {timeout:g} s") from None
+        except BaseException:
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(timeout=grace or KILL_SECONDS)
+            process.kill()
+            raise
+    if check and process.returncode != 0:
+        raise CommandError(command, process.returncode, errors or output)
+    return subprocess.CompletedProcess(list(command), process.returncode, output, errors)
 
 
 def works(command: Sequence[str], timeout: float = 60) -> bool:

@@ -211,7 +211,7 @@ def run(plan: Mapping[str, Any]) -> None:
         output: Any = asyncio.run(send_all(plan))
     else:
         output = asyncio.run(listening(plan["host"], plan["port"], plan["seconds"]))
-    print(json.dumps(output))  # noqa: T201 - its output is the output is the purpose of this script
+    sys.stdout.write(json.dumps(output))
 
 
 if __name__ == "__main__":

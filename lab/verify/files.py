@@ -73,15 +73,19 @@ def with_listen(content: bytes, servers: Mapping[int, Sequence[bool]]) -> bytes:
     """
     lines = content.splitlines(keepends=True)
     for number, without in sorted(servers.items(), reverse=True):
-        rest = iter(without)
         text = b"".join(lines[number - 1 :])
-        text = SERVER.sub(
-            lambda block: block[0] + b" listen 80;" if next(rest, False) else block[0],  # noqa: B023 - called at once
-            text,
-            count=len(without),
-        )
-        lines = [*lines[: number - 1], text]
+        lines = [*lines[: number - 1], _with_listen(text, without)]
     return b"".join(lines)
+
+
+def _with_listen(text: bytes, without: Sequence[bool]) -> bytes:
+    """The first servers of a text, those that are `without` a `listen` with one."""
+    rest = iter(without)
+    return SERVER.sub(
+        lambda block: block[0] + b" listen 80;" if next(rest, False) else block[0],
+        text,
+        count=len(without),
+    )
 
 
 def own_names(config: Config, conf: Path) -> tuple[str, ...]:

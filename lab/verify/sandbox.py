@@ -313,8 +313,13 @@ class Sandbox:
 
     def _ask(self, words: Sequence[str]) -> tuple[int, str]:
         """Run a command in nginx's container: its exit code and its output."""
+        code, output = self._ran(words)
+        return code, output.decode(errors="replace").strip()
+
+    def _ran(self, words: Sequence[str]) -> tuple[int, bytes]:
+        """Run a command in nginx's container: its exit code and its output, byte by byte."""
         code, output = self.nginx.exec_run(list(words))
-        return int(code or 0), bytes(output).decode(errors="replace").strip()  # type: ignore[arg-type]  # not a stream
+        return int(code or 0), bytes(output)  # type: ignore[arg-type]  # not a stream
 
     def _words(self) -> list[str]:
         return ["-q", "-e", "stderr", "-p", f"{PREFIX}/", "-c", self.environment.conf]
@@ -369,13 +374,16 @@ class Sandbox:
             return []
         program = (ROOT / "nginx/trace.awk").read_text()
         words = ["awk", "-v", f"width={LONGEST_LINE}", program, DEBUG_LOG]
-        code, output = self.nginx.exec_run(words)
-        return [] if code else bytes(output).splitlines()  # type: ignore[arg-type]  # not a stream
+        return self._lines(words)
 
     def access_log(self) -> list[bytes]:
         """The lines of the lab's access log; none where the config has no such log."""
-        code, output = self.nginx.exec_run(["cat", ACCESS_LOG])
-        return [] if code else bytes(output).splitlines()  # type: ignore[arg-type]  # not a stream
+        return self._lines(["cat", ACCESS_LOG])
+
+    def _lines(self, words: Sequence[str]) -> list[bytes]:
+        """The lines that a command in nginx's container prints; none where it fails."""
+        code, output = self._ran(words)
+        return [] if code else output.splitlines()
 
     def _logged(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
         """The files with the logs that the verdicts need."""

@@ -226,7 +226,8 @@ async def main(
         await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: Names(names), sock=listener(host, port, socket.SOCK_DGRAM)
         )
-    print("ready", flush=True)  # noqa: T201 - the parent process waits for it
+    sys.stdout.write("ready\n")  # the parent process waits for it
+    sys.stdout.flush()
     await asyncio.Event().wait()
 
 

@@ -33,6 +33,8 @@ VERBS: Mapping[str, tuple[float, str]] = {
     "up": (8, "up --backends 6 --profile h100-8b"),
     "compare": (12, "compare uniform_chat --methods round_robin,least_conn --duration 30"),
     "simulate": (8, "simulate uniform_chat --backends 64 --requests 200000"),
+    "demo": (15, "demo"),
+    "bench": (12, "bench --quick"),
 }
 
 

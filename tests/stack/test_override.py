@@ -3,7 +3,7 @@
 import yaml
 
 from nginx_llm_lab.paths import ROOT
-from nginx_llm_lab.stack.override import override
+from nginx_llm_lab.stack.override import Dumper, override
 
 BASE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 
@@ -33,7 +33,7 @@ def test_nginx_waits_for_the_backends_that_there_are():
 
 def test_the_override_replaces_what_nginx_waits_for():
     """Merged mappings would keep the surplus."""
-    text = yaml.safe_dump(override(BASE, 2))
+    text = yaml.dump(override(BASE, 2), Dumper=Dumper)
 
     assert "depends_on: !override" in text
 

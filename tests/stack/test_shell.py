@@ -1,6 +1,8 @@
 """Commands are run, and what fails is told."""
 
+import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +37,23 @@ def test_a_command_that_does_not_end_is_ended():
     """In time."""
     with pytest.raises(CommandError, match="no end after"):
         run(["tail", "-f", "/dev/null"], timeout=0.3)
+
+
+def test_a_command_may_clean_up_when_the_lab_is_interrupted(tmp_path: Path):
+    """It is killed only when its time is over."""
+    cleaned = tmp_path / "cleaned"
+    script = (
+        "import os, pathlib, signal, sys, time\n"
+        "os.kill(os.getppid(), signal.SIGINT)\n"
+        "time.sleep(0.5)\n"
+        "pathlib.Path(sys.argv[1]).touch()"
+    )
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run([sys.executable, "-c", script, str(cleaned)], grace=60)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert cleaned.exists()
