@@ -1,4 +1,4 @@
-"""Signals that would be lost: Python drops what their handlers raise inside a callback."""
+"""Ctrl-C and SIGTERM, held back where they would be lost or would leave something half done."""
 
 import signal
 from collections.abc import Iterator
@@ -7,7 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back while modules are imported or compiled code is loaded."""
+    """Hold Ctrl-C and SIGTERM back until the block ends, also from the commands that it runs.
+
+    Python drops what a signal raises in a callback of an import or of compiled code that is loaded.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

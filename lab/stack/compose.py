@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import LabError, UsageError
 from ..paths import INSTALLED, ROOT, SETUP, state_folder
+from ..signals import signals_held
 from . import engine
 from .engine import Container, Described
 from .shell import CommandError, poll, run
@@ -260,10 +261,15 @@ def remove_surplus(lab: Lab, backends: int) -> None:
     ]
     for container in surplus:
         if service(container) not in wanted:
-            run(["docker", "stop", "-t", "25", container.id])
-            with _removed_journals(lab).open("ab") as file:
-                file.write(engine.printed_since(container.id, 0.0).stdout)
-            run(["docker", "rm", "--volumes", container.id])
+            with signals_held():  # nginx cannot resolve the name of one that is only stopped
+                _remove(lab, container)
+
+
+def _remove(lab: Lab, backend: Container) -> None:
+    run(["docker", "stop", "-t", "25", backend.id])
+    with _removed_journals(lab).open("ab") as file:
+        file.write(engine.printed_since(backend.id, 0.0).stdout)
+    run(["docker", "rm", "--volumes", backend.id])
 
 
 def refuse_taken(port: int) -> None:

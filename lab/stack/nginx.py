@@ -68,9 +68,11 @@ def switch(lab: Lab, text: str, *, trace: bool = False) -> Switch:
         refused = file.with_suffix(".conf.refused")
         refused.write_text(text)
         message = refusal(error, refused)
+        stopped = "host not found in upstream" in message  # a backend that does not run
+        fix = f"fix the error in {refused.name}, or choose another method: lab methods"
         raise LabError(
             f"nginx refused the configuration and keeps the previous one\n{message}",
-            f"fix the error in {refused.name}, or choose another method: lab methods",
+            "lab heal, then run the command again" if stopped else fix,
         ) from None
     finishing, log_size = map(int, output.split())
     return Switch(time.monotonic() - started, finishing, log_size)

@@ -5,12 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from nginx_llm_lab.evidence import folder
+from nginx_llm_lab.experiment import fleet
 from nginx_llm_lab.paths import ROOT, runs_folder
 from nginx_llm_lab.pytest_plugin import LiveLab
 from nginx_llm_lab.stack import compose, nginx
@@ -36,6 +37,13 @@ VERBS: Mapping[str, tuple[float, str]] = {
     "demo": (15, "demo"),
     "bench": (12, "bench --quick"),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def restored(five: LiveLab) -> Iterator[None]:
+    """The lab has five backends of the usual timing again when these tests have ended."""
+    yield
+    fleet.up(five.lab, 5, "instant", 1.0)
 
 
 def lab(five: LiveLab, words: str) -> subprocess.Popen[str]:
