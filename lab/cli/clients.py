@@ -46,7 +46,7 @@ def stress(
     streams: Annotated[int, typer.Option(help="Number of streamed chats.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Send all requests at once; count the answers of each server."""
+    """Send requests, at most 1,000 at a time; count the answers of each server."""
     report = call_all(this_lab().front, chats, completions, streams)
     show(report.as_dict()) if as_json else say(report)
     exit_unless(report.complete)

@@ -71,7 +71,7 @@ def stress(
     streams: int = 0,
     timeout: float = TIMEOUT,
 ) -> StressReport:
-    """Make all calls at once and wait for every one; a call that fails is counted, never raised."""
+    """Make the calls, AT_ONCE in flight, and wait for each; a failure is counted, never raised."""
     sent = {"chats": chats, "completions": completions, "streams": streams}
     if min(sent.values()) < 0:
         raise UsageError(f"the number of calls must not be negative: {min(sent.values())}")

@@ -3,9 +3,11 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
+from typing import ClassVar
 
 import pytest
 
@@ -18,9 +20,16 @@ class Lab(BaseHTTPRequestHandler):
     """Three backends in turn; /dear refuses every fourth call."""
 
     turns = count()
+    seconds = 0.0  # that an answer takes
+    open: ClassVar[set[object]] = set()
+    most_open = 0
 
     def do_POST(self) -> None:
         """Answer in the name of the backend whose turn it is."""
+        Lab.open.add(self)
+        Lab.most_open = max(Lab.most_open, len(Lab.open))
+        time.sleep(Lab.seconds)
+        Lab.open.discard(self)
         self.rfile.read(int(self.headers["Content-Length"]))
         turn = next(Lab.turns)
         name = f"backend-{turn % 3 + 1}"
@@ -72,6 +81,20 @@ def test_all_calls_are_answered_and_split(url: str) -> None:
     assert report.complete
     assert report.answered == {"chats": 100, "completions": 100}
     assert str(report.split) == "backend-1: 67, backend-2: 67, backend-3: 66"
+
+
+def test_no_more_calls_than_docker_forwards_are_in_flight(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others wait for an answer; none is lost."""
+    monkeypatch.setattr("nginx_llm_lab.traffic.stress.AT_ONCE", 4)
+    monkeypatch.setattr(Lab, "seconds", 0.02)
+    Lab.most_open = 0
+
+    report = stress(url, chats=21, completions=20)
+
+    assert report.answered == {"chats": 21, "completions": 20}
+    assert 1 < Lab.most_open <= 4
 
 
 def test_streams_are_counted_with_their_pieces(url: str) -> None:
