@@ -14,7 +14,7 @@ from . import sender
 from .clients import TIMEOUT, chat_call, completions_call
 from .workload import Plan, Planned, User, plain, streamed
 
-AT_ONCE = 1000  # calls in flight: some thousands of connections end Docker's port forwarding
+AT_ONCE = 1000  # calls in flight; see sender.MOST_OPEN
 
 
 @dataclass(frozen=True, slots=True)
