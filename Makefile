@@ -6,7 +6,9 @@ LAB := .venv/bin/lab
 METHODS := $(basename $(notdir $(wildcard nginx/methods/*.conf)))
 METHOD ?= round_robin
 DEBIAN := $(foreach word,lab $(METHODS),$(wildcard tests/live/test_$(word).py))
-.PHONY: help python setup demo up down status test test-quick test-live test-heavy test-debian soak bench check use ab split run logs $(METHODS)
+# long tests without time-critical traffic, which run beside those with it
+REST := $(foreach word,power unforeseen prediction clients interrupt report stranger verify,tests/heavy/test_$(word).py)
+.PHONY: help python setup demo up down status test test-quick test-live test-heavy test-heavy-rest test-heavy-traffic test-debian soak bench check use ab split run logs $(METHODS)
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'; echo "  make METHOD       balance by one of: $(METHODS)"
@@ -50,8 +52,15 @@ test-quick: # its output appears when it has ended, between the lines of test-li
 test-live:
 	@.venv/bin/pytest tests/live --junitxml .lab/junit/live.xml -q
 
-test-heavy: setup ## run the long tests, and the methods on Debian's nginx (LAB_SOAK=10, LAB_POWER_SEEDS=20, LAB_FOREIGN_RUNS=20: hours)
-	@.venv/bin/pytest tests/heavy --junitxml .lab/junit/heavy.xml -q && $(MAKE) --no-print-directory test-debian
+test-heavy: setup ## run the long tests, and the methods on Debian's nginx (LAB_SOAK=10, LAB_POWER_SEEDS=20, LAB_FOREIGN_RUNS=20, LAB_OVERLAP_RUNS=25: hours)
+	@$(MAKE) --no-print-directory -k -j 2 test-heavy-rest test-heavy-traffic
+	@$(MAKE) --no-print-directory test-debian
+
+test-heavy-rest: # its output appears when it has ended, as that of test-quick
+	@mkdir -p .lab/junit; .venv/bin/pytest $(REST) --junitxml .lab/junit/rest.xml -q > .lab/junit/rest.txt 2>&1; code=$$?; echo; cat .lab/junit/rest.txt; exit $$code
+
+test-heavy-traffic:
+	@.venv/bin/pytest tests/heavy $(addprefix --ignore ,$(REST)) --junitxml .lab/junit/traffic.xml -q
 
 test-debian: ## test every method on Debian's nginx 1.26; methods that need a newer one are skipped
 	@NGINX=debian $(PYTHON) -m lab.setup && NGINX=debian .venv/bin/pytest $(DEBIAN) --junitxml .lab/junit/debian.xml -q

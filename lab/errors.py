@@ -18,4 +18,4 @@ class UsageError(LabError):
 
 
 class UndecidedError(UsageError):
-    """A value that no request decides, as `$request_id`: an error only where it counts."""
+    """A value that the request does not decide, such as `$request_id`: an error only if needed."""

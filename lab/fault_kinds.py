@@ -1,7 +1,7 @@
-"""Every kind of fault, one record each: what carries it out, its value, what it can cause.
+"""Every kind of fault, one record each: its implementation, its value, its effects.
 
-The command's help, the check of scenarios, the accounting of requests and docs/faults.md come from
-these records.
+The command's help, the check of scenarios, the accounting of requests and docs/faults.md use these
+records.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from textwrap import wrap
 
 
 class By(StrEnum):
-    """What carries out a fault."""
+    """What implements a fault."""
 
     ENGINE = "engine"  # Docker, to the container of a backend or of nginx
     BACKEND = "backend"  # the backend's own behaviour, set at its behaviour port
@@ -42,10 +42,11 @@ class Value:
 class FaultKind:
     """One kind of fault.
 
-    `what` says what it does to the service; `get`, `post` and `stream` what happens to a request in
-    flight there ("" in `post` or `stream`: the same as to a GET). `failures` are the ways in which
-    such a request can fail. `takes_lines` says that log lines may be lost. `soak_on_nginx` and
-    `soak_on_all` say whether `lab soak` applies it to nginx, and to all backends at once.
+    `what` is its effect on the service; `get`, `post` and `stream` the effect on a request in
+    flight there ("" in `post` or `stream`: the same as for GET). `failures` are the ways in which
+    such a request can fail. `loses_log_lines` says that log lines may be lost, `freezes` that
+    tokens are delayed while their timing model continues. `soak_on_nginx` and `soak_on_all` say
+    whether `lab soak` applies it to nginx, and to all backends at once.
     """
 
     name: str
@@ -53,7 +54,8 @@ class FaultKind:
     what: str
     failures: frozenset[Failure] = frozenset()
     value: Value | None = None
-    takes_lines: bool = False
+    loses_log_lines: bool = False
+    freezes: bool = False
     soak_on_nginx: bool = False
     soak_on_all: bool = False
     get: str = "nothing"
@@ -72,7 +74,7 @@ KINDS: Mapping[str, FaultKind] = {
             By.ENGINE,
             "ends its processes with SIGKILL",
             OFF_OR_LATE,
-            takes_lines=True,
+            loses_log_lines=True,
             soak_on_nginx=True,
             soak_on_all=True,
             get="the client gets 200 from the next server; started twice",
@@ -100,6 +102,7 @@ KINDS: Mapping[str, FaultKind] = {
             By.ENGINE,
             "freezes its processes; the kernel accepts connections, but nothing answers",
             LATE,
+            freezes=True,
             soak_on_nginx=True,
             soak_on_all=True,
             get="the client waits, then gets 200 (`proxy_read_timeout` is 600 s); executed once",
@@ -133,27 +136,27 @@ KINDS: Mapping[str, FaultKind] = {
         FaultKind(
             "drop",
             By.BACKEND,
-            "closes the connection within the answer, after this many tokens of a stream; 0: before"
-            " the first byte",
+            "closes the connection in the middle of the response, after this many tokens of a"
+            " stream; 0: before the first byte",
             frozenset({Failure.BROKEN}),
             Value("tokens", 1.0, 0, 1_000_000, soak=1.0),
-            get="the client's answer is cut off, no retry; executed once."
+            get="the response is cut off, no retry; executed once."
             " With 0: the client gets 200 from the next server; executed twice",
-            post="the client's answer is cut off, no retry; executed once."
+            post="the response is cut off, no retry; executed once."
             " With 0: the client gets 502, no retry; executed once",
             stream="the stream is cut off after this many tokens. With 0: the client gets 502",
         ),
         FaultKind(
             "hang",
             By.BACKEND,
-            "holds every request until it is healed",
+            "holds every request until the fault is healed",
             LATE,
             get="the client waits, then gets 200 (`proxy_read_timeout` is 600 s); executed once",
         ),
         FaultKind(
             "malformed_json",
             By.BACKEND,
-            "leaves out the last character of JSON answers",
+            "removes the last character of JSON responses",
             frozenset({Failure.MALFORMED}),
             get="the client gets 200 and correct text; executed once",
             post="the client gets 200 and malformed JSON; executed once",
@@ -168,7 +171,7 @@ KINDS: Mapping[str, FaultKind] = {
 
 
 def names(*by: By) -> tuple[str, ...]:
-    """The kinds of fault that one of these carries out."""
+    """The kinds of fault that one of these implements."""
     return tuple(kind.name for kind in KINDS.values() if kind.by in by)
 
 

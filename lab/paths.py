@@ -1,8 +1,8 @@
-"""Where the project's own files lie, and where the lab keeps what it writes.
+"""The locations of the project's own files and of the files that the lab writes.
 
-In a checkout that is the checkout. An installed package has the files that Docker runs under
-`project/` and writes nothing there: state goes to the user's state folder, evidence to the folder
-in which the user works.
+In a checkout both are in the checkout. An installed package has the files for Docker under
+`project/` and writes nothing there: state goes to the user's state folder, evidence to the working
+directory.
 """
 
 from pathlib import Path

@@ -1,7 +1,6 @@
 """A `lab` fixture for acceptance tests: use a method, send traffic, assert the split."""
 
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -59,8 +58,8 @@ class LiveLab:
     def send(self, requests: int = 0, concurrency: int = 0, seed: int = 1) -> "Outcome":
         """Send the traffic that the method needs and judge it against the prediction.
 
-        Without a number, as many requests as a PASS takes. nginx is reloaded first, so turns are
-        counted from a fresh start, and logs its own picks where it was built with a debug log.
+        Without a number, as many requests as a PASS needs. nginx is reloaded first, so turns start
+        from zero, and logs its own picks if it was built with a debug log.
         """
         from .experiment import run
         from .nginxconf import methods
@@ -80,15 +79,8 @@ class LiveLab:
         return run.run_plan(self.lab, choice, plan)
 
 
-def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How many backends the lab of the tests has."""
+    """Add the option for the number of backends."""
     group = parser.getgroup("lab", "nginx-llm-lab")
     group.addoption("--lab-backends", type=int, default=3, help="backends of the `lab` fixture")
 
@@ -99,7 +91,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[LiveLab]:
     from .experiment import fleet
     from .stack import compose
 
-    here = compose.Lab(f"lab-test-{os.getpid()}", free_port(), free_port())
+    here = compose.Lab(f"lab-test-{os.getpid()}", compose.free_port(), compose.free_port())
     fleet.up(here, request.config.getoption("--lab-backends"))
     try:
         yield LiveLab(here)

@@ -1,4 +1,4 @@
-"""The three words that a verdict opens with."""
+"""The three words of a verdict."""
 
 from enum import StrEnum
 

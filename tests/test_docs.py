@@ -42,12 +42,12 @@ def test_every_prediction_shown_is_what_the_command_prints(page, command, shown)
 def test_the_scenario_shown_is_one_that_is_read():
     """Every key of a scenario is in it, but those that have no use beside the others."""
     page = (ROOT / "docs/llm.md").read_text()
-    found = re.search(r"```\n(# mine\.yaml\n.*?)```", page, re.DOTALL)
-    shown = found[1] if found else ""
+    match = re.search(r"```\n(# mine\.yaml\n.*?)```", page, re.DOTALL)
+    shown = match[1] if match else ""
 
     scenario = parse(shown, "mine.yaml")
 
     assert scenario.name == "mine"
     assert {event.do for event in scenario.timeline} == {"fault", "heal", "scale", "use", "reload"}
-    left_out = {each.name for each in fields(scenario) if f"{each.name}:" not in shown}
+    left_out = {field.name for field in fields(scenario) if f"{field.name}:" not in shown}
     assert left_out == {"name", "api", "model", "trace"}

@@ -1,4 +1,4 @@
-"""Readers and services take any bytes: a result, or an error that a person can mend."""
+"""Readers and services accept any bytes: the result is a value or a user error."""
 
 import io
 import json
@@ -61,9 +61,9 @@ def refusal(read: Callable[[], object]) -> str | None:
 @given(TEXTS)
 def test_a_scenario_of_any_bytes_is_read_or_refused(text: bytes) -> None:
     """With the file's name in the message, never a traceback."""
-    said = refusal(lambda: scenario.parse(text, "any.yaml"))
+    message = refusal(lambda: scenario.parse(text, "any.yaml"))
 
-    assert said is None or "any.yaml" in said
+    assert message is None or "any.yaml" in message
 
 
 @given(st.lists(TEXTS, max_size=4))
@@ -73,9 +73,9 @@ def test_requests_of_any_bytes_are_predicted_or_refused_with_their_number(
     """One line out for each line in, up to the one that is refused."""
     out = io.BytesIO()
 
-    said = refusal(lambda: prediction.predict_lines(GROUP, lines, out))
+    message = refusal(lambda: prediction.predict_lines(GROUP, lines, out))
 
-    assert said is None or any(f"requests:{n}" in said for n in range(1, len(lines) + 1))
+    assert message is None or any(f"requests:{n}" in message for n in range(1, len(lines) + 1))
     written = out.getvalue().splitlines()
     assert len(written) <= len(lines)
     assert all("server" in json.loads(line) for line in written)
@@ -84,11 +84,11 @@ def test_requests_of_any_bytes_are_predicted_or_refused_with_their_number(
 @given(st.lists(TEXTS, max_size=6))
 def test_a_journal_of_any_bytes_is_read_line_by_line(lines: list[bytes]) -> None:
     """Each line is an entry or malformed, and an account of it can be given."""
-    found = journals.read(lines)
+    journal = journals.read(lines)
 
-    assert len(found.entries) + len(found.malformed) <= len(lines)
-    ledger = fates.account([], [], found.entries, [], fates.Rules(("backend-1",)))
-    assert len(ledger.fates) == len({entry.id for entry in found.entries})
+    assert len(journal.entries) + len(journal.malformed) <= len(lines)
+    ledger = fates.account([], [], journal.entries, [], fates.Rules(("backend-1",)))
+    assert len(ledger.fates) == len({entry.id for entry in journal.entries})
 
 
 @given(run=TEXTS, access=TEXTS, journal=TEXTS)
@@ -103,16 +103,16 @@ def test_a_run_folder_of_any_bytes_is_read_or_refused(
     (tmp_path / folder.LOGS["journal"]).write_bytes(journal)
     (tmp_path / "run.json").write_bytes(run)
 
-    said = refusal(lambda: folder.read(tmp_path))
+    message = refusal(lambda: folder.read(tmp_path))
 
-    assert said is None or str(tmp_path) in said
+    assert message is None or str(tmp_path) in message
 
 
 @pytest.fixture(scope="module")
 def backend() -> Iterator[str]:
     """A backend that serves, its behaviours healthy."""
-    told = Settings("backend-1", host="127.0.0.1", port=0, behaviour_port=0)
-    running = serve(told)
+    settings = Settings("backend-1", host="127.0.0.1", port=0, behaviour_port=0)
+    running = serve(settings)
     yield next(running).url
     assert next(running, None) is None
 

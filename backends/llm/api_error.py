@@ -6,7 +6,7 @@ _TOO_MANY = 429
 
 
 class ApiError(Exception):
-    """An OpenAI API error; `param` is the field at fault, `headers` go with the answer."""
+    """An OpenAI API error; `param` is the invalid field, `headers` are sent with the response."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""One backend: both APIs, health and metrics, behind its journal and its faults."""
+"""One backend: both APIs, health and metrics, wrapped by its journal and its faults."""
 
 import asyncio
 import time
@@ -54,7 +54,7 @@ class Backend:
 
 
 def backend(settings: Settings, write: Callable[[str], object]) -> Backend:
-    """Make a backend whose journal goes to `write`; lines are written in batches."""
+    """Create a backend that writes its journal by `write`, in batches of lines."""
 
     def soon(flush: Callable[[], None]) -> object:
         return asyncio.get_running_loop().call_later(settings.journal_pause, flush)
@@ -71,7 +71,7 @@ def backend(settings: Settings, write: Callable[[str], object]) -> Backend:
 
 
 class App:
-    """The ASGI application: journals each request and puts the backend's name on each answer."""
+    """The ASGI application: journals each request and adds the backend's name to each response."""
 
     def __init__(self, lab: Backend) -> None:
         self.lab = lab
@@ -89,11 +89,11 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request and write its journal line."""
         record = scope["lab.record"] = _record(scope)
-        noted = _Noted(scope, send, record, self.lab.settings.name)
+        noted = _RecordingSend(scope, send, record, self.lab.settings.name)
         try:
             await self._inner(scope, receive, noted)
             if closing(scope) and not noted.complete:
-                # the server must see the connection gone, or it misses the rest of the answer
+                # the server must see a closed connection, or it expects the rest of the response
                 await until_gone(receive)
         except ClientGoneError:
             record.fate = record.fate or "client_gone"
@@ -103,7 +103,7 @@ class App:
         finally:
             record.fate = record.fate or ("ok" if noted.complete else "client_gone")
             _settle(record)
-            # a probe that did not come through nginx is nobody's request
+            # a probe that did not come through nginx is not a client's request
             if record.id or scope["path"] not in _OPERATIONS:
                 self.lab.journal.add(record)
 
@@ -132,7 +132,7 @@ def _settle(record: Record) -> None:
         record.llm.tokens_sent = record.llm.completion_tokens if record.fate == "ok" else 0
 
 
-class _Noted:
+class _RecordingSend:
     """A `send` that records status and bytes, and sends nothing on a closed connection."""
 
     def __init__(self, scope: Scope, send: Send, record: Record, name: str) -> None:
@@ -167,7 +167,7 @@ def _routed(lab: Backend) -> ASGIApp:
         middleware=[_CORS],
     )
     app.router.redirect_slashes = False
-    # what no route knows is the article's: it answers any path
+    # paths without a route belong to the article's API, which answers any path
     app.router.default = _article(lab)
     return app
 

@@ -11,6 +11,8 @@ from .wire import TEXT, RefusedError, Reply, header, json_bytes, parse_json, quo
 MAX_DURATION = 600.0
 # on every path: a POST to an unknown one is answered too, with 404
 ALLOWED = "GET, HEAD, POST"
+# where an OpenAI client asks whose base URL lacks the /v1
+_OPENAI = frozenset({"/chat/completions", "/embeddings", "/responses"})
 
 
 @cache
@@ -40,7 +42,7 @@ def chat(name: str, body: bytes) -> Reply:
 
 
 def complete(name: str, body: bytes) -> Reply:
-    """Answer text with its first and its last five characters; 400 for what is not UTF-8."""
+    """Answer text with its first and last five characters; 400 for a body that is not UTF-8."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -82,7 +84,7 @@ def _signature(name: str) -> dict[str, str]:
 
 
 async def answer(name: str, scope: Scope, receive: Receive, limit: int) -> Reply:
-    """Answer any request that is no other API's; raises what `read_body` and the actions raise."""
+    """Answer any request outside the other APIs; raises what `read_body` and the actions raise."""
     method, path = scope["method"], scope["path"]
     if method in {"GET", "HEAD"}:
         return greet(name)
@@ -90,5 +92,6 @@ async def answer(name: str, scope: Scope, receive: Receive, limit: int) -> Reply
     if method == "POST" and action:
         return action(name, await read_body(scope, receive, limit))
     if method == "POST":
-        raise RefusedError(404, f"no such path: POST {path}")
+        hint = "; OpenAI's API is under /v1/" if path in _OPENAI else ""
+        raise RefusedError(404, f"no such path: POST {path}{hint}")
     raise RefusedError(405, f"method {method} is not allowed here", {"Allow": ALLOWED})

@@ -1,4 +1,4 @@
-"""Faults on demand: what a backend does wrong, set while it runs."""
+"""Faults of a backend, set while it runs."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ from .wire import (
 if TYPE_CHECKING:
     from .journal import Record
 
-# how long an answer without duration counts as lasting, for "slow by a factor" (seconds)
+# seconds that a response without duration counts as, for the factor of `slow`
 _INSTANT = 0.010
 
 
@@ -33,10 +33,10 @@ class Behaviour:
     """The faults of a backend; by default there are none.
 
     A share `error_rate` of requests is answered with `error_status`. `hang` holds requests until
-    healed. `slow` stretches every duration; an instant answer counts as 10 ms. A share `drop_rate`
-    of answers is cut off: a stream after `drop_after_tokens` tokens, any other answer in the
-    middle; after 0 tokens means before its first byte. `malformed_json` takes the last character
-    off every JSON text. `seed` decides which requests the shares hit.
+    healed. `slow` multiplies every duration; an instant response counts as 10 ms. A share
+    `drop_rate` of responses is cut off: a stream after `drop_after_tokens` tokens, any other
+    response in the middle; 0 tokens means before the first byte. `malformed_json` removes the last
+    character of every JSON text. `seed` decides which requests the shares affect.
     """
 
     error_rate: float = 0.0
@@ -63,9 +63,9 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 
 
 def parse(content: object) -> Behaviour:
-    """Read a behaviour from JSON; what is not named is healthy. Raises RefusedError (400).
+    """Read a behaviour from JSON; fields that are missing mean no fault. Raises RefusedError (400).
 
-    `drop_after_tokens` alone means every answer: a `drop_rate` of 1.
+    `drop_after_tokens` alone applies to every response: `drop_rate` is then 1.
     """
     if not isinstance(content, dict):
         raise RefusedError(400, "a behaviour must be a JSON object")
@@ -99,14 +99,14 @@ class Switch:
     def __init__(self) -> None:
         self.behaviour = HEALTHY
         self.healthy = True
-        self._dice = random.Random(HEALTHY.seed)
+        self._rng = random.Random(HEALTHY.seed)
         self._released = asyncio.Event()
 
     def set(self, behaviour: Behaviour) -> None:
-        """Apply a behaviour from the next request on; release held requests unless it hangs."""
+        """Apply a behaviour to later requests; release held requests unless the new one hangs."""
         self.behaviour = behaviour
         self.healthy = behaviour == HEALTHY
-        self._dice = random.Random(behaviour.seed)
+        self._rng = random.Random(behaviour.seed)
         if not behaviour.hang:
             self._released.set()
             self._released = asyncio.Event()
@@ -117,15 +117,15 @@ class Switch:
             await self._released.wait()
 
     def hits(self, rate: float) -> bool:
-        """Draw whether a fault of this rate hits a request."""
-        return self._dice.random() < rate
+        """Draw whether a fault of this rate affects a request."""
+        return self._rng.random() < rate
 
 
 class Faults:
     """ASGI middleware that applies the faults of its switch.
 
-    `spared` selects requests without faults; `error` makes the error response; `brief` tells
-    whether responses take no time of their own.
+    `spared` selects requests that get no fault; `error` makes the error response; `brief` tells
+    whether a response takes no time.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class Faults:
         if drops:
             send = _Dropper(scope, send, behaviour.drop_after_tokens)
         if behaviour.malformed_json:
-            send = _Spoiler(send)
+            send = _JsonTruncator(send)
         if fails:
             await send_reply(send, self._error(scope, behaviour.error_status))
         else:
@@ -171,7 +171,7 @@ class Faults:
 async def _hold(scope: Scope, receive: Receive, limit: int, until: Awaitable[object]) -> Receive:
     """Read the request, wait, and return a `receive` that replays it.
 
-    A disconnect is only seen once the body was read. A body that is refused is not waited for.
+    A disconnect is noticed only after the body was read. A refused body is not read further.
     Raises ClientGoneError.
     """
     wait = asyncio.ensure_future(until)
@@ -180,10 +180,10 @@ async def _hold(scope: Scope, receive: Receive, limit: int, until: Awaitable[obj
         if not await unless_gone(receive, wait):
             raise ClientGoneError
     except RefusedError as error:
-        return _Retold(receive, error)
+        return _ReplayFirst(receive, error)
     finally:
         wait.cancel()
-    return _Retold(receive, {"type": "http.request", "body": body, "more_body": False})
+    return _ReplayFirst(receive, {"type": "http.request", "body": body, "more_body": False})
 
 
 def _has_body(scope: Scope) -> bool:
@@ -191,8 +191,8 @@ def _has_body(scope: Scope) -> bool:
     return length not in {None, b"0"} or header(scope, b"transfer-encoding") is not None
 
 
-class _Retold:
-    """A `receive` that first replays a message or raises an error."""
+class _ReplayFirst:
+    """A `receive` that first replays one message, or raises one error."""
 
     def __init__(self, receive: Receive, first: Message | RefusedError) -> None:
         self._receive = receive
@@ -240,8 +240,8 @@ class _Dropper:
         close(self._scope)
 
 
-class _Spoiler:
-    """A `send` that removes the last character of JSON and corrects Content-Length."""
+class _JsonTruncator:
+    """A `send` that removes the last character of JSON and adjusts Content-Length."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

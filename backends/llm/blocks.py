@@ -7,13 +7,13 @@ BLOCK_TOKENS = 16
 
 
 class BlockPool:
-    """`size` blocks of 16 tokens: held by sequences, remembered for their prefix, or free.
+    """`size` blocks of 16 tokens: held by sequences, cached for their prefix, or free.
 
-    A full block has a name. Sequences with equal prefixes hold the same named blocks. A named
-    block that nobody holds stays in the prefix cache until its place is needed; the least recently
-    used one goes first, and of one sequence the last block before the first. Source: vLLM's design
-    document "Automatic Prefix Caching" (`BlockPool`, `free_block_queue`). Two differences: free
-    blocks without a name are always taken before remembered ones, and a sequence that fills a
+    A full block has a name. Sequences with equal prefixes hold the same named blocks. A named block
+    that no sequence holds stays in the prefix cache until its memory is needed. The least recently
+    used block is evicted first, and of one sequence the last block before the first. Source: vLLM's
+    design document "Automatic Prefix Caching" (`BlockPool`, `free_block_queue`). Two differences:
+    free blocks without a name are always taken before cached ones, and a sequence that fills a
     block whose name is known gives its copy back (vLLM keeps the copy until the sequence ends).
     """
 
@@ -25,7 +25,7 @@ class BlockPool:
         self._cached: OrderedDict[Hashable, None] = OrderedDict()
 
     def __len__(self) -> int:
-        """Count the named blocks: what a prompt may match."""
+        """Count the named blocks, which a prompt may match."""
         return len(self._held) + len(self._cached)
 
     @property
@@ -56,7 +56,7 @@ class BlockPool:
             self._cached.pop(name, None)
 
     def take(self, count: int) -> None:
-        """Take blocks without a name; remembered blocks are evicted when no free one is left."""
+        """Take blocks without a name; cached blocks are evicted when no free one is left."""
         self._free -= count
         self._evict()
 
@@ -73,7 +73,7 @@ class BlockPool:
             self._held[name] = 1
 
     def release(self, names: Sequence[Hashable], unnamed: int) -> None:
-        """Give back a sequence's blocks: its named ones, in order, and a number of others."""
+        """Release a sequence's blocks: its named ones, in order, and a number of unnamed ones."""
         self._free += unnamed
         for name in reversed(names):
             holders = self._held[name] - 1

@@ -1,11 +1,10 @@
-"""How OpenAI writes a completion, of a chat or of a text, streamed or whole."""
+"""Format chat and text completions as OpenAI does, streamed or not."""
 
 import json
 import time
 import uuid
 from collections.abc import Mapping
 
-from .logprobs import Logprobs
 from .wire import json_bytes
 from .work import Answer, Work
 
@@ -13,8 +12,11 @@ from .work import Answer, Work
 class Completion:
     """The shape of a completion, of a chat or of a text."""
 
-    def __init__(self, chat: bool, model: str, include_usage: bool) -> None:
+    def __init__(
+        self, chat: bool, model: str, include_usage: bool, continuous_usage: bool = False
+    ) -> None:
         self.chat = chat
+        self.continuous_usage = continuous_usage
         self._include_usage = include_usage
         prefix = "chatcmpl" if chat else "cmpl"
         self._base = {
@@ -32,8 +34,7 @@ class Completion:
 
     def events(self, work: Work) -> list["Events"]:
         """The events of each choice."""
-        usage = {"usage": None} if self._include_usage else {}
-        return [Events(answer, self, usage) for answer in work.answers]
+        return [Events(answer, self) for answer in work.answers]
 
     def last(self, work: Work) -> bytes:
         """Return the usage event, if requested, and [DONE]."""
@@ -41,10 +42,11 @@ class Completion:
         return usage + b"data: [DONE]\n\n"
 
     def _choice(self, answer: Answer) -> dict[str, object]:
-        added: dict[str, object] = {"text": "".join(answer.pieces)}
+        pieces = (*answer.echo, *answer.pieces)
+        added: dict[str, object] = {"text": "".join(pieces)}
         if self.chat:
             added = {"message": _message(answer)}
-        logprobs = answer.logprobs.of(answer.pieces) if answer.logprobs else None
+        logprobs = answer.logprobs.of(pieces, prompt=len(answer.echo)) if answer.logprobs else None
         finish = {"logprobs": logprobs, "finish_reason": answer.finish_reason}
         return {"index": answer.index, **added, **finish}
 
@@ -62,9 +64,17 @@ class Completion:
         reason: str | None = None,
         logprobs: Mapping[str, object] | None = None,
     ) -> dict[str, object]:
-        """One choice of an event: what it adds, and why it ends if it does."""
+        """One choice of an event: its delta, and the finish reason if it ends."""
         added: Mapping[str, object] = {"delta": delta} if self.chat else {"text": "", **delta}
         return {"index": index, **added, "logprobs": logprobs, "finish_reason": reason}
+
+    def usage(self, answer: Answer, tokens: int) -> Mapping[str, object]:
+        """The usage field of an event, after so many tokens of its choice."""
+        if self.continuous_usage:
+            prompt = answer.request.prompt_tokens
+            counts = {"prompt_tokens": prompt, "completion_tokens": tokens}
+            return {"usage": {**counts, "total_tokens": prompt + tokens}}
+        return {"usage": None} if self._include_usage else {}
 
     def token(self, answer: Answer, piece: str) -> Mapping[str, object]:
         """Return the delta of one token."""
@@ -73,9 +83,9 @@ class Completion:
         return {"content" if self.chat else "text": piece}
 
     def opening(self, answer: Answer) -> Mapping[str, object] | None:
-        """Return the delta before the first token: the role, and a called tool's name."""
+        """Return the delta before the first token: the role, a called tool's name, the prompt."""
         if not self.chat:
-            return None
+            return {"text": "".join(answer.echo)} if answer.echo else None
         if not answer.tool:
             return {"role": "assistant", "content": ""}
         call = {"index": 0, **answer.tool.delta("")}
@@ -91,32 +101,50 @@ def _message(answer: Answer) -> dict[str, object]:
 
 
 class Events:
-    """The events of one choice; all but a token's text is formatted beforehand."""
+    """The events of one choice; where only the text differs, the rest is formatted in advance."""
 
-    def __init__(self, answer: Answer, shape: Completion, usage: Mapping[str, object]) -> None:
-        def event(delta: Mapping[str, object], reason: str | None = None) -> bytes:
-            return shape.chunk([shape.part(answer.index, delta, reason)], **usage)
+    def __init__(self, answer: Answer, shape: Completion) -> None:
+        def event(
+            delta: Mapping[str, object],
+            reason: str | None = None,
+            logprobs: Mapping[str, object] | None = None,
+            tokens: int = 0,
+        ) -> bytes:
+            part = shape.part(answer.index, delta, reason, logprobs)
+            return shape.chunk([part], **shape.usage(answer, tokens))
 
         mark = uuid.uuid4().hex
         token = event(shape.token(answer, mark))
         self._before, _, self._after = token.partition(f'"{mark}"'.encode())
         opening = shape.opening(answer)
-        self._role = b"" if opening is None else event(opening)
+        echoed = len(answer.echo)
+        listed = (
+            answer.logprobs.of(answer.echo, prompt=echoed) if answer.logprobs and echoed else None
+        )
+        self._opening = b"" if opening is None else event(opening, logprobs=listed)
         self._answer = answer
+        self._event = event
         self._shape = shape
-        self._usage = usage
-        self.end = event({}, answer.finish_reason)
+        self._only_text_differs = not answer.logprobs and not shape.continuous_usage
+        # vLLM sends a text's finish reason with its last token: load tools time every event
+        self._closing = -1 if shape.chat else len(answer.pieces) - 1
+        self.end = b""
+        if shape.chat:
+            self.end = event({}, answer.finish_reason, tokens=len(answer.pieces))
 
     def token(self, number: int) -> bytes:
-        """The event of one token; a chat's first brings the role's before it."""
-        opening = b"" if number else self._role
+        """The event of one token; before the first token, that of the role or of the prompt."""
+        opening = b"" if number else self._opening
         piece = self._answer.pieces[number]
-        if self._answer.logprobs:
-            return opening + self._with_logprobs(self._answer.logprobs, number)
-        return opening + self._before + json.dumps(piece).encode() + self._after
+        if self._only_text_differs and number != self._closing:
+            return opening + self._before + json.dumps(piece).encode() + self._after
+        delta = self._shape.token(self._answer, piece)
+        reason = self._answer.finish_reason if number == self._closing else None
+        return opening + self._event(delta, reason, self._logprobs(number), number + 1)
 
-    def _with_logprobs(self, logprobs: Logprobs, number: int) -> bytes:
-        pieces = self._answer.pieces[: number + 1]
-        delta = self._shape.token(self._answer, pieces[-1])
-        part = self._shape.part(self._answer.index, delta, None, logprobs.of(pieces, number))
-        return self._shape.chunk([part], **self._usage)
+    def _logprobs(self, number: int) -> Mapping[str, object] | None:
+        echo, logprobs = self._answer.echo, self._answer.logprobs
+        if not logprobs:
+            return None
+        pieces = (*echo, *self._answer.pieces[: number + 1])
+        return logprobs.of(pieces, len(pieces) - 1, prompt=len(echo))

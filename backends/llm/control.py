@@ -1,4 +1,4 @@
-"""The behaviour port: what a backend does wrong and how fast it is, set while it runs."""
+"""The behaviour port: sets a backend's faults and speed while it runs."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -95,7 +95,7 @@ _LIMITS = tuple(Limits.__dataclass_fields__)
 
 
 def _profile(content: object, present: Profile) -> Profile:
-    """A profile that is named has its own limits; those beside it replace them."""
+    """A named profile with its limits; limits given with it replace them."""
     allowed = ("profile", "time_scale", *_LIMITS)
     if not isinstance(content, dict) or not content or set(content) - set(allowed):
         raise RefusedError(400, f"expected an object with any of {', '.join(allowed)}")

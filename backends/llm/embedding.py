@@ -1,4 +1,4 @@
-"""Vectors and numbers for tokens, without a model: the same tokens get the same ones everywhere."""
+"""Embedding vectors and token ids without a model; equal tokens always get equal ones."""
 
 import hashlib
 import math
@@ -11,7 +11,7 @@ _SPREAD = 8  # dimensions that a token changes
 
 
 def token_id(token: str) -> int:
-    """Number a token; different tokens may share a number."""
+    """Return the id of a token; different tokens may share an id."""
     return int.from_bytes(_digest(token, 8)) % _VOCABULARY
 
 

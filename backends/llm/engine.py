@@ -1,8 +1,8 @@
-"""A timing model of one LLM server: what each step computes, who waits, when tokens are due.
+"""A timing model of one LLM server: what each step computes, the queue, when tokens are due.
 
-The model does no I/O and has no clock: callers tell it the time, in seconds from any origin, and
-ask what comes next. The same calls give the same tokens at the same times. Inside, time is a whole
-number of picoseconds, so that a sum of steps does not depend on the order of its terms.
+The model does no I/O and has no clock: callers pass the time, in seconds from any origin, and ask
+for the next event. The same calls give the same tokens at the same times. Internally, time is a
+whole number of picoseconds, so that a sum of steps does not depend on the order of its terms.
 
 It follows vLLM's V1 scheduler (`vllm/v1/core/sched/scheduler.py`); docs/engine.md lists the rules.
 """
@@ -26,7 +26,7 @@ class Request:
     """One sequence to generate.
 
     `blocks` names, in order, every full block of 16 tokens of prompt and output together; equal
-    names mean equal text from the very start. `tag` is the caller's own mark.
+    names mean equal text from the start. `tag` is for the caller's own use.
     """
 
     prompt_tokens: int
@@ -36,7 +36,7 @@ class Request:
 
 
 class _DecodeCounter:
-    """How many steps have decoded; a decoding sequence gets one token in each."""
+    """The number of steps with decoding; a decoding sequence gets one token in each."""
 
     __slots__ = ("steps",)
 
@@ -46,7 +46,7 @@ class _DecodeCounter:
 
 @dataclass(eq=False, slots=True)
 class Generation:
-    """A request on its way: for callers to read, for the engine alone to change.
+    """A request in the engine: callers may read it, only the engine changes it.
 
     `arrived`, `started` (its first chunk was scheduled) and `first_token_at` are seconds.
     `cached_tokens` were found in the prefix cache at its first start.
@@ -123,7 +123,7 @@ class _Costs:
 
 @dataclass(slots=True)
 class _Work:
-    """The step under way: times in picoseconds."""
+    """The current step; times in picoseconds."""
 
     began: int
     ends: int
@@ -135,7 +135,7 @@ class _Work:
 class Engine:
     """Continuous batching with chunked prefill over KV blocks.
 
-    Whatever happens, happens in steps, one after the other while there is work. A step begins when
+    All work is done in steps, one after the other while there is work. A step begins when
     the one before ends, or when a request arrives at an idle engine. It computes one token for each
     decoding sequence, and with what is left of `max_num_batched_tokens` chunks of prompts. All its
     tokens are due when it ends. `slow` stretches the steps that begin after it is set.
@@ -205,7 +205,7 @@ class Engine:
     def cancel(self, generation: Generation) -> None:
         """Drop a generation and free its blocks; harmless after its end.
 
-        The step under way keeps its duration.
+        The current step keeps its duration.
         """
         if generation.ended:
             return
@@ -220,7 +220,7 @@ class Engine:
             self._waiting.remove(generation)
 
     def reconfigure(self, profile: Profile, slow: float) -> None:
-        """Go on as another server: the step under way keeps its duration."""
+        """Change the profile; the current step keeps its duration."""
         self.profile = profile
         self.slow = slow
         self._costs = _costs(profile, slow)
@@ -235,7 +235,7 @@ class Engine:
         return max(self._idle_since, self._waiting[0]._arrived) / PICOSECONDS
 
     def step(self) -> Step:
-        """Let the next event happen: end the step under way, if there is one, and begin the next.
+        """Process the next event: end the current step, if there is one, and begin the next.
 
         An idle engine only begins a step; the result has no tokens then.
         """
@@ -283,8 +283,8 @@ class Engine:
     def _begin(self, at: int) -> None:
         """Schedule the next step, or go idle.
 
-        Running sequences come first, then a prompt computed in part, then the queue in its order;
-        nobody is admitted in a step that preempted (vLLM: `schedule`).
+        Running sequences come first, then a partly computed prompt, then the queue in its order.
+        A step that preempted admits no request (vLLM: `schedule`).
         """
         preempted = self._grow()
         work = _Work(at, at, decoded=len(self._decoding))
@@ -352,7 +352,7 @@ class Engine:
         return True
 
     def _admit(self, generation: Generation, at: int, work: _Work) -> bool:
-        """Reserve the blocks of all tokens to compute, if a slot and the blocks are there.
+        """Reserve the blocks of all tokens to compute, if a slot and enough blocks are free.
 
         Blocks of the prefix cache are shared. The last token is always computed: it gives the next
         one (vLLM: `get_computed_blocks`, at most `num_tokens - 1`). A watermark of the blocks stays
@@ -407,7 +407,7 @@ class Engine:
         self._growing[(joined - generation._computed) % BLOCK_TOKENS][generation] = None
 
     def _leave_decoding(self, generation: Generation) -> None:
-        """Write down what a sequence has computed and produced, and stop decoding it."""
+        """Record what a sequence has computed and produced, and stop decoding it."""
         del self._decoding[generation]
         del self._growing[(generation._joined - generation._computed) % BLOCK_TOKENS][generation]
         left = generation.request.output_tokens - generation._produced

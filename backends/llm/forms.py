@@ -1,8 +1,8 @@
-"""The form of an answer: plain text, JSON, or a call of a tool; read from a request's fields."""
+"""The form of an answer, read from a request's fields: plain text, JSON, or a tool call."""
 
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from . import example
@@ -21,15 +21,17 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What an answer consists of.
+    """The form of an answer.
 
-    `schema` is the JSON Schema of an answer in JSON; `tools` are those of which one is called.
-    With neither, the answer is text. `where` is the request's field that an error names.
+    `schema` is the JSON Schema of a JSON answer; one of `tools` is called. Without either, the
+    answer is text. `where` is the request's field that an error names. With `bare`, the schema
+    allows only strings, and the answer is such a string without its quotes.
     """
 
     schema: object = None
     tools: tuple[Tool, ...] = ()
     where: str = ""
+    bare: bool = False
 
     @property
     def is_text(self) -> bool:
@@ -37,7 +39,7 @@ class Form:
         return self.schema is None and not self.tools
 
     def content(self, seed: int) -> tuple[str, str]:
-        """Make up the tool's name ("" for none) and the JSON that the answer consists of.
+        """Generate the tool's name ("" for none) and the JSON of the answer.
 
         Raises ApiError for a schema for which no value can be made.
         """
@@ -53,20 +55,30 @@ class Form:
 
     def _json(self, schema: object, seed: int) -> str:
         try:
-            return _encode(example.value(schema, seed))
+            value = example.value(schema, seed)
+            text = str(value) if self.bare else _encode(value)
         except (example.SchemaError, ValueError) as error:
-            message = f"Invalid schema for '{self.where}': {error}."
-            raise ApiError(400, message, self.where, "invalid_json_schema") from None
+            raise self._refusal(str(error)) from None
+        if not text:
+            raise self._refusal("it allows an empty answer")
+        return text
+
+    def _refusal(self, why: str) -> ApiError:
+        message = f"Invalid schema for '{self.where}': {why}."
+        return ApiError(400, message, self.where, "invalid_json_schema")
 
 
 TEXT = Form()
+_JSON_OBJECT = Form({"type": "object", "minProperties": 1})
+_GUIDES = ("json", "regex", "choice", "json_object", "grammar", "structural_tag")
+_NOTHING = (None, False)
 
 
 def chat_form(body: Mapping[str, object], last_role: str) -> Form:
     """Read `tools`, `tool_choice` and `response_format` of a chat; raises ApiError.
 
-    With the choice left to the model ("auto"), it calls a tool when a user spoke last, and answers
-    in text or JSON when a tool did.
+    If the model may choose ("auto"), it calls a tool after a user's message, and answers in text
+    or JSON after a tool's result.
     """
     tools = [_chat_tool(tool, f"tools[{index}]") for index, tool in _numbered(body, "tools")]
     chosen = _chosen(body.get("tool_choice"), tools, last_role, _named_by_chat)
@@ -74,8 +86,51 @@ def chat_form(body: Mapping[str, object], last_role: str) -> Form:
         return _checked(Form(tools=tuple(chosen), where="tools"))
     form = body.get("response_format")
     if form is None:
-        return TEXT
+        return guided_form(body)
     return _format(form, "response_format", "json_schema")
+
+
+def guided_form(body: Mapping[str, object]) -> Form:
+    """Read vLLM's own fields, `structured_outputs` or `guided_…`; raises ApiError."""
+    given = [(where, kind, value) for where, kind, value in _guides(body) if value not in _NOTHING]
+    if not given:
+        return TEXT
+    if len(given) > 1:
+        message = f"Only one of '{given[0][0]}' and '{given[1][0]}' is allowed."
+        raise ApiError(400, message, given[1][0], "invalid_value")
+    ((where, kind, value),) = given
+    if kind == "json_object":
+        return _JSON_OBJECT
+    if kind == "json":
+        return _checked(Form(_schema(value, where), where=where))
+    if kind == "regex" and isinstance(value, str):
+        schema = {"type": "string", "pattern": f"^(?:{value})$"}
+        return _checked(Form(schema, where=where, bare=True))
+    if kind == "choice" and isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return _checked(Form({"enum": value}, where=where, bare=True))
+    if kind in ("regex", "choice"):
+        expected = "a string" if kind == "regex" else "an array of strings"
+        raise _invalid(where, f"expected {expected}")
+    message = f"Unsupported parameter: '{where}' is not supported with this model."
+    raise ApiError(400, message, where, "unsupported_parameter")
+
+
+def _guides(body: Mapping[str, object]) -> Iterator[tuple[str, str, object]]:
+    """Each of vLLM's fields for guided output: its place, kind and value."""
+    options = body.get("structured_outputs")
+    if options is not None and not isinstance(options, dict):
+        raise _invalid("structured_outputs", "expected an object")
+    for kind in _GUIDES:
+        yield f"structured_outputs.{kind}", kind, (options or {}).get(kind)
+        yield f"guided_{kind}", kind, body.get(f"guided_{kind}")
+
+
+def _schema(value: object, where: str) -> object:
+    """A JSON Schema, which vLLM also takes as text."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise _invalid(where, "expected a JSON Schema") from None
 
 
 def response_form(body: Mapping[str, object], last_role: str) -> Form:
@@ -145,7 +200,10 @@ def _chosen(
     last_role: str,
     named: Callable[[Mapping[str, object]], object],
 ) -> list[Tool]:
-    """The tools of which the answer calls one; none where it calls none."""
+    """The tools of which the answer calls one; empty if it calls none."""
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        mode, allowed = _allowed(choice, tools, named)
+        return _chosen(mode, allowed, last_role, named)
     if isinstance(choice, dict) and choice.get("type") == "function":
         name = named(choice)
         matching = [tool for tool in tools if tool.name == name]
@@ -166,6 +224,23 @@ def _chosen(
     return tools
 
 
+def _allowed(
+    choice: Mapping[str, object],
+    tools: list[Tool],
+    named: Callable[[Mapping[str, object]], object],
+) -> tuple[object, list[Tool]]:
+    """The mode of a choice among some of the tools, and these; a chat's choice is nested."""
+    options = choice.get("allowed_tools", choice)
+    listed = options.get("tools") if isinstance(options, dict) else None
+    if not isinstance(options, dict) or not isinstance(listed, list):
+        raise _missing("tool_choice.allowed_tools.tools")
+    if options.get("mode") not in ("auto", "required"):
+        message = "Invalid value for 'tool_choice' mode: expected 'auto' or 'required'."
+        raise ApiError(400, message, "tool_choice", "invalid_value")
+    names = [named(tool) for tool in listed if isinstance(tool, dict)]
+    return options["mode"], [tool for tool in tools if tool.name in names]
+
+
 def _format(form: object, where: str, nested: str) -> Form:
     if not isinstance(form, dict):
         raise _invalid(where, "expected an object")
@@ -173,7 +248,7 @@ def _format(form: object, where: str, nested: str) -> Form:
     if kind == "text":
         return TEXT
     if kind == "json_object":
-        return Form(schema={"type": "object", "minProperties": 1})
+        return _JSON_OBJECT
     if kind != "json_schema":
         allowed = "'text', 'json_object', 'json_schema'"
         message = f"Invalid value: '{kind}'. Supported values are: {allowed}."

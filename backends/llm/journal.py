@@ -12,11 +12,11 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 @dataclass(slots=True)
 class LlmFigures:
-    """What an LLM call adds to its line: tokens, and seconds since the request arrived.
+    """The fields of an LLM call in its journal line: tokens, and seconds since its arrival.
 
-    `completion_tokens` were produced, `tokens_sent` left for the client; `queued` and `ttft` are
+    `completion_tokens` were generated, `tokens_sent` sent to the client; `queued` and `ttft` are
     None for a call that ended before it had a slot, or a token. `late` is the longest delay of a
-    token behind the engine's model: what the machine added.
+    token behind the engine's model, caused by the machine.
     """
 
     stream: bool = False
@@ -33,9 +33,9 @@ class LlmFigures:
 class Record:
     """One request; `arrived` is the reading of the performance counter at its arrival.
 
-    `fate` is ok, client_gone (left before the last byte), dropped (cut off by a behaviour),
-    refused (the engine's queue was full) or failed (a fault of the service itself, or its stop).
-    `status` is 0 while nothing was answered.
+    `fate` is ok, client_gone (disconnected before the last byte), dropped (cut off by a fault),
+    refused (the engine's queue was full) or failed (an error or the stop of the service itself).
+    `status` is 0 until a response has begun.
     """
 
     id: str
@@ -80,7 +80,7 @@ def _rounded(seconds: float | None) -> float | None:
 class Journal:
     """Buffered journal lines, written in batches.
 
-    `write` takes the text; `soon` runs a function in a moment, as `loop.call_later` does.
+    `write` takes the text; `soon` schedules a function after a short delay, as `loop.call_later`.
     """
 
     def __init__(

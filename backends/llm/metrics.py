@@ -1,4 +1,4 @@
-"""Prometheus text: vLLM's metrics under vLLM's names, and how far the backend is behind its model.
+"""Prometheus metrics: vLLM's under vLLM's names, and how far the backend is behind its model.
 
 Names, kinds and bounds follow `vllm/v1/metrics/loggers.py`. Two older names that dashboards still
 use are kept: `gpu_cache_usage_perc` and `time_per_output_token_seconds`.
@@ -49,6 +49,36 @@ _HISTOGRAMS: Mapping[str, tuple[float, ...]] = {
     "vllm:iteration_tokens_total": _STEP,
     "lab:request_late_seconds": _LATE,
 }
+_HELP: Mapping[str, str] = {
+    "vllm:num_requests_running": "Requests that the engine computes now.",
+    "vllm:num_requests_waiting": "Requests that wait in the queue now.",
+    "vllm:kv_cache_usage_perc": "Share of the KV cache's blocks in use; 1 is all of them.",
+    "vllm:gpu_cache_usage_perc": "The same as kv_cache_usage_perc, under its older name.",
+    "vllm:cache_config_info": "Configuration of the KV cache, as labels.",
+    "vllm:prompt_tokens_total": "Prompt tokens processed, cached ones included.",
+    "vllm:generation_tokens_total": "Tokens generated.",
+    "vllm:prefix_cache_queries_total": "Prompt tokens looked up in the prefix cache.",
+    "vllm:prefix_cache_hits_total": "Prompt tokens found in the prefix cache.",
+    "vllm:num_preemptions_total": "Sequences preempted for lack of KV cache blocks.",
+    "vllm:request_success_total": "Finished answers by finish reason; abort: client disconnected.",
+    "vllm:time_to_first_token_seconds": "Time from a request's arrival to its first token.",
+    "vllm:inter_token_latency_seconds": "Time between two tokens of an answer.",
+    "vllm:time_per_output_token_seconds": "The same as inter_token_latency_seconds, an older name.",
+    "vllm:request_time_per_output_token_seconds": "Mean time between the tokens of an answer.",
+    "vllm:e2e_request_latency_seconds": "Time from a request's arrival to its end.",
+    "vllm:request_queue_time_seconds": "Time of a request in the queue.",
+    "vllm:request_inference_time_seconds": "Time from an answer's first step to its last token.",
+    "vllm:request_prefill_time_seconds": "Time from an answer's first step to its first token.",
+    "vllm:request_decode_time_seconds": "Time from an answer's first token to its last.",
+    "vllm:request_prompt_tokens": "Prompt tokens of an answer.",
+    "vllm:request_generation_tokens": "Generated tokens of an answer.",
+    "vllm:request_max_num_generation_tokens": "Tokens that an answer was planned to have.",
+    "vllm:request_params_max_tokens": "The field max_tokens of requests that have it.",
+    "vllm:request_params_n": "The field n of requests.",
+    "vllm:iteration_tokens_total": "Tokens computed in a step of the engine.",
+    "lab:request_late_seconds": "Longest delay of a request's tokens behind the timing model.",
+    "lab:late_seconds_max": "Longest delay of any token behind the timing model.",
+}
 
 
 class Histogram:
@@ -65,8 +95,7 @@ class Histogram:
         self.total += value
 
     def lines(self, name: str, labels: str) -> Iterator[str]:
-        """Yield the histogram in Prometheus's text format."""
-        yield f"# TYPE {name} histogram"
+        """Yield the histogram's samples in Prometheus's text format."""
         running = 0
         bounds = [*map(str, self.bounds), "+Inf"]
         for bound, number in zip(bounds, self.counts, strict=True):
@@ -103,7 +132,7 @@ class Metrics:
         self.histograms[f"vllm:{name}"].observe(value)
 
     def observe_step(self, step: Step) -> None:
-        """Count the tokens of a step of the engine; one that computed nothing is none."""
+        """Count the tokens of a step of the engine; a step that computed nothing is not counted."""
         if step.prefilled or step.decoded:
             self.observe("iteration_tokens_total", step.prefilled + step.decoded)
 
@@ -118,7 +147,7 @@ class Metrics:
         self.late = max(self.late, seconds)
 
     def observe_times(self, times: Times, tokens: int) -> None:
-        """Count the phases of a generation that made so many tokens."""
+        """Count the phases of a generation with this number of tokens."""
         if times.queued is not None:
             self.observe("request_queue_time_seconds", times.queued)
         if times.prefill is None:
@@ -144,9 +173,9 @@ class Metrics:
             "lab:late_seconds_max": round(self.late, 6),
         }
         for name, value in gauges.items():
-            yield f"# TYPE {name} gauge"
+            yield from _head(name, "gauge")
             yield f"{name}{{{labels}}} {value}"
-        yield "# TYPE vllm:cache_config_info gauge"
+        yield from _head("vllm:cache_config_info", "gauge")
         yield f"vllm:cache_config_info{{{_cache_config(engine)},{labels}}} 1"
         counters = {
             "prompt_tokens_total": self.prompt_tokens,
@@ -156,14 +185,20 @@ class Metrics:
             "num_preemptions_total": engine.preemptions,
         }
         for name, value in counters.items():
-            yield f"# TYPE vllm:{name} counter"
+            yield from _head(f"vllm:{name}", "counter")
             yield f"vllm:{name}{{{labels}}} {value}"
-        yield "# TYPE vllm:request_success_total counter"
+        yield from _head("vllm:request_success_total", "counter")
         for reason in ("stop", "length", "abort"):
             count = self.finished[reason]
             yield f'vllm:request_success_total{{{labels},finished_reason="{reason}"}} {count}'
         for name, histogram in self.histograms.items():
+            yield from _head(name, "histogram")
             yield from histogram.lines(name, labels)
+
+
+def _head(name: str, kind: str) -> Iterator[str]:
+    yield f"# HELP {name} {_HELP[name]}"
+    yield f"# TYPE {name} {kind}"
 
 
 def _cache_config(engine: Engine) -> str:

@@ -33,7 +33,7 @@ from .stream import Shape, TokenStream
 from .wire import ClientGoneError, header, json_bytes, parse_json, read_body, unless_gone
 from .work import Work, plan
 
-_CREATED = 1_700_000_000  # when the model, as every server of it says, was made
+_CREATED = 1_700_000_000  # creation time of the model, the same on every backend
 TOKENIZE = "/tokenize"  # vLLM's own, outside /v1/
 
 
@@ -82,7 +82,8 @@ class OpenAi:
         self, parse: Callable[[object, str, int], Call], body: object
     ) -> tuple[Call, Shape]:
         call = parse(body, self.settings.model, self.settings.max_output)
-        return call, Completion(call.chat, self.settings.model, call.include_usage)
+        usage = call.include_usage, call.continuous_usage
+        return call, Completion(call.chat, self.settings.model, *usage)
 
     async def respond(self, request: HttpRequest) -> Response:
         """Answer a call of the Responses API; nothing is stored."""
@@ -107,7 +108,7 @@ class OpenAi:
         return _json(_embeddings(call, self.settings.model))
 
     async def _prefill(self, call: EmbeddingCall, scope: Scope) -> None:
-        """Let the engine read the inputs; nothing of them stays in its prefix cache."""
+        """Run the prefill of the inputs in the engine; its prefix cache keeps nothing of them."""
         requests = [Request(len(tokens), 1, ()) for tokens in call.inputs]
         box = self.runner.submit(requests, scope["lab.record"].arrived)
         try:
@@ -136,7 +137,7 @@ class OpenAi:
         record: Record = request.scope["lab.record"]
         record.llm = LlmFigures()
         body = await read_body(request.scope, request.receive, self.settings.body_limit)
-        # one a turn of the event loop: others' arrivals are seen, and their time noted, in between
+        # one per iteration of the event loop, so that arrivals in between are recorded in time
         async with self._turn:
             await asyncio.sleep(0)
             call, shape = parse(_content(body))
@@ -150,7 +151,7 @@ class OpenAi:
                 self.metrics.observe("request_params_max_tokens", call.max_tokens)
             if call.stream:
                 return TokenStream(work, shape)
-        if not await work.run(request.receive, _keep):
+        if not await work.run(request.receive, _ignore):
             raise ClientGoneError
         return _json(shape.whole(work))
 
@@ -188,8 +189,8 @@ def _embeddings(call: EmbeddingCall, model: str) -> dict[str, object]:
     return {"object": "list", "data": data, "model": model, "usage": usage}
 
 
-async def _keep(_token: Token) -> None:
-    """Do nothing: a whole answer is sent at its end."""
+async def _ignore(_token: Token) -> None:
+    """Do nothing: an answer that is not streamed is sent at its end."""
 
 
 def _content(body: bytes) -> object:

@@ -1,4 +1,4 @@
-"""A call of the OpenAI API, checked: what it asks for, or the error that OpenAI would give."""
+"""Check a call of the OpenAI API: its parameters, or the error that OpenAI would return."""
 
 import json
 from collections.abc import Mapping
@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from .api_error import ApiError
-from .forms import TEXT, Form, chat_form
+from .forms import TEXT, Form, chat_form, guided_form
 from .text import tokens
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+PARTS = ("text", "refusal")  # each part holds its text under its own type
 MAX_CHOICES = 128
 MAX_PROMPTS = 8
 MAX_INPUTS = 2048
+START = "<|start|>"
 DIMENSIONS = 384
 _INT64 = 2**63 - 1
 
@@ -74,7 +76,7 @@ _ARTICLES = {"array": "an array", "object": "an object", "integer": "an integer"
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The parameters of a call; a prompt is a tuple of tokens, `max_tokens` None if not given."""
+    """The parameters of a call; a prompt is a tuple of tokens, `max_tokens` None if absent."""
 
     chat: bool
     prompts: tuple[tuple[str, ...], ...]
@@ -85,12 +87,16 @@ class Call:
     stops: tuple[str, ...]
     stream: bool
     include_usage: bool
+    # vLLM's: the usage so far in every event
+    continuous_usage: bool
     seed: int
     # the request's field that holds the prompt
     part: str = "prompt"
     form: Form = TEXT
     # the number of likeliest tokens listed in each place; None for no probabilities
     logprobs: int | None = None
+    # whether a text completion begins with its prompt
+    echo: bool = False
 
 
 def parse_chat(content: object, model: str, max_output: int) -> Call:
@@ -100,11 +106,18 @@ def parse_chat(content: object, model: str, max_output: int) -> Call:
         raise missing("messages")
     prompt = messages_prompt(body["messages"])
     check_fields(body, CHAT_FIELDS)
+    _check_modalities(body.get("modalities"))
     limits = ("max_completion_tokens", "max_tokens")
     form = chat_form(body, last_role(body["messages"]))
     prompt = (*tool_tokens(body.get("tools")), *prompt)
     call = read_call(body, True, (prompt,), limits, max_output)
     return replace(call, part="messages", form=form, logprobs=_chat_logprobs(body))
+
+
+def _check_modalities(value: object) -> None:
+    if value not in (None, ["text"]):
+        message = "Unsupported value: 'modalities' supports only ['text'] with this model."
+        raise ApiError(400, message, "modalities", "unsupported_value")
 
 
 def parse_text(content: object, model: str, max_output: int) -> Call:
@@ -114,11 +127,13 @@ def parse_text(content: object, model: str, max_output: int) -> Call:
         raise missing("prompt")
     prompts = text_prompts(body["prompt"])
     check_fields(body, TEXT_FIELDS)
-    if body.get("echo") is True:
-        message = "Unsupported value: 'echo' does not support true with this model."
-        raise ApiError(400, message, "echo", "unsupported_value")
     call = read_call(body, False, prompts, ("max_tokens",), max_output)
-    return replace(call, logprobs=_optional(body, "logprobs"))
+    return replace(
+        call,
+        form=guided_form(body),
+        logprobs=_optional(body, "logprobs"),
+        echo=body.get("echo") is True,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +201,12 @@ def read_call(
     limits: tuple[str, ...],
     max_output: int,
 ) -> Call:
-    """Read the fields that every kind of call has; `limits` name those for the answer's tokens.
+    """Read the fields that all calls share; `limits` names the fields that limit output tokens.
 
     Raises ApiError.
     """
     choices = _integer(body, "n", 1)
+    include_usage = _stream_option(body, "include_usage")
     given = [_limit(body, name, max_output) for name in limits]
     max_tokens = next((limit for limit in given if limit is not None), None)
     return Call(
@@ -202,7 +218,8 @@ def read_call(
         ignore_eos=body.get("ignore_eos") is True,
         stops=_stops(body.get("stop")),
         stream=body.get("stream") is True,
-        include_usage=_include_usage(body),
+        include_usage=include_usage,
+        continuous_usage=include_usage and _stream_option(body, "continuous_usage_stats"),
         seed=_integer(body, "seed", 0),
     )
 
@@ -274,17 +291,17 @@ def _limit(body: Mapping[str, object], name: str, max_output: int) -> int | None
     return limit
 
 
-def _include_usage(body: Mapping[str, object]) -> bool:
+def _stream_option(body: Mapping[str, object], name: str) -> bool:
     options = body.get("stream_options")
     if not isinstance(options, dict):
         return False
     if body.get("stream") is not True:
         message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
         raise ApiError(400, message, "stream_options")
-    include = options.get("include_usage")
-    if include is not None and not isinstance(include, bool):
-        raise _wrong_type("stream_options.include_usage", "boolean", include)
-    return include is True
+    value = options.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise _wrong_type(f"stream_options.{name}", "boolean", value)
+    return value is True
 
 
 def _stops(value: object) -> tuple[str, ...]:
@@ -340,7 +357,7 @@ def _message(value: object, where: str) -> list[str]:
 
 
 def tool_tokens(tools: object) -> list[str]:
-    """Return the tokens of the tools' definitions, which a model reads before the messages."""
+    """Return the tokens of the tools' definitions, which precede the messages in the prompt."""
     return ["<|tools|>", *tokens(json.dumps(tools, ensure_ascii=False))] if tools else []
 
 
@@ -370,12 +387,14 @@ def _text(content: object, where: str) -> str:
 def _part(part: object, where: str) -> str:
     if not isinstance(part, dict):
         raise _wrong_type(where, "object", part)
-    if part.get("type") != "text":
-        message = f"Invalid value: '{part.get('type')}'. Supported values are: 'text'."
+    kind = part.get("type")
+    if kind not in PARTS:
+        allowed = " and ".join(f"'{name}'" for name in PARTS)
+        message = f"Invalid value: '{kind}'. Supported values are: {allowed}."
         raise ApiError(400, message, f"{where}.type", "invalid_value")
-    if "text" not in part:
-        raise missing(f"{where}.text")
-    return _string(part["text"], f"{where}.text")
+    if kind not in part:
+        raise missing(f"{where}.{kind}")
+    return _string(part[kind], f"{where}.{kind}")
 
 
 def text_prompts(
@@ -398,8 +417,8 @@ def text_prompts(
 
 
 def _prompt(text: str) -> tuple[str, ...]:
-    # a model starts somewhere even when nothing was said
-    return tuple(tokens(text)) or ("<|start|>",)
+    # an empty prompt still has one token
+    return tuple(tokens(text)) or (START,)
 
 
 def _ids(items: list[object], where: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The published description of every route: OpenAPI 3.1, made from the tables that check calls."""
+"""The OpenAPI 3.1 description of every route, generated from the tables that check calls."""
 
 from collections.abc import Iterable, Mapping
 from functools import reduce
@@ -10,6 +10,7 @@ from .openai_call import (
     EMBEDDING_FIELDS,
     MAX_INPUTS,
     MAX_PROMPTS,
+    PARTS,
     ROLES,
     TEXT_FIELDS,
     TOKENIZE_FIELDS,
@@ -21,10 +22,16 @@ from .settings import Settings
 Json = dict[str, object]
 
 _STRING: Json = {"type": "string"}
+_INTEGER: Json = {"type": "integer", "minimum": 0}
 _PART: Json = {
-    "type": "object",
-    "properties": {"type": {"const": "text"}, "text": _STRING},
-    "required": ["type", "text"],
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {"type": {"const": kind}, kind: _STRING},
+            "required": ["type", kind],
+        }
+        for kind in PARTS
+    ]
 }
 _CONTENT: Json = {"anyOf": [_STRING, {"type": "array", "items": _PART, "minItems": 1}]}
 _ERRORS: Mapping[int, str] = {
@@ -33,6 +40,7 @@ _ERRORS: Mapping[int, str] = {
     405: "method not allowed",
     411: "neither Content-Length nor chunked",
     413: "body over the limit",
+    415: "body compressed",
     500: "set by a behaviour",
     503: "set by a behaviour",
 }
@@ -71,7 +79,7 @@ def _article() -> Json:
     }
     chat = _post("application/json", message, {"application/json": "Chat"}, "Problem")
     completions = {"application/json": "Completions"}
-    # no text is a text too
+    # an empty text is allowed
     complete = _post("text/plain", _STRING, completions, "Problem", required=False)
     return {
         "/": {"get": greeting, "post": {"responses": _failures("Problem", (400, 404, 500, 503))}},
@@ -201,7 +209,6 @@ def _text_body(settings: Settings) -> Json:
     properties = {
         "prompt": _prompts(MAX_PROMPTS),
         **_properties(settings, TEXT_FIELDS),
-        "echo": {"enum": [False, None]},
     }
     return _body(properties, "prompt")
 
@@ -228,11 +235,15 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def _stream_shapes() -> tuple[Json, Json]:
-    """stream_options belong to streams: two shapes, one for each."""
+    """Two schemas: with stream_options only for streams."""
     still: Json = {
         "properties": {"stream": {"enum": [False, None]}, "stream_options": {"type": "null"}}
     }
-    usage: Json = {"type": "object", "properties": {"include_usage": {"type": ["boolean", "null"]}}}
+    flags = ("include_usage", "continuous_usage_stats")
+    usage: Json = {
+        "type": "object",
+        "properties": {flag: {"type": ["boolean", "null"]} for flag in flags},
+    }
     streamed: Json = {
         "properties": {
             "stream": {"const": True},
@@ -244,7 +255,7 @@ def _stream_shapes() -> tuple[Json, Json]:
 
 
 def _tool_shapes() -> tuple[Json, Json]:
-    """A tool can be required where there are tools: two shapes, with tools and without."""
+    """Two schemas, with tools and without: only the first allows a required tool."""
     described = {
         "description": "Or {type: function, function: {name: one of the tools}}, for that tool."
     }
@@ -283,7 +294,7 @@ def _tool_shapes() -> tuple[Json, Json]:
 
 
 def _logprobs_shapes() -> tuple[Json, Json]:
-    """top_logprobs belong to logprobs: two shapes, without and with."""
+    """Two schemas, without logprobs and with: only the second allows top_logprobs."""
     without: Json = {
         "properties": {"logprobs": {"enum": [False, None]}, "top_logprobs": {"enum": [0, None]}}
     }
@@ -349,7 +360,7 @@ def _get(description: str, media: str, schema: str, *errors: int) -> Json:
     kind = "ApiError" if schema.startswith("Model") else "Problem"
     failures = _failures(kind, (400, 405, 500, 503, *errors))
     if schema == "Health":
-        failures["503"] = _response("told to refuse", {"application/json": "Health"})
+        failures["503"] = _response("set to refuse", {"application/json": "Health"})
     return {"responses": {"200": _response(description, {media: schema}), **failures}}
 
 
@@ -400,8 +411,9 @@ def _chat_logprobs() -> Json:
 
 
 def _text_logprobs() -> Json:
-    number: Json = {"type": "number", "maximum": 0}
-    top: Json = {"type": "object", "additionalProperties": number}
+    # null for the first token of an echoed prompt
+    number: Json = {"type": ["number", "null"], "maximum": 0}
+    top: Json = {"type": ["object", "null"], "additionalProperties": number}
     items: Mapping[str, Json] = {
         "tokens": _STRING,
         "token_logprobs": number,
@@ -436,79 +448,12 @@ def _response_object() -> Json:
 
 def _schemas() -> Json:
     signature = {"server": _STRING, "timestamp": {"type": "string", "format": "date-time"}}
-    integer: Json = {"type": "integer", "minimum": 0}
     nullable: Json = {"type": ["string", "null"]}
-    reasons = ["stop", "length", "tool_calls"]
-    finish: Json = {"finish_reason": {"enum": reasons}}
-    spoken: Json = {"role": {"const": "assistant"}, "refusal": {"type": "null"}}
-    function = _closed({"name": _STRING, "arguments": _STRING})
-    called = _closed({"id": _STRING, "type": {"const": "function"}, "function": function})
-    calls: Json = {"type": "array", "items": called, "minItems": 1}
-    message: Json = {
-        "anyOf": [
-            _closed({**spoken, "content": _STRING}),
-            _closed({**spoken, "content": {"type": "null"}, "tool_calls": calls}),
-        ]
-    }
-    model = _closed(
-        {
-            "id": _STRING,
-            "object": {"const": "model"},
-            "created": integer,
-            "owned_by": _STRING,
-            "max_model_len": integer,
-        }
-    )
-    line = _closed({"text": _STRING, "index": integer})
-    usage = _closed(
-        {
-            "prompt_tokens": integer,
-            "completion_tokens": integer,
-            "total_tokens": integer,
-            "prompt_tokens_details": _closed({"cached_tokens": integer}),
-        }
-    )
-
-    def completion(kind: str, said: Json) -> Json:
-        choice = _closed({"index": integer, **said, **finish})
-        return _closed(
-            {
-                "id": _STRING,
-                "object": {"const": kind},
-                "created": integer,
-                "model": _STRING,
-                "system_fingerprint": _STRING,
-                "choices": {"type": "array", "items": choice, "minItems": 1},
-                "usage": usage,
-            }
-        )
-
-    numbers: Json = {"type": "array", "items": {"type": "number"}, "minItems": 1}
-    embedded = _closed(
-        {
-            "object": {"const": "embedding"},
-            "index": integer,
-            "embedding": {"anyOf": [numbers, _STRING]},
-        }
-    )
-    embeddings = _closed(
-        {
-            "object": {"const": "list"},
-            "data": {"type": "array", "items": embedded, "minItems": 1},
-            "model": _STRING,
-            "usage": _closed({"prompt_tokens": integer, "total_tokens": integer}),
-        }
-    )
-    texts: Json = {"type": ["array", "null"], "items": _STRING}
-    tokenized = _closed(
-        {
-            "count": integer,
-            "max_model_len": integer,
-            "tokens": {"type": "array", "items": integer},
-            "token_strs": texts,
-        }
-    )
     error = {"message": _STRING, "type": _STRING, "param": nullable, "code": nullable}
+    line = _closed({"text": _STRING, "index": _INTEGER})
+    model = _model()
+    chat: Json = {"message": _message(), "logprobs": _chat_logprobs()}
+    text: Json = {"text": _STRING, "logprobs": _text_logprobs()}
     return {
         "Any": {},
         "Text": _STRING,
@@ -518,15 +463,93 @@ def _schemas() -> Json:
         "Chat": _closed({"original": _STRING, "response": _STRING, **signature}),
         "Completions": _closed({"completions": {"type": "array", "items": line}, **signature}),
         "ApiError": _closed({"error": _closed(error)}),
-        "Embeddings": embeddings,
+        "Embeddings": _embeddings(),
         "Response": _response_object(),
-        "Tokens": tokenized,
+        "Tokens": _tokens(),
         "Model": model,
         "Models": _closed({"object": {"const": "list"}, "data": {"type": "array", "items": model}}),
-        "ChatCompletion": completion(
-            "chat.completion", {"message": message, "logprobs": _chat_logprobs()}
-        ),
-        "TextCompletion": completion(
-            "text_completion", {"text": _STRING, "logprobs": _text_logprobs()}
-        ),
+        "ChatCompletion": _completion_object("chat.completion", chat),
+        "TextCompletion": _completion_object("text_completion", text),
     }
+
+
+def _message() -> Json:
+    """The assistant's message: a text, or calls of tools."""
+    assistant: Json = {"role": {"const": "assistant"}, "refusal": {"type": "null"}}
+    function = _closed({"name": _STRING, "arguments": _STRING})
+    call = _closed({"id": _STRING, "type": {"const": "function"}, "function": function})
+    calls: Json = {"type": "array", "items": call, "minItems": 1}
+    return {
+        "anyOf": [
+            _closed({**assistant, "content": _STRING}),
+            _closed({**assistant, "content": {"type": "null"}, "tool_calls": calls}),
+        ]
+    }
+
+
+def _model() -> Json:
+    return _closed(
+        {
+            "id": _STRING,
+            "object": {"const": "model"},
+            "created": _INTEGER,
+            "owned_by": _STRING,
+            "max_model_len": _INTEGER,
+        }
+    )
+
+
+def _completion_object(kind: str, answer: Json) -> Json:
+    """A completion whose choices have `answer`, a message or a text."""
+    finish: Json = {"finish_reason": {"enum": ["stop", "length", "tool_calls"]}}
+    choice = _closed({"index": _INTEGER, **answer, **finish})
+    usage = _closed(
+        {
+            "prompt_tokens": _INTEGER,
+            "completion_tokens": _INTEGER,
+            "total_tokens": _INTEGER,
+            "prompt_tokens_details": _closed({"cached_tokens": _INTEGER}),
+        }
+    )
+    return _closed(
+        {
+            "id": _STRING,
+            "object": {"const": kind},
+            "created": _INTEGER,
+            "model": _STRING,
+            "system_fingerprint": _STRING,
+            "choices": {"type": "array", "items": choice, "minItems": 1},
+            "usage": usage,
+        }
+    )
+
+
+def _embeddings() -> Json:
+    numbers: Json = {"type": "array", "items": {"type": "number"}, "minItems": 1}
+    embedding = _closed(
+        {
+            "object": {"const": "embedding"},
+            "index": _INTEGER,
+            "embedding": {"anyOf": [numbers, _STRING]},
+        }
+    )
+    return _closed(
+        {
+            "object": {"const": "list"},
+            "data": {"type": "array", "items": embedding, "minItems": 1},
+            "model": _STRING,
+            "usage": _closed({"prompt_tokens": _INTEGER, "total_tokens": _INTEGER}),
+        }
+    )
+
+
+def _tokens() -> Json:
+    texts: Json = {"type": ["array", "null"], "items": _STRING}
+    return _closed(
+        {
+            "count": _INTEGER,
+            "max_model_len": _INTEGER,
+            "tokens": {"type": "array", "items": _INTEGER},
+            "token_strs": texts,
+        }
+    )

@@ -1,8 +1,9 @@
-"""Make up a text that matches a regular expression of the simple kind that schemas have."""
+"""Generate a text that matches a simple regular expression, as schemas have."""
 
 import random
 import re
 import string
+import sys
 
 _CLASSES = {
     "d": string.digits,
@@ -15,25 +16,44 @@ _CLASSES = {
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r"}
 _ANY = string.ascii_lowercase + string.digits
 _PRINTABLE = [chr(code) for code in range(0x20, 0x7F)]
+_HEX_DIGITS = {"x": 2, "u": 4}  # of \x41 and \u0041
 _MORE = 3  # repetitions beyond the least
-_MOST = 5_000  # atoms read, repetitions included
+_TRIES = 200
+_MOST = 10_000  # atoms read in all tries, repetitions included
 
 
 class PatternError(Exception):
     """A pattern for which no text can be made."""
 
 
-def matching_text(pattern: str, dice: random.Random) -> str:
-    """Make up a text that `pattern` matches; raises PatternError where that fails.
-
-    Known are literals, classes, groups, alternatives, quantifiers and anchors. A check of the
-    result finds out what is beyond them, such as look-around and back-references.
-    """
+def matches(pattern: str, text: str) -> bool:
+    """Whether the pattern matches somewhere in the text; False for a pattern that is none."""
     try:
-        text = _Reader(pattern, dice).alternatives()
-        if re.search(pattern, text):
+        return re.search(pattern, text) is not None
+    except (re.error, OverflowError, RecursionError):
+        return False
+
+
+def matching_text(pattern: str, rng: random.Random, least: int = 0, most: int = sys.maxsize) -> str:
+    """Generate a text of `least` to `most` characters that `pattern` matches.
+
+    Supported are literals, classes, groups, alternatives, quantifiers and anchors. Look-around is
+    satisfied by further attempts. Raises PatternError if none succeeds, as with back-references.
+    """
+    reader, more = _Reader(pattern, rng), _MORE
+    try:
+        for _ in range(_TRIES):
+            text = reader.text(more)
+            if len(text) < least:
+                more = min(2 * more + 1, 4 * least)
+            elif len(text) > most:
+                more //= 2
+            elif matches(pattern, text):
+                return text
+        # a pattern that does not end in "$" says nothing about what follows
+        if len(text) < least <= _MOST and matches(pattern, text := text.ljust(least, "x")):
             return text
-    except (re.error, IndexError, ValueError, OverflowError, RecursionError):
+    except (IndexError, ValueError, OverflowError, RecursionError):
         pass
     raise PatternError(f'no text can be made for the pattern "{pattern}"')
 
@@ -41,18 +61,26 @@ def matching_text(pattern: str, dice: random.Random) -> str:
 class _Reader:
     """Reads a pattern from left to right and writes one text that it matches."""
 
-    def __init__(self, pattern: str, dice: random.Random) -> None:
+    def __init__(self, pattern: str, rng: random.Random) -> None:
         self._pattern = pattern
         self._at = 0
-        self._dice = dice
+        self._rng = rng
         self._left = _MOST
+        self._more = _MORE
+        # the characters of each class in brackets and its end, by its start
+        self._sets: dict[int, tuple[list[str], int]] = {}
+
+    def text(self, more: int) -> str:
+        """Read the whole pattern, with at most `more` repetitions beyond the least."""
+        self._at, self._more = 0, more
+        return self.alternatives()
 
     def alternatives(self) -> str:
-        """Read `a|b|c` up to its end or the bracket that closes it; one of them is the text."""
+        """Read `a|b|c` up to its end or closing bracket; return a text for one alternative."""
         texts = [self._sequence()]
         while self._next("|"):
             texts.append(self._sequence())
-        return self._dice.choice(texts)
+        return self._rng.choice(texts)
 
     def _sequence(self) -> str:
         parts: list[str] = []
@@ -61,7 +89,7 @@ class _Reader:
             part = self._atom()
             least, most = self._quantifier()
             end = self._at
-            count = self._dice.randint(least, min(most, least + _MORE))
+            count = self._rng.randint(least, min(most, least + self._more))
             texts = [part] if count else []
             for _ in range(count - 1):
                 # read the atom again: [a-z]{3} are three letters, not one three times
@@ -79,28 +107,38 @@ class _Reader:
         if letter == "(":
             return self._group()
         if letter == "[":
-            return self._dice.choice(self._set())
+            return self._rng.choice(self._set())
         if letter == "\\":
-            letter = self._take()
-            if letter in "bBAZ":
-                return ""
-            return self._dice.choice(_CLASSES.get(letter, _CONTROLS.get(letter, letter)))
+            return "" if self._anchor() else self._rng.choice(self._escaped())
         if letter in "^$":
             return ""
-        return self._dice.choice(_ANY) if letter == "." else letter
+        return self._rng.choice(_ANY) if letter == "." else letter
 
     def _group(self) -> str:
+        is_look_around = False
         if self._next("?"):
-            if self._next("P") or self._pattern[self._at] == "<":
+            is_look_around = self._look_around()
+            if self._next("P"):
                 self._at = self._pattern.index(">", self._at) + 1
-            elif not self._next(":"):
+            elif not is_look_around and not self._next(":"):
                 raise ValueError(self._pattern)
         text = self.alternatives()
         if not self._next(")"):
             raise ValueError(self._pattern)
-        return text
+        return "" if is_look_around else text
+
+    def _look_around(self) -> bool:
+        return any(self._next(mark) for mark in ("=", "!", "<=", "<!"))
 
     def _set(self) -> list[str]:
+        start = self._at
+        if start not in self._sets:
+            members = self._members()
+            self._sets[start] = members, self._at
+        members, self._at = self._sets[start]
+        return members
+
+    def _members(self) -> list[str]:
         negated = self._next("^")
         members: list[str] = []
         first = True
@@ -119,23 +157,30 @@ class _Reader:
 
     def _member(self) -> str:
         letter = self._take()
-        if letter != "\\":
-            return letter
+        return self._escaped() if letter == "\\" else letter
+
+    def _escaped(self) -> str:
+        """Read what follows a backslash; return the characters for which it stands."""
         letter = self._take()
+        if letter in _HEX_DIGITS:
+            return chr(int("".join(self._take() for _ in range(_HEX_DIGITS[letter])), 16))
         return _CLASSES.get(letter, _CONTROLS.get(letter, letter))
+
+    def _anchor(self) -> bool:
+        return any(self._next(letter) for letter in "bBAZ")
 
     def _quantifier(self) -> tuple[int, int]:
         least, most = 1, 1
         if self._next("*"):
-            least, most = 0, _MORE
+            least, most = 0, sys.maxsize
         elif self._next("+"):
-            least, most = 1, 1 + _MORE
+            least, most = 1, sys.maxsize
         elif self._next("?"):
             least, most = 0, 1
         elif bounds := re.match(r"\{(\d+)(,?)(\d*)\}", self._pattern[self._at :]):
             self._at += bounds.end()
             least = int(bounds[1])
-            most = int(bounds[3]) if bounds[3] else least + (_MORE if bounds[2] else 0)
+            most = int(bounds[3]) if bounds[3] else sys.maxsize if bounds[2] else least
         else:
             return 1, 1
         # lazy and possessive ones repeat as often
@@ -147,8 +192,8 @@ class _Reader:
         self._at += 1
         return self._pattern[self._at - 1]
 
-    def _next(self, letter: str) -> bool:
-        if self._pattern[self._at : self._at + 1] != letter:
+    def _next(self, text: str) -> bool:
+        if not self._pattern.startswith(text, self._at):
             return False
-        self._at += 1
+        self._at += len(text)
         return True

@@ -17,7 +17,7 @@ class Profile:
     `max_num_seqs` and `max_num_batched_tokens` are vLLM's: the most sequences that run, and the
     most tokens in a step. `kv_blocks` of 16 tokens are all that running sequences and the prefix
     cache share. `max_queued` requests may wait, and the server refuses more with `queue_status`;
-    0 is no limit. Outputs whose length nobody asks for are log-normal.
+    0 is no limit. Outputs without a requested length are log-normal.
     """
 
     name: str
@@ -65,7 +65,7 @@ MOST = 10_000_000  # of any limit
 
 
 def changed_limits(profile: Profile) -> Limits:
-    """The limits of a profile that are not those of the profile of its name."""
+    """The limits of a profile that differ from those of the built-in profile of its name."""
     usual = PROFILES[profile.name]
     limits = {
         name: getattr(profile, _FIELDS.get(name, name)) for name in Limits.__dataclass_fields__

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with a short cut for the article's API, and its errors in JSON."""
+"""uvicorn's HTTP protocol with a fast path for the article's API, and its errors in JSON."""
 
 import asyncio
 import re
@@ -21,11 +21,17 @@ from .wire import RefusedError, Reply
 if TYPE_CHECKING:
     from .app import App
 
+_GRACE = 0.5  # seconds to read what arrived while the process was frozen
 _LINGER = 0.5  # seconds that an idle connection stays open while the server stops
 _HEAD_LIMIT = 65_536
 _POSTS = {path.encode(): action for path, action in article.ACTIONS.items()}
 # with one of these a request is no longer a simple one
-_MARKS = frozenset({b"transfer-encoding", b"expect", b"upgrade", b"connection", b"x-lab-duration"})
+_MARKS = frozenset(
+    {
+        *(b"transfer-encoding", b"expect", b"upgrade", b"connection"),
+        *(b"content-encoding", b"x-lab-duration"),
+    }
+)
 # a request line in its form; if parsing failed all the same, the method may be why
 _REQUEST_LINE = re.compile(rb"([A-Z]+) (/\S*) HTTP/1\.1\r\n")
 _REQUEST_ID = re.compile(rb"^x-request-id:[ \t]*([!-~]+)", re.IGNORECASE | re.MULTILINE)
@@ -36,7 +42,7 @@ _ELSEWHERE = (b"/v1/", b"/health", b"/metrics", b"/openapi.json")
 class Protocol(HttpToolsProtocol):
     """A connection of a server whose application is an App.
 
-    A healthy backend answers the article's simple requests right where they are parsed, without a
+    A healthy backend answers the article's simple requests where they are parsed, without a
     task or ASGI messages, which is several times as fast. All other requests are handled by
     uvicorn; the responses are the same.
     """
@@ -61,11 +67,17 @@ class Protocol(HttpToolsProtocol):
         self._body = b""
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
+        # runs while a request has arrived in part
+        self._arrival_timer: asyncio.TimerHandle | None = None
+        self._is_partial = False
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes; refuse a request head over the limit."""
+        """Parse received bytes; refuse a request head over the limit, and a request too slow."""
         self._piece = data
         super().data_received(data)
+        if self._is_partial and not self._arrival_timer:
+            seconds = self._lab.settings.arrival
+            self._arrival_timer = self.loop.call_later(seconds, self._on_arrival_timer)
         self._head_bytes = self._head_bytes + len(data) if self._in_head else 0
         if self._head_bytes > _HEAD_LIMIT:
             self.send_400_response("request head too large")
@@ -78,10 +90,11 @@ class Protocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         self._stop_idle_timer()
+        self._stop_arrival_timer()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Close the connection once what has begun on it is answered.
+        """Close the connection once all requests that began on it are answered.
 
         A request may already be on its way on an idle connection, so that one stays open for
         LINGER seconds. New connections are refused.
@@ -95,20 +108,42 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer a request that cannot be parsed, unless an earlier one is still unanswered."""
+        line = _REQUEST_LINE.search(self._piece)
+        if line and line[1] not in _METHODS:
+            self._refuse(RefusedError(405, "unknown method", {"Allow": article.ALLOWED}))
+        else:
+            self._refuse(RefusedError(400, msg))
+
+    def _refuse(self, error: RefusedError) -> None:
+        """Answer the request that is arriving, unless an earlier one is unanswered, and close."""
         due = self._open_cycles()
         if not any(cycle.response_started or not cycle.more_body for cycle in due):
-            error = RefusedError(400, msg)
-            line = _REQUEST_LINE.search(self._piece)
-            if line and line[1] not in _METHODS:
-                error = RefusedError(405, "unknown method", {"Allow": article.ALLOWED})
             reply = article.refuse(self._lab.settings.name, error)
             self._write(reply, b"connection: close\r\n")
             if not due:
-                self._end(self._unparsed(), reply.status, len(reply.body), "ok")
+                record, self._record = self._record or self._unparsed(), None
+                self._end(record, reply.status, len(reply.body), "ok")
         self.transport.close()
+
+    def _on_arrival_timer(self) -> None:
+        self._arrival_timer = self.loop.call_later(_GRACE, self._refuse_late)
+
+    def _refuse_late(self) -> None:
+        if not (self._in_head or self._record or self._open_cycles()):
+            self.transport.close()  # answered before its body was read
+            return
+        seconds = self._lab.settings.arrival
+        self._refuse(RefusedError(408, f"the request did not arrive in full within {seconds} s"))
+
+    def _stop_arrival_timer(self) -> None:
+        if self._arrival_timer:
+            self._arrival_timer.cancel()
+            self._arrival_timer = None
 
     def on_message_begin(self) -> None:
         """Reset the fields of the request head."""
+        self._stop_arrival_timer()
+        self._is_partial = True
         self._in_head = True
         self.url = b""
         self.headers = []
@@ -142,6 +177,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Answer a simple request; pass on any other with its arrival time."""
+        self._is_partial = False
+        self._stop_arrival_timer()
         if self._record:
             self._answer(self._record)
         else:

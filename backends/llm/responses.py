@@ -1,4 +1,4 @@
-"""How OpenAI's Responses API writes an answer, streamed or whole."""
+"""Format answers as OpenAI's Responses API does, streamed or not."""
 
 import time
 import uuid
@@ -17,7 +17,6 @@ _FIXED: Mapping[str, object] = {
     "previous_response_id": None,
     "service_tier": "default",
     "store": False,
-    "top_logprobs": 0,
     "truncation": "disabled",
 }
 
@@ -36,7 +35,7 @@ class ResponseShape:
         self._item_id = uuid.uuid4().hex
 
     def whole(self, work: Work) -> Json:
-        """The response after its end: completed, or incomplete if it was cut."""
+        """The finished response: completed, or incomplete if it was cut off."""
         (answer,) = work.answers
         cut = answer.finish_reason == "length"
         return {
@@ -58,7 +57,7 @@ class ResponseShape:
         return {**self._base, **known}
 
     def item(self, answer: Answer, content: str | None, status: str) -> Json:
-        """The response's one item: a message, or a tool's call; no content is not yet any."""
+        """The response's only item, a message or a tool call; empty `content` means none yet."""
         if answer.tool:
             return {
                 "type": "function_call",
@@ -72,7 +71,7 @@ class ResponseShape:
             "type": "message",
             "id": f"msg_{self._item_id}",
             "role": "assistant",
-            "content": [] if content is None else [text_part(content)],
+            "content": [] if content is None else [text_part(content, logprobs(answer))],
             "status": status,
         }
 
@@ -89,7 +88,7 @@ class ResponseShape:
 
 
 class ResponseEvents:
-    """The events of a streamed response, numbered from 0; the last of all is the shape's."""
+    """The events of a streamed response, numbered from 0; `ResponseShape` makes the last one."""
 
     def __init__(self, answer: Answer, shape: ResponseShape) -> None:
         self._answer = answer
@@ -105,7 +104,7 @@ class ResponseEvents:
             event("response.output_item.added", 2, output_index=0, item=item),
         ]
         if not answer.tool:
-            part = text_part("")
+            part = text_part("", [])
             opening.append(event("response.content_part.added", 3, **self._place, part=part))
         self._opening = b"".join(opening)
         self._first = len(opening)
@@ -117,7 +116,7 @@ class ResponseEvents:
         """The event of one token; the first brings the opening events before it."""
         fields = {**self._place, "delta": self._answer.pieces[number]}
         if not self._answer.tool:
-            fields["logprobs"] = []
+            fields["logprobs"] = logprobs(self._answer, number, number + 1)
         opening = b"" if number else self._opening
         return opening + event(self._delta, self._first + number, **fields)
 
@@ -128,8 +127,9 @@ class ResponseEvents:
             done = {**self._place, "name": self._answer.tool.name, "arguments": content}
             events = [event("response.function_call_arguments.done", number, **done)]
         else:
-            part = text_part(content)
-            text = {**self._place, "text": content, "logprobs": []}
+            listed = logprobs(self._answer)
+            part = text_part(content, listed)
+            text = {**self._place, "text": content, "logprobs": listed}
             events = [
                 event("response.output_text.done", number, **text),
                 event("response.content_part.done", number + 1, **self._place, part=part),
@@ -145,9 +145,16 @@ def event(kind: str, number: int, **fields: object) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (kind.encode(), json_bytes(content))
 
 
-def text_part(text: str) -> Json:
-    """Text as a part of a message."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def text_part(text: str, listed: object) -> Json:
+    """Text as a part of a message, with its probabilities if they are included."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": listed}
+
+
+def logprobs(answer: Answer, first: int = 0, end: int | None = None) -> object:
+    """The probabilities of the answer's tokens from `first` to `end`; empty if not included."""
+    if not answer.logprobs:
+        return []
+    return answer.logprobs.of(answer.pieces[:end], first)["content"]
 
 
 def _status(answer: Answer) -> str:

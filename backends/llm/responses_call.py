@@ -1,4 +1,4 @@
-"""A call of OpenAI's Responses API, checked: what it asks for, and what its answer repeats."""
+"""Check a call of OpenAI's Responses API: parameters, and the fields that a response repeats."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,14 +31,17 @@ RESPONSE_FIELDS: Mapping[str, Field] = {
     "parallel_tool_calls": Field("boolean"),
     "reasoning": Field("object"),
     "include": Field("array"),
+    "top_logprobs": Field("integer", 0, 20),
     "metadata": Field("object"),
     "store": Field("boolean"),
     "service_tier": Field("string"),
     "user": Field("string"),
 }
-# they need what the backend does not have: stored responses, a background, probabilities here
-UNSUPPORTED = ("background", "conversation", "previous_response_id", "prompt", "top_logprobs")
+# they need what the backend does not have: stored responses, a background
+UNSUPPORTED = ("background", "conversation", "previous_response_id", "prompt")
+_LOGPROBS = "message.output_text.logprobs"
 _LIMIT = "max_output_tokens"
+_ITEMS = ("message", "function_call", "function_call_output")
 _DEFAULTS: Mapping[str, object] = {
     "instructions": None,
     _LIMIT: None,
@@ -49,6 +52,7 @@ _DEFAULTS: Mapping[str, object] = {
     "text": {"format": {"type": "text"}},
     "tool_choice": "auto",
     "tools": [],
+    "top_logprobs": 0,
     "top_p": 1.0,
     "user": None,
 }
@@ -59,7 +63,7 @@ def parse_response(
 ) -> tuple[Call, Mapping[str, object]]:
     """Read the body of a call: the call, and the fields that every response repeats.
 
-    Raises ApiError, also for what would need stored responses or log probabilities.
+    Raises ApiError, also for what would need stored responses.
     """
     body = checked_body(content, model)
     if body.get("input") is None:
@@ -69,10 +73,6 @@ def parse_response(
             message = f"Unsupported parameter: '{name}' is not supported with this model."
             raise ApiError(400, message, name, "unsupported_parameter")
     check_fields(body, RESPONSE_FIELDS)
-    included = body.get("include")
-    if isinstance(included, list) and "message.output_text.logprobs" in included:
-        message = "Unsupported value: 'message.output_text.logprobs' is not supported."
-        raise ApiError(400, message, "include", "unsupported_value")
     messages = _messages(body["input"])
     prompt = messages_prompt(messages, "input")
     if instructions := body.get("instructions"):
@@ -84,7 +84,16 @@ def parse_response(
     call = read_call(known, True, prompts, (_LIMIT,), max_output)
     echo = {name: _given(body, name, default) for name, default in _DEFAULTS.items()}
     form = response_form(body, last_role(messages))
-    return replace(call, part="input", form=form), {**echo, "model": model}
+    call = replace(call, part="input", form=form, logprobs=_logprobs(body))
+    return call, {**echo, "model": model}
+
+
+def _logprobs(body: Mapping[str, object]) -> int | None:
+    """The number of likeliest tokens to list; None where no probabilities are included."""
+    included, top = body.get("include"), body.get("top_logprobs")
+    if not isinstance(included, list) or _LOGPROBS not in included:
+        return None
+    return int(top) if isinstance(top, int | float) else 0
 
 
 def _given(body: Mapping[str, object], name: str, default: object) -> object:
@@ -97,15 +106,22 @@ def _message(role: str, content: object) -> dict[str, object]:
 
 
 def _messages(given: object) -> object:
-    """Turn the input into a chat's messages; what cannot be turned is left for their check."""
+    """Convert the input to chat messages; invalid parts are left for the check of messages."""
     if isinstance(given, str):
         return [_message("user", given)]
-    return [_turn(item) for item in given] if isinstance(given, list) else given
+    if not isinstance(given, list):
+        return given
+    return [_turn(item, f"input[{index}]") for index, item in enumerate(given)]
 
 
-def _turn(item: object) -> object:
+def _turn(item: object, where: str) -> object:
     if not isinstance(item, dict):
         return item
+    kind = item.get("type", _ITEMS[0])
+    if kind not in _ITEMS:
+        allowed = ", ".join(f"'{name}'" for name in _ITEMS)
+        message = f"Invalid value: '{kind}'. Supported values are: {allowed}."
+        raise ApiError(400, message, f"{where}.type", "invalid_value")
     if item.get("type") == "function_call":
         return {"role": "assistant", "content": None, "tool_calls": [{"function": item}]}
     if item.get("type") == "function_call_output":

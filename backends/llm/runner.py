@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from .engine import Engine, Generation, Request, Step, Token
 from .profiles import Profile
 
-# an event this close (seconds) is due: timers of the event loop tick in milliseconds
+# an event within this many seconds is due: the event loop's timers have milliseconds
 _SLACK = 0.0005
 # then other tasks have their turn, for an engine without delays
 _TOKENS_A_TURN = 2048
@@ -16,8 +16,8 @@ _TOKENS_A_TURN = 2048
 class Mailbox:
     """The tokens of one call's generations, in the order in which they were generated.
 
-    While the reader waits in `take`, each token but a generation's last is offered to `sink`, if
-    one is set; it returns whether it took the token. That saves waking the reader.
+    While the reader waits in `take`, each token except a generation's last is offered to `sink`,
+    if it is set; it returns whether it took the token. This avoids waking the reader.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Two servers in one process: the backend's port, and the port of its behaviours."""
+"""Two servers in one process: the backend's port and its behaviour port."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from .protocol import Protocol
 from .settings import Settings, SettingsError
 
 _BACKLOG = 2048
-_OWN = "127.0.0.1"  # who may break a backend is in its container: no client, nor nginx
+_OWN = "127.0.0.1"  # only processes in the backend's container may set faults: no client, not nginx
 
 
 class _Server(uvicorn.Server):
@@ -51,13 +51,13 @@ class Service:
         self.lab.journal.flush()
 
     def stop(self) -> None:
-        """Stop accepting connections; a behaviour that hangs ends."""
+        """Stop accepting connections, and release requests that a fault holds."""
         self.lab.switch.set(HEALTHY)
         self.main.should_exit = True
 
 
 def service(settings: Settings, write: Callable[[str], object]) -> Service:
-    """Bind both ports and make the servers; raises SettingsError for a port that is taken."""
+    """Bind both ports and create the servers; raises SettingsError for a port that is taken."""
     lab = backend(settings, write)
     sockets = [
         _bind("PORT", settings.host, settings.port),
@@ -99,7 +99,7 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, running.stop)
-    _say(
+    _print_line(
         f"{settings.name}: port {settings.port}, behaviours on {settings.behaviour_port}, "
         f"profile {settings.profile.name}"
     )
@@ -111,7 +111,7 @@ def _to_stdout(text: str) -> None:
     sys.stdout.flush()
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .profiles import MOST, PROFILES, Limits, Profile
 
-# every address of the container: who reaches it is for the network to say
+# every address of the container; the network limits access
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - as above
 
 
@@ -28,6 +28,7 @@ class Settings:
     seed: int = 0
     body_limit: int = 1 << 20
     keep_alive: int = 120
+    arrival: int = 30
     grace: int = 20
     model: str = "lab-llm"
     max_model_len: int = 32_768
@@ -35,7 +36,7 @@ class Settings:
 
     @property
     def max_output(self) -> int:
-        """The most tokens one answer may have: half of what prompt and answer have together."""
+        """The maximum tokens of one answer: half of the maximum for prompt and answer together."""
         return self.max_model_len // 2
 
 
@@ -52,6 +53,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         seed=given.integer("SEED", 0, 0, 2**63 - 1),
         body_limit=given.integer("BODY_LIMIT", 1 << 20, 1, 1 << 30),
         keep_alive=given.integer("KEEP_ALIVE", 120, 1, 86_400),
+        arrival=given.integer("ARRIVAL", 30, 1, 86_400),
         grace=given.integer("GRACE", 20, 0, 3_600),
         model=given.name("MODEL", "lab-llm"),
         max_model_len=given.integer("MAX_MODEL_LEN", 32_768, 64, 1 << 20),

@@ -1,4 +1,4 @@
-"""Server-sent events: one event a token, sent when the engine says that it is due."""
+"""Server-sent events: one event per token, sent when the token is due by the engine."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -18,12 +18,12 @@ _EVENT_STREAM = [
 
 
 class Events(Protocol):
-    """The events of one answer; `end` is sent after the event of its last token."""
+    """The events of one answer; `end`, if not empty, is sent after the event of its last token."""
 
     end: bytes
 
     def token(self, number: int) -> bytes:
-        """The event of a token; the first token's comes with what has to precede it."""
+        """The event of a token; the first token's includes what must precede it."""
         ...
 
 
@@ -39,15 +39,15 @@ class Shape(Protocol):
         ...
 
     def last(self, work: Work) -> bytes:
-        """The end of the stream, with what is known only then: the usage."""
+        """The end of the stream, with the usage, which is known only then."""
         ...
 
 
 class TokenStream(Response):
-    """A streamed response: one event a token always; an HTTP chunk may carry several under load.
+    """A streamed response: one event per token; under load an HTTP chunk may contain several.
 
-    The status line goes out with the first token: nginx's header time is the time to first token,
-    and a request that is still queued can be tried elsewhere.
+    The status line is sent with the first token: so nginx's header time is the time to first
+    token, and nginx can retry a queued request on another server.
     """
 
     def __init__(self, work: Work, shape: Shape) -> None:
@@ -83,7 +83,7 @@ class TokenStream(Response):
         await _event(send, events.token(token.number))
         if not closing(scope):
             self._work.figures.tokens_sent += 1
-        if token.last:
+        if token.last and events.end:
             await _event(send, events.end)
 
 

@@ -1,8 +1,8 @@
-"""Tokens without a vocabulary: how text is counted, named in blocks, and made up.
+"""Tokens without a vocabulary: count text, name its blocks, generate it.
 
 A token is a word of at most eight ASCII characters with the space before it; a longer word is cut
-every eight; any other character is a token of its own. English so has about four to six characters
-a token, and text made of n short words has n tokens.
+after every eight characters; any other character is a separate token. So English has about four to
+six characters per token, and a text of n short words has n tokens.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ WORDS = tuple(
 
 
 def tokens(text: str) -> list[str]:
-    """Cut text into tokens; joined they are the text again."""
+    """Cut text into tokens, which joined give the text."""
     return _TOKEN.findall(text)
 
 
@@ -53,13 +53,13 @@ def key(seed: int, prompt: Sequence[str], choice: int) -> int:
 
 
 def natural_length(answer_key: int, profile: Profile) -> int:
-    """Tokens after which this answer would end by itself: log-normal over keys, at least 1."""
+    """The length of this answer in tokens without a limit: log-normal over keys, at least 1."""
     factor = random.Random(answer_key).lognormvariate(0.0, profile.output_sigma)
     return max(1, round(profile.output_median * factor))
 
 
 def words(answer_key: int, length: int) -> tuple[str, ...]:
-    """Make up an answer of exactly `length` tokens."""
+    """Generate an answer of exactly `length` tokens."""
     picks = random.Random(answer_key).choices(WORDS, k=length)
     picks[0] = picks[0].lstrip()
     return tuple(picks)

@@ -65,9 +65,12 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """Read the body, of a stated length or chunked.
 
-    Raises RefusedError: 411 where neither is so, 413 for more than `limit` bytes, stated or sent;
-    ClientGoneError if the client leaves before the end.
+    Raises RefusedError: 411 if neither is given, 413 for more than `limit` bytes, stated or sent,
+    415 for a compressed body; ClientGoneError if the client disconnects before the end.
     """
+    encoding = (header(scope, b"content-encoding") or b"identity").decode("latin-1")
+    if encoding.lower() != "identity":
+        raise _compressed(encoding)
     length = header(scope, b"content-length")
     if length is None and header(scope, b"transfer-encoding") is None:
         raise RefusedError(411, "a Content-Length, or chunked transfer coding, is required")
@@ -88,8 +91,13 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     return bytes(body)
 
 
+def _compressed(encoding: str) -> RefusedError:
+    message = f'Content-Encoding "{encoding}" is not supported: send the body uncompressed'
+    return RefusedError(415, message, {"Accept-Encoding": "identity"})
+
+
 def _too_large(scope: Scope, limit: int) -> RefusedError:
-    # who asked before sending (Expect: 100-continue) may never send: no next request can follow
+    # after Expect: 100-continue the body may never come, so no next request can follow
     headers = {} if header(scope, b"expect") is None else {"Connection": "close"}
     return RefusedError(413, f"body over the limit of {limit} bytes", headers)
 
@@ -118,20 +126,20 @@ def parse_json(body: bytes) -> object:
 
 
 async def pause(seconds: float) -> None:
-    """Sleep at least so long: the event loop's own timers may be a millisecond early."""
+    """Sleep at least this long: the event loop's own timers may be a millisecond early."""
     end = time.perf_counter() + seconds
     while (left := end - time.perf_counter()) > 0:
         await asyncio.sleep(left)
 
 
 async def until_gone(receive: Receive) -> None:
-    """Return when the client has left; to be called after the whole body was received."""
+    """Return when the client has disconnected; call this after the whole body was received."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def unless_gone(receive: Receive, work: Awaitable[object]) -> bool:
-    """Await `work` and return True; cancel it and return False if the client leaves first."""
+    """Await `work` and return True; cancel it and return False if the client disconnects first."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(until_gone(receive))
     try:
@@ -151,7 +159,7 @@ def closing(scope: Scope) -> bool:
 def write_chunk(scope: Scope, data: bytes) -> bool:
     """Write a chunk of a started response directly to the transport, at a tenth of ASGI's cost.
 
-    Writes nothing and returns False if a behaviour alters the response, the response is not
+    Writes nothing and returns False if a fault alters the response, the response is not
     chunked, the client reads too slowly, or the connection is closed.
     """
     cycle = scope.get("lab.cycle")
@@ -166,12 +174,12 @@ def write_chunk(scope: Scope, data: bytes) -> bool:
 
 
 def close(scope: Scope) -> None:
-    """Close the connection after sending what was written to it."""
+    """Close the connection after sending all written data."""
     transport: asyncio.Transport = scope["lab.transport"]
     transport.close()
 
 
 def set_header(message: MutableMapping[str, Any], name: bytes, value: bytes) -> None:
-    """Replace a header of a response's start."""
+    """Replace a header in a response's start message."""
     kept = [(key, old) for key, old in message["headers"] if key.lower() != name]
     message["headers"] = [*kept, (name, value)]

@@ -14,7 +14,7 @@ from .engine import Generation, Request, Token
 from .journal import LlmFigures, Record
 from .logprobs import Logprobs
 from .metrics import Metrics, Times
-from .openai_call import Call
+from .openai_call import START, Call
 from .profiles import Profile
 from .runner import Mailbox, Runner
 from .settings import Settings
@@ -37,7 +37,8 @@ class ToolCall:
 class Answer:
     """One choice, planned before it is generated; `pieces` are its tokens as text.
 
-    With `tool`, they are the arguments of that call instead of the message's content.
+    With `tool`, they are the arguments of that call instead of the message's content. `echo` has
+    the tokens of the prompt if the answer begins with it.
     """
 
     index: int
@@ -47,6 +48,7 @@ class Answer:
     first_of_prompt: bool
     tool: ToolCall | None = None
     logprobs: Logprobs | None = None
+    echo: tuple[str, ...] = ()
 
 
 def plan(
@@ -68,7 +70,7 @@ def plan(
 
 
 def _room(call: Call, prompt: tuple[str, ...], most: int, max_output: int) -> int:
-    """Return the most tokens of an answer; prompt and answer have at most `most` together."""
+    """Return the maximum tokens of an answer; prompt and answer have at most `most` together."""
     room = most - len(prompt)
     if room >= (call.max_tokens or 1):
         return call.max_tokens or min(room, max_output)
@@ -104,7 +106,8 @@ def _answer(
     names = text.blocks((*prompt, *pieces))
     request = Request(len(prompt), len(pieces), names, tag=index)
     logprobs = None if call.logprobs is None else Logprobs(key, call.logprobs, call.chat)
-    return Answer(index, pieces, reason, request, choice == 0, tool, logprobs)
+    echo = prompt if call.echo and prompt != (START,) else ()
+    return Answer(index, pieces, reason, request, choice == 0, tool, logprobs, echo)
 
 
 def _words(
@@ -113,9 +116,9 @@ def _words(
     """Return the tokens of a made-up text and its finish reason."""
     natural = exact or max(text.natural_length(key, profile), call.min_tokens)
     length = limit if call.ignore_eos and not exact else min(natural, limit)
-    whole = text.words(key, length)
-    pieces = text.cut(whole, call.stops)
-    ended = pieces != whole or (natural <= limit and not (call.ignore_eos and not exact))
+    uncut = text.words(key, length)
+    pieces = text.cut(uncut, call.stops)
+    ended = pieces != uncut or (natural <= limit and not (call.ignore_eos and not exact))
     return pieces, "stop" if ended else "length"
 
 
@@ -123,12 +126,12 @@ def _json_pieces(
     call: Call, content: str, limit: int, tool: ToolCall | None
 ) -> tuple[tuple[str, ...], str]:
     """Cut JSON into tokens up to the limit or a stop text; return them and the finish reason."""
-    whole = tuple(text.tokens(content))
-    within = whole[:limit]
+    uncut = tuple(text.tokens(content))
+    within = uncut[:limit]
     if tool:
-        return within, "tool_calls" if within == whole else "length"
+        return within, "tool_calls" if within == uncut else "length"
     pieces = text.cut(within, call.stops)
-    return pieces, "length" if pieces == within != whole else "stop"
+    return pieces, "length" if pieces == within != uncut else "stop"
 
 
 class Work:
@@ -150,7 +153,7 @@ class Work:
         deliver: Callable[[Token], Awaitable[None]],
         write: Callable[[Token], bool] = lambda _token: True,
     ) -> bool:
-        """Generate and deliver each token; False if the client left, which frees its slots.
+        """Generate and deliver each token; False if the client disconnected, which frees its slots.
 
         `write` is tried before `deliver`, which is slower; it returns whether it sent the token.
         """
@@ -208,7 +211,7 @@ class Work:
         metrics.generation_tokens += figures.completion_tokens
         metrics.observe("e2e_request_latency_seconds", time.perf_counter() - self._arrived)
         metrics.observe_late(figures.late)
-        whole = True
+        complete = True
         for answer, generation in zip(self.answers, box.generations, strict=True):
             ended = generation.produced == generation.request.output_tokens
             reason = (
@@ -217,8 +220,8 @@ class Work:
             # vLLM counts a tool call as stopped
             metrics.finished[reason if ended else "abort"] += 1
             self._count(generation)
-            whole = whole and ended
-        return whole
+            complete = complete and ended
+        return complete
 
     def _count(self, generation: Generation) -> None:
         metrics, request = self._metrics, generation.request

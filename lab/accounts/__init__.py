@@ -1,1 +1,1 @@
-"""What became of each request: the join of three logs, fates, figures."""
+"""Account for each request: the join of three logs, fates, figures."""

@@ -2,8 +2,8 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import inf
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ from ..evidence.record import Record
 from ..evidence.timeline import Tenure
 from ..fault_kinds import Failure
 from ..verdict.replay import at
+from .in_flight import EARLY, InFlight
 from .join import Finding
 
 ONCE, RETRIED, FAILED, TWICE = "answered once", "answered after a retry", "failed", "executed twice"
@@ -26,8 +27,7 @@ NGINX_REFUSES = 503
 QUEUE_FULL = "refused"  # in a backend's journal
 NGINX_LIMIT = "nginx's limit on large request bodies"
 
-LATE = 1.0  # seconds in which a mended fault may still show: a broken connection noticed late
-EARLY = 0.1  # seconds by which nginx's clock, which it reads once a turn, may lag
+LATE = 1.0  # seconds after its repair in which a fault may still break a connection
 NGINX, ALL = "nginx", "all"
 REMOVAL = "removal"  # of a backend, by a smaller scale
 
@@ -37,7 +37,7 @@ REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})  # 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request as its client saw it: seconds since the epoch, `status` 0 where none came.
+    """One request as its client saw it; times are seconds since the epoch, `status` 0 without one.
 
     `error` is "" or the kind of failure: timeout, malformed, truncated, reset, connect…
     """
@@ -57,7 +57,7 @@ class Call:
 
     @property
     def sort(self) -> str:
-        """GET, POST, or stream: what a fault treats alike."""
+        """GET, POST or stream: requests of one sort are affected by a fault in the same way."""
         return "stream" if self.stream else self.method
 
 
@@ -75,15 +75,15 @@ class Fault:
 
     @property
     def failures(self) -> frozenset[Failure]:
-        """How a request that the fault affected can have failed."""
+        """How a request that the fault affected can fail."""
         return fault_kinds.failures(self.kind)
 
     @property
-    def takes_lines(self) -> bool:
-        """Whether log lines may be lost with it."""
-        return self.kind in fault_kinds.KINDS and fault_kinds.KINDS[self.kind].takes_lines
+    def loses_log_lines(self) -> bool:
+        """Whether the fault may lose log lines."""
+        return self.kind in fault_kinds.KINDS and fault_kinds.KINDS[self.kind].loses_log_lines
 
-    def meets(self, server: str, start: float, end: float) -> bool:
+    def could_affect(self, server: str, start: float, end: float) -> bool:
         """Whether the fault could affect a request that was at `server` between two moments."""
         befallen = self.target == server or (self.target == ALL and server != NGINX)
         return befallen and self.start - EARLY <= end and start <= self.end + LATE
@@ -94,18 +94,23 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """nginx's configuration: its servers, `fail_timeout`, whether a sent POST is retried."""
+    """nginx's configuration: its servers, `fail_timeout`, whether a sent POST is retried.
+
+    `max_conns` has the limit of each server that has one, `down` the servers marked down.
+    """
 
     servers: Collection[str]
     fail_timeout: float = 10.0
     non_idempotent: bool = False
+    max_conns: Mapping[str, int] = field(default_factory=dict)
+    down: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Fate:
     """The fate of one request: one of FATES, the servers concerned, why, and when it was sent.
 
-    `at` is in seconds since the epoch, 0 for a request that nobody sent.
+    `at` is in seconds since the epoch, 0 for a request that no client sent.
     """
 
     id: str
@@ -123,7 +128,7 @@ class Fate:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The fates of a run, one a request; `began` is its start, in seconds since the epoch."""
+    """The fates of a run, one per request; `began` is its start, in seconds since the epoch."""
 
     fates: tuple[Fate, ...]
     began: float = 0.0
@@ -155,7 +160,7 @@ class Ledger:
         return dict(Counter(reasons).most_common())
 
     def problems(self) -> list[str]:
-        """The unexplained requests: how many of each sort, at which servers, when, and why."""
+        """The unexplained requests: the number of each sort, at which servers, when, and why."""
         alike: dict[tuple[str, str, str], list[Fate]] = {}
         for fate in self.unexplained:
             key = fate.sort, ", ".join(fate.servers) or "no server", fate.reason
@@ -174,7 +179,7 @@ class Ledger:
         return f"at {first:.1f} s" if last - first < 0.1 else f"from {first:.1f} to {last:.1f} s"
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the fates as plain values, for JSON; one by one only those that are unexplained."""
+        """Return the fates as plain values, for JSON; it lists only the unexplained ones."""
         return {
             "holds": self.holds,
             "requests": len(self.fates),
@@ -209,7 +214,7 @@ def named_by_tenure(
 ) -> Iterator[Hit | Unproxied]:
     """Yield the hits with each address replaced by the backend that had it at that moment.
 
-    nginx may have meant another one: it keeps the address that a name had when it looked it up.
+    nginx may have meant another backend: it keeps the address that a name had when it was resolved.
     """
     owners: dict[str, list[tuple[float, str]]] = {}
     for tenure in sorted(tenures, key=attrgetter("since")):
@@ -237,25 +242,25 @@ def _owner(tenures: Sequence[tuple[float, str]], moment: float) -> str:
     return tenures[max(last, 0)][1] if tenures else ""
 
 
-def losable(calls: Iterable[Call], faults: Iterable[Fault]) -> int:
-    """How many calls succeeded while a killed service may have taken their log lines with it."""
-    fatal = [fault for fault in faults if fault.takes_lines]
+def possibly_lost_lines(calls: Iterable[Call], faults: Iterable[Fault]) -> int:
+    """Count the successful calls whose log lines a killed service may have lost."""
+    fatal = [fault for fault in faults if fault.loses_log_lines]
     good = (call for call in calls if not call.failed)
-    return sum(any(f.meets(f.target, call.sent, call.end) for f in fatal) for call in good)
+    return sum(any(f.could_affect(f.target, call.sent, call.end) for f in fatal) for call in good)
 
 
-def excused(
+def explain_lost_lines(
     findings: Iterable[Finding], calls: Iterable[Call], faults: Sequence[Fault]
 ) -> Iterator[Finding]:
-    """Yield the findings of a join; those without a reason may be lines that a kill lost."""
-    fatal = [fault for fault in faults if fault.takes_lines]
+    """Yield the findings of a join; those that a kill may have caused get it as their reason."""
+    fatal = [fault for fault in faults if fault.loses_log_lines]
     by_id = {call.id: call for call in calls}
     for finding in findings:
         call = by_id.get(finding.id)
         if finding.reason or call is None:
             yield finding
             continue
-        met = [str(f) for f in fatal if f.meets(f.target, call.sent, call.end)]
+        met = [str(f) for f in fatal if f.could_affect(f.target, call.sent, call.end)]
         yield replace(finding, reason=met[0]) if met else finding
 
 
@@ -269,11 +274,12 @@ def account(
 ) -> Ledger:
     """Give every request its one fate; servers in `hits` are named as `entries` name backends.
 
-    A request that nobody sent, was seen twice, or whose logs contradict each other is
-    unexplained, and so is a failure, even one made good by a retry, that no fault explains.
+    A request is unexplained if no client sent it, if it was logged twice, or if its logs contradict
+    each other. So is a failure that no fault explains, even if a retry succeeded.
     """
     seen = _seen(calls, hits, entries)
-    fates = (_fate(id_, *sides, faults, rules) for id_, sides in seen.items())
+    in_flight = InFlight(hit for _, lines, _ in seen.values() for hit in lines)
+    fates = (_fate(id_, *sides, faults, rules, in_flight) for id_, sides in seen.items())
     return Ledger(tuple(fates), began)
 
 
@@ -283,7 +289,7 @@ _Sides: TypeAlias = tuple[list[Call], list[Hit | Unproxied], list[Entry]]
 def _seen(
     calls: Iterable[Call], hits: Iterable[Hit | Unproxied], entries: Iterable[Entry]
 ) -> dict[str, _Sides]:
-    """Each request id with its entries on every side, the clients' requests first."""
+    """Each request id with its entries in every log, the clients' requests first."""
     seen: dict[str, _Sides] = {}
     for call in calls:
         seen.setdefault(call.id, ([], [], []))[0].append(call)
@@ -301,13 +307,14 @@ def _fate(
     entries: Sequence[Entry],
     faults: Sequence[Fault],
     rules: Rules,
+    in_flight: InFlight,
 ) -> Fate:
     """The one fate of a request id."""
     attempts = tuple(attempt for hit in hits for attempt in _attempts(hit))
     where = tuple(dict.fromkeys([*(a.server for a in attempts), *(e.backend for e in entries)]))
     if len(calls) != 1:
-        return Fate(id_, "?", UNEXPLAINED, where, "sent twice" if calls else "nobody sent it")
-    case = _Case(calls[0], tuple(hits), tuple(entries), attempts, faults, rules)
+        return Fate(id_, "?", UNEXPLAINED, where, "sent twice" if calls else "no client sent it")
+    case = _Case(calls[0], tuple(hits), tuple(entries), attempts, faults, rules, in_flight)
     return Fate(id_, case.call.sort, *case.fate(where), at=case.call.sent)
 
 
@@ -331,7 +338,7 @@ def _attempts(hit: Hit | Unproxied) -> Iterator[_Attempt]:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One request with its entries on every side, and the faults and rules to judge it by."""
+    """One request with its entries in every log, and the faults and rules to judge it by."""
 
     call: Call
     hits: tuple[Hit | Unproxied, ...]
@@ -339,9 +346,10 @@ class _Case:
     attempts: tuple[_Attempt, ...]
     faults: Sequence[Fault]
     rules: Rules
+    in_flight: InFlight
 
     def fate(self, where: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:
-        """The request's fate, the servers concerned (`where`: all of them), and why."""
+        """The request's fate, the servers concerned (`where` names all of them), and why."""
         if problem := self.contradiction() or self.unexplained_failure():
             return UNEXPLAINED, where, problem
         if len(begun := self.begun()) > 1:
@@ -353,12 +361,14 @@ class _Case:
         return ONCE, where, ""
 
     def _is_refused(self) -> bool:
-        """Whether a limit refused the request: nginx's own, or that of the last server's queue."""
+        """Whether a limit refused the request: nginx's, a server's max_conns or its queue's."""
+        if self.attempts and self._no_live():
+            return any(self._at_max_conns(server) for server in self.rules.servers)
         if self.attempts:
-            return self._full(self.attempts[-1])
+            return self._queue_was_full(self.attempts[-1])
         return bool(self.hits) and self.call.status == NGINX_REFUSES
 
-    def _full(self, attempt: _Attempt) -> bool:
+    def _queue_was_full(self, attempt: _Attempt) -> bool:
         """Whether the server refused an attempt because its queue was full."""
         entries = (entry for entry in self.entries if entry.backend == attempt.server)
         return any(e.fate == QUEUE_FULL and e.status == attempt.status for e in entries)
@@ -366,8 +376,8 @@ class _Case:
     def begun(self) -> tuple[str, ...]:
         """The backends that started the request: by their journals, or where nginx sent it.
 
-        A killed backend takes its line with it: that the request was begun there cannot be
-        ruled out, so it counts. An entry that is a plain error is a refusal to begin.
+        A killed backend loses its journal line. The request may have been started there, so it
+        counts. An entry that is a plain error means that the backend did not start the request.
         """
         journalled = Counter(entry.backend for entry in self.entries)
         sent = Counter(attempt.server for attempt in self.attempts if attempt.sent)
@@ -382,21 +392,25 @@ class _Case:
     def contradiction(self) -> str:
         """A contradiction between the logs; "" if there is none."""
         if len(self.hits) > 1:
-            return "nginx saw it twice"
-        if not self.hits and not self.call.failed and not self._died(NGINX):
-            return "answered, and nginx did not see it"
+            return "nginx logged it twice"
+        if not self.hits and not self.call.failed and not self._was_killed(NGINX):
+            return "answered, but nginx did not log it"
         if self.hits and not self.call.failed and self.hits[0].status != self.call.status:
             return f"the client got {self.call.status}, nginx sent {self.hits[0].status}"
         journalled = {entry.backend for entry in self.entries}
         strangers = journalled - {attempt.server for attempt in self.attempts}
-        if strangers and (self.hits or not self._died(NGINX)):
+        if strangers and (self.hits or not self._was_killed(NGINX)):
             return f"nginx never sent it to {', '.join(sorted(strangers))}"
         for attempt in self.attempts:
-            if attempt.sent and attempt.server not in journalled and not self._never_told(attempt):
-                return f"{attempt.server} has no line of it"
+            if (
+                attempt.sent
+                and attempt.server not in journalled
+                and not self._explains_missing_line(attempt)
+            ):
+                return f"{attempt.server} did not log it"
         again = any(attempt.sent for attempt in self.attempts[:-1])
         if again and self.call.method not in REPEATABLE and not self.rules.non_idempotent:
-            return "tried again after it was sent, and non_idempotent is off"
+            return "retried after it was sent, although non_idempotent is off"
         return ""
 
     def unexplained_failure(self) -> str:
@@ -414,23 +428,27 @@ class _Case:
         return ", ".join(dict.fromkeys(explanations))
 
     def _failures(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Each failure: the servers to blame (none: all of them), and how it appeared."""
+        """Each failure: the servers that may have caused it (none: all), and how it appeared."""
         for attempt in self.attempts[:-1]:
-            yield (attempt.server,), self._look(attempt)
+            yield (attempt.server,), self._symptom(attempt)
         if not self.call.failed:
             return
         if not self.attempts:
-            yield (NGINX,), _look_to_client(self.call)
+            yield (NGINX,), _client_symptom(self.call)
             return
         last = self.attempts[-1]
-        if last.server not in self.rules.servers:
+        if self._no_live():
             yield (), NO_LIVE
         elif self.call.error:
-            yield (last.server, NGINX), _look_to_client(self.call)
+            yield (last.server, NGINX), _client_symptom(self.call)
         else:
-            yield (last.server,), self._look(last)
+            yield (last.server,), self._symptom(last)
 
-    def _look(self, attempt: _Attempt) -> Failure:
+    def _no_live(self) -> bool:
+        """Whether nginx found no server for the last attempt; it logs the upstream's name then."""
+        return self.attempts[-1].server not in self.rules.servers
+
+    def _symptom(self, attempt: _Attempt) -> Failure:
         """How a failed attempt appeared to nginx."""
         if attempt.status in {e.status for e in self.entries if e.backend == attempt.server}:
             return Failure.ERROR
@@ -438,12 +456,15 @@ class _Case:
 
     def _explanation(self, blamed: tuple[str, ...], look: str) -> str:
         """The fault behind a failure; "" if there is none."""
-        if full := [a.server for a in self.attempts if a.server in blamed and self._full(a)]:
+        if full := [
+            a.server for a in self.attempts if a.server in blamed and self._queue_was_full(a)
+        ]:
             return f"queue limit of {full[0]}"
         if not self.attempts and self._is_refused():
             return NGINX_LIMIT
         if not blamed:
-            outages = [self._outage(server) for server in self.rules.servers]
+            servers = sorted(self.rules.servers, key=lambda name: (len(name), name))
+            outages = [self._outage(server) for server in servers]
             return f"{look}: {', '.join(dict.fromkeys(outages))}" if all(outages) else ""
         for server in blamed:
             for fault in self._faults_of(server):
@@ -452,26 +473,39 @@ class _Case:
         return ""
 
     def _outage(self, server: str) -> str:
-        """The fault for which a server may be banned; "" if there is none."""
+        """Why nginx could not pick a server: its fault, max_conns or down; "" if unknown."""
         since = self.call.sent - self.rules.fail_timeout
         failing = (f for f in self.faults if f.failures or f.kind == REMOVAL)
-        return str(next((f for f in failing if f.meets(server, since, self.call.end)), ""))
+        if fault := next(
+            (f for f in failing if f.could_affect(server, since, self.call.end)), None
+        ):
+            return str(fault)
+        if server in self.rules.down:
+            return f"{server} is down in the config"
+        return self._at_max_conns(server)
+
+    def _at_max_conns(self, server: str) -> str:
+        """The server's max_conns if it had that many requests; else ""."""
+        limit = self.rules.max_conns.get(server, 0)
+        moment = self.hits[0].msec  # nginx ends a request at once where no server is live
+        reached = limit and self.in_flight.most(server, moment) >= limit
+        return f"max_conns={limit} of {server}" if reached else ""
 
     def _faults_of(self, server: str) -> Iterator[Fault]:
         """The faults that could affect this request at a server."""
-        return (f for f in self.faults if f.meets(server, self.call.sent, self.call.end))
+        return (f for f in self.faults if f.could_affect(server, self.call.sent, self.call.end))
 
-    def _died(self, server: str) -> bool:
+    def _was_killed(self, server: str) -> bool:
         """Whether a service was killed while it had this request, so that its log line is lost."""
-        return any(fault.takes_lines for fault in self._faults_of(server))
+        return any(fault.loses_log_lines for fault in self._faults_of(server))
 
-    def _never_told(self, attempt: _Attempt) -> bool:
+    def _explains_missing_line(self, attempt: _Attempt) -> bool:
         """Whether a fault explains that a server did not log what nginx sent to it.
 
-        A kill takes the line. A server behind a cut cable, one that is frozen, or one that
-        closed its connection that moment never read the request: then the attempt failed.
+        A kill loses the line. A server that was disconnected or frozen, or that closed its
+        connection at that moment, never read the request; then the attempt failed.
         """
-        if self._died(attempt.server):
+        if self._was_killed(attempt.server):
             return True
         failed = attempt.status is None or attempt.status >= 500
         return failed and any(
@@ -487,6 +521,6 @@ SEEN_BY_CLIENT = {
 }
 
 
-def _look_to_client(call: Call) -> Failure:
+def _client_symptom(call: Call) -> Failure:
     """How a failure appeared to the client."""
     return SEEN_BY_CLIENT.get(call.error, Failure.BROKEN)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import inf
 
 from ..evidence.timeline import Done, Timeline
-from ..nginxconf.model import Upstream
+from ..nginxconf.model import Server, Upstream
 from .fates import ALL, REMOVAL, Fault, Rules
 
 
@@ -27,7 +27,7 @@ def faults_of(timeline: Timeline) -> list[Fault]:
 
 
 def _begun_by(done: Done, timeline: Timeline, present: int) -> Iterator[Fault]:
-    """The faults that an event begins; a smaller scale removes the last of `present` backends."""
+    """The faults that an event begins; scaling down removes the last of `present` backends."""
     event, start = done.event, timeline.began + done.began
     if event.do == "fault":
         mended = inf if timeline.mended is None else timeline.mended
@@ -57,4 +57,11 @@ def rules_of(claim: Upstream, timeline: Timeline) -> Rules:
         frozenset(tenure.backend for tenure in timeline.tenures),
         max(server.fail_timeout for server in claim.servers),
         "non_idempotent" in claim.next_upstream.conditions,
+        {_backend(server): server.max_conns for server in claim.servers if server.max_conns},
+        frozenset(_backend(server) for server in claim.servers if server.down),
     )
+
+
+def _backend(server: Server) -> str:
+    """A server's name as in the journals, without the port."""
+    return server.name.rpartition(":")[0]

@@ -40,25 +40,25 @@ class Spread:
 class Group:
     """The figures of one backend, or of all.
 
-    requests     how many it answered or tried to (a backend: the lines in its journal)
-    failed       how many of them the client saw fail; `errors` by kind
-    tokens       produced, as the journals say, else received, as the clients say
+    requests     how many it served or tried to serve (for a backend: the lines in its journal)
+    failed       how many of them failed for the client; `errors` by kind
+    tokens       generated, by the journals; else received, by the clients
     prompt_tokens, cached_tokens   from the same source; cache_hit_rate is cached / prompt
     ttft_ms      first token minus sent, of each stream that had a first token
-    queued_ms    how long a request waited at its backend before it ran, as the journals say
+    queued_ms    how long a request waited at its backend before it ran, by the journals
     itl_ms       every gap between two consecutive tokens of a stream
-    tpot_ms      the mean of those gaps, one value a stream (vLLM's time per output token)
+    tpot_ms      the mean of those gaps, one value per stream (vLLM's time per output token)
     e2e_ms       end minus sent, of each request without an error
-    good         requests without an error that met every target that can be asked of them;
-                 goodput is good / second in which load was offered, good_share good / requests
-    tokens_per_s, requests_per_s   tokens and requests without an error / second of the run
-    busy_s       the sum of its requests' durations at the backend, so that ten at once for a
-                 second are 10 s; busy_union_s the time in which it had at least one. Of all
+    good         requests without an error that met every applicable target; goodput is good
+                 per second of offered load, good_share is good / requests
+    tokens_per_s, requests_per_s   tokens, and requests without an error, per second of the run
+    busy_s       the sum of its requests' durations at the backend: ten requests at once for 1 s
+                 count as 10 s; busy_union_s is the time in which it had at least one. For all
                  backends: the sum of theirs
-    late_ms      how far a request's tokens were behind the backend's model, at most: what this
-                 machine added, as the journals say
+    late_ms      the longest delay of a request's tokens behind the backend's model, caused by
+                 this machine, by the journals
 
-    None is unknown, never zero.
+    None means unknown, never zero.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Fairness:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """How many requests had a time to the first token from `low_ms` up to `high_ms`."""
+    """The number of requests with a time to first token from `low_ms` up to `high_ms`."""
 
     low_ms: float
     high_ms: float
@@ -109,11 +109,11 @@ class Bin:
 class Figures:
     """The figures of a run; `label` is the method or another name for it.
 
-    `seconds` run from the first moment due to the last end; `offered_s` is the time in which load
-    was offered, so that answers which come long after it do not lower the goodput. `lateness_ms`
-    is how long after its moment a request was sent: the generator's own fault, to be small beside
-    the other figures. `findings` counts what the sides of the join disagree about, `unexplained`
-    those of them that no failure explains.
+    `seconds` is the time from the first due time to the last end. `offered_s` is the time in which
+    load was offered; late responses do not lower the goodput. `lateness_ms` is how late requests
+    were sent, the generator's own delay, which should be small compared with the other figures.
+    `findings` counts the disagreements between the logs, `unexplained` those that no failure
+    explains.
     """
 
     label: str
@@ -135,13 +135,13 @@ def figures(
     backends: Sequence[str] = (),
     offered: float | None = None,
 ) -> Figures:
-    """The figures of a run. `backends` names those that count even if they had nothing to do.
+    """The figures of a run. `backends` names those that count even if they had no requests.
 
     `offered` is how long load was offered, in seconds; None: from the first request due to the
     last.
     """
     records = [row.record for row in joined.rows if row.record]
-    # without the backends' journals their side is unknown, which is not the same as empty
+    # without journals the backends' entries are unknown, which is not the same as none
     ours = [row for row in joined.rows if row.record]
     entries = [e for row in ours for e in row.entries] if "backends" in joined.sides else None
     seconds = _seconds(records)
@@ -163,7 +163,7 @@ def figures(
         offered_s=times[1],
         overall=_overall(_group("all", records, entries, targets, *times), len(records), groups),
         backends=groups,
-        fairness=_fairness(groups),
+        fairness=fairness(groups),
         lateness_ms=spread((r.sent - r.due) * 1e3 for r in records if r.sent is not None),
         ttft_bins=bins([ms for record in records if (ms := ttft_ms(record)) is not None]),
         findings=joined.counts(),
@@ -172,15 +172,8 @@ def figures(
 
 
 def as_dict(figures: Figures) -> dict[str, Any]:
-    """The figures as JSON takes them."""
+    """The figures as plain values, for JSON."""
     return asdict(figures)
-
-
-def jain(shares: Iterable[float]) -> float | None:
-    """Jain's fairness index of some shares; see Fairness."""
-    values = list(shares)
-    squares = sum(value * value for value in values)
-    return sum(values) ** 2 / (len(values) * squares) if squares else None
 
 
 def spread(values: Iterable[float]) -> Spread:
@@ -188,11 +181,12 @@ def spread(values: Iterable[float]) -> Spread:
     return spread_of(np.fromiter(values, dtype=float))
 
 
-def spread_of(array: npt.NDArray[np.float64]) -> Spread:
-    """The percentiles of an array; see Spread."""
+def spread_of(array: npt.NDArray[np.float64], *, scratch: bool = False) -> Spread:
+    """The percentiles of an array; see Spread. With `scratch` it is reordered, to save a copy."""
     if not array.size:
         return Spread()
-    p50, p95, p99 = (float(p) for p in np.percentile(array, (50, 95, 99), method="linear"))
+    wanted = np.percentile(array, (50, 95, 99), method="linear", overwrite_input=scratch)
+    p50, p95, p99 = (float(p) for p in wanted)
     return Spread(array.size, p50, p95, p99, float(array.max()))
 
 
@@ -219,8 +213,7 @@ def e2e_ms(record: Record) -> float | None:
 def is_good(record: Record, targets: Targets) -> bool:
     """Whether a request had no error and met its targets.
 
-    A target that cannot be asked of it (the time between tokens, where there was one token) is
-    met.
+    A target that does not apply (the time between tokens, if there was one token) counts as met.
     """
     if record.error:
         return False
@@ -233,7 +226,7 @@ def is_good(record: Record, targets: Targets) -> bool:
 
 
 def union(spans: Iterable[tuple[float, float]]) -> float:
-    """The length of time that some spans (start, end) cover together, in their unit."""
+    """The total time that some spans (start, end) cover, in their unit."""
     covered, reached = 0.0, -np.inf
     for start, end in sorted(spans):
         covered += max(0.0, end - max(start, reached))
@@ -271,7 +264,7 @@ def _group(
     served: Sequence[Record | Entry] = records if entries is None else entries
     good = sum(is_good(record, targets) for record in records)
     prompt, cached = _cache(served)
-    tokens = _sum([_tokens(one) for one in served])
+    tokens = _sum([_tokens(request) for request in served])
     answered = sum(not record.error for record in records)
     return Group(
         name=name,
@@ -304,29 +297,34 @@ def _overall(group: Group, requests: int, backends: Sequence[Group]) -> Group:
     return replace(group, requests=requests, busy_union_s=busy)
 
 
-def _fairness(groups: Sequence[Group]) -> Fairness:
+def fairness(groups: Sequence[Group]) -> Fairness:
+    """The fairness between the backends with these figures; see Fairness."""
     return Fairness(
-        requests=_jain([group.requests for group in groups]),
-        tokens=_jain([group.tokens for group in groups]),
-        busy=_jain([group.busy_s for group in groups]),
+        requests=jain([group.requests for group in groups]),
+        tokens=jain([group.tokens for group in groups]),
+        busy=jain([group.busy_s for group in groups]),
     )
 
 
-def _jain(shares: Sequence[float | None]) -> float | None:
+def jain(shares: Sequence[float | None]) -> float | None:
+    """Jain's fairness index of some shares; None where one is unknown, or all are 0."""
     known = [share for share in shares if share is not None]
-    return jain(known) if len(known) == len(shares) else None
+    squares = sum(share * share for share in known)
+    if len(known) < len(shares) or not squares:
+        return None
+    return sum(known) ** 2 / (len(known) * squares)
 
 
-def _tokens(one: Record | Entry) -> int | None:
-    return one.tokens if isinstance(one, Record) else one.completion_tokens
+def _tokens(request: Record | Entry) -> int | None:
+    return request.tokens if isinstance(request, Record) else request.completion_tokens
 
 
 def _cache(served: Iterable[Record | Entry]) -> tuple[int | None, int | None]:
     """Prompt tokens and cached ones, of the requests for which both are known."""
     both = [
-        (one.prompt_tokens, one.cached_tokens)
-        for one in served
-        if one.prompt_tokens is not None and one.cached_tokens is not None
+        (request.prompt_tokens, request.cached_tokens)
+        for request in served
+        if request.prompt_tokens is not None and request.cached_tokens is not None
     ]
     return (sum(p for p, _ in both), sum(c for _, c in both)) if both else (None, None)
 
@@ -341,7 +339,7 @@ def _span(entry: Entry) -> tuple[float, float]:
 
 
 def _sum(values: Sequence[_N | None]) -> _N | None:
-    """The sum of the known values: 0 without values, None if there are values and none is known."""
+    """The sum of the known values: 0 without values, None if none of the values is known."""
     known = [value for value in values if value is not None]
     return sum(known[1:], known[0]) if known else None if values else 0
 
@@ -376,12 +374,12 @@ _LATENCY = (
 
 
 def throughput(figures: Figures) -> list[tuple[str, ...]]:
-    """Each backend's throughput as a table: the columns' names, a row each, and one for all."""
+    """The throughput as a table: the names of the columns, a row per backend, a row for all."""
     return [_THROUGHPUT, *map(_throughput, _groups(figures))]
 
 
 def latency(figures: Figures) -> list[tuple[str, ...]]:
-    """Each backend's latencies as a table: the columns' names, a row each, one for all."""
+    """The latencies as a table: the names of the columns, a row per backend, a row for all."""
     return [_LATENCY, *map(_latency, _groups(figures))]
 
 
@@ -411,7 +409,7 @@ def _latency(group: Group) -> tuple[str, ...]:
     return (
         group.name,
         f"{_ms(queued.p50)} {_ms(queued.p99)}",
-        *(f"{_ms(one.p50)} {_ms(one.p95)} {_ms(one.p99)}" for one in spreads),
+        *(f"{_ms(spread.p50)} {_ms(spread.p95)} {_ms(spread.p99)}" for spread in spreads),
     )
 
 
@@ -430,7 +428,7 @@ def _percent(share: float | None) -> str:
 
 
 def picture(figures: Figures) -> str:
-    """The tokens of each backend as bars, and the times to the first token as a skyline."""
+    """The tokens of each backend as bars, and the times to first token as a histogram."""
     return "\n".join([*_bars(figures), *_skyline(figures.ttft_bins, figures.overall.ttft_ms)])
 
 
@@ -446,15 +444,15 @@ def _bars(figures: Figures) -> Iterator[str]:
 
 
 def _bar(share: float) -> str:
-    whole, eighths = divmod(round(share * _BAR * 8), 8)
-    return ("█" * whole + _EIGHTHS[eighths]).ljust(_BAR + 1)
+    full_blocks, eighths = divmod(round(share * _BAR * 8), 8)
+    return ("█" * full_blocks + _EIGHTHS[eighths]).ljust(_BAR + 1)
 
 
 def _skyline(bins: Sequence[Bin], ttft: Spread) -> Iterator[str]:
     if not bins:
         return
-    most = max(one.count for one in bins)
+    most = max(a_bin.count for a_bin in bins)
     # -(-a // b) rounds up: a bin that holds anything is seen
-    heights = "".join(_HEIGHTS[-(-one.count * 8 // most)] for one in bins)
+    heights = "".join(_HEIGHTS[-(-a_bin.count * 8 // most)] for a_bin in bins)
     yield f"time to first token   p50 {_ms(ttft.p50)} ms, p99 {_ms(ttft.p99)} ms"
     yield f"  {_ms(bins[0].low_ms)} ms {heights} {_ms(bins[-1].high_ms)} ms"

@@ -1,9 +1,9 @@
 """Count foreign requests, sent by other clients during a run, and judge the run despite them.
 
-They take turns and hold connections like any other, so a method that remembers is judged with them
-counted in; one that does not remember is judged by the run's own requests alone. What a foreign
-request did outside the log (before the run, or still open at its end) cannot be known. So a
-verdict with foreign requests counted in accuses nginx of nothing: it is PASS or UNSURE.
+Foreign requests take turns and are in flight like any other. So a method whose picks depend on
+earlier requests is judged with them included; any other method is judged by the run's own requests
+alone. What a foreign request did outside the log (before the run, or still open at its end) is
+unknown, so a verdict that includes foreign requests is never FAIL: it is PASS or UNSURE.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ Judge = Callable[[Sequence[Hit], bool], Verdict]
 def own_ids(evidence: Evidence, hits: Sequence[Hit]) -> frozenset[str]:
     """The ids of the run's own requests: the client's, else those of ab at the lab door.
 
-    Logs of earlier versions do not name the door: there every request is the run's own.
+    Logs of earlier versions do not name the door; then every request counts as the run's own.
     """
     if evidence.records:
         return frozenset(record.id for record in evidence.records)
@@ -41,7 +41,7 @@ def judge_beside(
         return judge(mine, sequential)
     verdict = judge(hits, False)
     if verdict.word == Word.PASS:
-        return replace(verdict, why=f"{verdict.why}; {foreign:,} foreign requests counted in")
+        return replace(verdict, why=f"{verdict.why}; {foreign:,} foreign requests included")
     why = f"{foreign:,} foreign requests passed through nginx: {verdict.why}"
     return replace(verdict, word=Word.UNSURE, why=why)
 
@@ -53,5 +53,5 @@ def forgets(claim: Upstream) -> bool:
 
 
 def failed(hit: Hit) -> bool:
-    """Whether an attempt failed, which may get its server banned for other requests."""
+    """Whether an attempt failed, which may ban its server for other requests."""
     return len(hit.upstream_addr) > 1 or hit.status in (502, 504)

@@ -16,7 +16,7 @@ CLIENT, NGINX, BACKENDS = "client", "nginx", "backends"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One request id and everything that was seen of it; `record` is None if no client did."""
+    """One request id and its entries in every log; `record` is None if no client has it."""
 
     id: str
     record: Record | None = None
@@ -25,26 +25,26 @@ class Row:
 
     @property
     def answering(self) -> Entry | None:
-        """The entry of the backend that answered: the one the client names, else the last."""
+        """The entry of the backend that answered: the one in the client's record, else the last."""
         named = [e for e in self.entries if self.record and e.backend == self.record.backend]
         return max(named or self.entries, key=lambda entry: entry.t, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A disagreement between two sides about a request, or its absence on one.
+    """A disagreement between two logs about a request, or its absence from one.
 
     `kind` is one of
-      client only, nginx only, backend only          the one side that saw it
-      not at the client, not at nginx, not at a backend   the one that did not
+      client only, nginx only, backend only          the only log that has it
+      not at the client, not at nginx, not at a backend   the only log that lacks it
       twice at the client, twice at nginx, twice at backends
       no id at nginx, no id at a backend             a line that names no request
       tokens lost      the backend sent more than the client received
       tokens gained    the client received more than the backend sent
-      tokens unsent    the backend produced more than it sent
-      tokens unknown   the answer did not say how many it had
+      tokens unsent    the backend generated more than it sent
+      tokens unknown   the answer did not state its number of tokens
       usage disagrees, status disagrees, backend disagrees
-    `reason` is the failure that explains it, "" if nothing does. `tokens` is how many it is about.
+    `reason` is the failure that explains it, "" if none does. `tokens` is the number concerned.
     """
 
     kind: str
@@ -60,9 +60,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Every request once, the clients' in the order of their numbers, and what does not fit.
+    """Every request once, the clients' in the order of their numbers, and the findings.
 
-    `sides` are those that were given: client, and nginx and backends where their logs are known.
+    `sides` names the available logs: client, and nginx and backends if their logs are known.
     """
 
     rows: tuple[Row, ...]
@@ -84,9 +84,9 @@ def join(
     hits: Iterable[Line] | None = None,
     entries: Iterable[Entry] | None = None,
 ) -> Joined:
-    """Join the three sides by request id; None for a side whose log is not known.
+    """Join the three logs by request id; None for a log that is not available.
 
-    Every record, hit and entry is in a row or, where it has no id, in a finding of its own.
+    Every record, hit and entry is in a row or, if it has no id, in a separate finding.
     """
     tables = _Tables()
     for record in sorted(records, key=lambda record: record.number):
@@ -97,7 +97,7 @@ def join(
         tables.entries.setdefault(_id(entry.id), []).append(entry)
     given = {CLIENT: True, NGINX: hits is not None, BACKENDS: entries is not None}
     sides = frozenset(side for side, known in given.items() if known)
-    nameless = tuple(_nameless(tables))
+    nameless = tuple(_without_id(tables))
     rows = tuple(_rows(tables))
     findings = (finding for row in rows for finding in _findings(row, sides))
     return Joined(rows, (*nameless, *_repeated(tables), *findings), sides)
@@ -105,7 +105,7 @@ def join(
 
 @dataclass(frozen=True, slots=True)
 class _Tables:
-    """The three sides by request id."""
+    """The three logs by request id."""
 
     records: dict[str, list[Record]] = field(default_factory=dict)
     hits: dict[str, list[Line]] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def _id(text: str) -> str:
     return "" if text == "-" else text
 
 
-def _nameless(tables: _Tables) -> Iterator[Finding]:
+def _without_id(tables: _Tables) -> Iterator[Finding]:
     for hit in tables.hits.pop("", ()):
         yield Finding("no id at nginx", "", f"{hit.request_method} {hit.request_uri}")
     for entry in tables.entries.pop("", ()):
@@ -128,7 +128,7 @@ def _rows(tables: _Tables) -> Iterator[Row]:
         hits, entries = tables.hits.get(name, ()), tables.entries.get(name, ())
         for record in tables.records.get(name, [None])[:1]:
             yield Row(name, record, tuple(hits), tuple(entries))
-        # one id, two requests: the sides cannot be told apart, so they stay with the first
+        # one id, two requests: entries cannot be assigned, so they stay with the first
         for record in tables.records.get(name, [])[1:]:
             yield Row(name, record)
 
@@ -147,7 +147,7 @@ def _findings(row: Row, sides: frozenset[str]) -> Iterator[Finding]:
         return
     yield from _disagreements(row, row.record)
     yield from _unsent(row)
-    yield from _abandoned(row)
+    yield from _abandoned_tokens(row)
     if row.answering is not None:
         yield from _tokens(row.record, row.answering)
 
@@ -167,7 +167,7 @@ def _absences(row: Row, sides: frozenset[str]) -> Iterator[Finding]:
 
 
 def _seen(row: Row) -> str:
-    """What was seen of a request, in a line."""
+    """A request's entries in all logs, as one line of text."""
     record = row.record
     parts = [f"client: {record.error or record.status}"] if record else []
     parts += [f"nginx: {hit.status}" for hit in row.hits]
@@ -176,7 +176,7 @@ def _seen(row: Row) -> str:
 
 
 def _why_absent(row: Row) -> str:
-    """The failure that explains why a side lacks a request; "" if there is none."""
+    """The failure that explains why a log lacks a request; "" if there is none."""
     if row.record is None:
         return ""
     refused = [hit.status for hit in row.hits if hit.status >= 400]
@@ -209,7 +209,7 @@ def _disagreements(row: Row, record: Record) -> Iterator[Finding]:
 
 
 def _tokens(record: Record, entry: Entry) -> Iterator[Finding]:
-    """How the tokens that the answering backend sent compare with those that came."""
+    """Compare the tokens that the backend sent with those that the client received."""
     if entry.tokens_sent is None or entry.completion_tokens is None:
         return
     if record.tokens is None:
@@ -238,15 +238,16 @@ def _unsent(row: Row) -> Iterator[Finding]:
             continue
         kept = entry.completion_tokens - entry.tokens_sent
         if kept > 0:
-            story = f"{entry.backend} made {entry.completion_tokens}, sent {entry.tokens_sent}"
+            generated, sent = entry.completion_tokens, entry.tokens_sent
+            story = f"{entry.backend} generated {generated} tokens, sent {sent}"
             reason = "" if entry.fate == "ok" else f"{entry.backend}: {entry.fate}"
             yield Finding("tokens unsent", row.id, story, reason, kept)
 
 
-def _abandoned(row: Row) -> Iterator[Finding]:
+def _abandoned_tokens(row: Row) -> Iterator[Finding]:
     """Tokens of an attempt that nginx gave up to try another backend."""
     for entry in row.entries:
         if entry is not row.answering and entry.tokens_sent:
-            story = f"{entry.backend} sent {entry.tokens_sent} tokens to nobody"
-            reason = f"{entry.backend}: {entry.fate}, another one answered"
+            story = f"{entry.backend} sent {entry.tokens_sent} tokens that no client received"
+            reason = f"{entry.backend}: {entry.fate}, another backend answered"
             yield Finding("tokens lost", row.id, story, reason, entry.tokens_sent)

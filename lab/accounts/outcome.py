@@ -1,10 +1,10 @@
-"""Judge a run folder: what its evidence says, whichever command left it. Needs no Docker."""
+"""Judge a run folder, whichever command wrote it. Needs no Docker."""
 
 import json
 import math
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -18,13 +18,14 @@ from ..evidence.journal import Entry
 from ..evidence.split import Split, split
 from ..evidence.timeline import FIRST_CLAIM, Done, Event, Incident, Timeline, Window
 from ..evidence.trace import Step
+from ..fault_kinds import KINDS
 from ..nginxconf import upstream
 from ..nginxconf.model import Upstream
 from ..traffic.scenario import Targets
 from ..verdict import Verdict
 from ..word import Word
 from . import figures, join
-from .fates import Call, Ledger, account, excused, named_by_tenure, of_record
+from .fates import ALL, Call, Ledger, account, explain_lost_lines, named_by_tenure, of_record
 from .faults import faults_of, rules_of
 from .foreign import judge_beside, own_ids
 
@@ -39,7 +40,7 @@ SLACK_BYTES = 32 << 20  # that a service may hold more of after a soak and count
 class Counts:
     """One split counted three ways: nginx's log, the backends' own lines, the client.
 
-    `foreign` requests, which somebody else sent meanwhile, are in none of the three.
+    `foreign` requests, which other clients sent during the run, are in none of the three.
     """
 
     nginx: Split
@@ -49,11 +50,11 @@ class Counts:
 
     @property
     def agree(self) -> bool:
-        """Whether all three count the same."""
+        """Whether all three counts are equal."""
         return self.nginx == self.backends and self.nginx.total == self.client
 
     def __str__(self) -> str:
-        apart = f"; {self.foreign:,} foreign requests counted apart" if self.foreign else ""
+        apart = f"; {self.foreign:,} foreign requests counted separately" if self.foreign else ""
         if self.agree:
             return f"nginx, backends and client all count {self.client:,}{apart}"
         return f"nginx: {self.nginx}; backends: {self.backends}; client: {self.client:,}{apart}"
@@ -103,10 +104,10 @@ class Outcome:
 class Loaded:
     """The result of `lab load`: figures, findings, every request's fate, nginx's picks.
 
-    `verdict` says whether nginx picked as the method must, in the stretch before the timeline
-    first changed anything. `changed` is what the lab was before the scenario's fleet was set up,
-    `skipped` the events whose time never came, `incidents` what befell a service without an
-    event.
+    `verdict` is about nginx's picks before the timeline's first event. `changed` describes what
+    setting up the scenario's fleet changed, `skipped` are the events that were not reached,
+    `incidents` the changes of a service that no event explains, `targets` the limits that a good
+    request meets.
     """
 
     folder: Path
@@ -121,6 +122,7 @@ class Loaded:
     changed: tuple[str, ...] = ()
     skipped: tuple[Event, ...] = ()
     incidents: tuple[Incident, ...] = ()
+    targets: Targets = _NO_TARGETS
 
     @property
     def holds(self) -> bool:
@@ -130,11 +132,16 @@ class Loaded:
 
     @property
     def saturated(self) -> tuple[str, ...]:
-        """The backends that lagged so far that the figures measure this machine, not the model."""
+        """The backends whose tokens were so late that the figures include delays of this machine.
+
+        A backend that the timeline paused is left out: its tokens are late because of the pause.
+        """
+        frozen = {kind.name for kind in KINDS.values() if kind.freezes}
+        paused = {done.event.backend for done in self.timeline if done.event.kind in frozen}
         return tuple(
             group.name
             for group in self.figures.backends
-            if (group.late_ms.p99 or 0.0) > MOST_LATE_MS
+            if (group.late_ms.p99 or 0.0) > MOST_LATE_MS and paused.isdisjoint({group.name, ALL})
         )
 
     def case(self) -> dict[str, str]:
@@ -165,10 +172,15 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """The split from `fail_timeout` + 1 s after a repair on, against the prediction."""
+    """The verdict on the split that begins `fail_timeout` + 1 s after a repair.
+
+    `later` is how many seconds after that the judged requests began: more than 0 if the first
+    ones were UNSURE, as on a machine where nginx's clock lags.
+    """
 
     step: str
     verdict: Verdict
+    later: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +197,26 @@ class Soaked:
 
     @property
     def not_recovered(self) -> tuple[Recovery, ...]:
-        """The faults after which no split that matched the prediction was observed."""
+        """The faults after which no split matched the prediction."""
         return tuple(recovery for recovery in self.recoveries if recovery.verdict.word != Word.PASS)
 
     @property
+    def recovered_later(self) -> tuple[Recovery, ...]:
+        """The faults after which the first requests were UNSURE and later ones PASS."""
+        return tuple(
+            recovery
+            for recovery in self.recoveries
+            if recovery.later and recovery.verdict.word == Word.PASS
+        )
+
+    @property
     def growing(self) -> tuple[str, ...]:
-        """The services whose memory is not flat."""
+        """The services whose memory grew."""
         return tuple(name for name, held in self.memory.items() if held[-1] > held[0] + SLACK_BYTES)
 
     @property
     def holds(self) -> bool:
-        """Whether every fate is explained, every split recovered, and memory is flat."""
+        """Whether every fate is explained, every split recovered, and no memory grew."""
         return self.ledger.holds and not self.not_recovered and not self.growing
 
     def case(self) -> dict[str, str]:
@@ -212,6 +233,9 @@ class Soaked:
             "seconds": round(self.seconds, 1),
             "steps": list(self.steps),
             "recoveries": len(self.recoveries),
+            "recovered_later": {
+                recovery.step: round(recovery.later, 1) for recovery in self.recovered_later
+            },
             "not_recovered": [
                 f"{recovery.step}: {recovery.verdict}" for recovery in self.not_recovered
             ],
@@ -225,12 +249,17 @@ class Soaked:
             f"{name} {held[0] / 1e6:.1f} → {held[-1] / 1e6:.1f} MB"
             for name, held in self.memory.items()
         )
-        back = len(self.recoveries) - len(self.not_recovered)
+        late = len(self.not_recovered) + len(self.recovered_later)
+        in_time = len(self.recoveries) - late
         lines = [
             f"{'PASS' if self.holds else 'FAIL'}  soak of {self.seconds:.0f} s, seed {self.seed}",
             "  " + ", ".join(f"{number} {what}" for what, number in sorted(did.items())),
             str(self.ledger),
-            f"  {back} of {len(self.recoveries)} splits back within fail_timeout + 1 s",
+            f"  {in_time} of {len(self.recoveries)} splits recovered within fail_timeout + 1 s",
+            *(
+                f"  after {recovery.step}: UNSURE at first, recovered {recovery.later:.1f} s later"
+                for recovery in self.recovered_later
+            ),
             *(
                 f"  not recovered after {recovery.step}: {recovery.verdict}"
                 for recovery in self.not_recovered
@@ -256,7 +285,7 @@ def judge(place: Path) -> AnyOutcome:
 
 @dataclass(frozen=True, slots=True)
 class _RunNotes:
-    """What `lab run` notes in run.json: requests of clients that return their cookies."""
+    """The notes of `lab run` in run.json: requests of clients that return their cookies."""
 
     returning: int = 0
 
@@ -276,9 +305,10 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
             judged,
             sequential=sequential,
             addresses={name: (address,) for address, name in evidence.addresses.items()},
-            clock=math.ceil(folder.clock_doubt(log.hits, entries)),
+            clock=math.ceil(folder.clock_lag(log.hits, entries)),
             order=picks_in_order(evidence, judged),
             returning=notes.returning,
+            served=journal.served(entries),
         )
 
     ids = own_ids(evidence, hits)
@@ -286,7 +316,7 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
     counts = _counts(evidence, hits, entries, ids)
     if result.word == Word.PASS and not counts.agree:
         result = replace(
-            result, word=Word.UNSURE, why=f"the three counts differ; else {result.why}"
+            result, word=Word.UNSURE, why=f"the three counts differ; apart from that: {result.why}"
         )
     mine = [hit for hit in hits if hit.request_id in ids]
     return Outcome(
@@ -300,7 +330,7 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
 
 
 def picks_in_order(evidence: Evidence, hits: Sequence[Hit]) -> Sequence[Step] | None:
-    """nginx's own order of its picks of these hits; None without a trace of all of them."""
+    """nginx's own order of picks for these hits; None without a trace of all of them."""
     if not evidence.trace:
         return None
     order = trace.order(evidence.trace.splitlines(), hits)
@@ -312,7 +342,7 @@ def picks_in_order(evidence: Evidence, hits: Sequence[Hit]) -> Sequence[Step] | 
 
 @dataclass(frozen=True, slots=True)
 class _VerifyNotes:
-    """What `lab verify` notes in run.json: the upstream, and whether nginx had just started."""
+    """The notes of `lab verify` in run.json: the upstream, and whether nginx had just started."""
 
     upstream: str
     fresh: bool
@@ -340,19 +370,19 @@ def judge_verify(place: Path, evidence: Evidence) -> Outcome:
 
 
 def _named(verdict: Verdict, method: str) -> Verdict:
-    """The verdict under the lab's name for the method: prompt_prefix is a hash_consistent."""
+    """The verdict with the lab's name for the method: prompt_prefix for hash_consistent."""
     command = verdict.command.replace(verdict.method, method)
     return replace(verdict, method=method, command=command)
 
 
 def _counts(
-    evidence: Evidence, hits: Sequence[Hit], entries: Sequence[Entry], own: frozenset[str]
+    evidence: Evidence, hits: Sequence[Hit], entries: Sequence[Entry], sent_ids: frozenset[str]
 ) -> Counts:
-    mine = [hit for hit in hits if hit.request_id in own]
-    logged = {hit.request_id for hit in mine}
+    own_hits = [hit for hit in hits if hit.request_id in sent_ids]
+    logged = {hit.request_id for hit in own_hits}
     served = Counter(entry.backend for entry in entries if entry.id in logged)
     return Counts(
-        short(split(mine)), Split.of(served), evidence.sent, foreign=len(hits) - len(mine)
+        short(split(own_hits)), Split.of(served), evidence.sent, foreign=len(hits) - len(own_hits)
     )
 
 
@@ -375,7 +405,7 @@ def judge_load(place: Path, evidence: Evidence) -> Loaded:
     calls = calls_of(evidence)
     lines, entries = _own_lines(evidence)
     joined = join.join(evidence.records, lines, entries)
-    findings = tuple(excused(joined.findings, calls, faults))
+    findings = tuple(explain_lost_lines(joined.findings, calls, faults))
     claim = upstream.read(place / FIRST_CLAIM)
     named = tuple(named_by_tenure(lines, timeline.tenures))
     names = sorted({tenure.backend for tenure in timeline.tenures}, key=lambda n: (len(n), n))
@@ -398,19 +428,20 @@ def judge_load(place: Path, evidence: Evidence) -> Loaded:
         changed=notes.changed,
         skipped=scenario.timeline[len(timeline.done) :],
         incidents=tuple(timeline.incidents),
+        targets=scenario.targets,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _LoadNotes:
-    """What a load notes in run.json."""
+    """The notes of a load in run.json."""
 
     changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Scenario:
-    """What a load's outcome takes from scenario.json."""
+    """The fields of scenario.json that a load's outcome needs."""
 
     duration: float | None = None
     requests: int | None = None
@@ -419,9 +450,9 @@ class _Scenario:
 
 
 def _offered(scenario: _Scenario, evidence: Evidence) -> float | None:
-    """For how many seconds load was offered; None where the number of requests ended it."""
+    """How many seconds load was offered; None if the duration did not end it."""
     complete = scenario.requests is not None and len(evidence.records) >= scenario.requests
-    return None if complete else scenario.duration
+    return None if complete or evidence.interrupted else scenario.duration
 
 
 # --- lab soak -----------------------------------------------------------------------------
@@ -429,7 +460,7 @@ def _offered(scenario: _Scenario, evidence: Evidence) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class _SoakNotes:
-    """What a soak notes in run.json."""
+    """The notes of a soak in run.json."""
 
     seed: int
     seconds: float
@@ -454,18 +485,41 @@ def judge_soak(place: Path, evidence: Evidence | None = None) -> Soaked:
         ledger=account(
             calls_of(evidence), named, entries, faults_of(timeline), rules, timeline.began
         ),
-        recoveries=tuple(
-            Recovery(window.after, verdict)
-            for window, verdict in judge_windows(place, evidence, named, entries)
-        ),
+        recoveries=tuple(recoveries_of(judge_windows(place, evidence, named, entries))),
     )
+
+
+def recoveries_of(judged: Iterable[tuple[Window, Verdict]]) -> Iterator[Recovery]:
+    """One recovery for each step; a later window counts if all before it were UNSURE."""
+    first, kept = Window(0.0), None
+    for window, seen in judged:
+        if not window.again:
+            if kept:
+                yield kept
+            first, kept = window, Recovery(window.after, seen)
+        elif kept and kept.verdict.word == Word.UNSURE:
+            kept = Recovery(window.after, seen, window.start - first.start)
+    if kept:
+        yield kept
+
+
+def judge_so_far(
+    claim: Upstream, window: Window, access: bytes, journals: bytes, timeline: Timeline
+) -> Verdict:
+    """The verdict on a window while the run goes on, from the logs since its start."""
+    lines = access_log.read(access.splitlines(keepends=True)).hits
+    entries = journal.read(journals.splitlines()).entries
+    named = named_by_tenure(lines, timeline.tenures)
+    hits = sorted((line for line in named if isinstance(line, Hit)), key=_start)
+    served = journal.served(entries)
+    return _judge_window(claim, window, hits, entries, timeline, served)
 
 
 # --- what both read -----------------------------------------------------------------------
 
 
 def calls_of(evidence: Evidence) -> list[Call]:
-    """The calls behind the records; what was held back for too many open requests is none."""
+    """The calls of the records, without those held back because too many requests were open."""
     return [of_record(record) for record in evidence.records if record.error != "unsent"]
 
 
@@ -475,18 +529,24 @@ def judge_windows(
     lines: Sequence[join.Line],
     entries: Sequence[Entry],
 ) -> list[tuple[Window, Verdict]]:
-    """The verdict on each stretch that the timeline names; `lines` are named by backend."""
+    """The verdict on each window of the timeline; `lines` name the backends, not addresses."""
     timeline = _timeline(place, evidence)
     hits = sorted((line for line in lines if isinstance(line, Hit)), key=_start)
+    served = journal.served(entries)
     return [
-        (window, _judge_window(_claim(place, evidence, window), window, hits, entries, timeline))
+        (
+            window,
+            _judge_window(_claim(place, evidence, window), window, hits, entries, timeline, served),
+        )
         for window in timeline.windows
     ]
 
 
 def _claim(place: Path, evidence: Evidence, window: Window) -> Upstream:
     if window.claim not in (FIRST_CLAIM, *evidence.claims):
-        raise UsageError(f'{place}/{folder.TIMELINE} names a claim "{window.claim}", not there')
+        raise UsageError(
+            f'{place}/{folder.TIMELINE} names the claim "{window.claim}", which is missing'
+        )
     return upstream.read(place / window.claim)
 
 
@@ -496,10 +556,11 @@ def _judge_window(
     hits: Sequence[Hit],
     entries: Sequence[Entry],
     timeline: Timeline,
+    served: Mapping[str, tuple[float, float]],
 ) -> Verdict:
-    """Judge the requests that began within a window; those open before it count as load.
+    """Judge the requests that began within a window; those already open count as load.
 
-    `hits` are in the order of their beginnings.
+    `hits` are in the order of their start times, `served` has their times at the backends.
     """
     names = {server.name.rpartition(":")[0]: server.name for server in claim.servers}
     addresses: dict[str, tuple[str, ...]] = {}
@@ -515,8 +576,9 @@ def _judge_window(
         sequential=False,
         addresses=addresses,
         fresh=window.fresh,
-        clock=math.ceil(folder.clock_doubt(begun, entries)),
+        clock=math.ceil(folder.clock_lag(begun, entries)),
         since=-math.inf if window.fresh else window.start,
+        served=served,
     )
 
 
@@ -526,7 +588,7 @@ def _start(hit: Hit) -> float:
 
 
 def _own_lines(evidence: Evidence) -> tuple[list[join.Line], list[Entry]]:
-    """The lines of both logs that are about the run's own requests."""
+    """The lines of both logs for the run's own requests."""
     known = {record.id for record in evidence.records}
     log = access_log.read(evidence.access.splitlines(keepends=True))
     every: tuple[join.Line, ...] = (*log.hits, *log.unproxied)
@@ -538,21 +600,21 @@ def _own_lines(evidence: Evidence) -> tuple[list[join.Line], list[Entry]]:
 
 
 def _timeline(place: Path, evidence: Evidence) -> Timeline:
-    if evidence.timeline is None or not evidence.timeline.windows:
+    if evidence.timeline is None or not (evidence.timeline.windows or evidence.interrupted):
         raise UsageError(f"{place}/{folder.TIMELINE} is missing, or names no window", "lab load")
     return evidence.timeline
 
 
 def _read(kind: type[_T], value: Any, file: Path) -> _T:
-    """The part of a JSON file that an outcome needs; UsageError naming file and field."""
+    """The part of a JSON file that an outcome needs; a UsageError names file and field."""
     try:
         return typed.read(kind, value)
     except typed.MisfitError as error:
-        raise UsageError(f"{file} is not a run's: {error}") from None
+        raise UsageError(f"{file} is not a valid run file: {error}") from None
 
 
 def write_figures(loaded: Loaded) -> None:
-    """Keep the figures beside the evidence they were computed from."""
+    """Write the figures beside the evidence from which they were computed."""
     text = json.dumps(loaded.as_dict(), indent=1, default=str)
     (loaded.folder / "figures.json").write_text(text)
 

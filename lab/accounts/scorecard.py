@@ -47,7 +47,7 @@ MEASURES = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One scenario by one method with one seed; `values` are the measures that it has."""
+    """One scenario by one method with one seed; `values` has the known measures."""
 
     scenario: str
     method: str
@@ -60,14 +60,19 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How much larger a method's measure is than another's, in runs of the same seeds.
+    """How much larger a method's measure is than another's, in runs with the same seeds.
 
-    `low` and `high` bound the mean at 95 % confidence; None where one pair tells no spread.
+    `low` and `high` are the 95 % confidence interval of the mean; None with a single pair.
     """
 
     mean: float
     low: float | None
     high: float | None
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether the measure was the same in every pair of runs."""
+        return not any((self.mean, self.low, self.high))
 
     @property
     def is_decided(self) -> bool:
@@ -79,10 +84,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """One measure in one scenario: each method's mean, and who is best.
+    """One measure in one scenario: each method's mean, and which method is best.
 
-    `best` has one method: a winner; or several: a tie, the method with the best mean first.
-    `behind` has for each other method how much worse it is than the first.
+    `best` has one method, the winner, or the methods of a tie, the best mean first. `behind` has
+    each other method's difference from the first.
     """
 
     scenario: str
@@ -132,7 +137,7 @@ class Scorecard:
             "simulated": self.simulated,
             "scenarios": self.scenarios,
             "methods": self.methods,
-            "contests": [_contest_as_dict(one) for one in self.contests()],
+            "contests": [_contest_as_dict(result) for result in self.contests()],
             "moved": self.moved,
             "trade_offs": list(trade_offs(self.contests())),
             "runs": [
@@ -142,9 +147,9 @@ class Scorecard:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """The runs that a comparison's folder has so far, in the order in which they ended.
+    """The finished runs in a comparison's folder, in the order in which they ended.
 
-    A line that an interrupt has cut off is left out: that run did not end.
+    An incomplete line, left by an interruption, is skipped: that run did not end.
     """
     file = folder / RUNS
     runs = []
@@ -163,7 +168,7 @@ def values_of(numbers: Figures) -> dict[str, float]:
 
 
 def contest(scenario: str, measure: Measure, values: Mapping[str, Mapping[int, float]]) -> Contest:
-    """Compare methods by a measure: a winner beats each other method, else it is a tie."""
+    """Compare methods by a measure: a winner beats every other method, else it is a tie."""
     means = {method: float(np.mean(list(seen.values()))) for method, seen in values.items()}
     sign = -1 if measure.more_is_better else 1
     first = min(means, key=lambda method: (sign * means[method], method))
@@ -178,8 +183,8 @@ def contest(scenario: str, measure: Measure, values: Mapping[str, Mapping[int, f
 def difference(one: Mapping[int, float], other: Mapping[int, float]) -> Difference:
     """The paired difference of two methods, with its confidence interval.
 
-    Percentile bootstrap of the mean over seeds (Efron, 1979); with fewer than 8 pairs, where that
-    is too narrow, the interval of Student's t, and the wider of both.
+    Percentile bootstrap of the mean over seeds (Efron, 1979). With fewer than 8 pairs that is too
+    narrow, so the wider of it and the interval of Student's t is used.
     """
     seeds = sorted(one.keys() & other.keys())
     gaps = np.array([one[seed] - other[seed] for seed in seeds])
@@ -214,27 +219,27 @@ def _student(gaps: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[floa
 
 
 def trade_offs(contests: Iterable[Contest]) -> Iterator[str]:
-    """Yield each case where the winner of one measure loses another of the same scenario."""
+    """Yield each case where the winner of one measure loses another in the same scenario."""
     by_scenario: dict[str, list[Contest]] = {}
-    for one in contests:
-        by_scenario.setdefault(one.scenario, []).append(one)
+    for result in contests:
+        by_scenario.setdefault(result.scenario, []).append(result)
     for scenario, group in by_scenario.items():
-        for method in sorted({one.best[0] for one in group if len(one.best) == 1}):
-            wins = [one.measure for one in group if one.best == (method,)]
-            losses = [one.measure for one in group if method not in one.best]
+        for method in sorted({result.best[0] for result in group if len(result.best) == 1}):
+            wins = [result.measure for result in group if result.best == (method,)]
+            losses = [result.measure for result in group if method not in result.best]
             if losses:
                 yield f"{scenario}: {method} wins {', '.join(wins)}; loses {', '.join(losses)}"
 
 
-def _contest_as_dict(one: Contest) -> dict[str, Any]:
+def _contest_as_dict(result: Contest) -> dict[str, Any]:
     return {
-        "scenario": one.scenario,
-        "measure": one.measure,
-        "means": one.means,
-        "best": one.best,
-        "winner": one.best[0] if len(one.best) == 1 else None,
+        "scenario": result.scenario,
+        "measure": result.measure,
+        "means": result.means,
+        "best": result.best,
+        "winner": result.best[0] if len(result.best) == 1 else None,
         "behind": {
             method: {"mean": gap.mean, "low": gap.low, "high": gap.high}
-            for method, gap in one.behind.items()
+            for method, gap in result.behind.items()
         },
     }

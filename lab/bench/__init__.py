@@ -1,1 +1,1 @@
-"""Measure the lab's speed, alternating with its reference stacks on the same machine."""
+"""Measure the lab's speed in turn with its reference stacks, on the same machine."""

@@ -1,6 +1,6 @@
 """The bounds that `lab bench --check` compares with: ratios of one run, and seconds of CPU."""
 
-from . import predicting
+from . import commands, predicting
 from .figures import Bar
 
 BARS = (
@@ -14,7 +14,7 @@ BARS = (
     Bar("p99 of the ceiling's", "POST /chat c=50 -k", 2.0),
     Bar("CPU of a command", "lab --help", 0.25),
     Bar("CPU of a command", "lab split of 10 lines", 0.25),
-    Bar("time of a command", "lab use least_conn", 0.3),
+    Bar("time of a command", commands.SWITCH, 0.3),
     Bar("time of awk's pipeline", "lab split, article's format", 1.0),
     *(
         Bar(f"CPU for 1,000,000 requests, {servers} servers", method, seconds)

@@ -1,4 +1,4 @@
-"""The run time of lab commands, and of `lab split`, awk's pipeline and GoAccess, alternating."""
+"""Run times of lab commands, and of `lab split`, awk's pipeline and GoAccess in turn."""
 
 import json
 import resource
@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from ..evidence import ab_report
 from ..evidence.folder import AB
+from ..nginxconf.methods import DEFAULT
 from ..paths import INSTALLED, ROOT
 from ..stack.compose import Lab
 from ..stack.shell import run, works
@@ -30,12 +31,13 @@ EVIDENCE = (
     b'"upstream_connect_time":"0.000","upstream_header_time":"0.001",'
     b'"upstream_response_time":"0.001"}\n'
 )
+SWITCH = "lab use least_conn"
 GRACE = 60  # seconds for which an interrupted bench waits for a command of the lab to end
 GOACCESS = '%h:%^ %U - %^ [%d:%t %^] "%r" %s %b "%R" "%u" "%^" to: %v'
 
 
 @dataclass(frozen=True, slots=True)
-class Took:
+class CommandTimes:
     """Wall-clock and CPU seconds of a command, its children included."""
 
     wall: float
@@ -47,17 +49,17 @@ def lab_command(*words: str) -> list[str]:
     return [sys.executable, "-m", f"{__package__.partition('.')[0]}.cli", *words]
 
 
-def timed(command: Sequence[str], env: Mapping[str, str] | None = None) -> Took:
+def timed(command: Sequence[str], env: Mapping[str, str] | None = None) -> CommandTimes:
     """Run a command to its end; raises CommandError when it fails."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     run(command, env=env, cwd=ROOT, grace=GRACE)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Took(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return CommandTimes(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
-def by_turns(commands: Mapping[str, list[str]], repeats: int) -> dict[str, list[Took]]:
+def by_turns(commands: Mapping[str, list[str]], repeats: int) -> dict[str, list[CommandTimes]]:
     """Run every command once, then every command again, `repeats` times."""
-    took: dict[str, list[Took]] = {name: [] for name in commands}
+    took: dict[str, list[CommandTimes]] = {name: [] for name in commands}
     for _ in range(repeats):
         for name, command in commands.items():
             took[name].append(timed(command))
@@ -77,7 +79,7 @@ def measure(lab: Lab | None, repeats: int, note: Callable[[str], None]) -> Itera
         }
         if lab:
             commands["lab status"] = lab_command("status")
-            commands["lab use least_conn"] = lab_command("use", "least_conn")
+            commands[SWITCH] = lab_command(*SWITCH.split()[1:])
         if lab and not INSTALLED:
             commands["set-up, nothing to do"] = [sys.executable, "-m", "lab.setup"]
         for name, took in by_turns(commands, repeats).items():
@@ -87,7 +89,7 @@ def measure(lab: Lab | None, repeats: int, note: Callable[[str], None]) -> Itera
         note("commands: run")
         yield series(
             "time of lab run beyond its traffic",
-            "round_robin, 1,000 requests",
+            f"{DEFAULT.name}, 1,000 requests",
             (overhead_of_run() for _ in range(repeats)),
         )
 
@@ -95,7 +97,7 @@ def measure(lab: Lab | None, repeats: int, note: Callable[[str], None]) -> Itera
 def overhead_of_run() -> float:
     """The seconds that `lab run` takes in addition to the time that ab reports."""
     start = time.perf_counter()
-    command = lab_command("run", "round_robin", "-n", "1000", "--json")
+    command = lab_command("run", DEFAULT.name, "-n", "1000", "--json")
     printed = run(command, check=False, grace=GRACE).stdout
     wall = time.perf_counter() - start
     report = ab_report.parse((Path(json.loads(printed)["folder"]) / AB).read_text())

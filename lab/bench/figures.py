@@ -1,4 +1,4 @@
-"""The results of a bench: series of values, and ratios of series measured alternately."""
+"""The results of a bench: series of values, and ratios of series measured in turn."""
 
 import statistics
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from typing import Any
 class Series:
     """The values of one measurement, one for each repeat.
 
-    `section` and `what` name what was measured, `subject` on whom, `unit` in what.
+    `section` and `what` name the measurement, `subject` what was measured, `unit` its unit.
     """
 
     section: str
@@ -41,7 +41,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A bar, the series that it is for and whether it holds."""
+    """A bar, its series, and whether it holds."""
 
     series: Series
     bar: Bar
@@ -53,7 +53,7 @@ class Checked:
 
 
 def ratio(what: str, subject: str, ours: Series, theirs: Series) -> Series:
-    """The ratios of two series, turn by turn, so that both sides had the same machine."""
+    """The ratios of two series, repeat by repeat, so that both had the same conditions."""
     pairs = zip(ours.values, theirs.values, strict=True)
     return Series(ours.section, what, subject, "ratio", tuple(a / b for a, b in pairs))
 

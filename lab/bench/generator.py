@@ -18,7 +18,7 @@ STEP = 1.25  # between two rates that are tried for the highest one
 def measure(
     lab: Lab, seconds: float, repeats: int, note: Callable[[str], None]
 ) -> Iterator[Series]:
-    """The lateness at each rate, the failed requests, and the highest rate that is kept."""
+    """The lateness at each rate, the failed requests, and the highest sustained rate."""
     for rate in RATES:
         note(f"generator: {rate:,} requests/s")
         turns = [one_turn(lab, rate, seconds) for _ in range(repeats)]
@@ -50,7 +50,7 @@ def one_turn(lab: Lab, rate: float, seconds: float, timeout: float = 30.0) -> Tu
 
 
 def highest_rate(lab: Lab, seconds: float) -> float:
-    """The highest rate kept; 0 if none. It rises by STEP until requests are late or fail."""
+    """The highest sustained rate; 0 if none. It rises by STEP until requests are late or fail."""
     kept, rate = 0.0, float(RATES[1])
     while rate <= FASTEST:
         tried = one_turn(lab, rate, seconds, timeout=5.0)

@@ -47,7 +47,7 @@ def cpu_of_judge(place: Path) -> float:
 
 
 def evidence(method: str, hits: int) -> Evidence:
-    """What a run of a method on three servers leaves; nginx is simulated."""
+    """The evidence of a run of a method on three servers, with a simulated nginx."""
     users = USERS if methods.method(method).by_load else 1
     logged = serve(truth_of(method, (1,) * len(SERVERS)), Traffic(hits, users), seed=1).hits
     config = methods.render(Choice(method, tuple(SERVERS)))

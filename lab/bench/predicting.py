@@ -1,4 +1,4 @@
-"""CPU seconds of `lab predict` for every method, and how they grow with the servers."""
+"""CPU seconds of `lab predict` for every method, by the number of servers."""
 
 import json
 import random
@@ -17,8 +17,8 @@ NAMES = tuple(name for name, method in METHODS.items() if not method.http)
 MILLION = 1_000_000
 
 
-class Nowhere:
-    """Takes the lines of a prediction and drops them."""
+class DiscardedOutput:
+    """A file that discards the lines of a prediction."""
 
     def write(self, data: bytes) -> int:
         """Count the bytes."""
@@ -28,7 +28,7 @@ class Nowhere:
 def measure(
     servers: tuple[int, ...], requests: int, repeats: int, note: Callable[[str], None]
 ) -> Iterator[Series]:
-    """CPU for a million requests, of each method on so many servers, and the growth.
+    """CPU seconds for a million requests by method and number of servers, and their growth.
 
     The requests differ in path and client. All lines are read, predicted and printed.
     """
@@ -46,7 +46,7 @@ def measure(
 
 
 def growth(method: str, spent: dict[int, list[float]]) -> Iterator[Series]:
-    """How the time grows from 100 to 1,000 servers, and the exponent over the whole range."""
+    """The growth of the time from 100 to 1,000 servers, and its exponent over the whole range."""
     if 100 in spent and 1000 in spent:
         ratios = [many / few for few, many in zip(spent[100], spent[1000], strict=True)]
         what = "CPU of 1,000 servers by that of 100"
@@ -61,8 +61,8 @@ def growth(method: str, spent: dict[int, list[float]]) -> Iterator[Series]:
 def for_a_million(fleet: Upstream, lines: list[bytes]) -> float:
     """CPU seconds to predict a million requests, extrapolated from these lines.
 
-    Only the time per request is multiplied. What happens before the first line is read counts
-    once: building a ring of 160 points per server, for example.
+    Only the time per request is multiplied. Work before the first line is read, such as building a
+    ring of 160 points per server, counts once.
     """
     started = time.process_time()
     first_read = started
@@ -72,13 +72,13 @@ def for_a_million(fleet: Upstream, lines: list[bytes]) -> float:
         first_read = time.process_time()
         yield from lines
 
-    predict_lines(fleet, clocked(), Nowhere())
+    predict_lines(fleet, clocked(), DiscardedOutput())
     per_line = (time.process_time() - first_read) / len(lines)
     return first_read - started + per_line * MILLION
 
 
 def group(method: str, servers: int) -> Upstream:
-    """An upstream of so many servers of weight 1."""
+    """An upstream with a number of servers of weight 1."""
     names = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}:8000" for n in range(1, servers + 1)]
     return upstream.from_options(method, names)
 

@@ -1,4 +1,4 @@
-"""Start what the lab is compared with, in containers on the lab's own network."""
+"""Start the stacks to compare the lab with, in containers on the lab's own network."""
 
 import uuid
 from collections.abc import Iterator, Sequence
@@ -53,7 +53,7 @@ def rivals(lab: Lab) -> Iterator[list[Target]]:
 
 @contextmanager
 def ceiling(lab: Lab) -> Iterator[Target]:
-    """The lab's nginx with the lab's configuration in front of three that answer a constant."""
+    """The lab's nginx and configuration in front of three nginx with a constant response."""
     name = fresh("ceiling")
     image = image_of(lab, "nginx")
     with TemporaryDirectory() as folder, started() as start:
@@ -114,7 +114,7 @@ def haproxy(lab: Lab, image: str) -> Iterator[Target]:
 
 
 class Start:
-    """Starts containers and remembers them."""
+    """Starts containers, and remembers them for their removal."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -122,7 +122,7 @@ class Start:
     def __call__(
         self, lab: Lab, name: str, image: str, command: Sequence[str], options: Sequence[str]
     ) -> str:
-        """Start a container on the lab's inner network, unless `options` name one; its id."""
+        """Start a container on the lab's inner network, unless `options` name another; its id."""
         words = ["docker", "run", "-d", "--name", name, *TMP]
         if "--network" not in options:
             words += ["--network", f"{lab.project}_inside"]

@@ -1,4 +1,4 @@
-"""Throughput, latency and CPU time of the lab and of its reference stacks, alternating."""
+"""Throughput, latency and CPU time of the lab and of its reference stacks, in turn."""
 
 import os
 from collections import defaultdict
@@ -50,7 +50,7 @@ FULL = [
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one ab call found: requests/s, ms, and CPU seconds per 100,000 requests by consumer."""
+    """The result of one ab call: requests/s, ms, CPU seconds per 100,000 requests by consumer."""
 
     rate: float
     p50: float
@@ -65,7 +65,7 @@ class Turn:
 
 
 def measure(lab: Lab, quick: bool, repeats: int, note: Callable[[str], None]) -> Iterator[Series]:
-    """Every case on every target, `repeats` times, alternating; and the ratios to the ceiling."""
+    """Every case on every target in turn, `repeats` times; and the ratios to the ceiling."""
     requests = 4_000 if quick else 5_000
     with rivals(lab) as targets:
         for target in targets:
@@ -119,7 +119,7 @@ def series_of(case: str, turns: dict[str, list[Turn]]) -> Iterator[Series]:
         yield work[name]
     yield ratio("requests/s of the ceiling", case, rates["lab"], rates["ceiling"])
     yield ratio("p99 of the ceiling's", case, tails["lab"], tails["ceiling"])
-    # other work on the machine takes part in the clock's ratio, hardly in this one
+    # other work on the machine affects wall-clock ratios, hardly this one
     yield ratio("the ceiling's CPU by the lab's", case, work["ceiling"], work["lab"])
     yield ratio("requests/s of the article's stack", case, rates["lab"], rates["article"])
     if "haproxy" in rates:

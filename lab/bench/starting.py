@@ -1,6 +1,5 @@
 """The time of `lab up`, cold and warm, against Compose alone; and of `lab verify` per upstream."""
 
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +22,20 @@ class Start:
 
 
 def measure(lab: Lab, repeats: int, note: Callable[[str], None]) -> Iterator[Series]:
-    """`lab up` and `docker compose up -d --wait` of the same file, alternating, as another lab."""
-    spare = Lab(f"{lab.project}-bench", free_port(), free_port())
+    """Time `lab up` and `docker compose up -d --wait` in turn, as another lab."""
+    spare = Lab(f"{lab.project}-bench", compose.free_port(), compose.free_port())
     starts: dict[str, list[Start]] = {"lab up": [], "docker compose up --wait": []}
     for number in range(repeats):
         note(f"starting: turn {number + 1} of {repeats}")
         starts["lab up"].append(start_lab(spare))
         starts["docker compose up --wait"].append(start_compose(spare))
     cold = {
-        name: series("cold start", name, [s.cold for s in all_]) for name, all_ in starts.items()
+        name: series("cold start", name, [start.cold for start in times])
+        for name, times in starts.items()
     }
     warm = {
-        name: series("warm start", name, [s.warm for s in all_]) for name, all_ in starts.items()
+        name: series("warm start", name, [start.warm for start in times])
+        for name, times in starts.items()
     }
     yield from cold.values()
     yield from warm.values()
@@ -53,7 +54,7 @@ def start_compose(lab: Lab) -> Start:
 
 
 def started_twice(lab: Lab, command: list[str]) -> Start:
-    """The times of a start and of the same command while everything runs; then `down`."""
+    """The times of a start, and of the same command while everything runs; then `down`."""
     env = {
         "LAB_PROJECT": lab.project,
         "LAB_PORT": str(lab.port),
@@ -82,7 +83,7 @@ def verify(repeats: int, note: Callable[[str], None]) -> Iterator[Series]:
 
 
 def written(folder: Path, upstreams: int) -> str:
-    """The path of an nginx.conf with so many upstreams of three servers each."""
+    """Write an nginx.conf with this number of upstreams of three servers each; return its path."""
     groups = "".join(
         f"upstream u{n} {{ zone u{n} 64k; "
         + "".join(f"server 10.1.{n}.{server}:8000; " for server in (1, 2, 3))
@@ -93,14 +94,6 @@ def written(folder: Path, upstreams: int) -> str:
     conf = folder / f"nginx-{upstreams}.conf"
     conf.write_text(f"events {{}}\nhttp {{\n{groups}server {{ listen 80;\n{places}}}\n}}\n")
     return str(conf)
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def series(what: str, subject: str, seconds: list[float]) -> Series:

@@ -7,13 +7,14 @@ libraries that the module needs, are imported when the verb is called: `lab --he
 import ast
 import os
 import re
+import shlex
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from functools import cache
+from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,7 +22,7 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup
 
 from ..errors import LabError, UsageError
-from ..signals import signals_held
+from ..signals import INTERRUPTIONS, Terminated, signals_held, terminate
 from ..word import Word
 from .words import convert_lazily
 
@@ -65,13 +66,13 @@ VERBS = {
 EXCLUSIVE = frozenset(
     {"up", "down", "use", "ab", "run", "demo", "stress", "load", "compare", "soak"}
 )
-HELP = """A lab for nginx load balancing of LLM services: it predicts what nginx will do, runs real
-traffic, and says PASS, FAIL or UNSURE.
+HELP = """A lab for nginx load balancing of LLM services: it predicts nginx's picks, sends real
+traffic, and reports PASS, FAIL or UNSURE.
 
 Start with: lab up; lab run round_robin.
 
 Exit codes: 0 the claim holds, 1 it does not (or cannot be decided), 2 wrong usage, 3 the lab could
-not run.
+not run or nginx refuses the configuration.
 """
 
 
@@ -98,23 +99,14 @@ def main() -> None:
         sys.exit(130)
 
 
-class Terminated(BaseException):
-    """SIGTERM was received: exit as on Ctrl-C, with clean-up."""
-
-
-def terminate(_signal: int, _frame: FrameType | None) -> None:
-    """Signal handler: raise Terminated."""
-    raise Terminated
-
-
 def fail(error: LabError, code: int) -> None:
     """Print the error on stderr, report it to CI if asked to, and exit with `code`."""
     typer.echo(str(error), err=True)
-    tell_ci(error, sys.argv[1:])
+    report_to_ci(error, sys.argv[1:])
     sys.exit(code)
 
 
-def tell_ci(error: LabError, words: list[str]) -> None:
+def report_to_ci(error: LabError, words: list[str]) -> None:
     """Write the JUnit file and the annotation that the command line asks for."""
     from ..report import github, junit  # only where something went wrong
 
@@ -161,11 +153,31 @@ class Verb(TyperCommand):
         with signals_held():
             module = import_module(f".{VERBS[str(self.name)]}", __name__)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(str(self.name))(getattr(module, str(self.name)))
+        single.command(str(self.name))(
+            prints_interruption_notes(getattr(module, str(self.name)), words)
+        )
         context = typer.main.get_command(single).make_context(info_name, args, parent, **extra)
         if self.name in EXCLUSIVE and not context.resilient_parsing:
             context.with_resource(lock_of_lab(words))
         return context
+
+
+def prints_interruption_notes(verb: Callable[..., None], words: list[str]) -> Callable[..., None]:
+    """The verb; if it is interrupted, it prints the notes of the interruption on stderr."""
+
+    @wraps(verb)
+    def noted(**options: Any) -> None:
+        try:
+            verb(**options)
+        except INTERRUPTIONS as stopped:
+            notes = getattr(stopped, "__notes__", [])
+            for line in [*notes, *([f"to start over: {shlex.join(words)}"] if notes else [])]:
+                typer.echo(line, err=True)
+            if isinstance(stopped.__cause__, Terminated):  # typer ends a KeyboardInterrupt with 130
+                raise Terminated from None
+            raise
+
+    return noted
 
 
 def lock_of_lab(words: list[str]) -> AbstractContextManager[None]:

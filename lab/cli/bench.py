@@ -23,7 +23,7 @@ def bench(
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option(help="Measure less: under 5 minutes in all, instead of 20.")
+        bool, typer.Option(help="Measure less: under 5 minutes in total instead of about 20.")
     ] = False,
     repeats: Annotated[
         int | None,
@@ -35,7 +35,7 @@ def bench(
         bool, typer.Option(help="Compare with the targets; exit with 1 if one is missed.")
     ] = False,
     page: Annotated[
-        Path | None, typer.Option(help="Write the tables into this page: docs/performance.md.")
+        Path | None, typer.Option(help="Replace the tables in this page: docs/performance.md.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -10,9 +10,9 @@ from ..accounts.scorecard import Run
 from ..errors import UsageError
 from ..experiment import comparing
 from ..report import scores
-from . import Terminated
+from ..signals import INTERRUPTIONS
 from .here import this_lab
-from .options import Duration, Json
+from .options import Duration, Json, names_in
 from .terminal import exit_unless, say, show, warn
 
 
@@ -24,13 +24,13 @@ def compare(
         str, typer.Option(help="Methods, separated by commas.")
     ] = "round_robin,least_conn,least_time",
     repeats: Annotated[
-        int, typer.Option(help="Runs per scenario and method, each with another seed.")
+        int, typer.Option(help="Runs per scenario and method, each with a different seed.")
     ] = 3,
     duration: Duration = 0.0,
     minutes: Annotated[
         float,
         typer.Option(
-            help="Minutes for all runs together; sets the duration of each.", show_default=False
+            help="Total minutes for all live runs; sets the duration of each.", show_default=False
         ),
     ] = 0.0,
     simulate: Annotated[
@@ -52,20 +52,21 @@ def compare(
             "lab compare heavy_tail mixed_fleet, or --resume FOLDER",
         )
     if minutes and (duration or simulate or resume):
-        raise UsageError("--minutes chooses the duration of new live runs", "leave out the other")
+        raise UsageError(
+            "--minutes is only for new live runs without --duration", "leave one option out"
+        )
     if resume:
         plan = comparing.resumed(resume)
     else:
-        names = tuple(name.strip() for name in methods.split(","))
+        names = names_in(methods)
         plan = comparing.Plan(tuple(scenarios or ()), names, repeats, duration, simulate)
-        comparing.check(plan)
-        plan = comparing.begin(comparing.fitted(plan, minutes) if minutes else plan)
+        plan = comparing.begin(plan, minutes)
     if not plan.simulated:
         announce_time(plan)
     lab = None if plan.simulated else this_lab()
     try:
         card = comparing.compare(plan, lab, announce)
-    except (KeyboardInterrupt, Terminated):
+    except INTERRUPTIONS:
         count, total = len(comparing.finished(plan)), len(plan.cells())
         warn(
             f"stopped after {count} of {total} runs; to resume: lab compare --resume {plan.folder}"
@@ -80,7 +81,7 @@ def compare(
 
 
 def announce_time(plan: comparing.Plan) -> None:
-    """Print on stderr what is left to run, and about how long that takes."""
+    """Print on stderr how many runs remain, and an estimate of their time."""
     total = len(plan.cells())
     left = total - len(comparing.finished(plan))
     expected = comparing.estimate(plan) * left / total / 60
@@ -89,6 +90,6 @@ def announce_time(plan: comparing.Plan) -> None:
 
 
 def announce(run: Run, count: int, total: int) -> None:
-    """Print a finished run on stderr; simulated runs print nothing, because they are fast."""
+    """Print a finished run on stderr; simulated runs are fast and print nothing."""
     if run.folder:
         warn(f"{count}/{total} {run.scenario} by {run.method}, seed {run.seed}: {run.folder}")

@@ -26,23 +26,27 @@ def up(
     max_num_seqs: Annotated[
         int,
         typer.Option(
-            min=0, max=MOST, help="Most sequences that a backend runs; default: the profile's."
+            min=0, max=MOST, help="Maximum number of running sequences; 0: the profile's."
         ),
     ] = 0,
     max_num_batched_tokens: Annotated[
-        int, typer.Option(min=0, max=MOST, help="Most tokens in a step; default: the profile's.")
+        int,
+        typer.Option(min=0, max=MOST, help="Maximum number of tokens per step; 0: the profile's."),
     ] = 0,
     kv_blocks: Annotated[
-        int, typer.Option(min=0, max=MOST, help="KV blocks of 16 tokens; default: the profile's.")
+        int,
+        typer.Option(min=0, max=MOST, help="Number of KV blocks of 16 tokens; 0: the profile's."),
     ] = 0,
     queue_limit: Annotated[
         int,
         typer.Option(
-            min=0, max=MOST, help="Most requests that wait; more get 503; default: the profile's."
+            min=0,
+            max=MOST,
+            help="Maximum queue length; further requests get 503; 0: the profile's.",
         ),
     ] = 0,
     metrics: Annotated[
-        bool, typer.Option("--metrics", help="Start a Prometheus that scrapes the backends too.")
+        bool, typer.Option("--metrics", help="Also start a Prometheus that scrapes the backends.")
     ] = False,
 ) -> None:
     """Bring the lab up; return when all containers are healthy."""

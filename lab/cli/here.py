@@ -10,12 +10,12 @@ from .options import MethodOptions
 
 
 def this_lab() -> Lab:
-    """The lab with the ports that it runs on; with the ports asked for if it is down."""
+    """The lab with the ports that it runs on, or with the requested ports if it is down."""
     return compose.running(compose.from_environment())
 
 
 def choice_of(lab: Lab, options: MethodOptions) -> Choice:
-    """The method with its options, for the backends that run."""
+    """The method with its options, for the running backends."""
     return fleet.choose(
         lab,
         methods.method(options.method).name,

@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from ..accounts import outcome
+from ..evidence.folder import was_interrupted
 from .options import Json, Junit
+from .terminal import warn
 from .verdicts import conclude
 
 
@@ -16,4 +18,7 @@ def judge(
     junit: Junit = None,
 ) -> None:
     """Recompute a verdict from its run folder; needs no Docker."""
-    conclude(outcome.judge(folder), as_json, junit)
+    judged = outcome.judge(folder)
+    if was_interrupted(folder):
+        warn("the run was interrupted: what had ended by then is judged")
+    conclude(judged, as_json, junit)

@@ -45,8 +45,8 @@ def load(
 ) -> None:
     """Send an LLM workload; print TTFT, ITL, goodput and fairness."""
     lab = this_lab()
-    workload = known.asked(scenario, duration, trace, speed, limit)
-    choice = experiment.blank(method, weights, key, measure) if method else None
+    workload = known.requested(scenario, duration, trace, speed, limit)
+    choice = experiment.choice_without_backends(method, weights, key, measure) if method else None
     with progress(workload.name) as advance:
         loaded = experiment.load(lab, workload, choice, advance)
     show(loaded.as_dict()) if as_json else say(tables.loaded(loaded))

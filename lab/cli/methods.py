@@ -1,4 +1,4 @@
-"""`lab methods`: what nginx can balance by."""
+"""`lab methods`: the balancing methods."""
 
 from ..nginxconf import methods as known
 from ..report import tables

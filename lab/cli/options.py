@@ -21,14 +21,18 @@ NextUpstream = Annotated[
     str,
     typer.Option(help="When nginx tries the next server: 'error timeout http_500 non_idempotent'."),
 ]
-Characters = Annotated[int, typer.Option(help="Characters of a prompt that prompt_prefix hashes.")]
+Characters = Annotated[
+    int, typer.Option(help="Number of prompt characters that prompt_prefix hashes.")
+]
 Skip = Annotated[
-    int, typer.Option(help="Characters of a shared preamble that prompt_prefix passes over.")
+    int, typer.Option(help="Characters at the start of each prompt that prompt_prefix skips.")
 ]
 PromptReader = Annotated[
-    str, typer.Option(help="What reads the prompt: map (any nginx), or njs where nginx has it.")
+    str, typer.Option(help="How nginx reads the prompt: map (any nginx) or njs (needs the module).")
 ]
-Zone = Annotated[bool, typer.Option(help="Share the balancing state between workers, by a zone.")]
+Zone = Annotated[
+    bool, typer.Option(help="Use a zone, which shares the balancing state between workers.")
+]
 ScenarioName = Annotated[
     str, typer.Argument(help="A name from `lab scenarios`, or the path of a YAML file.")
 ]
@@ -42,7 +46,9 @@ TraceFile = Annotated[
         help="Send a recorded trace: Mooncake JSONL, BurstGPT CSV or Azure LLM inference CSV.",
     ),
 ]
-Speed = Annotated[float, typer.Option(help="2 sends a trace twice as fast as it was recorded.")]
+Speed = Annotated[
+    float, typer.Option(help="Speed factor of the trace; 2 is twice as fast as recorded.")
+]
 Limit = Annotated[int | None, typer.Option(help="Send at most this many requests of a trace.")]
 
 
@@ -68,6 +74,11 @@ class MethodOptions:
     characters: Characters = 200
     skip: Skip = 0
     reader: PromptReader = MAP
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """The names of an option that takes several, separated by commas."""
+    return tuple(name.strip() for name in text.split(","))
 
 
 def takes_method(verb: Callable[..., None]) -> Callable[..., None]:

@@ -16,11 +16,13 @@ def power(
     requests: Annotated[
         int, typer.Option("-n", help="Requests per run; 0: as many as a PASS needs.", min=0)
     ] = 0,
-    servers: Annotated[int, typer.Option(help="Servers of the same weight.", min=2, max=32)] = 3,
+    servers: Annotated[
+        int, typer.Option(help="Number of servers, all of equal weight.", min=2, max=32)
+    ] = 3,
     weights: Weights = "",
     seeds: Annotated[int, typer.Option(help="Simulated runs of each nginx.", min=1)] = 10,
     trace: Annotated[
-        bool, typer.Option(help="Give the verdict nginx's order of picks, as in its debug log.")
+        bool, typer.Option(help="Judge with nginx's order of picks, as in its debug log.")
     ] = True,
     as_json: Json = False,
 ) -> None:
@@ -38,7 +40,7 @@ def power(
 
 
 def read(weights: str, servers: int) -> tuple[int, ...]:
-    """The weights of the servers; UsageError where they are no positive whole numbers."""
+    """The weights of the servers; UsageError if they are not whole numbers from 1 to 999."""
     if not weights:
         return (1,) * servers
     parts = weights.split(",")

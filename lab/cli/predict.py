@@ -20,7 +20,9 @@ def predict(
     more: Annotated[list[str], typer.Argument(help="Further servers.")] = [],  # noqa: B006 - typer copies it
     servers: Annotated[
         list[str],
-        typer.Option(help="Servers as nginx writes them: 'a:1 weight=3,b:1 down'; repeatable."),
+        typer.Option(
+            help="Servers as in nginx's server lines: 'a:1 weight=3,b:1 down'; repeatable."
+        ),
     ] = [],  # noqa: B006 - typer copies it
     conf: Annotated[Path | None, typer.Option(help="An nginx config to read.")] = None,
     upstream: Annotated[str, typer.Option(help="Upstream to use, if the config has several.")] = "",

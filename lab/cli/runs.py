@@ -1,4 +1,4 @@
-"""`lab logs` and `lab runs`: what the lab has written."""
+"""`lab logs` and `lab runs`: logs and run folders."""
 
 import shutil
 from typing import Annotated
@@ -16,7 +16,9 @@ from .terminal import say, show
 
 def logs(
     service: Annotated[str, typer.Argument(help="nginx, backend-N or load.")] = "nginx",
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Wait for further lines.")] = False,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Keep printing new lines.")
+    ] = False,
 ) -> None:
     """Print a container's log; nginx's by default."""
     for line in log_lines(this_lab(), service, follow=follow):

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UsageError
 from ..experiment import simulating, validating
 from ..report import scores
 from ..simulate.simulation import Simulated, Stopped
@@ -21,6 +20,7 @@ from .options import (
     Speed,
     TraceFile,
     Weights,
+    names_in,
 )
 from .terminal import say, show, track, warn
 
@@ -30,7 +30,9 @@ def simulate(
     method: Annotated[str, typer.Option(help="Method, or several, separated by commas.")] = "",
     backends: Annotated[
         int | None,
-        typer.Option(help="Backends; the load grows with them. Default: the scenario's."),
+        typer.Option(
+            help="Number of backends; the load grows in proportion. Default: the scenario's."
+        ),
     ] = None,
     requests: Annotated[
         int | None, typer.Option(help="Number of requests; replaces the scenario's duration.")
@@ -43,7 +45,7 @@ def simulate(
     limit: Limit = None,
     validate: Annotated[
         bool,
-        typer.Option("--validate", help="Also run the scenarios live, and print both results."),
+        typer.Option("--validate", help="Compare live runs with simulations."),
     ] = False,
     repeats: Annotated[
         int, typer.Option(min=1, help="Live runs per scenario and method of --validate.")
@@ -58,31 +60,25 @@ def simulate(
     if validate:
         _validate(scenario, method, duration, repeats, as_json=as_json)
         return
-    wanted = known.asked(scenario, duration, trace, speed, limit)
-    if requests is not None and not 1 <= requests <= simulating.MOST_REQUESTS:
-        raise UsageError(
-            f"--requests {requests}", f"a number from 1 to {simulating.MOST_REQUESTS:,}"
-        )
+    wanted = known.requested(scenario, duration, trace, speed, limit)
     if seed is not None:
-        wanted = replace(wanted, seed=seed)
-    names = [name.strip() for name in (method or "round_robin,least_conn").split(",")]
+        wanted = replace(wanted, seed=known.seed_of(seed))
+    names = names_in(method or "round_robin,least_conn")
     runs: list[Simulated] = []
-    for name in names:
-        try:
-            with track(f"{wanted.name} by {name}") as advance:
-                run = simulating.simulated(wanted, name, backends, requests, weights, key, advance)
-        except Stopped as stopped:
-            _warn_of_the_rest(stopped.simulated, names[len(runs) :])
-            raise
-        runs.append(run)
-        if not as_json:
-            say(scores.simulated(run))
+    try:
+        for run in simulating.by_each(wanted, names, backends, requests, weights, key, track):
+            runs.append(run)
+            if not as_json:
+                say(scores.simulated(run))
+    except Stopped as stopped:
+        _warn_of_the_rest(stopped.simulated, names[len(runs) :])
+        raise
     if as_json:
         show([run.as_dict() for run in runs] if len(runs) > 1 else runs[0].as_dict())
 
 
 def _warn_of_the_rest(kept: Simulated, methods: Sequence[str]) -> None:
-    """Print on stderr what an interrupted simulation has kept, and how to run the rest."""
+    """Print on stderr what an interrupted simulation has saved, and how to run the rest."""
     answered = kept.figures.overall.requests
     warn(f"stopped: the figures of {answered:,} answered requests are in {kept.folder}")
     warn(f"to simulate the rest: the same command with --method {','.join(methods)}")

@@ -13,7 +13,7 @@ from .terminal import exit_unless, say, show, warn
 def soak(
     seconds: Annotated[float, typer.Option(help="Duration in seconds.")] = 600.0,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of the steps; a run prints its seed.")
+        int | None, typer.Option(help="Seed of the random steps; default: drawn and printed.")
     ] = None,
     next_upstream: NextUpstream = "",
     as_json: Json = False,

@@ -1,4 +1,4 @@
-"""What verbs print: JSON, coloured verdicts, progress bars on a terminal."""
+"""Output of the verbs: JSON, coloured verdicts, progress bars on a terminal."""
 
 import json
 import os
@@ -23,27 +23,26 @@ COLOURS = {Word.PASS: "green", Word.FAIL: "red", Word.UNSURE: "yellow"}
 
 
 def show(data: Any) -> None:
-    """Print data as JSON; an object opens with the version of its schema (docs/json.md)."""
+    """Print data as JSON; an object begins with the version of its schema (docs/json.md)."""
     if isinstance(data, dict):
         data = {"schema": SCHEMA, **data}
     typer.echo(json.dumps(data, indent=2, default=str))
 
 
 def say(text: object) -> None:
-    """Print text; on a terminal a PASS, FAIL or UNSURE that opens a line has its colour."""
+    """Print text; on a terminal a PASS, FAIL or UNSURE at the start of a line is coloured."""
     no_colour = False if os.environ.get("NO_COLOR") else None
-    typer.echo(
-        coloured(visible(str(text))), color=no_colour
-    )  # echo drops colours where it is no terminal
+    # echo drops colours if stdout is no terminal
+    typer.echo(coloured(visible(str(text))), color=no_colour)
 
 
 def visible(text: str) -> str:
-    """The text with control characters written out: a client may have sent them to a log."""
+    """The text with control characters escaped: a client may have sent them to a log."""
     return CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def coloured(text: str) -> str:
-    """Colour each PASS, FAIL or UNSURE that opens a line."""
+    """Colour each PASS, FAIL or UNSURE at the start of a line."""
     words = "|".join(Word)
     return re.sub(
         rf"^({words})\b",
@@ -59,7 +58,7 @@ def warn(text: str) -> None:
 
 
 def exit_unless(holds: bool) -> None:
-    """Exit with 1 where a claim does not hold."""
+    """Exit with 1 if a claim does not hold."""
     if not holds:
         raise typer.Exit(1)
 
@@ -79,8 +78,15 @@ def track(text: str) -> "Iterator[Callable[[int], None]]":
 
 
 @contextmanager
+def steps(text: str) -> "Iterator[Callable[[str], None]]":
+    """A line of progress on stderr, if stderr is a terminal; its value takes the last step."""
+    with _bar(text, "{task.description}") as update:
+        yield lambda step: update(description=f"{text}: {step}")
+
+
+@contextmanager
 def _bar(text: str, line: str = "") -> "Iterator[Callable[..., None]]":
-    """What updates a progress bar, or a spinner with a line of text and the time elapsed."""
+    """The function that updates a progress bar, or a spinner with text and the elapsed time."""
     from rich import progress as rich  # slow to import, and only long verbs draw a bar
     from rich.console import Console
 

@@ -18,5 +18,9 @@ def use(options: MethodOptions, as_json: Json = False) -> None:
         seconds = round(switch.seconds, 3)
         show({"method": options.method, "seconds": seconds, "finishing": switch.finishing})
         return
-    old = f"; {switch.finishing} old workers finish their answers" if switch.finishing else ""
-    say(f"{options.method} serves after {switch.seconds:.2f} s{old}")
+    old = (
+        f"; {switch.finishing} old workers are finishing their responses"
+        if switch.finishing
+        else ""
+    )
+    say(f"switched to {options.method} in {switch.seconds:.2f} s{old}")

@@ -15,7 +15,7 @@ from .terminal import exit_unless, say, show, warn
 
 
 def tell_github(verification: Verification) -> None:
-    """Print annotations, and add the verdicts to the job's summary where there is a job."""
+    """Print annotations; in a GitHub job, also add the verdicts to the job's summary."""
     data = verification.as_dict()
     say("\n".join(annotations(data)))
     if file := os.environ.get("GITHUB_STEP_SUMMARY"):
@@ -36,7 +36,7 @@ def verify(
         bool, typer.Option("--allow-unsure", help="Exit with 0 unless a verdict is FAIL.")
     ] = False,
     github: Annotated[
-        bool, typer.Option("--github", help="Print annotations, and write the job's summary.")
+        bool, typer.Option("--github", help="Print GitHub annotations and write the job summary.")
     ] = False,
     seed: Seed = 1,
     as_json: Json = False,

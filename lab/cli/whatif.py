@@ -1,5 +1,6 @@
 """`lab whatif`: how each method would have spread the traffic of an access log."""
 
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -11,7 +12,7 @@ from ..evidence.split import opened
 from ..nginxconf import methods as known
 from ..report import tables
 from ..whatif import replay, spread
-from .options import Json
+from .options import Json, names_in
 from .terminal import say, show, warn
 
 
@@ -21,7 +22,7 @@ def whatif(
         str,
         typer.Option(
             "--format",
-            help="The text of nginx's log_format. Default: combined, optionally with"
+            help="nginx's log_format, its text or the directive. Default: combined, optionally with"
             " $request_time after it, or JSON whose keys are nginx's variables.",
         ),
     ] = "",
@@ -40,10 +41,10 @@ def whatif(
     requests in flight, and the effect on the other servers of losing the busiest one. Needs no
     Docker.
     """
-    names = [name.strip() for name in methods.split(",")] if methods else list(known.methods())
+    names = names_in(methods) if methods else list(known.methods())
     texts = replay.server_texts(servers)
     with read(log) as stream:
-        traffic = spread.traffic(stream, key, log_format, service_time)
+        traffic = spread.traffic(stream, key, log_format, service_time, name_of(log))
     result = replay.whatif(
         traffic,
         [known.method(name).name for name in names],
@@ -56,14 +57,19 @@ def whatif(
     show(result.as_dict()) if as_json else say(tables.whatif(result))
 
 
+def name_of(path: str) -> str:
+    """A log in a message."""
+    return "stdin" if path == "-" else f'"{path}"'
+
+
 @contextmanager
 def read(path: str) -> Iterator[Iterable[bytes]]:
     """The lines of a log; UsageError where it cannot be read."""
     try:
         with opened(path) as stream:
             yield stream
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(
-            f'log "{path}" cannot be read: {reason}', "name a file, or - for stdin"
+            f"log {name_of(path)} cannot be read: {reason}", "name a file, or - for stdin"
         ) from None

@@ -1,6 +1,6 @@
-"""The words of a command line as values, without pydantic where text stays text.
+"""Convert command-line arguments, without pydantic for those that stay text.
 
-Typer converts every word with pydantic, whose import takes 0.2 s of CPU.
+Typer converts every argument with pydantic, whose import takes 0.2 s of CPU.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LazyConversion(RuntimeParam):
-    """Typer's conversion, made only for a value that is not of its option's type already."""
+    """Typer's conversion, created only for a value that does not have its option's type already."""
 
     descriptor: TypeDescriptor
 
@@ -29,7 +29,7 @@ class LazyConversion(RuntimeParam):
 
 
 def convert_lazily() -> None:
-    """Have typer make a LazyConversion for each option and argument."""
+    """Make typer use LazyConversion for each option and argument."""
     typer.core.build_runtime_param = _lazy  # type: ignore[attr-defined]  # typer has no other hook
 
 

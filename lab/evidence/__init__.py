@@ -1,1 +1,1 @@
-"""What was seen: logs, journals, the run folder, the split."""
+"""The evidence of a run: logs, journals, the run folder, the split."""

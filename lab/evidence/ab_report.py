@@ -1,4 +1,4 @@
-"""Read ApacheBench's output into named figures, and say what each means."""
+"""Parse ApacheBench's output into named figures, and explain each."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ _BENCHMARKING = re.compile(r"Benchmarking .*\(be patient\)[. ]*(?:done)?")
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """Why requests failed, as ab sorts them; one request may count in two of them."""
+    """The number of failures by ab's categories; one request may count in two of them."""
 
     connect: int = 0
     receive: int = 0
@@ -47,7 +47,7 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionTimes:
-    """Where the time of the requests went."""
+    """ab's connection times of the requests, by phase."""
 
     connect: Times
     processing: Times
@@ -101,7 +101,7 @@ class AbReport:
 
 
 class Figure(NamedTuple):
-    """One figure of a report: ab's name for it, its value with its unit, and what it says."""
+    """One figure of a report: ab's name for it, its value with its unit, and its explanation."""
 
     name: str
     value: str
@@ -109,9 +109,9 @@ class Figure(NamedTuple):
 
 
 def parse(output: str | bytes) -> AbReport:
-    """Read what one run of ab printed; stderr's progress lines may stand between.
+    """Parse the output of one run of ab; stderr's progress lines may be mixed in.
 
-    Raises LabError, in ab's own words, where ab gave up or its output ends early.
+    Raises LabError with ab's own message if ab gave up or its output ends early.
     """
     text = output.decode("utf-8", "replace") if isinstance(output, bytes) else output
     reports = len(re.findall(r"^[ \t]*Server Software:", text, re.MULTILINE))
@@ -133,16 +133,16 @@ def as_dict(report: AbReport) -> dict[str, Any]:
 
 
 def explain(report: AbReport) -> list[Figure]:
-    """Say what each figure of a report means, in the order in which ab prints them."""
+    """Explain each figure of a report, in the order in which ab prints them."""
     return [*_on_requests(report), *_on_rates(report), *_on_times(report), *_on_percents(report)]
 
 
 class _MissingError(Exception):
-    """A figure that the output should hold and does not."""
+    """A figure is missing in the output."""
 
 
 class _Page:
-    """What ab printed, read by label."""
+    """ab's output, read by label."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -204,7 +204,7 @@ def _document_length(page: _Page) -> int | None:
 
 
 def _failures(page: _Page) -> Failures:
-    """Read the four reasons, which ab prints only where something failed."""
+    """Read the four counts, which ab prints only if something failed."""
     reasons = page.find(
         r"\(Connect: (\d{1,18}), Receive: (\d{1,18}), Length: (\d{1,18}), Exceptions: (\d{1,18})\)"
     )
@@ -216,7 +216,7 @@ def _failures(page: _Page) -> Failures:
 
 
 def _rates(page: _Page) -> dict[str, Any]:
-    """Read what ab prints only of a run that completed something."""
+    """Read the figures that ab prints only if a request was completed."""
     return {
         "requests_per_second": page.decimal("Requests per second:", "[#/sec] (mean)"),
         "time_per_request_ms": page.decimal("Time per request:", "[ms] (mean)"),
@@ -289,7 +289,7 @@ def _no_report(text: str) -> LabError:
     if "<table" in text and "Server Software:" in text:
         return LabError("ab's report is in HTML", "run ab without -w")
     if not re.search(r"^ab: |apr_|ApacheBench|^SSL|^Test aborted", text, re.MULTILINE):
-        return LabError(f'not what ab prints: "{words[:80]}"', "ab -n 1000 -c 10 URL")
+        return LabError(f'not the output of ab: "{words[:80]}"', "ab -n 1000 -c 10 URL")
     message = words.removeprefix("ab: ") or "stopped before its report"
     return LabError(f"ab: {message}", "lab status" if "refused" in message else "")
 
@@ -298,12 +298,12 @@ def _on_requests(report: AbReport) -> Iterator[Figure]:
     yield Figure(
         "Document Length",
         "Variable" if report.document_length is None else f"{report.document_length} bytes",
-        "the length of the first answer's body; without -l every other answer is held against it",
+        "the length of the first response body; without -l ab counts any other length as a failure",
     )
     yield Figure(
         "Concurrency Level",
         str(report.concurrency_level),
-        "how many requests ab keeps under way at once: each one answered starts the next",
+        "how many requests ab keeps in flight: each response starts the next request",
     )
     yield Figure(
         "Time taken for tests", f"{report.time_taken_s:.3f} s", "from the first request to the end"
@@ -312,19 +312,19 @@ def _on_requests(report: AbReport) -> Iterator[Figure]:
     yield Figure("Failed requests", str(report.failed_requests), _failure(report))
     if report.write_errors:
         yield Figure(
-            "Write errors", str(report.write_errors), "requests that broke while being sent"
+            "Write errors", str(report.write_errors), "requests that failed while being sent"
         )
     if report.non_2xx_responses:
         yield Figure(
             "Non-2xx responses",
             str(report.non_2xx_responses),
-            "answers with another status, such as 502; ab counts them as complete, not as failed",
+            "responses with another status, such as 502; ab counts them as complete, not as failed",
         )
     if report.keep_alive_requests is not None:
         yield Figure(
             "Keep-Alive requests",
             str(report.keep_alive_requests),
-            "answers that left the connection open for the next request (-k)",
+            "responses that left the connection open for the next request (-k)",
         )
     yield Figure("Total transferred", f"{report.total_transferred} bytes", "received, with headers")
     if report.total_body_sent is not None:
@@ -336,18 +336,18 @@ def _on_requests(report: AbReport) -> Iterator[Figure]:
 
 def _completion(report: AbReport) -> str:
     if report.complete_requests and not report.total_transferred:
-        return "ended, all without a byte in answer: ab takes a closed connection for complete"
-    return "ended, with whatever status"
+        return "ended, all without a byte of response: ab counts a closed connection as complete"
+    return "ended, whatever their status"
 
 
 def _failure(report: AbReport) -> str:
     if not report.failed_requests:
-        return "none broke off, and none was of another length than the first"
+        return "every response was complete and as long as the first"
     reasons = ", ".join(
         f"{why}: {times}" for why, times in asdict(report.failures).items() if times
     )
     if report.failures.length:
-        return f"{reasons}; length is no fault where answers differ: -l accepts that"
+        return f"{reasons}; another length is no fault if responses vary: -l accepts it"
     return reasons
 
 
@@ -364,7 +364,7 @@ def _on_rates(report: AbReport) -> Iterator[Figure]:
     yield Figure(
         "Time per request (mean)",
         f"{report.time_per_request_ms:.3f} ms",
-        "concurrency * time taken / requests: how long one client waits for its answer",
+        "concurrency * time taken / requests: how long one client waits for its response",
     )
     yield Figure(
         "Time per request (mean, across all concurrent requests)",
@@ -388,12 +388,12 @@ def _on_times(report: AbReport) -> Iterator[Figure]:
         (
             "Processing",
             report.connection_times.processing,
-            "from the open connection to the end of the answer",
+            "from the open connection to the end of the response",
         ),
         (
             "Waiting",
             report.connection_times.waiting,
-            "from the request sent to the first byte of the answer: a part of Processing",
+            "from the request sent to the first byte of the response: part of Processing",
         ),
         ("Total", report.connection_times.total, "Connect and Processing together"),
     ):

@@ -3,14 +3,23 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 LATEST = 1e11  # seconds: a time of nginx's in the year 5138
 _SHOWN = 200  # characters of a malformed line that are kept
-_COMPOSE_PREFIX = re.compile(rb"^\S+ *\| ")
+# what stands before nginx's own line: a byte order mark, the name that `docker compose logs` or
+# `kubectl logs --prefix` puts there, a time, and syslog's host and tag
+_PREFIX = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:[^\s{\[]\S* *\| |\[pod/\S+\] )?"
+    rb"(?:(?:<\d{1,3}>)?(?:\d{4}-\d\d-\d\dT\S+|[A-Z][a-z]{2} [ \d]\d [\d:]{8}) "
+    rb"(?:(?:\S+ )?[\w./-]+(?:\[\d+\])?: )?)?"
+)
+# what `escape=default` makes of a quote, a backslash, and bytes outside printable ASCII
+_HEX = re.compile(rb"\\x([0-9A-F]{2})")
 
 # nginx writes ", " between the servers of one group and " : " between groups (ngx_http_upstream.c).
 _SEPARATOR = re.compile(r", | :(?: |$)")
@@ -30,11 +39,11 @@ _ENTRY = re.compile(
 class Hit:
     """One request that nginx passed to the upstream, in nginx's own names.
 
-    `upstream_addr` holds every address tried, in order (the upstream's own name where nginx said
-    "no live upstreams"); the three time tuples and `upstream_status` run beside it, None where
-    nginx wrote "-". Times are seconds; `msec` is the end of the request. `connection_requests`
-    numbers the requests of one `connection`, from 1; both are 0 where the log has neither, and
-    so is `server_port`, the port at which the request came in.
+    `upstream_addr` has every address tried, in order (the upstream's own name if nginx logged
+    "no live upstreams"). The three tuples of times and `upstream_status` have a value for each,
+    None where nginx wrote "-". Times are seconds; `msec` is the end of the request.
+    `connection_requests` numbers the requests of one `connection`, from 1. Both are 0 if the log
+    does not have them, and so is `server_port`, the port that received the request.
     """
 
     upstream_addr: tuple[str, ...]
@@ -60,6 +69,17 @@ class Hit:
 
 _FIELDS = fields(Hit)
 _KEYS = frozenset(field.name for field in _FIELDS)
+# the values of a plain line, by the type of their field: see `plain`
+_PLAIN: dict[object, bytes] = {
+    int: rb"(?:[0-9]{0,18}|-)",
+    float: rb"(?:[0-9]{1,10}(?:\.[0-9]*)?|-|)",
+    tuple[int | None, ...]: rb"(?:[0-9]{0,18}|-)",
+    tuple[float | None, ...]: rb"(?:[0-9]{1,10}(?:\.[0-9]*)?|-|)",
+}
+_PLAIN_TEXT = rb'[^"\\\x00-\x1f]*'
+_PLAIN_SERVER = rb'[^"\\\x00-\x20,]*'
+_TYPES = {field.name: field.type for field in _FIELDS}
+_BUT_THE_FIRST = attrgetter(*(field.name for field in _FIELDS[1:]))  # `replace` is slower
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +101,7 @@ class Unproxied:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A line that holds no request: its number, counted from 1, and the start of its text."""
+    """A line without a request: its number, counted from 1, and the start of its text."""
 
     number: int
     text: str
@@ -89,7 +109,7 @@ class Malformed:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A whole log: every line of it is in exactly one of the three tuples, in the log's order."""
+    """A whole log: every line is in exactly one of the three tuples, in the log's order."""
 
     hits: tuple[Hit, ...]
     unproxied: tuple[Unproxied, ...] = ()
@@ -97,7 +117,7 @@ class Log:
 
 
 def read(lines: Iterable[bytes]) -> Log:
-    """Read the lab's JSON log whole; for a log of any size use `records`."""
+    """Read the lab's JSON log into memory; for a log of any size use `records`."""
     entries = list(records(lines))
     return Log(
         hits=tuple(entry for entry in entries if isinstance(entry, Hit)),
@@ -107,59 +127,105 @@ def read(lines: Iterable[bytes]) -> Log:
 
 
 def records(lines: Iterable[bytes]) -> Iterator[Hit | Unproxied | Malformed]:
-    """Yield what each line of the lab's JSON log holds, one for one."""
+    """Yield the record of each line of the lab's JSON log, one per line."""
     for number, line in enumerate(lines, 1):
         yield record(line) or Malformed(number, _text(line)[:_SHOWN])
 
 
 def record(line: bytes) -> Hit | Unproxied | None:
-    """Read one line of the JSON log; None where it holds no request.
+    """Parse one line of the JSON log; None if it contains no request.
 
-    The keys are nginx's variables (the fields of Hit), the values what `escape=json` makes of
-    them. Bytes that are not UTF-8 become lone surrogates, so `encode("utf-8", "surrogateescape")`
-    gives back what the client sent. A prefix of `docker compose logs` is skipped.
+    The keys are nginx's variables (the fields of Hit), the values are escaped by `escape=json`.
+    Bytes that are not UTF-8 become lone surrogates, so `encode("utf-8", "surrogateescape")` returns
+    what the client sent. Prefixes of `docker compose logs` and syslog are skipped.
     """
-    if not line.startswith(b"{"):
-        line = _COMPOSE_PREFIX.sub(b"", line, count=1)
     try:
-        fields = json.loads(_text(line))
+        fields = parsed(line)
         return _request(fields) if isinstance(fields, dict) else None
     except (ValueError, KeyError, RecursionError):
         return None
 
 
+def without_prefix(line: bytes) -> bytes:
+    """nginx's own line, without what `docker compose logs`, kubectl or syslog put before it."""
+    return _PREFIX.sub(b"", line, count=1)
+
+
+def parsed(line: bytes) -> Any:
+    r"""The value of a JSON line; ValueError where it is none.
+
+    A format without `escape=json` writes `\x22` for a quote, which JSON does not know.
+    """
+    line = line if line.startswith(b"{") else without_prefix(line)
+    try:
+        return json.loads(_text(line))
+    except ValueError:
+        if rb"\x" not in line:
+            raise
+        return json.loads(_text(_HEX.sub(_as_json, line)))
+
+
+def _as_json(match: re.Match[bytes]) -> bytes:
+    byte = bytes.fromhex(match[1].decode())
+    return byte if byte >= b"\x7f" else b"\\u00" + match[1]
+
+
+def plain(line: bytes) -> re.Pattern[bytes] | None:
+    """Make a pattern of the plain lines that have the keys of `line`, in the same order.
+
+    Such a line has one request to at most one server, in group 1; the caller has to check that
+    group 1 is an address. None if `line` is not plain, because it has escapes, several servers,
+    or values without quotes. Most lines of a log are plain.
+    """
+    try:
+        pairs = json.loads(without_prefix(line), object_pairs_hook=tuple)
+        values = dict(pairs)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    if len(values) < len(pairs) or not all(map(str.isascii, values)):
+        return None
+    parts = (
+        rb'"upstream_addr"(: ?"%s)"' % _PLAIN_SERVER
+        if name == "upstream_addr"
+        else b'"%s": ?"%s"' % (re.escape(name.encode()), _PLAIN.get(_TYPES.get(name), _PLAIN_TEXT))
+        for name in values
+    )
+    pattern = re.compile(_PREFIX.pattern + rb"\{" + b", ?".join(parts) + rb"\}\r*")
+    return pattern if pattern.groups and pattern.fullmatch(line) else None
+
+
 def line(hit: Hit) -> bytes:
-    """Write a hit as nginx would have logged it; `record` reads it back."""
+    """Format a hit as nginx would have logged it; `record` parses it."""
     fields = {field.name: _as_logged(getattr(hit, field.name)) for field in _FIELDS}
     return json.dumps(fields).encode() + b"\n"
 
 
 def _as_logged(value: object) -> str:
-    """A value in nginx's words: a list with commas, "-" where there is nothing."""
+    """A value as nginx logs it: a list with commas, "-" for no value."""
     if isinstance(value, tuple):
         return ", ".join("-" if part is None else str(part) for part in value)
     return str(value)
 
 
 def named(hits: Iterable[Hit], names: Mapping[str, str]) -> Iterator[Hit]:
-    """Yield the hits with addresses replaced by names; an address without one stays."""
+    """Yield the hits with addresses replaced by names; an address without a name stays."""
     for hit in hits:
-        tried = tuple(names.get(address, address) for address in hit.upstream_addr)
-        yield hit if tried == hit.upstream_addr else replace(hit, upstream_addr=tried)
+        tried = tuple([names.get(address, address) for address in hit.upstream_addr])
+        yield hit if tried == hit.upstream_addr else Hit(tried, *_BUT_THE_FIRST(hit))
 
 
 @lru_cache(maxsize=4096)
 def addresses(text: str) -> tuple[str, ...]:
-    """Every address in a value of `$upstream_addr`, in order; none where it is "-" or empty.
+    """Every address in a value of `$upstream_addr`, in order; none if it is "-" or empty.
 
-    Raises ValueError where the text is not such a value: `127.0.0.` of a line cut short.
+    Raises ValueError if the text is not such a value, such as `127.0.0.` in a truncated line.
     """
     return tuple(filter(None, _entries(text)))
 
 
 @lru_cache(maxsize=4096)
 def _entries(text: str) -> tuple[str, ...]:
-    """Every entry of `$upstream_addr`; an empty one stands for a group that asked no server."""
+    """Every entry of `$upstream_addr`; an empty one means a group that tried no server."""
     if text in _NONE:
         return ()
     entries = tuple(_SEPARATOR.split(text))
@@ -183,7 +249,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _request(fields: dict[str, Any]) -> Hit | Unproxied:
-    """Read one object of the log; KeyError or ValueError where it is none."""
+    """Read one object of the log; KeyError or ValueError if it is not a request."""
     words = fields if set(map(type, fields.values())) == {str} else _words(fields)
     entries = _entries(words["upstream_addr"])
     return _hit(words, entries) if any(entries) else _unproxied(words)
@@ -227,14 +293,14 @@ def _unproxied(words: dict[str, str]) -> Unproxied:
 
 
 def _beside(entries: tuple[str, ...], column: tuple[_T, ...]) -> tuple[_T, ...]:
-    """The entries of a column that belong to an address; ValueError where the lengths differ."""
+    """The entries of a column that belong to an address; ValueError if the lengths differ."""
     if not column or len(entries) == len(column) == 1:
         return column
     return tuple(value for entry, value in zip(entries, column, strict=True) if entry)
 
 
 def _words(fields: dict[str, Any]) -> dict[str, str]:
-    """Turn the numbers of a log that does not quote them into text, as nginx writes them."""
+    """Convert the numbers of a log that does not quote them to text, as nginx writes them."""
     return {key: _word(value) for key, value in fields.items() if key in _KEYS}
 
 
@@ -250,7 +316,7 @@ def _word(value: object) -> str:
 
 @lru_cache(maxsize=4096)
 def _count(text: str) -> int:
-    """Read digits alone; 0 where nginx wrote none."""
+    """Read digits only; 0 if nginx wrote none."""
     if text in _NONE:
         return 0
     if not (text.isascii() and text.isdigit()):
@@ -260,7 +326,7 @@ def _count(text: str) -> int:
 
 @lru_cache(maxsize=4096)
 def _seconds(text: str) -> float:
-    """Read a time, not negative and not after LATEST; 0 where nginx wrote none."""
+    """Read a time, not negative and not after LATEST; 0 if nginx wrote none."""
     if text in _NONE:
         return 0.0
     number = float(text)

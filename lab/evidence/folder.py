@@ -1,18 +1,18 @@
-"""Write and read a run folder: the claim, the traffic, and every side's logs.
+"""Write and read a run folder: the claim, the traffic, and all logs.
 
-Every command that judges traffic leaves the same folder, and whatever reads one (split, verdict,
-fates, figures) asks no more of it than what this module returns.
+Every command that judges traffic writes the same kind of folder. Its readers (split, verdict,
+fates, figures) use only what this module returns.
 
-    run.json         which command, which method, which traffic, how many requests were sent
-    upstream.conf    the claim: the upstream that nginx was told; upstream-2.conf … later ones
+    run.json         the command, the method, the traffic, the number of requests sent
+    upstream.conf    the claim: the upstream that nginx was given; upstream-2.conf … later ones
     nginx-T.conf     the whole configuration that nginx read
     access.jsonl     nginx's log
     backends.jsonl   the backends' journals
-    client.jsonl     one record a request, where the client kept them
-    ab.txt           what ApacheBench printed, where it ran
-    timeline.json    what was done to the lab, and which stretches are judged
-    scenario.json    the scenario, where one was sent
-    trace.log        nginx's debug log of its picks, where it was on
+    client.jsonl     one record per request, if the client recorded them
+    ab.txt           the output of ApacheBench, if it ran
+    timeline.json    the events of the run, and the windows to judge
+    scenario.json    the scenario, if one was sent
+    trace.log        nginx's debug log of its picks, if it was on
 """
 
 import json
@@ -37,13 +37,14 @@ Kind: TypeAlias = Literal["run", "load", "soak", "verify", "simulated"]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything that a verdict, an account or a figure is made from.
+    """The evidence from which verdicts, fates and figures are computed.
 
     `claim` is the upstream that nginx had at first, as config text, `claims` what it had later,
     by file name; `configuration` what nginx read; `access` nginx's JSON log; `journal` the
-    backends' own lines; `ab` what ApacheBench printed; `sent` how many requests the client says
-    it made; `addresses` the `server` text behind each address that nginx logs; `notes` whatever
-    else one kind of run wants to remember.
+    backends' own lines; `ab` the output of ApacheBench; `sent` how many requests the client
+    sent; `addresses` the `server` text of each address that nginx logs; `notes` further data of
+    one kind of run; `interrupted` says that the run was stopped before its end, and contains only
+    the requests that had ended by then.
     """
 
     method: str
@@ -63,6 +64,7 @@ class Evidence:
     timeline: Timeline | None = None
     scenario: Mapping[str, Any] | None = None
     trace: bytes = b""
+    interrupted: bool = False
 
 
 TEXTS = {"claim": FIRST_CLAIM, "configuration": "nginx-T.conf"}
@@ -74,7 +76,7 @@ _CLAIM = re.compile(r"upstream-\d+\.conf")
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What run.json holds."""
+    """The content of run.json."""
 
     method: str
     traffic: str
@@ -83,16 +85,17 @@ class _Run:
     addresses: Mapping[str, str]
     kind: Kind = "run"
     notes: Mapping[str, Any] = field(default_factory=dict)
+    interrupted: bool = False
 
 
 def write(evidence: Evidence, folder: Path) -> None:
-    """Write the folder, which must not exist yet; nothing is left if that is interrupted."""
-    with whole(folder) as empty:
+    """Write the folder, which must not exist yet; an interruption leaves nothing."""
+    with written_whole(folder) as empty:
         _write_files(evidence, empty)
 
 
 @contextmanager
-def whole(folder: Path) -> Iterator[Path]:
+def written_whole(folder: Path) -> Iterator[Path]:
     """An empty folder to write into, which becomes `folder` when the block ends without error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=".") as scratch:
@@ -104,11 +107,11 @@ def whole(folder: Path) -> Iterator[Path]:
 
 def _write_files(evidence: Evidence, folder: Path) -> None:
     for name, file in TEXTS.items():
-        (folder / file).write_text(getattr(evidence, name))
+        (folder / file).write_text(getattr(evidence, name), errors="surrogateescape")
     for name, file in LOGS.items():
         (folder / file).write_bytes(getattr(evidence, name))
     for file, text in evidence.claims.items():
-        (folder / file).write_text(text)
+        (folder / file).write_text(text, errors="surrogateescape")
     if evidence.ab:
         (folder / AB).write_text(evidence.ab)
     if evidence.trace:
@@ -116,18 +119,19 @@ def _write_files(evidence: Evidence, folder: Path) -> None:
     if evidence.records:
         record.write(evidence.records, folder / CLIENT)
     if evidence.timeline:
-        _write_json(folder / TIMELINE, asdict(evidence.timeline))
+        write_json(folder / TIMELINE, asdict(evidence.timeline))
     if evidence.scenario is not None:
-        _write_json(folder / SCENARIO, evidence.scenario)
-    _write_json(folder / RUN, {field.name: getattr(evidence, field.name) for field in fields(_Run)})
+        write_json(folder / SCENARIO, evidence.scenario)
+    write_json(folder / RUN, {field.name: getattr(evidence, field.name) for field in fields(_Run)})
 
 
-def _write_json(file: Path, value: Any) -> None:
+def write_json(file: Path, value: Any) -> None:
+    """Write a value as indented JSON."""
     file.write_text(json.dumps(value, indent=1) + "\n")
 
 
 def read(folder: Path) -> Evidence:
-    """Read a run's folder; UsageError naming the file, and its field, that is missing or wrong."""
+    """Read a run folder; a UsageError names the file, and its field, that is missing or wrong."""
     if is_simulated(folder):
         raise UsageError(
             f"{folder} is a simulated run: it has no logs to judge",
@@ -136,14 +140,14 @@ def read(folder: Path) -> Evidence:
     try:
         return Evidence(
             **_fields_of_run(folder),
-            claim=(folder / TEXTS["claim"]).read_text(),
-            configuration=(folder / TEXTS["configuration"]).read_text(),
+            claim=_text(folder / TEXTS["claim"]),
+            configuration=_text(folder / TEXTS["configuration"]),
             access=(folder / LOGS["access"]).read_bytes(),
             journal=(folder / LOGS["journal"]).read_bytes(),
             ab=_optional(folder / AB).decode(errors="replace"),
             trace=_optional(folder / TRACE),
             claims={
-                file.name: file.read_text()
+                file.name: _text(file)
                 for file in sorted(folder.glob("upstream-*.conf"))
                 if _CLAIM.fullmatch(file.name)
             },
@@ -155,8 +159,6 @@ def read(folder: Path) -> Evidence:
         raise UsageError(
             f"{error.filename}: {error.strerror}", "lab judge .lab/runs/<time>-<method>"
         ) from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"a file of {folder} is not text: {error}", "lab run METHOD") from None
 
 
 def is_simulated(folder: Path) -> bool:
@@ -167,8 +169,13 @@ def is_simulated(folder: Path) -> bool:
         return False
 
 
+def was_interrupted(folder: Path) -> bool:
+    """Whether the run of a folder was stopped before its end."""
+    return bool(_fields_of_run(folder)["interrupted"])
+
+
 def _fields_of_run(folder: Path) -> dict[str, Any]:
-    """The fields that run.json holds; older folders lack some, which then have their defaults."""
+    """The fields of run.json; those that older folders lack have their defaults."""
     file = folder / RUN
     try:
         run = typed.read(_Run, _json(file))
@@ -185,7 +192,7 @@ def _json(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _broken(file, error) from None
     if not isinstance(data, dict):
-        raise _broken(file, "it holds no object")
+        raise _broken(file, "it is not a JSON object")
     return data
 
 
@@ -199,35 +206,39 @@ def _timeline(file: Path) -> Timeline | None:
 
 
 def _broken(file: Path, why: object) -> UsageError:
-    return UsageError(f"{file} is not a run's: {why}", "lab run METHOD")
+    return UsageError(f"{file} is not a valid run file: {why}", "lab run METHOD")
+
+
+def _text(file: Path) -> str:
+    """A config, in which a comment or a key need not be UTF-8."""
+    return file.read_bytes().decode("utf-8", "surrogateescape")
 
 
 def _optional(file: Path) -> bytes:
     return file.read_bytes() if file.exists() else b""
 
 
-def clock_doubt(hits: Sequence[Hit], entries: Sequence[Entry]) -> float:
-    """The lag of nginx's clock, in ms: 99 % of requests reached their backend within it.
+def clock_lag(hits: Sequence[Hit], entries: Sequence[Entry]) -> float:
+    """The longest lag of nginx's clock, in ms: every request reached its backend within it.
 
-    nginx reads its clock once in each turn of its event loop, so on a busy machine a time in its
-    log is older than what it describes. The backends note a request's arrival by the machine's
-    own clock. Infinite times in a damaged log count for nothing.
+    nginx reads its clock once per iteration of its event loop, so on a busy machine a time in its
+    log is earlier than the event. The backends record a request's arrival by the machine's own
+    clock. Infinite times in a damaged log are ignored.
     """
     began = {
         hit.request_id: hit.msec - hit.request_time for hit in hits if len(hit.upstream_addr) == 1
     }
-    lags = sorted(
+    lags = (
         abs(entry.start - began[entry.id]) * 1e3
         for entry in entries
         if entry.start and entry.id in began
     )
-    lags = [lag for lag in lags if math.isfinite(lag)]
-    return lags[len(lags) * 99 // 100] if lags else 0.0
+    return max(filter(math.isfinite, lags), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A run folder in a list: what it holds, and its size in bytes."""
+    """A run folder in a list: its kind of run, its size in bytes, whether the run was stopped."""
 
     path: Path
     kind: str
@@ -235,6 +246,7 @@ class Listed:
     traffic: str
     sent: int
     size: int
+    interrupted: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything as plain values, for JSON."""
@@ -253,4 +265,5 @@ def _listed(path: Path) -> Listed:
         run = _fields_of_run(path)
     except UsageError:
         return Listed(path, "?", "?", "", 0, size)
-    return Listed(path, run.get("kind", "run"), run["method"], run["traffic"], run["sent"], size)
+    kind, method, traffic = run["kind"], run["method"], run["traffic"]
+    return Listed(path, kind, method, traffic, run["sent"], size, run["interrupted"])

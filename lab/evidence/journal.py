@@ -1,22 +1,22 @@
-"""The backends' journals: one line for each request that a backend saw."""
+"""The backends' journals: one line per request at a backend."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from . import typed
-from .access_log import Malformed
+from .access_log import LATEST, Malformed
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a backend's journal: one request as that backend saw it.
+    """One line of a backend's journal: one request at that backend.
 
     `start` and `t`, its end, are seconds since the epoch, `duration` the seconds between them on a
     steady clock. `fate` is ok, client_gone, dropped, refused (a full queue) or failed. The tokens
-    are None for a request that is no LLM call: `completion_tokens` were produced, `tokens_sent`
-    left. `queued` is how many seconds it waited before it ran, `late` the most by which one of its
-    tokens was behind the engine's model.
+    are None for a request that is not an LLM call: `completion_tokens` were generated,
+    `tokens_sent` sent. `queued` is how many seconds it waited before it ran, `late` the longest
+    delay of one of its tokens behind the engine's model.
     """
 
     id: str
@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """All backends' lines: the requests, and the lines that hold no request."""
+    """All backends' lines: the requests, and the lines without a request."""
 
     entries: tuple[Entry, ...]
     malformed: tuple[Malformed, ...] = ()
@@ -49,7 +49,7 @@ class Journal:
 def read(lines: Iterable[bytes]) -> Journal:
     """Read the backends' lines, with or without the prefix that `docker compose logs` puts.
 
-    A line that is no entry is kept as Malformed, with its number; an empty one is nothing.
+    A line that is not an entry is kept as Malformed, with its number; empty lines are skipped.
     """
     entries: list[Entry] = []
     malformed: list[Malformed] = []
@@ -62,12 +62,24 @@ def read(lines: Iterable[bytes]) -> Journal:
     return Journal(tuple(entries), tuple(malformed))
 
 
+def served(entries: Iterable[Entry]) -> Mapping[str, tuple[float, float]]:
+    """When each request arrived at its backend and when its response had been sent, in s, by id.
+
+    A damaged line without valid times is ignored.
+    """
+    return {
+        entry.id: (entry.start, entry.t)
+        for entry in entries
+        if entry.id and 0 < entry.start <= entry.t < LATEST
+    }
+
+
 def _entry(line: bytes) -> Entry | None:
     """The entry on a line, None if there is none."""
     start = line.find(b"{")
     if start < 0:
         return None
     try:
-        return typed.read(Entry, json.loads(line[start:]))
+        return typed.read(Entry, json.loads(line[start:].decode()))
     except (ValueError, RecursionError):
         return None

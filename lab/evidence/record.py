@@ -13,18 +13,18 @@ from . import typed
 class Record:
     """One request as the client saw it, whether it succeeded or not.
 
-    Times are seconds since the epoch, on one monotonic clock for the whole run; None where it
-    did not come so far. `due` is when the request should have been sent, `sent` when it was,
-    `end` when its last byte or its failure came. `token_times` has the time of each token
-    received (empty without a stream), `first_token` the first of them. `tokens` counts what was
-    received: the stream's tokens, else what `usage` says (None where an answer came without).
-    `completion_tokens`, `prompt_tokens` and `cached_tokens` are what the server's `usage` says,
-    None where it says nothing.
+    Times are seconds since the epoch, on one monotonic clock for the whole run; None if the request
+    did not get that far. `due` is when the request should have been sent, `sent` when it was,
+    `end` the time of its last byte or its failure. `token_times` has the time of each token
+    received (empty without a stream), `first_token` the first of them. `tokens` counts the tokens
+    received: those of the stream, else those in `usage` (None if the answer has no usage).
+    `completion_tokens`, `prompt_tokens` and `cached_tokens` come from the server's `usage`, None
+    if it lacks them.
 
     `error` is "" or the kind of failure: connect, timeout, reset, truncated, malformed,
-    stream_error (the server said so within the stream), http_3xx, http_4xx, http_5xx, unsent
-    (more were open than the cap allows) or cut (the run's time was over). `detail` is what was
-    said of it. `truncated`: an answer began and its end ([DONE], for a stream) never came.
+    stream_error (an error event in the stream), http_3xx, http_4xx, http_5xx, unsent (the limit of
+    open requests was reached) or cut (the run's time was over). `detail` describes it.
+    `truncated`: the response began but its end ([DONE], for a stream) never came.
     """
 
     number: int
@@ -54,13 +54,13 @@ class Record:
 
 
 def write(records: Iterable[Record], file: Path) -> None:
-    """Write records as JSON, one a line."""
+    """Write records as JSON, one per line."""
     with file.open("w") as lines:
         lines.writelines(json.dumps(asdict(record)) + "\n" for record in records)
 
 
 def read(file: Path) -> tuple[Record, ...]:
-    """Read what `write` wrote; UsageError naming file, line and field where it is broken."""
+    """Read the records of `write`; a UsageError names file, line and field of an invalid one."""
     with file.open("rb") as lines:
         return tuple(_record(line, file, number) for number, line in enumerate(lines, 1))
 

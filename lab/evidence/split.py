@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ..errors import UsageError
-from .access_log import Hit, addresses, record
+from .access_log import Hit, addresses, plain, record
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -20,23 +20,24 @@ _BLOCK = 1 << 18  # bytes read at a time: more is no faster, and a log is never 
 _LONGEST = 1 << 20  # bytes kept of one line: its end, where the address stands
 _NUMBERS = 10  # malformed lines named by number
 _TO = b" to: "
+_JSON = b':"', b': "'  # how the tails of plain JSON lines begin
 _TAIL = re.compile(rb"^.*(?<!\S)to:(?:[ \t]+(.*))?$", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How many hits each server had, in natural order: backend-2 before backend-10."""
+    """The number of hits of each server, in natural order: backend-2 before backend-10."""
 
     counts: Mapping[str, int]
 
     @classmethod
     def of(cls, counts: Mapping[str, int]) -> "Split":
-        """Make a split of any counts, in natural order."""
+        """Make a split from counts, in natural order."""
         return cls({server: counts[server] for server in sorted(counts, key=_natural)})
 
     @property
     def total(self) -> int:
-        """All hits of all servers."""
+        """The number of hits of all servers."""
         return sum(self.counts.values())
 
     def named(self, names: Mapping[str, str]) -> "Split":
@@ -52,10 +53,10 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What a log holds, line by line: every line is in `split`, `not_proxied` or `malformed`.
+    """The count of a log: every line is in `split`, `not_proxied` or `malformed`.
 
-    `split` counts the last server that each request was passed to (the upstream's own name where
-    nginx said "no live upstreams"), `attempts` the servers tried before it and passed over.
+    `split` counts the last server that each request was passed to (the upstream's own name if
+    nginx logged "no live upstreams"), `attempts` the servers that were tried before and failed.
     `malformed_lines` are the numbers, counted from 1, of the first ten malformed lines.
     """
 
@@ -67,11 +68,11 @@ class Count:
 
     @property
     def lines(self) -> int:
-        """All lines of the log."""
+        """The number of lines of the log."""
         return self.split.total + self.not_proxied + self.malformed
 
     def named(self, names: Mapping[str, str]) -> "Count":
-        """Put names for addresses."""
+        """Replace addresses by names."""
         return Count(
             self.split.named(names),
             self.attempts.named(names),
@@ -97,13 +98,15 @@ class Count:
     def _sentences(self) -> Iterator[str]:
         yield str(self.split) or "no hits"
         if self.attempts.total:
-            yield f"passed over: {self.attempts}"
+            yield f"failed attempts: {self.attempts}"
         if self.not_proxied:
             yield f"not proxied: {self.not_proxied}"
         if self.malformed:
-            yield f"malformed: {self.malformed} ({self._places()})"
+            yield f"malformed: {self.malformed} ({self.places})"
 
-    def _places(self) -> str:
+    @property
+    def places(self) -> str:
+        """Which lines are malformed: `line 3`."""
         word = "line" if self.malformed == 1 else "lines"
         more = ", …" if self.malformed > len(self.malformed_lines) else ""
         return f"{word} {', '.join(map(str, self.malformed_lines))}{more}"
@@ -126,7 +129,7 @@ def count(stream: BinaryIO) -> Count:
 
 
 def count_file(path: str = "-") -> Count:
-    """Count a log file, gzipped or not, or stdin for "-"; UsageError where it cannot be read."""
+    """Count a log file, gzipped or not, or stdin for "-"; UsageError if it cannot be read."""
     where = "stdin" if path == "-" else f'"{path}"'
     try:
         with opened(path) as stream:
@@ -140,14 +143,18 @@ def count_file(path: str = "-") -> Count:
         raise UsageError(f"log {where} cannot be read: {reason}") from None
     if not counted.lines:
         raise UsageError(f"log {where} is empty: nothing to count", "send traffic first: lab ab")
+    if counted.malformed == counted.lines:
+        fault = f"no line of log {where} names a server: malformed {counted.places}"
+        raise UsageError(fault, "lines that end in to: ADDRESS, or JSON lines with upstream_addr")
     return counted
 
 
 class _Tally:
     """The counting of a log.
 
-    Nearly every line ends like one before it, so a line is cut down to its tail, tails are
-    counted block by block, and only a tail never seen is read.
+    Nearly every line ends like an earlier one. So only the tails of lines are counted, block by
+    block, and only a new tail is parsed. The tail of a plain JSON line is the value of
+    upstream_addr.
     """
 
     def __init__(self) -> None:
@@ -156,25 +163,37 @@ class _Tally:
         self._tried: Counter[tuple[str, ...]] = Counter()
         self._malformed = 0
         self._numbers: list[int] = []
+        self._plain: re.Pattern[bytes] | None = None
 
     def add(self, lines: list[bytes]) -> None:
-        tails = Counter([line[line.rfind(_TO) :] for line in lines])
+        of_each = self._tails(lines)
+        tails = Counter(of_each)
         new = tails.keys() - self._known.keys()
         for tail in tails.keys() - new:
             self._tried[self._known[tail]] += tails[tail]
         if new:
-            for number, line in enumerate(lines, self._lines + 1):
-                if line[line.rfind(_TO) :] in new:
-                    self._read(number, line)
+            for number, (line, tail) in enumerate(
+                zip(lines, of_each, strict=True), self._lines + 1
+            ):
+                if tail in new:
+                    self._read(number, line, tail)
         self._lines += len(lines)
 
-    def _read(self, number: int, line: bytes) -> None:
-        tried = _text_tried(line)
-        tail = line[line.rfind(_TO) :]
-        if tried is not None and tail.startswith(_TO):
+    def _tails(self, lines: list[bytes]) -> list[bytes]:
+        if self._plain is None:
+            return [line[line.rfind(_TO) :] for line in lines]
+        match = self._plain.fullmatch
+        return [found[1] if (found := match(line)) else line[line.rfind(_TO) :] for line in lines]
+
+    def _read(self, number: int, line: bytes, tail: bytes) -> None:
+        tried = self._known.get(tail)
+        if tried is None and (tried := _text_tried(line)) is not None and tail.startswith(_TO):
             self._known[tail] = tried
-        if tried is None:
-            tried = _json_tried(line)
+        if tried is None and (tried := _json_tried(line)) is not None:
+            if tail.startswith(_JSON):
+                self._known[tail] = tried
+            elif not self._lines:  # a log whose first block has no plain line has hardly any
+                self._plain = self._plain or plain(line)
         if tried is not None:
             self._tried[tried] += 1
             return
@@ -200,7 +219,7 @@ class _Tally:
 
 
 def _text_tried(line: bytes) -> tuple[str, ...] | None:
-    """Every server in the tail of a text line, in order; None where it ends in no `to: ADDRESS`."""
+    """Every server in the tail of a text line, in order; None without `to: ADDRESS` at its end."""
     tail = _TAIL.match(line)
     if not tail:
         return None
@@ -211,7 +230,7 @@ def _text_tried(line: bytes) -> tuple[str, ...] | None:
 
 
 def _json_tried(line: bytes) -> tuple[str, ...] | None:
-    """Every server in a line of the lab's JSON log, in order; None where it is none."""
+    """Every server in a line of the lab's JSON log, in order; None if it is not such a line."""
     entry = record(line)
     if entry is None:
         return None
@@ -239,7 +258,7 @@ def _blocks(stream: BinaryIO) -> Iterator[list[bytes]]:
 
 @contextmanager
 def opened(path: str) -> Iterator[BinaryIO]:
-    """A log's bytes, unpacked where it is gzipped; stdin's for "-"."""
+    """A log's bytes, decompressed if it is gzipped; stdin's for "-"."""
     if path == "-":
         yield _inflated(sys.stdin.buffer)
         return
@@ -248,7 +267,7 @@ def opened(path: str) -> Iterator[BinaryIO]:
 
 
 def _inflated(file: BinaryIO) -> BinaryIO:
-    """Unpack a gzipped log, recognised by its first two bytes."""
+    """Decompress a gzipped log, recognised by its first two bytes."""
     if not cast("BufferedReader", file).peek(2).startswith(b"\x1f\x8b"):
         return file
     import gzip  # a plain log is counted without it

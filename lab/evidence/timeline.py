@@ -9,9 +9,9 @@ FIRST_CLAIM = "upstream.conf"
 class Event:
     """Something done to the lab `at` seconds after the load began.
 
-    `do` fault: `kind` (with its `value`) befalls `backend`, which is backend-N, all (backends),
-    or nginx. heal: mend `backend` (all, if not given). scale: have `backends` backends. use:
-    switch to `method`, with `weights` and `key`. reload: reload nginx.
+    `do` is one of: fault: inject `kind` (with its `value`) into `backend`, which is backend-N, all
+    (backends) or nginx; heal: repair `backend` (all by default); scale: change to `backends`
+    backends; use: switch to `method`, with `weights` and `key`; reload: reload nginx.
     """
 
     at: float
@@ -37,7 +37,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Tenure:
-    """From when on a backend had an address, in seconds since the epoch, until another had it."""
+    """A backend's address, and from when it had it, in seconds since the epoch."""
 
     address: str
     backend: str
@@ -46,11 +46,11 @@ class Tenure:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of a run in which nginx's picks are judged; seconds since the epoch.
+    """A window of a run in which nginx's picks are judged; seconds since the epoch.
 
-    `claim` is the file of the run folder that holds the upstream nginx had; `fresh` says that
-    nginx was reloaded just before `start`; `after` is what was done to the lab before it. `end`
-    is None where the stretch ends with the run.
+    `claim` is the run folder's file with nginx's upstream; `fresh` says that nginx was reloaded
+    just before `start`; `after` is the event before it. `end` is None if the window ends with the
+    run. `again` marks a later window after the same event, used if the earlier one is UNSURE.
     """
 
     start: float
@@ -58,13 +58,14 @@ class Window:
     claim: str = FIRST_CLAIM
     fresh: bool = True
     after: str = ""
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
     """A change of a service's state that no event of the timeline explains.
 
-    `what` says it ("exited with code 137"); `at` is when, in seconds since the epoch.
+    `what` describes it ("exited with code 137"); `at` is in seconds since the epoch.
     """
 
     service: str
@@ -74,10 +75,10 @@ class Incident:
 
 @dataclass(slots=True)
 class Timeline:
-    """What happened to a lab during a run, appended to while it goes on; seconds since the epoch.
+    """The events of a run, appended while it runs; seconds since the epoch.
 
-    `backends` are those at the start, `mended` is when everything was healthy again (None: it
-    never was broken, or still is).
+    `backends` names those at the start. `mended` is when everything was healthy again; None if
+    nothing was broken, or something still is.
     """
 
     began: float

@@ -31,8 +31,8 @@ Key = tuple[int, int]  # a request: its connection, and its number on that conne
 class Event:
     """A pick, a measured time (least_time only) or a release in nginx's debug log.
 
-    It happened after line `since` of the log and before line `until`, at `second` of the clock
-    that nginx decides by. `attempt` counts the servers that one request was sent to, from 0.
+    It happened after line `since` of the log and before line `until`, at `second` of nginx's
+    clock. `attempt` numbers the servers that one request was sent to, from 0.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An event, with its request and its server as nginx's access log has them.
+    """An event, with its request and its server as in nginx's access log.
 
     `server` is the upstream's own name where no server was live. The other fields are Event's.
     """
@@ -66,8 +66,8 @@ class Step:
 def events(lines: Iterable[bytes]) -> list[Event]:
     """Read the events of a debug log, in the order of their first lines.
 
-    The lines have their numbers in front, as nginx/trace.awk and `grep -n` print them. A line
-    that is not nginx's is skipped; one that tells of something else ends the event before it.
+    The lines begin with their numbers, as nginx/trace.awk and `grep -n` print them. A line that is
+    not nginx's is skipped; any other line of nginx ends the event before it.
     """
     log = _Events()
     for line in lines:
@@ -144,7 +144,7 @@ def _second(text: bytes) -> int:
 class Order:
     """nginx's picks and releases for the requests of a log, in order; or why they are unknown.
 
-    `gap` is empty where every attempt of every request has its pick in the trace.
+    `gap` is empty if every attempt of every request has its pick in the trace.
     """
 
     steps: tuple[Step, ...] = ()
@@ -155,7 +155,7 @@ def order(lines: Iterable[bytes], hits: Sequence[Hit]) -> Order:
     """Join a debug log with the hits of the access log, by connection and request.
 
     Events of requests that are not among the hits belong to another upstream and are left out.
-    The addresses of the steps are those of the hits, names where these are named.
+    The steps have the addresses of the hits, or the names if the hits have names.
     """
     by_request = {(hit.connection, hit.connection_requests): hit for hit in hits if hit.connection}
     if len(by_request) < len(hits):

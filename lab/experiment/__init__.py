@@ -1,1 +1,1 @@
-"""Where acting and computing meet: a fleet, its traffic, its evidence, its verdict."""
+"""Combine the modules that act with those that compute: fleet, traffic, evidence, verdict."""

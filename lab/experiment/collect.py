@@ -1,14 +1,15 @@
-"""Gather what every side logged of some traffic into one run folder."""
+"""Collect the logs of nginx, backends and client about a run into one run folder."""
 
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..accounts.fates import losable, of_record
+from ..accounts.fates import of_record, possibly_lost_lines
 from ..accounts.faults import faults_of
+from ..errors import LabError
 from ..evidence import folder
 from ..evidence.folder import Evidence, Kind
 from ..evidence.record import Record
@@ -20,12 +21,12 @@ from ..stack.shell import poll
 
 REQUEST_ID = re.compile(rb'"request_id":"([^"]*)"')
 SETTLED = 0.5  # seconds without a new line after which a log is taken as complete
-SETTLE_SECONDS = 20.0  # at most, though somebody else may still be adding to it
+SETTLE_SECONDS = 20.0  # after which a log that still grows, by other requests, is taken as it is
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The client's side of the traffic: requests that reached nginx, its records, ab's output."""
+    """The client's view of a run: how many requests reached nginx, its records or ab's output."""
 
     reached: int
     records: tuple[Record, ...] = ()
@@ -45,9 +46,11 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Where the evidence of one run begins: `log` bytes into nginx's log, at `timeline.began`.
+    """The state recorded before a run, used to collect its evidence afterwards.
 
-    Make it with `begin` before the traffic; `collect` writes the folder after it.
+    Call `begin` before the traffic and `collect` after it. The run's lines begin `log` bytes into
+    nginx's log; `states` are the containers' before it. `claims` are the upstream configs that
+    replaced `claim` during the run, by their file names.
     """
 
     lab: Lab
@@ -58,7 +61,7 @@ class Collector:
     claims: dict[str, str] = field(default_factory=dict)
 
     def claim_again(self) -> str:
-        """Keep the claim that nginx has now beside the earlier ones; its file in the folder."""
+        """Add nginx's current upstream config to the claims; return its file in the run folder."""
         text = (self.lab.active / FIRST_CLAIM).read_text()
         known = {self.claim: FIRST_CLAIM, **{kept: name for name, kept in self.claims.items()}}
         name = known.get(text, f"upstream-{len(self.claims) + 2}.conf")
@@ -76,17 +79,24 @@ class Collector:
         sequential: bool = False,
         scenario: Mapping[str, Any] | None = None,
         notes: Mapping[str, Any] | None = None,
+        interrupted: bool = False,
     ) -> Path:
-        """Wait until every side has logged what was sent; return the run folder that holds it."""
+        """Wait until all requests are in the logs; write the run folder and return it.
+
+        Of an `interrupted` run, only the requests that had ended count.
+        """
         self.timeline.incidents += incidents(self.states, states(self.lab), self.timeline)
-        access, journal = self._logs(sent)
+        if interrupted:
+            sent, access, journal = self._until_now(sent)
+        else:
+            access, journal = self._logs(sent)
         evidence = Evidence(
             kind=kind,
             method=method,
             traffic=traffic,
             sequential=sequential,
             sent=sent.reached,
-            addresses=faults.known(self.lab),
+            addresses=faults.known_addresses(self.lab),
             claim=self.claim,
             configuration=nginx.configuration(self.lab),
             access=access,
@@ -98,26 +108,51 @@ class Collector:
             timeline=self.timeline,
             scenario=scenario,
             trace=nginx.trace_log(self.lab) if nginx.tracing(self.lab) else b"",
+            interrupted=interrupted,
         )
         place = fresh_folder(traffic_name(kind, method, traffic))
         folder.write(evidence, place)
         return place
 
+    def _until_now(self, sent: Sent) -> tuple[Sent, bytes, bytes]:
+        """The requests that had ended when the run was interrupted, and the logs once complete."""
+        access = _settled(lambda: nginx.log_since(self.lab, self.log))
+        journal = _settled(lambda: compose.journals(self.lab, self.timeline.began, 0))
+        records = tuple(record for record in sent.records if record.error != "cut")
+        ids = frozenset(record.id for record in records)
+        reached = sent.reached if sent.records else own_lines(access, ids)
+        return replace(sent, reached=reached, records=records), access, journal
+
     def _logs(self, sent: Sent) -> tuple[bytes, bytes]:
-        """nginx's log and the backends' journals of what was sent."""
+        """nginx's log and the backends' journals, complete for the requests that were sent."""
         calls = [of_record(record) for record in sent.records if record.error != "unsent"]
-        lost = losable(calls, faults_of(self.timeline))
+        lost = possibly_lost_lines(calls, faults_of(self.timeline))
         ids = frozenset(record.id for record in sent.records)
         return logs(self.lab, self.log, self.timeline.began, sent.reached, lost, ids)
+
+
+def keep(stopped: BaseException, collect: Callable[[], Path]) -> None:
+    """Collect the evidence of an interrupted run; note on the interruption where it is.
+
+    A second interruption ends this at once and leaves no folder.
+    """
+    try:
+        place = collect()
+    except LabError as error:
+        stopped.add_note(f"stopped; the evidence could not be collected: {error.message}")
+        return
+    sent = folder.read(place).sent
+    stopped.add_note(f"stopped after {sent:,} requests; to judge those: lab judge {place}")
 
 
 def logs(
     lab: Lab, mark: int, began: float, reached: int, lost: int, ids: frozenset[str] = frozenset()
 ) -> tuple[bytes, bytes]:
-    """nginx's log since `mark` and the backends' journals since `began`, of `reached` requests.
+    """Wait for the lines of `reached` requests; return nginx's log and the backends' journals.
 
-    `ids` are theirs; without any, they came in by the lab door. A kill may have taken the lines
-    of `lost` of them: then a log is read until it stays as it is.
+    nginx's log is read from byte `mark`, the journals from the time `began`. `ids` are the
+    requests' ids; without ids, the lines of the lab door are counted. If a killed container may
+    have lost the lines of `lost` requests, both are read until they stop growing.
     """
     access = nginx.log_with(lab, mark, reached - lost, lambda log: own_lines(log, ids))
     if not lost:
@@ -129,14 +164,14 @@ def logs(
 
 
 def own_lines(log: bytes, ids: frozenset[str]) -> int:
-    """The number of lines of nginx's log on requests with these ids, else at the lab door."""
+    """Count the lines of nginx's log with these request ids; without ids, those of the lab door."""
     if not ids:
         return log.count(b'"server_port":"8081"')
     return sum(request_id.decode() in ids for request_id in REQUEST_ID.findall(log))
 
 
 def begin(lab: Lab) -> Collector:
-    """Record nginx's claim, the ends of the logs, and each backend's address."""
+    """Record nginx's upstream config, the length of its log, each backend's address and state."""
     claim = (lab.active / FIRST_CLAIM).read_text()
     log, began = nginx.log_size(lab), time.time()
     names = tuple(compose.service(container) for container in compose.backend_containers(lab))
@@ -162,7 +197,7 @@ def states(lab: Lab) -> dict[str, State]:
 def incidents(
     before: Mapping[str, State], after: Mapping[str, State], timeline: Timeline
 ) -> Iterator[Incident]:
-    """Changes of the services' states that no event of the timeline explains."""
+    """Yield each change of a container's state that no event of the timeline explains."""
     touched = {name for done in timeline.done for name in _touched(done.event, before)}
     for service, old in before.items():
         if service in touched:
@@ -192,9 +227,10 @@ def _ending(state: State) -> str:
 
 
 def tenures(lab: Lab, began: float, joined: float) -> Iterator[Tenure]:
-    """Which backend has which address, and since when.
+    """Yield each backend's address and since when it has it.
 
-    That is since its start, if that was after `began`; it may else have joined the network anew.
+    A backend that started after `began` has it since its start; any other since `joined`, because
+    it may have been reconnected to the network.
     """
     for container in compose.backend_containers(lab):
         if address := compose.address(container):
@@ -204,14 +240,16 @@ def tenures(lab: Lab, began: float, joined: float) -> Iterator[Tenure]:
 
 
 def traffic_name(kind: Kind, method: str, traffic: str) -> str:
-    """The name of a run's folder, behind its time: the method, after the scenario of a load."""
+    """A run folder's name after its time: the scenario of a load or the kind, then the method."""
     return {"run": method, "load": f"{traffic}-{method}"}.get(kind, f"{kind}-{method}")
 
 
 def fresh_folder(name: str) -> Path:
-    """A folder under .lab/runs that no other run has."""
+    """The path of a folder under .lab/runs that does not exist yet; git ignores all of .lab."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     runs = runs_folder()
+    runs.mkdir(parents=True, exist_ok=True)
+    (runs.parent / ".gitignore").write_text("*\n")
     candidates = (runs / f"{stamp}-{name}{f'-{n}' if n else ''}" for n in range(1000))
     return next(candidate for candidate in candidates if not candidate.exists())
 

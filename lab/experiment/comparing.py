@@ -13,6 +13,7 @@ import numpy as np
 
 from ..accounts.scorecard import RUNS, Run, Scorecard, read_runs, values_of
 from ..errors import UsageError
+from ..evidence.folder import write_json
 from ..nginxconf import methods as known
 from ..nginxconf import sources
 from ..simulate import simulation
@@ -24,7 +25,6 @@ from .collect import fresh_folder
 if TYPE_CHECKING:
     from ..simulate.jobs import Workload
     from ..stack.compose import Lab
-    from ..traffic.scenario import Scenario
 
 PLAN = "compare.json"
 SHORTEST, LONGEST = 2, 60  # seconds of a run whose duration is chosen
@@ -32,7 +32,7 @@ SHORTEST, LONGEST = 2, 60  # seconds of a run whose duration is chosen
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is compared. Seeds begin at each scenario's own; they are the same for all methods."""
+    """The plan of a comparison. Seeds start at the scenario's own and are equal for all methods."""
 
     scenarios: tuple[str, ...]
     methods: tuple[str, ...]
@@ -42,7 +42,7 @@ class Plan:
     folder: Path | None = None
 
     def cells(self) -> list[tuple[int, str, str]]:
-        """Every repeat of every scenario and method, in a random order within each repeat."""
+        """Every run as (repeat, scenario, method), in random order within each repeat."""
         rng = random.Random(0)
         order = []
         for repeat in range(self.repeats):
@@ -53,18 +53,22 @@ class Plan:
 
 
 def estimate(plan: Plan) -> float:
-    """Estimate the seconds that the live runs of a comparison take, by simulating them once."""
+    """Estimate the seconds that the live runs of a comparison take.
+
+    Simulates every repeat with the first method: one more long answer can double a run's time.
+    """
     seconds = [
-        live.expected_seconds(_seeded(name, plan.duration, 0), plan.methods[0])
+        live.expected_seconds(_seeded(name, plan.duration, repeat), plan.methods[0])
         for name in plan.scenarios
+        for repeat in range(plan.repeats)
     ]
-    return sum(seconds) * len(plan.methods) * plan.repeats
+    return sum(seconds) * len(plan.methods)
 
 
 def fitted(plan: Plan, minutes: float) -> Plan:
-    """The plan with the longest duration of a run with which all runs end within `minutes`.
+    """The plan with the longest duration per run for which all runs end within `minutes`.
 
-    UsageError where the time does not suffice for runs of 2 s.
+    UsageError if that is less than 2 s.
     """
     if estimate(replace(plan, duration=SHORTEST)) > 60 * minutes:
         least = estimate(replace(plan, duration=SHORTEST)) / 60
@@ -78,27 +82,27 @@ def fitted(plan: Plan, minutes: float) -> Plan:
 
 
 def check(plan: Plan) -> None:
-    """Raise UsageError for a method, a scenario or a number of repeats that there is not."""
+    """Raise UsageError for an unknown method or scenario, or fewer than one repeat."""
     for method in plan.methods:
         known.method(method)
     for name in plan.scenarios:
         scenarios.load(name)
     if plan.repeats < 1:
-        raise UsageError(f"--repeats {plan.repeats}", "a number from 1")
+        raise UsageError(f"--repeats {plan.repeats} is out of range", "1 or more")
 
 
-def begin(plan: Plan) -> Plan:
-    """Check a new comparison and write its folder."""
+def begin(plan: Plan, minutes: float = 0.0) -> Plan:
+    """Check a new comparison and write its folder; `minutes` chooses the duration of its runs."""
     check(plan)
+    plan = fitted(plan, minutes) if minutes else plan
     folder = fresh_folder("compare")
     folder.mkdir(parents=True)
-    text = json.dumps({**asdict(plan), "folder": None}, indent=1)
-    (folder / PLAN).write_text(text + "\n")
+    write_json(folder / PLAN, {**asdict(plan), "folder": None})
     return replace(plan, folder=folder)
 
 
 def resumed(folder: Path) -> Plan:
-    """A comparison that was begun; UsageError where the folder has none."""
+    """The plan of a comparison that was begun in `folder`; UsageError if there is none."""
     try:
         values: dict[str, Any] = json.loads((folder / PLAN).read_text())
         values |= {name: tuple(values[name]) for name in ("scenarios", "methods")}
@@ -111,7 +115,7 @@ def resumed(folder: Path) -> Plan:
 
 
 def finished(plan: Plan) -> list[Run]:
-    """The runs that a comparison has so far; a line cut off by an interrupt is run again."""
+    """The finished runs of a comparison; a line that an interrupt cut off is left out."""
     assert plan.folder is not None
     return read_runs(plan.folder)
 
@@ -119,12 +123,12 @@ def finished(plan: Plan) -> list[Run]:
 def compare(
     plan: Plan, lab: "Lab | None", on_run: Callable[[Run, int, int], None] | None = None
 ) -> Scorecard:
-    """Do what is left of a comparison; each run is kept as soon as it ends."""
+    """Do the remaining runs of a comparison; write each result as soon as its run ends."""
     assert plan.folder is not None
     runs = finished(plan)
     ended = {(run.seed, run.scenario, run.method) for run in runs}
     cells = plan.cells()
-    laid_out: dict[tuple[str, int], Workload] = {}
+    workloads: dict[tuple[str, int], Workload] = {}
     with (plan.folder / RUNS).open("a") as file:
         for repeat, name, method in cells:
             scenario = _seeded(name, plan.duration, repeat)
@@ -132,9 +136,9 @@ def compare(
                 continue
             if plan.simulated:
                 key = (name, repeat)
-                if key not in laid_out:
-                    laid_out[key] = simulation.laid_out(scenario)
-                run = _simulated(scenario, method, laid_out[key])
+                if key not in workloads:
+                    workloads[key] = simulation.workload_for(scenario)
+                run = _simulated(scenario, method, workloads[key])
             else:
                 assert lab is not None
                 run = _live(lab, scenario, method)
@@ -146,19 +150,19 @@ def compare(
     return Scorecard(tuple(runs), moved(plan), plan.simulated)
 
 
-def _seeded(name: str, duration: float, repeat: int) -> "Scenario":
+def _seeded(name: str, duration: float, repeat: int) -> scenarios.Scenario:
     scenario = scenarios.load(name)
     scenario = replace(scenario, duration=duration) if duration else scenario
     return replace(scenario, seed=scenario.seed + repeat)
 
 
-def _simulated(scenario: "Scenario", method: str, work: "Workload") -> Run:
+def _simulated(scenario: scenarios.Scenario, method: str, work: "Workload") -> Run:
     run = simulation.simulate(scenario, method, work=work)
     return Run(scenario.name, method, scenario.seed, values_of(run.figures))
 
 
-def _live(lab: "Lab", scenario: "Scenario", method: str) -> Run:
-    loaded = live.load(lab, scenario, live.blank(method))
+def _live(lab: "Lab", scenario: scenarios.Scenario, method: str) -> Run:
+    loaded = live.load(lab, scenario, live.choice_without_backends(method))
     return Run(
         scenario.name,
         method,
@@ -171,10 +175,9 @@ def _live(lab: "Lab", scenario: "Scenario", method: str) -> Run:
 
 
 def moved(plan: Plan) -> Mapping[str, Mapping[str, float | None]]:
-    """The share of requests that another server gets when the last server goes.
+    """The share of requests that move when the last server is removed, by scenario.
 
-    At least one in so many as there are servers has to move. None where the method does not
-    decide by the request.
+    With n servers it is at least about 1/n. None for a method that does not pick by the request.
     """
     return {
         scenario.name: dict(_moved(scenario, plan.methods))
@@ -182,21 +185,18 @@ def moved(plan: Plan) -> Mapping[str, Mapping[str, float | None]]:
     }
 
 
-def _moved(scenario: "Scenario", methods: Sequence[str]) -> Iterator[tuple[str, float | None]]:
+def _moved(
+    scenario: scenarios.Scenario, methods: Sequence[str]
+) -> Iterator[tuple[str, float | None]]:
     names, _ = simulation.fleet_of(scenario)
-    work = simulation.laid_out(scenario)
+    servers = [f"{name}:{simulation.PORT}" for name in names]
+    work = simulation.workload_for(scenario)
     for method in methods:
-        both = [
-            picks(
-                work, scenario, *sources.from_method(method, servers, "", "", "header", zone=True)
-            )
-            for servers in _with_and_without_last([f"{name}:{simulation.PORT}" for name in names])
-        ]
-        if len(both) < 2 or both[0] is None or both[1] is None:
+        before, after = (
+            picks(work, scenario, *sources.from_method(method, group, "", "", "header", zone=True))
+            for group in (servers, servers[:-1] or servers)
+        )
+        if len(servers) < 2 or before is None or after is None:
             yield method, None
         else:
-            yield method, float(np.mean(both[0] != both[1]))
-
-
-def _with_and_without_last(servers: Sequence[str]) -> list[Sequence[str]]:
-    return [servers, servers[:-1]] if len(servers) > 1 else [servers]
+            yield method, float(np.mean(before != after))

@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from ..backends.llm.profiles import PROFILES, Limits
 from ..errors import LabError, UsageError
@@ -14,14 +13,11 @@ from ..nginxconf.prompt import NJS, Prefix
 from ..setup import steps as images
 from ..stack import behaviour, compose, nginx
 from ..stack.compose import Lab
-from ..stack.shell import write_whole
+from ..stack.shell import in_parallel, write_whole
 
 NO_LIMITS = Limits()
 
 _RUNNING = ("healthy", "unhealthy", "starting", "running")  # states in which commands can be run
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 def up(
@@ -33,18 +29,18 @@ def up(
 ) -> None:
     """Bring the lab up, or change the number of its backends without losing a request.
 
-    A lab that runs keeps the profile, time scale and limits that are not given; a profile comes
-    with its own limits.
+    A running lab keeps its profile, time scale and limits where none are given here; a profile
+    that is given replaces the limits too.
     """
     names = tuple(f"backend-{number}" for number in range(1, backends + 1))
     settings = _settings(lab, profile, time_scale, limits)
     if not compose.containers(lab):
         first = methods.Choice(methods.DEFAULT.name, names)
         write_whole(lab.active / "upstream.conf", methods.render(first))
-        _remember(lab, first, 0)
+        _save_choice(lab, first, 0)
         compose.up(lab, backends, settings)
         return
-    choice = refit(saved(lab), names)
+    choice = with_backends(saved(lab), names)
     if not (lab.active / "upstream.conf").exists():  # the state folder was lost
         write_whole(lab.active / "upstream.conf", methods.render(choice))
     if len(compose.backend_containers(lab)) > backends:
@@ -57,13 +53,13 @@ def up(
 
 
 def up_metrics(lab: Lab) -> None:
-    """Start a Prometheus that scrapes the backends; its image is built the first time."""
+    """Start a Prometheus that scrapes the backends; build its image if it is missing."""
     images.build_prometheus()
     compose.up_prometheus(lab)
 
 
 def reset(lab: Lab, settings: Mapping[str, str]) -> None:
-    """Reset every backend to these settings, without faults."""
+    """Give every backend these settings and end its faults."""
     timing = {"profile": settings["LAB_PROFILE"], "time_scale": float(settings["LAB_TIME_SCALE"])}
     limits = {name.lower(): int(settings[f"LAB_{name}"] or 0) for name in compose.LIMITS}
 
@@ -71,16 +67,15 @@ def reset(lab: Lab, settings: Mapping[str, str]) -> None:
         behaviour.tell(lab, backend, "DELETE", "/behaviour")
         behaviour.tell(lab, backend, "PUT", "/profile", {**timing, **limits})
 
-    of_each(tell, [compose.service(container) for container in compose.backend_containers(lab)])
+    in_parallel(tell, [compose.service(container) for container in compose.backend_containers(lab)])
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How a backend runs: its profile, its time scale, its slow factor, what else it does wrong.
+    """The state and the settings of a backend; `wrong` lists its faults except slowness.
 
-    `limits` are those that are not its profile's.
-
-    `state` is the container's; the rest is unknown ("", 0) where it does not answer.
+    `state` is the container's. `limits` are those that differ from its profile's. If the backend
+    does not answer, everything but `state` is unknown: "" or 0.
     """
 
     state: str
@@ -92,18 +87,18 @@ class Condition:
 
     @property
     def is_sound(self) -> bool:
-        """Whether it runs without faults other than slowness."""
+        """Whether it is healthy and has no faults except slowness."""
         return self.state == "healthy" and not self.wrong
 
     @property
     def faults(self) -> str:
-        """What is wrong, in words: `slow 4, error_rate 0.5`."""
+        """Its faults as text: `slow 4, error_rate 0.5`."""
         slow = (f"slow {self.slow:g}",) if self.slow != 1 else ()
         return ", ".join((*slow, *self.wrong))
 
     @property
     def timing(self) -> str:
-        """The profile, and the limits that are not its own: `h100-8b, max_num_seqs 4`."""
+        """Its profile and the limits that differ from it: `h100-8b, max_num_seqs 4`."""
         limits = (f"{name} {limit}" for name, limit in self.limits.items())
         return ", ".join((self.profile, *limits))
 
@@ -119,7 +114,7 @@ def conditions(lab: Lab) -> dict[str, Condition]:
         compose.service(container): compose.health(container)
         for container in compose.backend_containers(lab)
     }
-    answers = of_each(lambda name: _condition(lab, name, states[name]), list(states))
+    answers = in_parallel(lambda name: _condition(lab, name, states[name]), list(states))
     return dict(zip(states, answers, strict=True))
 
 
@@ -156,49 +151,45 @@ _SHOWN: Mapping[str, str] = {
 }
 
 
-def of_each(ask: Callable[[_T], _R], all_: Sequence[_T]) -> list[_R]:
-    """Call a function for all in parallel; return the answers in order."""
-    with ThreadPoolExecutor(max(1, len(all_))) as pool:
-        return list(pool.map(ask, all_))
-
-
 def _settings(
     lab: Lab, profile: str | None, time_scale: float | None, limits: Limits
 ) -> dict[str, str]:
-    """The variables of compose.yaml: as given, else as the lab runs, else the defaults."""
+    """The variables of compose.yaml: as given, else as in the running lab, else the defaults."""
     if profile is not None and profile not in PROFILES:
         raise UsageError(f'no profile "{profile}"', f"one of {', '.join(PROFILES)}")
     if time_scale is not None and not 0.001 <= time_scale <= 10_000:
-        raise UsageError(f"--time-scale {time_scale:g}", "a number from 0.001 to 10000")
+        raise UsageError(
+            f"--time-scale {time_scale:g} is out of range", "a number from 0.001 to 10000"
+        )
     running = compose.settings(lab)
     scale = running["TIME_SCALE"] if time_scale is None else f"{time_scale:g}"
-    kept = {} if profile else {name: running[name] for name in compose.LIMITS}
-    given = {name.upper(): str(limit) for name, limit in limits.given.items()}
+    kept_limits = {} if profile else {name: running[name] for name in compose.LIMITS}
+    given_limits = {name.upper(): str(limit) for name, limit in limits.given.items()}
     return {
         "LAB_PROFILE": profile or running["PROFILE"],
         "LAB_TIME_SCALE": scale,
-        **{f"LAB_{name}": (kept | given).get(name, "") for name in compose.LIMITS},
+        **{f"LAB_{name}": (kept_limits | given_limits).get(name, "") for name in compose.LIMITS},
     }
 
 
-def refit(choice: methods.Choice, names: tuple[str, ...]) -> methods.Choice:
+def with_backends(choice: methods.Choice, names: tuple[str, ...]) -> methods.Choice:
     """The same choice for other backends: new ones get weight 1, removed ones are left out."""
     old = choice.weights or (1,) * len(choice.backends)
     weights = dict(zip(choice.backends, old, strict=True))
     fitted = tuple(weights.get(name, 1) for name in names)
-    parameters = {who: what for who, what in choice.parameters.items() if who in ("", *names)}
+    parameters = {name: text for name, text in choice.parameters.items() if name in ("", *names)}
     return replace(choice, backends=names, weights=fitted, parameters=parameters)
 
 
-def _remember(lab: Lab, choice: methods.Choice, mark: int) -> None:
-    """Write a choice where the next `lab up` reads it, and where in nginx's log it begins."""
+def _save_choice(lab: Lab, choice: methods.Choice, mark: int) -> None:
+    """Save a choice for later commands, with `mark`, the length of nginx's log at its start."""
     write_whole(lab.active / "choice.json", json.dumps(asdict(choice), indent=1) + "\n")
     write_whole(lab.active / "log_mark", f"{mark}\n")
     write_whole(lab.active / "targets.json", json.dumps(targets(choice.backends), indent=1) + "\n")
 
 
 def targets(backends: Sequence[str]) -> list[dict[str, Any]]:
-    """The backends as targets of a Prometheus, which reaches them by nginx's lab door."""
+    """The backends as targets for a Prometheus, which scrapes them through nginx's lab door."""
     return [
         {
             "targets": ["nginx:8081"],
@@ -209,7 +200,7 @@ def targets(backends: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def saved(lab: Lab) -> methods.Choice:
-    """The choice that serves; round robin where none is known."""
+    """The current choice, as saved; round robin if none can be read."""
     try:
         options = json.loads((lab.active / "choice.json").read_text())
         options["backends"], options["weights"] = (
@@ -223,7 +214,7 @@ def saved(lab: Lab) -> methods.Choice:
 
 
 def log_mark(lab: Lab) -> int:
-    """Where in nginx's log the method that serves began, in bytes."""
+    """The length of nginx's log, in bytes, when the current method began; 0 if unknown."""
     try:
         return int((lab.active / "log_mark").read_text())
     except (OSError, ValueError):
@@ -231,10 +222,10 @@ def log_mark(lab: Lab) -> int:
 
 
 def status(lab: Lab) -> dict[str, Any]:
-    """What runs: containers with state and address, backends with their timing, doors, method.
+    """The lab's containers, addresses and method, as values for JSON.
 
-    `differs` says where nginx does not run what the lab wrote. The version of an nginx that is
-    down is None.
+    `differs` lists where nginx does not run what the lab wrote. `nginx` is its version, None if it
+    is down.
     """
     containers = compose.containers(lab)
     backends = conditions(lab) if containers else {}
@@ -252,7 +243,7 @@ def status(lab: Lab) -> dict[str, Any]:
                 "service": compose.service(container),
                 "state": states[compose.service(container)],
                 "address": compose.address(container),
-                **_told(backends.get(compose.service(container))),
+                **_backend_status(backends.get(compose.service(container))),
             }
             for container in containers
         ],
@@ -260,7 +251,7 @@ def status(lab: Lab) -> dict[str, Any]:
 
 
 def differences(lab: Lab) -> list[str]:
-    """Where nginx does not run what the lab wrote, a sentence each."""
+    """A sentence for each file that nginx loaded in another version than the lab wrote."""
     choice, present = saved(lab), nginx.loaded(lab)
     written = hashlib.sha256(methods.render(choice).encode()).hexdigest()
     upstream = "active/upstream.conf"
@@ -274,8 +265,8 @@ def differences(lab: Lab) -> list[str]:
     return sentences
 
 
-def _told(condition: Condition | None) -> dict[str, Any]:
-    """A backend's part of the status: what other containers do not have."""
+def _backend_status(condition: Condition | None) -> dict[str, Any]:
+    """The status fields that only a backend has; empty without a condition."""
     if condition is None:
         return {}
     return {
@@ -288,9 +279,9 @@ def _told(condition: Condition | None) -> dict[str, Any]:
 
 
 def use(lab: Lab, choice: methods.Choice, *, trace: bool = False) -> nginx.Switch:
-    """Make nginx balance as chosen; return when only new workers take requests.
+    """Switch nginx to a choice; return when only new workers take requests.
 
-    `trace`: nginx also logs its picks, until the next switch.
+    With `trace`, nginx writes its picks to a debug log until the next switch.
     """
     needs = methods.method(choice.method).needs
     running = nginx.version(lab) if any(needs) else needs
@@ -302,16 +293,16 @@ def use(lab: Lab, choice: methods.Choice, *, trace: bool = False) -> nginx.Switc
     if choice.prefix.reader == NJS and not nginx.has_njs(lab):
         raise UsageError("this nginx has no njs module", "--reader map, or NGINX=mainline lab up")
     switch = nginx.switch(lab, methods.render(choice), trace=trace)
-    _remember(lab, choice, switch.log_size)
+    _save_choice(lab, choice, switch.log_size)
     return switch
 
 
 def dotted(numbers: tuple[int, ...]) -> str:
-    """A version as people write it."""
+    """A version as text: 1.31.3."""
     return ".".join(str(number) for number in numbers)
 
 
 def choose(lab: Lab, method: str, **options: object) -> methods.Choice:
-    """The choice of a method for the backends that run now."""
+    """The choice of a method for the running backends."""
     names = tuple(compose.service(container) for container in compose.backend_containers(lab))
     return methods.Choice(method, names, **options)  # type: ignore[arg-type]  # Choice checks its own words

@@ -1,9 +1,10 @@
-"""Run one method under traffic: send, collect the logs, judge, keep the evidence."""
+"""Run one method: switch to it, send traffic, collect the logs, judge them."""
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from ..accounts.outcome import Outcome, judge_run, short
@@ -13,24 +14,25 @@ from ..evidence.record import Record
 from ..evidence.split import Count, Split, count, split
 from ..nginxconf import methods, sources
 from ..nginxconf.methods import Decides
+from ..signals import INTERRUPTIONS
 from ..stack import compose, nginx
 from ..stack.compose import Lab
 from ..traffic import ab as traffic
 from ..traffic import probes, sender, workload
 from ..verdict.needed import requests_for_pass
 from ..word import Word
-from .collect import Sent, begin
+from .collect import Sent, begin, keep
 from .fleet import choose, log_mark, saved, use
 
 ANSWER_SECONDS = 120.0
-USUAL = 1000  # requests of a run that nobody gave a number for
+USUAL = 1000  # requests of a run without -n, unless its method needs more
 MOST_TRACED = 20_000  # requests of a traced run: its debug log has 6 KB for each
 
 
 class Source(StrEnum):
-    """What a run's verdict is made from: nginx's debug log of its picks, or its access log alone.
+    """The evidence of a run: nginx's debug log of its picks (the trace), or only its access log.
 
-    AUTO is the trace where nginx has a debug log and the run is short enough for one.
+    AUTO takes the trace if nginx was built with a debug log and the run is short enough.
     """
 
     AUTO = "auto"
@@ -40,20 +42,27 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Traffic to send: its name, whether requests go one after the other, and how.
+    """Traffic that `send` sends; one request after the other if `sequential`.
 
     `returning` requests come from clients that send back the cookies of earlier responses.
+    `records` grows while the requests are sent, where the client keeps records.
     """
 
     name: str
     sequential: bool
     send: Callable[[], Sent]
     returning: int = 0
+    records: list[Record] = field(default_factory=list)
+
+    def sent_so_far(self) -> Sent:
+        """What was sent so far, for a run that is interrupted."""
+        answered = sum(record.status is not None for record in self.records)
+        return Sent(answered, tuple(self.records))
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One ApacheBench call: its report, its split, and a note if ab cannot show the method."""
+    """One ApacheBench call: its report, its split, and a note if ab cannot test the method."""
 
     path: str
     report: ab_report.AbReport
@@ -67,7 +76,7 @@ class Bench:
 
 
 def bench(lab: Lab, call: traffic.Ab) -> Bench:
-    """Run ab by the method that serves now and count its split from nginx's log."""
+    """Run ab with the current method; count the split from nginx's log."""
     mark = nginx.log_size(lab)
     report = ab_report.parse(traffic.ab(lab, call))
     hits = access_log.read(nginx.log_with(lab, mark, report.complete_requests).splitlines()).hits
@@ -84,7 +93,7 @@ def bench(lab: Lab, call: traffic.Ab) -> Bench:
 
 
 def both_services(call: traffic.Ab) -> list[traffic.Ab]:
-    """The article's two calls in one go: chat with JSON, completions with text."""
+    """The article's two calls: JSON to /chat, text to /completions."""
     message = b'{"message": "Hello, this is a test message"}'
     text = b"Hello, I am the assistant that the lab tests!"
     return [
@@ -94,7 +103,7 @@ def both_services(call: traffic.Ab) -> list[traffic.Ab]:
 
 
 def count_lab(lab: Lab) -> Count:
-    """Count the lab's own log since the last switch of method, by backend."""
+    """Count the requests in the lab's own log since the last switch of the method, by backend."""
     names = {address: name.rsplit(":", 1)[0] for address, name in compose.addresses(lab).items()}
     return count(io.BytesIO(nginx.log_since(lab, log_mark(lab)))).named(names)
 
@@ -110,16 +119,17 @@ def run(
     source: Source = Source.AUTO,
     on_more: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Run one method to a verdict, with ab or its own traffic (concurrency 0: the method's).
+    """Run one method and judge it; with ab, or with generated requests that test the method.
 
-    With 0 requests as many are sent as a PASS takes. A verdict that stays UNSURE is tried again
-    with three times as many, at most MOST_TRACED; `on_more` is told.
+    A `concurrency` of 0 is the method's own. If `call.requests` is 0, as many requests are sent as
+    a PASS needs; after an UNSURE the run is repeated with three times as many, at most
+    MOST_TRACED, and `on_more` is called with the verdict and the new number.
     """
     requests = call.requests or requests_needed(choice)
     key = choice.key or methods.method(choice.method).key
 
     def once() -> Outcome:
-        if by_ab or not probes.ab_is_blind(choice.method):
+        if by_ab or not probes.ab_cannot_test(choice.method):
             most = min(call.concurrency, requests)
             sized = replace(call, requests=requests, concurrency=most)
             return run_ab(lab, choice, sized, source)
@@ -135,7 +145,7 @@ def run(
 
 
 def requests_needed(choice: methods.Choice) -> int:
-    """How many requests a PASS takes for this choice: USUAL, or more where draws decide."""
+    """How many requests a PASS needs: USUAL, or more for a method that draws servers."""
     servers = [f"{name}:{compose.BACKEND_PORT}" for name in choice.backends]
     weights = ",".join(map(str, choice.weights))
     measure = choice.measure or "header"
@@ -148,7 +158,7 @@ def requests_needed(choice: methods.Choice) -> int:
 def run_ab(
     lab: Lab, choice: methods.Choice, call: traffic.Ab, source: Source = Source.AUTO
 ) -> Outcome:
-    """Switch, run ApacheBench, judge."""
+    """Switch the method, run ApacheBench, judge."""
 
     def send() -> Sent:
         printed = traffic.ab(lab, call)
@@ -166,13 +176,13 @@ def run_plan(
     on_progress: sender.OnProgress | None = None,
     source: Source = Source.AUTO,
 ) -> Outcome:
-    """Switch, send planned requests, judge."""
+    """Switch the method, send planned requests, judge."""
     trace = is_traced(lab, source, len(plan.requests))
     return observe_plan(lab, choice, plan, on_progress, trace=trace)
 
 
 def is_traced(lab: Lab, source: Source, requests: int) -> bool:
-    """Whether to use nginx's debug log for a run; UsageError if it is requested but unavailable."""
+    """Whether to judge by nginx's debug log; UsageError if it is requested but unavailable."""
     if source is Source.LOG or (source is Source.AUTO and requests > MOST_TRACED):
         return False
     if nginx.can_trace(lab):
@@ -192,31 +202,35 @@ def observe_plan(
 ) -> Outcome:
     """Send planned requests and judge; `trace` as `observe` takes it."""
     name = f"{len(plan.requests)} generated requests, concurrency {plan.concurrency}"
+    kept: list[Record] = []
 
     def send() -> Sent:
-        records = sender.run(fixed(plan), lab.door, on_progress, timeout=ANSWER_SECONDS)
+        records = sender.run(
+            fixed(plan), lab.door, on_progress, timeout=ANSWER_SECONDS, records_so_far=kept
+        )
         refuse_failures(records)
         return Sent(len(records), tuple(records))
 
     returning = len(plan.sessions) - len(set(plan.sessions))
-    return observe(lab, choice, Load(name, plan.concurrency == 1, send, returning), trace=trace)
+    load = Load(name, plan.concurrency == 1, send, returning, kept)
+    return observe(lab, choice, load, trace=trace)
 
 
 def fixed(plan: probes.Plan) -> workload.Plan:
-    """What to send for a plan; concurrent requests each over a connection of their own.
+    """The workload of a plan; concurrent requests use a new connection each.
 
-    A worker may accept every connection that is kept. Then a missing zone would not show.
+    One worker may accept all kept-alive connections, which would hide a missing zone.
     """
     requests = workload.fixed(plan.requests, plan.concurrency, plan.sessions)
     return requests if plan.concurrency == 1 else replace(requests, keepalive=False)
 
 
 def refuse_failures(records: Sequence[Record]) -> None:
-    """Raise LabError where a request got no answer at all."""
-    silent = [record for record in records if record.status is None]
-    if silent:
-        lost = f"{len(silent):,} of {len(records):,} requests got no answer"
-        first = silent[0]
+    """Raise LabError if a request got no answer at all."""
+    unanswered = [record for record in records if record.status is None]
+    if unanswered:
+        lost = f"{len(unanswered):,} of {len(records):,} requests got no answer"
+        first = unanswered[0]
         raise LabError(
             f"{lost}; request {first.number + 1}: {first.error} {first.detail}",
             "lab status; lab logs nginx",
@@ -224,31 +238,36 @@ def refuse_failures(records: Sequence[Record]) -> None:
 
 
 def observe(lab: Lab, choice: methods.Choice, load: Load, *, trace: bool | None = None) -> Outcome:
-    """Switch nginx, send a load, and judge what every side logged.
+    """Switch nginx to a method, send a load, collect the logs and judge them.
 
-    `trace` says whether nginx writes its debug log meanwhile; None: it has just been switched.
-    The debug log ends with the load, also when the switch or the load is interrupted.
+    `trace` says whether nginx writes its debug log during the load; None if nginx was switched
+    before. The debug log ends with the load, also if the switch or the load is interrupted. An
+    interruption of the load has a note that names the folder with what was sent until then.
     """
     try:
         if trace is not None:
             use(lab, choice, trace=trace)
-        collector = begin(lab)
-        sent = load.send()
-        place = collector.collect(
-            sent,
+        collect = partial(
+            begin(lab).collect,
             kind="run",
             method=choice.method,
             traffic=load.name,
             sequential=load.sequential,
             notes={"returning": load.returning} if load.returning else {},
         )
+        try:
+            sent = load.send()
+        except INTERRUPTIONS as stopped:
+            keep(stopped, lambda: collect(load.sent_so_far(), interrupted=True))
+            raise
+        place = collect(sent)
     finally:
         nginx.stop_trace(lab)
     return judge_run(place)
 
 
 def demo(lab: Lab, requests: int = 0) -> Iterator[Outcome]:
-    """Every method that this nginx has, each with the traffic that shows it: ab where ab does."""
+    """Run every method of this nginx, with ab if ab can test the method; yield each outcome."""
     running = nginx.version(lab)
     for name, method in methods.methods().items():
         if running >= method.needs:

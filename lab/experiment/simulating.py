@@ -1,8 +1,10 @@
-"""Simulate a scenario and keep its run folder, also of a simulation that was interrupted."""
+"""Simulate a scenario and write its run folder, even if the simulation is interrupted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from ..errors import UsageError
 from ..nginxconf import methods
 from ..simulate import simulation
 from ..simulate.simulation import Simulated, Stopped
@@ -14,6 +16,30 @@ if TYPE_CHECKING:
 MOST_REQUESTS = 20_000_000
 
 
+def by_each(
+    scenario: "Scenario",
+    names: Sequence[str],
+    backends: int | None,
+    requests: int | None,
+    weights: str,
+    key: str,
+    track: Callable[[str], AbstractContextManager[Callable[[int], None]]],
+) -> Iterator[Simulated]:
+    """Simulate a scenario by each of the methods `names`, in order; write each run folder.
+
+    `track` shows the progress of a run with this title; its value takes the requests sent so far.
+    Ctrl-C and SIGTERM raise Stopped for the run that they interrupt.
+    """
+    if requests is not None and not 1 <= requests <= MOST_REQUESTS:
+        raise UsageError(
+            f"--requests {requests} is out of range", f"a number from 1 to {MOST_REQUESTS:,}"
+        )
+    for name in names:
+        with track(f"{scenario.name} by {name}") as on_sent:
+            run = simulated(scenario, name, backends, requests, weights, key, on_sent)
+        yield run
+
+
 def simulated(
     scenario: "Scenario",
     method: str,
@@ -23,9 +49,10 @@ def simulated(
     key: str = "",
     on_sent: Callable[[int], None] | None = None,
 ) -> Simulated:
-    """Simulate a scenario by one method and write its folder under .lab/runs.
+    """Simulate a scenario by one method and write its run folder.
 
-    Ctrl-C raises Stopped, after what was answered until then has been written.
+    Ctrl-C and SIGTERM raise Stopped after the folder was written, with the requests answered
+    until then.
     """
     chosen = methods.method(method).name
     if backends or requests:
@@ -38,5 +65,6 @@ def simulated(
             scenario, chosen, backends, weights=weights, key=key, on_sent=on_sent
         )
     except Stopped as stopped:
-        raise Stopped(simulation.write(stopped.simulated, scenario, folder)) from None
+        kept = simulation.write(stopped.simulated, scenario, folder)
+        raise Stopped(kept) from stopped.__cause__
     return simulation.write(run, scenario, folder)

@@ -6,7 +6,6 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,25 +15,29 @@ from docker.models.containers import Container
 
 from .. import verdict
 from ..accounts.fates import of_record
-from ..accounts.outcome import Soaked, judge_soak
+from ..accounts.outcome import Soaked, judge_so_far, judge_soak
 from ..evidence.record import Record
 from ..evidence.timeline import FIRST_CLAIM, Done, Event, Window
 from ..fault_kinds import KINDS
 from ..nginxconf import upstream
 from ..nginxconf.methods import DEFAULT, METHODS
+from ..signals import INTERRUPTIONS
 from ..stack import compose, faults, nginx, sdk
 from ..stack.compose import Lab
+from ..stack.shell import in_parallel
 from ..traffic import sender
 from ..traffic.mixture import mixture
+from ..word import Word
 from . import fleet
-from .collect import Sent, begin, tenures
+from .collect import Sent, begin, keep, tenures
 
 RATE = 300.0  # requests a second
 OPEN = 400  # requests at once: the engine's port forwarding takes six descriptors for each
 ANSWER_SECONDS = 60.0
-FAIL_TIMEOUT = 1  # seconds: a ban that outlasts the next fault would leave nobody to answer
-QUIET = 700  # requests without a fault, by which a recovery is judged; draws take more
-LASTS = 0.3  # seconds that the longest requests last: see `_ask`
+FAIL_TIMEOUT = 1  # seconds: servers still banned during the next fault would leave none to answer
+QUIET = 700  # requests without a fault, by which a recovery is judged; draws need more
+STRETCHES = 6  # of so many requests after a fault, where fewer do not decide
+LASTS = 0.3  # seconds that the longest requests last: see traffic/mixture.py
 
 SWITCHES: tuple[tuple[str, tuple[int, ...]], ...] = (
     (DEFAULT.name, (3, 2, 1)),
@@ -46,10 +49,10 @@ ALL_FAULTS = [kind.name for kind in KINDS.values() if kind.soak_on_all]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step of the soak: a fault repaired after `seconds`, a switch, or a reload.
+    """A step of the soak: a fault that is repaired after `seconds`, a switch, or a reload.
 
-    `do` is the kind of a fault, "use" or "reload"; `target` what breaks, or the method; `weights`
-    by backend, "" for equal ones.
+    `do` is the kind of a fault, "use" or "reload"; `target` is the service that breaks, or the
+    method; `weights` has the weight of each backend, empty for equal ones.
     """
 
     do: str
@@ -64,44 +67,44 @@ class Step:
 
 
 def steps(seed: int, backends: Sequence[str]) -> Iterator[Step]:
-    """Steps without end; the same seed and backends give the same ones."""
-    dice = random.Random(seed)
+    """Yield random steps without end; the same seed and backends give the same steps."""
+    rng = random.Random(seed)
     kinds = faults.kinds("backend-1")
     while True:
-        roll = dice.random()
+        roll = rng.random()
         if roll < 0.15:
             yield Step("reload")
         elif roll < 0.30:
-            yield _switch(dice, len(backends))
+            yield _switch(rng, len(backends))
         elif roll < 0.35:
-            yield Step(dice.choice(NGINX_FAULTS), faults.NGINX, dice.uniform(0.2, 1.0))
+            yield Step(rng.choice(NGINX_FAULTS), faults.NGINX, rng.uniform(0.2, 1.0))
         elif roll < 0.40:
-            yield Step(dice.choice(ALL_FAULTS), faults.ALL, dice.uniform(0.2, 1.0))
+            yield Step(rng.choice(ALL_FAULTS), faults.ALL, rng.uniform(0.2, 1.0))
         else:
-            yield _break(dice, dice.choice(kinds), backends)
+            yield _break(rng, rng.choice(kinds), backends)
 
 
 def steps_of(counts: Mapping[str, int], seed: int, backends: Sequence[str]) -> list[Step]:
-    """Exactly so many steps of each kind, in an order drawn from the seed."""
-    dice = random.Random(seed)
+    """The number of steps of each kind in `counts`, in random order by the seed."""
+    rng = random.Random(seed)
     words = [kind for kind, number in counts.items() for _ in range(number)]
-    dice.shuffle(words)
-    return [_step(dice, word, backends) for word in words]
+    rng.shuffle(words)
+    return [_step(rng, word, backends) for word in words]
 
 
-def _step(dice: random.Random, word: str, backends: Sequence[str]) -> Step:
+def _step(rng: random.Random, word: str, backends: Sequence[str]) -> Step:
     if word == "reload":
         return Step("reload")
-    return _switch(dice, len(backends)) if word == "use" else _break(dice, word, backends)
+    return _switch(rng, len(backends)) if word == "use" else _break(rng, word, backends)
 
 
-def _switch(dice: random.Random, backends: int) -> Step:
-    method, weights = dice.choice(SWITCHES)
+def _switch(rng: random.Random, backends: int) -> Step:
+    method, weights = rng.choice(SWITCHES)
     return Step("use", method, weights=weights if len(weights) == backends else ())
 
 
-def _break(dice: random.Random, kind: str, backends: Sequence[str]) -> Step:
-    return Step(kind, dice.choice(list(backends)), dice.uniform(0.2, 1.5))
+def _break(rng: random.Random, kind: str, backends: Sequence[str]) -> Step:
+    return Step(kind, rng.choice(list(backends)), rng.uniform(0.2, 1.5))
 
 
 def soak(
@@ -114,37 +117,51 @@ def soak(
     rate: float = RATE,
     next_upstream: str = "",
 ) -> Soaked:
-    """Do `planned` steps (else random ones) for `seconds` under traffic, and account for it.
+    """Do steps under traffic for `seconds`, random ones or `planned`; account for every request.
 
-    A seed is drawn and told where none is given; the same seed does the same steps in the same
-    order. Between two steps the lab is whole again and nobody is banned. The lab is left mended.
+    The same seed gives the same steps in the same order; without a seed, one is drawn and given to
+    `on_progress`. Between two steps the lab is repaired and no server is banned. Everything is
+    repaired at the end. An interruption has a note that names the folder with what was seen until
+    then.
     """
     seed = secrets.randbelow(1 << 32) if seed is None else seed
     on_progress(f"seed {seed}")
     run = _Run(lab, next_upstream, rate)
     before = memory(lab)
     began = time.time()
+    records: list[Record] = []
+
+    def collect(interrupted: bool = False) -> Path:
+        after = memory(lab)
+        notes = {
+            "seed": seed,
+            "seconds": time.time() - began,
+            "steps": [str(step) for step in run.steps],
+            "memory": {name: [held, after.get(name, 0)] for name, held in before.items()},
+        }
+        return run.collect(records, rate, notes, interrupted=interrupted)
+
     try:
         with traffic(lab.door, seed, rate) as records:
-            for step in steps(seed, run.backends) if planned is None else planned:
-                if time.time() - began > seconds:
-                    break
-                on_progress(f"{time.time() - began:6.1f} s  {step}")
-                run.do(step)
+            try:
+                for step in steps(seed, run.backends) if planned is None else planned:
+                    if time.time() - began > seconds:
+                        break
+                    on_progress(f"{time.time() - began:6.1f} s  {step}")
+                    run.do(step)
+            except INTERRUPTIONS:
+                run.repair()  # before the traffic ends, because requests need live servers
+                raise
+    except INTERRUPTIONS as stopped:
+        keep(stopped, lambda: collect(interrupted=True))
+        raise
     finally:
         faults.heal(lab)
-    after = memory(lab)
-    notes = {
-        "seed": seed,
-        "seconds": time.time() - began,
-        "steps": [str(step) for step in run.steps],
-        "memory": {name: [held, after.get(name, 0)] for name, held in before.items()},
-    }
-    return judge_soak(run.collect(records, rate, notes))
+    return judge_soak(collect())
 
 
 class _Run:
-    """A soak under way: its collector, and what was done."""
+    """A soak in progress: its collector, and the steps done so far."""
 
     def __init__(self, lab: Lab, next_upstream: str, rate: float) -> None:
         self.lab = lab
@@ -161,7 +178,7 @@ class _Run:
         self._claim = FIRST_CLAIM
 
     def do(self, step: Step) -> None:
-        """Do a step, undo it, and wait until its bans are over."""
+        """Do a step, repair what it broke, and wait until nginx bans no server."""
         if step.do == "use":
             with self._recorded(Event(0.0, "use", method=step.target, weights=step.weights)):
                 self._use(step.target, step.weights)
@@ -186,34 +203,55 @@ class _Run:
         fleet.use(self.lab, choice)
 
     def _fault(self, step: Step) -> None:
-        taken = KINDS[step.do].value
-        value = taken.soak if taken else None
+        parameter = KINDS[step.do].value
+        value = parameter.soak if parameter else None
         start = time.time()
         with self._recorded(Event(0.0, "fault", step.target, step.do, value)):
             faults.fault(self.lab, step.target, step.do, value)
         _pass(step.seconds)
-        mending = time.time()
+        repair = time.time()
         with self._recorded(Event(0.0, "heal")):
             faults.heal(self.lab)
-        self._timeline.tenures += tenures(self.lab, start, mending)
+        self._timeline.tenures += tenures(self.lab, start, repair)
+        mark = nginx.log_size(self.lab)
         _pass(FAIL_TIMEOUT + 1)
-        quiet = time.time()
+        window = Window(time.time(), None, self._claim, fresh=False, after=str(step))
         claim = upstream.read(self.lab.active / FIRST_CLAIM)
-        _pass(1.05 * verdict.hits_to_tell(claim, QUIET) / self._rate)  # some come late
-        window = Window(quiet, time.time(), self._claim, fresh=False, after=str(step))
-        self._timeline.windows.append(window)
-        _pass(LASTS)  # what began in quiet ends in quiet
+
+        def word(candidate: Window) -> Word:
+            access = nginx.log_since(self.lab, mark)
+            journals = compose.journals(self.lab, window.start - FAIL_TIMEOUT - 1, 0)
+            return judge_so_far(claim, candidate, access, journals, self._timeline).word
+
+        stretch = 1.05 * verdict.hits_needed(claim, QUIET) / self._rate  # some come late
+        self._timeline.windows += until_decided(window, stretch, word)
 
     @contextmanager
     def _recorded(self, event: Event) -> Iterator[None]:
-        """Write an event into the timeline, with the moments of its beginning and its end."""
+        """Record the event of a block in the timeline, with the block's beginning and end."""
         start = time.time() - self._timeline.began
-        yield
-        end = time.time() - self._timeline.began
-        self._timeline.done.append(Done(replace(event, at=start), start, end))
+        try:
+            yield
+        finally:
+            end = time.time() - self._timeline.began
+            self._timeline.done.append(Done(replace(event, at=start), start, end))
 
-    def collect(self, records: Sequence[Record], rate: float, notes: Mapping[str, Any]) -> Path:
-        """Collect what every side logged."""
+    def repair(self) -> None:
+        """Repair what an interrupted step has broken."""
+        start = time.time()
+        with self._recorded(Event(0.0, "heal")):
+            faults.heal(self.lab)
+        self._timeline.tenures += tenures(self.lab, start, time.time())
+
+    def collect(
+        self,
+        records: Sequence[Record],
+        rate: float,
+        notes: Mapping[str, Any],
+        *,
+        interrupted: bool = False,
+    ) -> Path:
+        """Collect the logs of every side; return the run folder."""
         self._timeline.mended = time.time()
         answered = sum(not of_record(record).failed for record in records)
         return self._collector.collect(
@@ -222,11 +260,33 @@ class _Run:
             method="several",
             traffic=f"{rate:g} requests a second, mixed",
             notes=notes,
+            interrupted=interrupted,
         )
 
 
+def until_decided(window: Window, stretch: float, word: Callable[[Window], Word]) -> list[Window]:
+    """Wait until the requests since a window's start are decisive, or until the latest ones are.
+
+    Return the windows to judge. `word` judges a window; `stretch` is in seconds. On a quiet machine
+    one stretch is enough; if nginx's clock lags there are more, at most STRETCHES.
+    """
+    windows: list[Window] = []
+    begin = window.start
+    for _ in range(STRETCHES):
+        _pass(stretch)
+        end = time.time()
+        _pass(LASTS)  # requests that began in the window have ended after it
+        whole, last = replace(window, end=end), replace(window, start=begin, end=end)
+        windows = [whole] if last == whole else [whole, replace(last, again=True)]
+        for number, candidate in enumerate(windows, 1):
+            if word(candidate) != Word.UNSURE:
+                return windows[:number]
+        begin = end
+    return windows
+
+
 def _answers(door: str) -> bool:
-    """Whether nginx answers at a door: the engine's port forwarding is not what broke."""
+    """Whether nginx answers at a door, so that the engine's port forwarding works."""
     try:
         with urllib.request.urlopen(f"{door}/nginx_status", timeout=5) as response:  # noqa: S310 - a lab's own http address
             return bool(response.status == 200)
@@ -235,18 +295,18 @@ def _answers(door: str) -> bool:
 
 
 def _pass(seconds: float) -> None:
-    """Let traffic continue for the length of a fault; this waits for no condition."""
+    """Sleep for the duration of a fault while traffic continues."""
     threading.Event().wait(seconds)
 
 
 def memory(lab: Lab) -> dict[str, int]:
-    """The bytes that each service's processes hold, without what the kernel caches of files."""
+    """The memory of each service's processes in bytes, without the kernel's cache of files."""
     handles = [sdk.handle(container) for container in compose.containers(lab)]
-    with ThreadPoolExecutor(len(handles)) as pool:  # the engine takes a second or two for each
-        return dict(zip(map(compose.service, handles), pool.map(_held, handles), strict=True))
+    sizes = in_parallel(_memory_of, handles)  # the engine takes a second or two for each
+    return dict(zip(map(compose.service, handles), sizes, strict=True))
 
 
-def _held(container: Container) -> int:
+def _memory_of(container: Container) -> int:
     stats: Any = container.stats(stream=False)
     parts = stats["memory_stats"].get("stats", {})
     return int(parts.get("anon", parts.get("rss", 0)))
@@ -254,9 +314,10 @@ def _held(container: Container) -> int:
 
 @contextmanager
 def traffic(base_url: str, seed: int, rate: float = RATE) -> Iterator[list[Record]]:
-    """Send GETs, POSTs and streams, `rate` a second, until the block ends; a record of each.
+    """Send GETs, POSTs and streams, `rate` a second, until the block ends.
 
-    The records are complete when the block has ended: by then every request has its answer.
+    The value is the list of their records, which is filled when the block has ended and every
+    request has its response.
     """
     records: list[Record] = []
     over = threading.Event()

@@ -1,13 +1,19 @@
-"""Validate the simulator: the same scenarios, methods and seeds, live and simulated."""
+"""Validate the simulator: run the same scenarios, methods and seeds live and simulated."""
 
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
+from ..accounts import figures
+from ..evidence import record
+from ..evidence.folder import write_json
+from ..nginxconf.methods import DEFAULT, Varied, varying
 from ..simulate import simulation
 from ..traffic import scenario as scenarios
 from ..traffic.scenario import Lengths, Scenario
@@ -20,15 +26,19 @@ if TYPE_CHECKING:
     from ..stack.compose import Lab
 
 SCENARIOS = ("uniform_chat", "heavy_tail", "mixed_fleet", "shared_prompts")
-METHODS = ("round_robin", "least_conn", "least_time", "random_two", "prompt_prefix")
+# nginx's default and the methods that LLM traffic shows: by the durations of answers, by prompts
+METHODS = (DEFAULT.name, *varying(Varied.DURATIONS), *varying(Varied.PROMPTS))
 SECONDS = 10.0
 REPEATS = 2
-TIME_SCALE = 0.25  # backends at a quarter of their speed: the machine's delays weigh a quarter
-LONGEST = 256  # tokens of an answer: a run ends soon after its last request
-CLOSE = 0.15  # a live figure and a simulated one that differ by no more agree
+SIMULATIONS = 20  # of each scenario and method, with delays and draws of their own
+TIME_SCALE = 0.25  # backends at a quarter of their speed: the machine's delays matter less
+LONGEST = 256  # tokens of an answer, so that a run ends soon after its last request
+CLOSE = 0.15  # the most by which a simulated figure that agrees with a live one differs from it
 PERCENTILES = ("p50", "p99")
 
-# One token from a server that needs no time for it: what is left is nginx, client and network.
+Delays: TypeAlias = npt.NDArray[np.float64]
+
+# One token from a server that needs no time for it: all time is that of nginx, client and network.
 INSTANT = Scenario(
     "instant",
     duration=5.0,
@@ -44,15 +54,16 @@ INSTANT = Scenario(
 class Cell:
     """A percentile of the time to first token of one scenario by one method, in ms.
 
-    `lives` has one figure for each live run, all with the seed of the simulated one. `late_ms` is
-    how far the live backends' tokens were behind their model: the p99 of the worst run.
+    `lives` has the figure of each live run, `simulations` that of each simulation; all have the
+    same seed. `late_ms` is the p99 delay of the live backends' tokens behind their model, in the
+    worst run.
     """
 
     scenario: str
     method: str
     percentile: str
     lives: tuple[float, ...]
-    simulated: float
+    simulations: tuple[float, ...]
     late_ms: float
     folders: tuple[str, ...]
 
@@ -62,9 +73,19 @@ class Cell:
         return sum(self.lives) / len(self.lives)
 
     @property
+    def simulated(self) -> float:
+        """The mean of the simulated figures."""
+        return sum(self.simulations) / len(self.simulations)
+
+    @property
     def spread(self) -> float:
         """The difference between the largest and the smallest live figure."""
         return max(self.lives) - min(self.lives)
+
+    @property
+    def simulated_spread(self) -> float:
+        """The difference between the largest and the smallest simulated figure."""
+        return max(self.simulations) - min(self.simulations)
 
     @property
     def difference(self) -> float:
@@ -73,13 +94,13 @@ class Cell:
 
     @property
     def is_close(self) -> bool:
-        """Whether the two differ by at most 15 %."""
+        """Whether the live figure and the simulated one differ by at most 15 %."""
         return abs(self.difference) <= CLOSE
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Two methods of a scenario whose live figures differ by more than the live noise."""
+    """Two methods of a scenario whose live figures differ by more than those of repeated runs."""
 
     scenario: str
     percentile: str
@@ -92,8 +113,8 @@ class Order:
 class Validation:
     """All cells of a validation.
 
-    `overhead_ms` is what nginx, client and network add to a request that needs no time, p50 and
-    p99; the simulated figures contain the first.
+    `overhead_ms` is the time that nginx, client and network take, p50 and p99. The p50 has been
+    added to the simulated figures.
     """
 
     overhead_ms: tuple[float, float]
@@ -130,6 +151,7 @@ class Validation:
                 {
                     **asdict(cell),
                     "live": cell.live,
+                    "simulated": cell.simulated,
                     "difference": cell.difference,
                     "noise": self.noise(cell.scenario, cell.percentile),
                 }
@@ -147,7 +169,7 @@ class Validation:
 def estimate(
     names: Sequence[str], methods: Sequence[str], duration: float, repeats: int
 ) -> tuple[int, float]:
-    """Return how many live runs a validation makes, and about how many seconds they take."""
+    """Return the number of live runs of a validation, and about how many seconds they take."""
     seconds = [
         live.expected_seconds(slowed(name, duration), method)
         for name in names
@@ -180,25 +202,54 @@ def validate(
 ) -> Validation:
     """Run each scenario by each method live and simulated.
 
-    Live runs are in random order within each repeat. After every run, what is known so far is
-    written to validation.json in the folder. `on_run` gets the cells of the run that has ended.
+    Live runs are in random order within each repeat. After each one, all results so far are
+    written to validation.json in the folder, and `on_run` is called with its cells.
     """
     folder = fresh_folder("validate")
     folder.mkdir(parents=True)
-    instant = live.load(lab, INSTANT, live.blank("round_robin")).figures.overall.ttft_ms
-    overhead = (instant.p50 or 0.0, instant.p99 or 0.0)
+    instant = live.load(lab, INSTANT, live.choice_without_backends(DEFAULT.name))
+    spread = instant.figures.overall.ttft_ms
+    overhead = (spread.p50 or 0.0, spread.p99 or 0.0)
+    delays = _delays(instant.folder)
     runs: dict[tuple[str, str], list[Loaded]] = {}
     cells: dict[tuple[str, str], list[Cell]] = {}
     for name, method in _in_random_order(names, methods, repeats):
         scenario = slowed(name, duration)
         loaded = runs.setdefault((name, method), [])
-        loaded.append(live.load(lab, scenario, live.blank(method)))
-        model = simulation.simulate(scenario, method).figures
-        cells[name, method] = list(_cells(scenario.name, method, loaded, model, overhead[0]))
-        _write(_validation(overhead, cells, names, methods, folder))
+        loaded.append(live.load(lab, scenario, live.choice_without_backends(method)))
+        models = simulated(scenario, method, delays)
+        cells[name, method] = list(_cells(scenario.name, method, loaded, models, overhead[0]))
+        so_far = _validation(overhead, cells, names, methods, folder)
+        write_json(folder / "validation.json", so_far.as_dict())
         if on_run:
             on_run(cells[name, method])
     return _validation(overhead, cells, names, methods, folder)
+
+
+def simulated(scenario: Scenario, method: str, delays: "Delays") -> "list[Figures]":
+    """Simulate a scenario 20 times.
+
+    Each simulation draws every request's delay from `delays`, in seconds, minus their median, and
+    uses a different seed for nginx's random draws, because both also differ between live runs.
+    """
+    work = simulation.workload_for(scenario)
+    around_zero = delays - np.median(delays)
+    rng = np.random.default_rng(scenario.seed)
+    return [
+        simulation.simulate(
+            scenario,
+            method,
+            work=work.delayed(rng.choice(around_zero, len(work))),
+            draws=scenario.seed + number,
+        ).figures
+        for number in range(SIMULATIONS)
+    ]
+
+
+def _delays(place: Path) -> "Delays":
+    """The seconds that nginx, client and network added to each request of a run folder."""
+    times = [figures.ttft_ms(one) for one in record.read(place / "client.jsonl")]
+    return np.array([ms / 1e3 for ms in times if ms is not None])
 
 
 def _in_random_order(
@@ -217,28 +268,28 @@ def _validation(
     methods: Sequence[str],
     folder: Path,
 ) -> Validation:
-    """The cells that are known, in the order in which scenarios and methods were given."""
+    """The cells measured so far, in the order in which scenarios and methods were given."""
     keys = [(name, method) for name in names for method in methods]
     known = [cell for key in keys for cell in cells.get(key, ())]
     return Validation(overhead, tuple(known), str(folder))
 
 
 def _cells(
-    name: str, method: str, loaded: "Sequence[Loaded]", model: "Figures", overhead: float
+    name: str,
+    method: str,
+    loaded: "Sequence[Loaded]",
+    models: "Sequence[Figures]",
+    overhead: float,
 ) -> Iterator[Cell]:
-    late = max(one.figures.overall.late_ms.p99 or 0.0 for one in loaded)
-    folders = tuple(str(one.folder) for one in loaded)
+    late = max(run.figures.overall.late_ms.p99 or 0.0 for run in loaded)
+    folders = tuple(str(run.folder) for run in loaded)
     for percentile in PERCENTILES:
-        lives = tuple(v for one in loaded if (v := _ttft(one.figures, percentile)))
-        if lives and (simulated := _ttft(model, percentile)):
-            yield Cell(name, method, percentile, lives, simulated + overhead, late, folders)
+        lives = tuple(ms for run in loaded if (ms := _ttft(run.figures, percentile)))
+        simulations = tuple(ms + overhead for run in models if (ms := _ttft(run, percentile)))
+        if lives and simulations:
+            yield Cell(name, method, percentile, lives, simulations, late, folders)
 
 
 def _ttft(numbers: "Figures", percentile: str) -> float | None:
     value: float | None = getattr(numbers.overall.ttft_ms, percentile)
     return value
-
-
-def _write(validation: Validation) -> None:
-    text = json.dumps(validation.as_dict(), indent=1)
-    (Path(validation.folder) / "validation.json").write_text(text + "\n")

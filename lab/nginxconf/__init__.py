@@ -1,1 +1,1 @@
-"""Read an nginx config into what the lab asks of it: upstreams, routes, variables, methods."""
+"""Read an nginx config: upstreams, routes, variables, methods."""

@@ -1,4 +1,4 @@
-"""Write an upstream as the text of its block, so that reading it gives the same upstream."""
+"""Format an upstream as the text of its block, so that parsing it gives the same upstream."""
 
 from collections.abc import Iterator
 
@@ -9,10 +9,10 @@ _DEFAULT = Server("")
 
 
 def block(upstream: Upstream) -> str:
-    """The `upstream` block, with the rules of retry beside it.
+    """The `upstream` block, followed by the retry directives.
 
-    The servers stand before the method: nginx then takes `backup` with every method, as it may
-    have taken it where this upstream was read.
+    The servers come before the method: nginx then accepts `backup` with every method, as it may
+    have done in the original config.
     """
     option = upstream.measure or _quoted(upstream.key)
     directive = " ".join(method(upstream.method).with_option(option))

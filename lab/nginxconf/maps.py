@@ -1,4 +1,4 @@
-"""Variables that a config makes from others: map, split_clients, geo, and captures of regexes."""
+"""Variables that a config derives from others: map, split_clients, geo, regex captures."""
 
 import ipaddress
 import re
@@ -38,7 +38,7 @@ MURMUR = 0x5BD1E995
 
 
 class Scope(Protocol):
-    """What texts and variables mean at one point of a config."""
+    """The evaluation of texts and variables at one point of a config."""
 
     def text(self, text: str) -> Evaluator:
         """The function that evaluates a text with variables."""
@@ -47,7 +47,7 @@ class Scope(Protocol):
         """The function that evaluates one variable."""
 
     def knowing(self, names: Mapping[str, Evaluator]) -> "Scope":
-        """The same scope with more names, which hide what they meant before."""
+        """The same scope with more names, which hide earlier definitions."""
 
 
 def constant(value: bytes) -> Evaluator:
@@ -56,7 +56,7 @@ def constant(value: bytes) -> Evaluator:
 
 
 def pattern(text: str, *, ignore_case: bool, where: str) -> re.Pattern[bytes]:
-    """Compile a regex of nginx's (PCRE) with Python's; a UsageError where Python knows no such."""
+    """Compile an nginx regex (PCRE) with Python's `re`; UsageError if `re` does not support it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -77,7 +77,7 @@ def _translated(match: re.Match[str]) -> str:
 
 
 def captures(regex: re.Pattern[bytes], subject: Evaluator) -> dict[str, Evaluator]:
-    """What $1 … $9 and the named captures stand for where `regex` has matched `subject`."""
+    """The values of $1 … $9 and of the named captures after `regex` matched `subject`."""
 
     def capture(group: str | int) -> Evaluator:
         def find(request: Request) -> bytes:
@@ -126,7 +126,7 @@ def map_(block: Directive, scope: Scope) -> Evaluator:
 
 
 def result_of(line: Directive, scope: Scope) -> Evaluator:
-    """What a line of a map gives; what no request decides is an error only where it is chosen."""
+    """The function that evaluates a map's line; if the lab cannot, it raises when it is called."""
     try:
         return scope.text(line.args[0])
     except UndecidedError as error:
@@ -139,7 +139,7 @@ def result_of(line: Directive, scope: Scope) -> Evaluator:
 
 
 def _map_entries(block: Directive) -> Iterator[Directive]:
-    """The lines that give a value; nginx wants two words on each."""
+    """The lines that give a value; nginx requires two words on each."""
     for line in block.block or ():
         if line.name in ("hostnames", "volatile") and not line.args:
             continue
@@ -160,7 +160,7 @@ def _map_regex(
 def _add(
     texts: dict[bytes, Evaluator], line: Directive, *, hostnames: bool, result: Evaluator
 ) -> None:
-    """Add an exact text or, under `hostnames`, a wildcard; ".example.com" stands for two."""
+    """Add an exact text or, under `hostnames`, a wildcard; ".example.com" is two."""
     text = raw(line.name.removeprefix("\\")).lower()
     if text in texts:
         raise UsageError(f'conflicting parameter "{line.name}" in {line.where}')
@@ -200,14 +200,14 @@ def _shares(block: Directive) -> Iterator[tuple[int | None, bytes]]:
     """The end of each share (None: all the rest) and its value."""
     total = end = 0
     for line in block.block or ():
-        match = re.fullmatch(r"(\d{1,3})(?:\.(\d{1,2}))?%", line.name, re.ASCII)
+        match = re.fullmatch(r"(\d{0,9})(?:\.(\d{0,2}))?%", line.name, re.ASCII)
         if (match is None and line.name != "*") or len(line.args) != 1:
             raise UsageError(f'invalid percent value "{line.name}" in {line.where}')
         value = raw(line.args[0])
         if match is None:
             yield None, value
             continue
-        part = int(match[1]) * 100 + int((match[2] or "").ljust(2, "0"))
+        part = int(match[1] or "0") * 100 + int((match[2] or "").ljust(2, "0"))
         total += part
         if total > WHOLE or part == 0:
             raise UsageError(f"percent total is greater than 100% or zero in {line.where}")

@@ -1,6 +1,6 @@
-"""The balancing methods, one record each, and what `lab use` writes.
+"""The balancing methods, one record each, and the config that `lab use` writes.
 
-Whoever has to know something of a method asks its record. Whoever adds a method adds a record.
+All facts about a method are in its record. To add a method, add a record.
 """
 
 import re
@@ -19,16 +19,16 @@ FOLDER = ROOT / "nginx/methods"
 class Decides(StrEnum):
     """What a method looks at when it picks a server."""
 
-    TURNS = "turns"  # weighted turns, whatever the request is
+    TURNS = "turns"  # weighted turns, independent of the request
     KEY = "key"  # a text of the request: its address, URI, prompt, cookie
     DRAW = "draw"  # a random number
     LOAD = "load"  # the requests in flight on each server
 
 
 class Varied(StrEnum):
-    """What must differ from request to request for a method to show itself."""
+    """What must differ between requests to test a method."""
 
-    NOTHING = "nothing"  # any traffic shows it, one ab run too
+    NOTHING = "nothing"  # any traffic tests it, also one ab run
     ADDRESSES = "addresses"
     KEYS = "keys"
     PROMPTS = "prompts"
@@ -38,9 +38,9 @@ class Varied(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileText:
-    """What a file of nginx/methods/ holds: its comment, its directives, the nginx it needs.
+    """The content of a file of nginx/methods/: its comment, directives and required nginx.
 
-    `http` are the directives that stand beside the upstream, `upstream` those inside it.
+    `http` are the directives outside the upstream block, `upstream` those inside it.
     """
 
     about: tuple[str, ...]
@@ -50,16 +50,24 @@ class FileText:
 
 
 @dataclass(frozen=True, slots=True)
+class Advised:
+    """A method for `lab advise`: `rank` 1 is the simplest to run, `costs` the drawback."""
+
+    rank: int
+    costs: str
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
-    """Everything that the lab knows of one method; its directive and text are in its own file.
+    """All facts about one method except its directive and comment, which are in its own file.
 
     `decides` is what it picks by, the first before the others (ties, first visits). `varied` is
-    what traffic must vary to show it. `stateless` says that each worker picks alike without a
-    zone. `backup` says whether nginx takes `backup` on a server line below the directive.
+    what traffic must vary to test it. `stateless` says that all workers pick alike without a
+    zone. `backup` says whether nginx accepts `backup` on a server line below the directive.
     `in_order` says whether the order of the server lines decides. `takes` is the option that
     changes its text: key, measure or prefix. `algorithm` is the method that nginx runs where this
     one is a use of another (a hash of the prompt). `soaked` says whether `lab soak`, whose traffic
-    is mixed, switches to it.
+    is mixed, switches to it. `advised` is for `lab advise`; None where it leaves the method out.
     """
 
     name: str
@@ -71,6 +79,7 @@ class Method:
     takes: str = ""
     algorithm: str = ""
     soaked: bool = False
+    advised: Advised | None = None
 
     @property
     def runs(self) -> str:
@@ -79,22 +88,22 @@ class Method:
 
     @property
     def by_turns(self) -> bool:
-        """Whether turns alone decide."""
+        """Whether only the turns of round robin decide."""
         return self.decides == (Decides.TURNS,)
 
     @property
     def by_request(self) -> bool:
-        """Whether the request alone decides: its address or its key."""
+        """Whether only the request decides: its address or its key."""
         return self.decides == (Decides.KEY,)
 
     @property
     def by_draw(self) -> bool:
-        """Whether random numbers decide, alone or before the load."""
+        """Whether random draws decide, alone or before the load."""
         return Decides.DRAW in self.decides
 
     @property
     def by_draw_alone(self) -> bool:
-        """Whether random numbers alone decide."""
+        """Whether only random draws decide."""
         return self.decides == (Decides.DRAW,)
 
     @property
@@ -114,28 +123,28 @@ class Method:
 
     @property
     def directive(self) -> str:
-        """What makes nginx use it; empty for nginx's default."""
+        """The directive that selects it; empty for nginx's default."""
         return _file(self.name).upstream
 
     @property
     def http(self) -> str:
-        """The directives that stand beside the upstream."""
+        """The directives outside the upstream block."""
         return _file(self.name).http
 
     @property
     def needs(self) -> tuple[int, ...]:
-        """The oldest nginx that has it; (0,) where any has."""
+        """The oldest nginx version that has it; (0,) if all have it."""
         return _file(self.name).needs
 
     @property
     def key(self) -> str:
-        """The text of the hash key; empty where nothing is hashed."""
+        """The text of the hash key; empty if nothing is hashed."""
         match = re.match(r"hash\s+(\S+?)\s*(?:consistent\s*)?;", self.directive)
         return match[1] if match else ""
 
     @property
     def shape(self) -> tuple[str, ...]:
-        """The words of the directive without its key or measure: how a config names it."""
+        """The words of the directive without its key or measure, to recognise it in a config."""
         return tuple(word for word in self.words if word != self._option)
 
     @property
@@ -162,12 +171,23 @@ class Method:
         }
 
 
-# In the order in which people meet them; each has a file of its name in nginx/methods/.
+# In the order of the documentation; each has a file of its name in nginx/methods/.
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
-        Method("round_robin", (Decides.TURNS,), soaked=True),
-        Method("least_conn", (Decides.LOAD, Decides.TURNS), Varied.DURATIONS, soaked=True),
+        Method(
+            "round_robin",
+            (Decides.TURNS,),
+            soaked=True,
+            advised=Advised(1, "ignores load: long responses and slow servers queue up"),
+        ),
+        Method(
+            "least_conn",
+            (Decides.LOAD, Decides.TURNS),
+            Varied.DURATIONS,
+            soaked=True,
+            advised=Advised(2, "counts requests, not tokens; ignores prefix caches"),
+        ),
         Method(
             "ip_hash",
             (Decides.KEY,),
@@ -175,6 +195,9 @@ METHODS: Mapping[str, Method] = {
             stateless=True,
             backup=False,
             soaked=True,
+            advised=Advised(
+                7, "shares depend on client networks; clients behind one NAT get one server"
+            ),
         ),
         Method(
             "hash",
@@ -195,7 +218,15 @@ METHODS: Mapping[str, Method] = {
             takes="key",
             soaked=True,
         ),
-        Method("least_time", (Decides.LOAD, Decides.TURNS), Varied.DURATIONS, takes="measure"),
+        Method(
+            "least_time",
+            (Decides.LOAD, Decides.TURNS),
+            Varied.DURATIONS,
+            takes="measure",
+            advised=Advised(
+                4, "sends most requests to the fastest servers; a slow start skews its averages"
+            ),
+        ),
         Method(
             "prompt_prefix",
             (Decides.KEY,),
@@ -205,6 +236,9 @@ METHODS: Mapping[str, Method] = {
             in_order=False,
             takes="prefix",
             algorithm="hash_consistent",
+            advised=Advised(
+                6, "uneven: shares follow the prompts; a hot prompt stays on one server"
+            ),
         ),
         Method(
             "random",
@@ -220,8 +254,21 @@ METHODS: Mapping[str, Method] = {
             Varied.DURATIONS,
             backup=False,
             in_order=False,
+            advised=Advised(
+                3, "a little less even than least_conn; made for several nginx side by side"
+            ),
         ),
-        Method("sticky", (Decides.KEY, Decides.TURNS), Varied.SESSIONS, algorithm="round_robin"),
+        Method(
+            "sticky",
+            (Decides.KEY, Decides.TURNS),
+            Varied.SESSIONS,
+            algorithm="round_robin",
+            advised=Advised(
+                5,
+                "clients must keep a cookie; new servers fill slowly, a lost one loses its"
+                " sessions",
+            ),
+        ),
     )
 }
 DEFAULT = METHODS["round_robin"]  # what nginx does without a directive
@@ -230,7 +277,7 @@ STICKY = METHODS["sticky"]  # the one that nginx adds to another method
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A method with everything that `lab use` takes.
+    """A method with all options of `lab use`.
 
     `parameters` are server parameters by backend name, "" for every server; `next_upstream` is
     proxy_next_upstream's value; `zone` off and `http` "1.0" are the article's own shape.
@@ -249,15 +296,26 @@ class Choice:
 
 
 def methods() -> Mapping[str, Method]:
-    """Every method by name, in the order in which people meet them."""
+    """Every method by name, in the order of the documentation."""
     return METHODS
 
 
 def method(name: str) -> Method:
-    """The method of that name; UsageError naming all when there is none."""
+    """The method of that name; else a UsageError that names all methods."""
     if name not in METHODS:
         raise UsageError(f'no method "{name}"', f"one of {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def varying(varied: Varied) -> list[str]:
+    """The names of the methods that such traffic tests."""
+    return [method.name for method in METHODS.values() if method.varied is varied]
+
+
+def advised() -> dict[str, Advised]:
+    """The methods that `lab advise` compares, by name, the simplest first."""
+    weighed = [(name, method.advised) for name, method in METHODS.items() if method.advised]
+    return dict(sorted(weighed, key=lambda pair: pair[1].rank))
 
 
 def of_shape(*words: str) -> Method:
@@ -286,7 +344,7 @@ def parse(text: str) -> FileText:
 
 
 def render(choice: Choice) -> str:
-    """The whole of active/upstream.conf for a choice."""
+    """The text of active/upstream.conf for a choice."""
     chosen = method(choice.method)
     directive = _directive(chosen, choice)
     http = http_of(chosen, choice.prefix)
@@ -315,7 +373,7 @@ def render(choice: Choice) -> str:
 
 
 def http_of(chosen: Method, prefix: Prefix) -> str:
-    """The directives beside the upstream, with the user's choice of prompt prefix in them."""
+    """The directives outside the upstream block, with the user's choice of prompt prefix."""
     if chosen.takes == "prefix":
         return directives(prefix, chosen.http)
     if prefix != Prefix():
@@ -342,7 +400,7 @@ def _directive(chosen: Method, choice: Choice) -> str:
 
 
 def _key(directive: str) -> str:
-    """The hash key of a directive, as it stands there."""
+    """The hash key of a directive, as it is written there."""
     match = re.match(r'hash\s+("(?:\\.|[^"\\])*"|\S+?)\s*(?:consistent\s*)?;', directive)
     return match[1] if match else ""
 
@@ -378,7 +436,7 @@ def _servers(choice: Choice) -> list[str]:
 
 
 def _server(name: str, weight: int, parameters: Mapping[str, str]) -> str:
-    words_given = " ".join(parameters[who] for who in ("", name) if who in parameters)
+    words_given = " ".join(parameters[key] for key in ("", name) if key in parameters)
     words = [
         f"server {name}:8000",
         *([f"weight={weight}"] if weight != 1 else []),
@@ -392,7 +450,7 @@ def _server(name: str, weight: int, parameters: Mapping[str, str]) -> str:
 
 
 def parse_weights(text: str) -> tuple[int, ...]:
-    """Weights as a person writes them: "3,2,1"."""
+    """Parse weights: "3,2,1"."""
     words: Sequence[str] = [word.strip() for word in text.split(",")] if text else []
     if not all(word.isdecimal() and int(word) > 0 for word in words):
         raise UsageError(f'"{text}" is not a list of weights', "--weights 3,2,1")
@@ -400,7 +458,7 @@ def parse_weights(text: str) -> tuple[int, ...]:
 
 
 def weighted(servers: Sequence[str], weights: Sequence[int]) -> list[str]:
-    """Server texts with a weight each; none where there are no weights."""
+    """Server texts with a weight each; unchanged without weights."""
     if weights and len(weights) != len(servers):
         raise UsageError(
             f"{len(weights)} weights for {len(servers)} servers",
@@ -410,11 +468,11 @@ def weighted(servers: Sequence[str], weights: Sequence[int]) -> list[str]:
 
 
 def parse_parameters(texts: Sequence[str]) -> dict[str, str]:
-    """Server parameters: "max_fails=3" for every server, "backend-2: down" for one."""
+    """Parse server parameters: "max_fails=3" for every server, "backend-2: down" for one."""
     by_server: dict[str, str] = {}
     for text in texts:
-        who, colon, what = text.partition(":")
-        named = bool(colon) and re.fullmatch(r"\s*[\w.-]+\s*", who) and "=" not in who
-        name, words = (who.strip(), what) if named else ("", text)
+        first, colon, after = text.partition(":")
+        named = bool(colon) and re.fullmatch(r"\s*[\w.-]+\s*", first) and "=" not in first
+        name, words = (first.strip(), after) if named else ("", text)
         by_server[name] = f"{by_server.get(name, '')} {words.strip()}".strip()
     return by_server

@@ -33,7 +33,7 @@ class Sticky:
 
 @dataclass(frozen=True, slots=True)
 class NextUpstream:
-    """`proxy_next_upstream` and its limits; 0 tries or seconds means no limit of its own."""
+    """`proxy_next_upstream` and its limits; 0 tries or 0 seconds means no limit."""
 
     conditions: frozenset[str] = frozenset({"error", "timeout"})
     tries: int = 0
@@ -64,10 +64,10 @@ class Upstream:
 
     @property
     def record(self) -> methods.Method:
-        """What the lab knows of the method; UsageError for one that nginx does not have."""
+        """The method's record; UsageError for a method that nginx does not have."""
         return methods.method(self.method)
 
     @property
     def label(self) -> str:
-        """The lab's word for the method: sticky, whatever decides on a first visit."""
+        """The lab's name for the method: sticky if it has one, else the method itself."""
         return methods.STICKY.name if self.sticky else self.method

@@ -1,4 +1,4 @@
-"""What prompt_prefix hashes: how much of a prompt, read by which of nginx's two means."""
+"""The part of a prompt that prompt_prefix hashes, and how nginx reads it: by map or njs."""
 
 import json
 import re
@@ -29,13 +29,14 @@ class Prefix:
     def __post_init__(self) -> None:
         if not 1 <= self.characters <= MAX_CHARACTERS:
             hint = f"--characters with a number from 1 to {MAX_CHARACTERS}"
-            raise UsageError(f"--characters {self.characters}", hint)
+            raise UsageError(f"--characters {self.characters} is out of range", hint)
         if not 0 <= self.skip <= MAX_CHARACTERS:
             raise UsageError(
-                f"--skip {self.skip}", f"--skip with a number from 0 to {MAX_CHARACTERS}"
+                f"--skip {self.skip} is out of range",
+                f"--skip with a number from 0 to {MAX_CHARACTERS}",
             )
         if self.reader not in (MAP, NJS):
-            raise UsageError(f'--reader "{self.reader}"', f"--reader {MAP} or {NJS}")
+            raise UsageError(f'--reader "{self.reader}" is unknown', f"--reader {MAP} or {NJS}")
 
 
 def directives(prefix: Prefix, map_text: str) -> str:
@@ -52,7 +53,7 @@ def directives(prefix: Prefix, map_text: str) -> str:
 
 
 def _with_skip(text: str, skip: int) -> str:
-    """The map with a second set of regexes, tried first, that pass over `skip` characters."""
+    """The map with a second set of regexes, tried first, that skip `skip` characters."""
     lines = text.splitlines()
     skipping = [line.replace("{0}", f"{{{skip}}}") for line in lines if "{0}" in line]
     default = next(number for number, line in enumerate(lines) if "default" in line)
@@ -60,11 +61,11 @@ def _with_skip(text: str, skip: int) -> str:
 
 
 def hashed_text(body: bytes, uri: bytes, characters: int, skip: int) -> bytes:
-    """The value of $prompt_prefix under njs: the same as nginx/njs/prompt_prefix.js computes.
+    """The value of $prompt_prefix with njs, as nginx/njs/prompt_prefix.js computes it.
 
-    Where the body is no JSON with a prompt in it, its first characters; where it is empty, `uri`.
-    It differs for JSON that only njs accepts, such as a number with a leading 0, and for a lone
-    half of a surrogate pair that another pair follows.
+    The first characters of the body if it is not JSON with a prompt; `uri` if it is empty. It
+    differs from njs for JSON that only njs accepts, such as a number with a leading 0, and for a
+    lone surrogate followed by a surrogate pair.
     """
     if not body:
         return uri
@@ -103,7 +104,7 @@ def _message_texts(messages: Any) -> Iterator[str]:
 
 
 def _depth(value: Any) -> int:
-    """How many arrays and objects are inside each other; counted level by level."""
+    """The nesting depth of arrays and objects."""
     depth, level = 0, [value]
     while level := [inner for inner in level if isinstance(inner, dict | list)]:
         depth += 1
@@ -116,7 +117,7 @@ def _depth(value: Any) -> int:
 
 
 def _whole(text: str) -> str:
-    """The text as njs has it: half of a surrogate pair is a replacement character."""
+    """The text as in njs, where a lone surrogate is a replacement character."""
     return re.sub(r"[\ud800-\udfff]", "\ufffd", text)
 
 

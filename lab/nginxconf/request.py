@@ -1,4 +1,4 @@
-"""What nginx reads out of one request: its line, its headers, its client."""
+"""What nginx reads from one request: its request line, headers and client address."""
 
 import base64
 import binascii
@@ -16,13 +16,13 @@ ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 
 
-# not frozen: that makes each four times as dear, and a million of them are made in seconds
+# not frozen: frozen ones take four times as long to make, and a million must be made in seconds
 @dataclass(slots=True)
 class Request:
-    """One request as nginx gets it.
+    """One request as nginx receives it.
 
-    `uri` is the target as sent (path and query, not decoded); `client_ip` what $remote_addr says,
-    after realip; the names of `headers` count without case.
+    `uri` is the target as sent (path and query, not decoded); `client_ip` is $remote_addr after
+    realip; the names of `headers` are case-insensitive.
     """
 
     uri: str = "/"
@@ -36,12 +36,12 @@ Evaluator = Callable[[Request], bytes]
 
 
 def raw(text: str) -> bytes:
-    """The bytes of a text; those that were no UTF-8 when it was read come back as they were."""
+    """The original bytes of a text, including those that were not valid UTF-8."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def target(request: Request) -> bytes:
-    """The path and query as sent; an absolute target gives up its scheme and host."""
+    """The path and query as sent, without the scheme and host of an absolute target."""
     sent = raw(request.uri)
     if sent[:1] == b"/":
         return sent
@@ -66,8 +66,8 @@ def path(request: Request, *, merge_slashes: bool = True) -> bytes:
 def normal(sent: bytes, merge_slashes: bool) -> bytes:
     """Decode and resolve a path as nginx's ngx_http_parse_complex_uri does.
 
-    A path that nginx refuses (a broken escape, a NUL, dots that climb over the root) is a
-    UsageError, as no server is picked for it.
+    UsageError for a path that nginx refuses without picking a server: a broken escape, a NUL, `..`
+    above the root.
     """
     if re.search(rb"%(?![0-9A-Fa-f]{2})|%00|\A(?!/)", sent):
         raise _refused(sent)
@@ -91,7 +91,7 @@ def _refused(sent: bytes) -> UsageError:
 
 
 def argument(name: str) -> Callable[[bytes], bytes]:
-    """$arg_NAME of a query: the first argument of that name, without case, not decoded."""
+    """$arg_NAME of a query: the first argument of that name, ignoring case, not decoded."""
     pattern = re.compile(rb"(?:\A|&)" + re.escape(raw(name)) + rb"=([^&]*)", re.IGNORECASE)
 
     def find(query: bytes) -> bytes:
@@ -110,7 +110,7 @@ def headers(request: Request, name: str) -> Iterable[bytes]:
 
 @lru_cache(maxsize=1_024)
 def _variable(key: str) -> str:
-    """A header's name as it stands in a variable; empty for one that nginx drops."""
+    """A header's name as in a variable; empty for a header that nginx drops."""
     return key.lower().replace("-", "_") if HEADER_NAME.fullmatch(key) else ""
 
 
@@ -123,13 +123,13 @@ def header(name: str) -> Evaluator:
 
 
 def content_length(request: Request) -> bytes:
-    """$content_length: as sent, else the length of the body that there is."""
+    """$content_length: as sent, else the length of the body."""
     sent = b", ".join(headers(request, "content_length"))
     return sent or (str(len(request.body)).encode() if request.body else b"")
 
 
 def cookie(name: str) -> Evaluator:
-    """$cookie_NAME, without case, up to the next semicolon."""
+    """$cookie_NAME, ignoring case, up to the next semicolon."""
     pattern = re.compile(rb"(?:\A|;) *" + re.escape(raw(name)) + rb" *= *([^;]*)", re.IGNORECASE)
 
     def find(request: Request) -> bytes:
@@ -149,14 +149,17 @@ def host(request: Request) -> bytes:
 
 
 def remote_user(request: Request) -> bytes:
-    """$remote_user: the name in Basic authorization."""
+    """$remote_user: the name before the colon in Basic authorization, whose padding may lack."""
     scheme, _, secret = b"".join(headers(request, "authorization")).partition(b" ")
     if scheme.lower() != b"basic":
         return b""
+    digits = secret.lstrip(b" ").partition(b"=")[0]
     try:
-        return base64.b64decode(secret.strip(), validate=True).partition(b":")[0]
+        decoded = base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
     except binascii.Error:
         return b""
+    user, colon, _ = decoded.partition(b":")
+    return user if colon else b""
 
 
 def remote_addr(request: Request) -> bytes:
@@ -177,5 +180,5 @@ def binary_remote_addr(request: Request) -> bytes:
 
 
 def forwarded_for(request: Request) -> bytes:
-    """$proxy_add_x_forwarded_for: X-Forwarded-For with the client behind it."""
+    """$proxy_add_x_forwarded_for: X-Forwarded-For with the client's address appended."""
     return b", ".join([*headers(request, "x_forwarded_for"), remote_addr(request)])

@@ -11,6 +11,9 @@ from .tree import Config, Directive
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 # how many values of a variable proxy_pass are followed up; real configs name a handful
 MAX_TARGETS = 1_000
+# variables whose value the client chooses
+REQUEST = re.compile(r"(?:arg|cookie|http)_\w+|\d")
+CAPTURE = re.compile(r"\(\?P?<(\w+)>")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # what nginx's own variables begin with, as far as it decides where a URL's host ends
 BUILTIN_TEXTS: Mapping[str, tuple[str, ...]] = {
@@ -22,7 +25,7 @@ BUILTIN_TEXTS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """One `listen`: `address` is "*" where none is given, `port` 0 for a unix socket."""
+    """One `listen`: `address` is "*" by default, `port` 0 for a unix socket."""
 
     address: str
     port: int
@@ -33,10 +36,10 @@ class Listen:
 class Route:
     """One `proxy_pass`: the port and location that lead to it, and its upstream.
 
-    `server_name` is the first name ("" where none), `location` the innermost location's words
-    ("/", "= /chat", "~ ^/v1/"). `upstream` is the group's name; it keeps its "$" where a variable
-    decides and no value in the config names a group. `scopes` are the blocks around the
-    `proxy_pass`, http first, for whoever reads inherited directives.
+    `server_name` is the first name ("" for none), `location` the innermost location's words
+    ("/", "= /chat", "~ ^/v1/"). `upstream` is the group's name; it keeps its "$" if a variable
+    decides and none of its values in the config names a group. `scopes` are the blocks around the
+    `proxy_pass`, http first, for reading inherited directives.
     """
 
     listen: tuple[Listen, ...]
@@ -54,10 +57,10 @@ class Route:
 
 
 def routes(config: Config) -> tuple[Route, ...]:
-    """Every way through the config's `http` block to an upstream, in the order of the file."""
+    """Every route through the config's `http` block to an upstream, in the order of the file."""
     http = config.block("http")
     names = {block.args[0].lower(): block.args[0] for block in http.all("upstream") if block.args}
-    values = _assigned(http)
+    values = _assigned(http, tuple(names.values()))
     return tuple(
         route
         for server in http.all("server")
@@ -67,12 +70,12 @@ def routes(config: Config) -> tuple[Route, ...]:
 
 
 def effective(scopes: tuple[Directive, ...], name: str) -> tuple[Directive, ...]:
-    """The directives of that name that hold in the innermost scope: nginx inherits all or none."""
+    """The directives of that name in effect in the innermost scope: nginx inherits all or none."""
     return next((lines for scope in reversed(scopes) if (lines := scope.all(name))), ())
 
 
 def authority(url: str) -> str:
-    """The group that a proxy_pass URL names: "http://llm/v1" gives "llm"; "" where it is no URL."""
+    """The group that a proxy_pass URL names: "http://llm/v1" gives "llm"; "" if it is no URL."""
     scheme, _, rest = url.partition("://")
     if scheme.lower() not in DEFAULT_PORTS:
         return ""
@@ -104,7 +107,7 @@ def _routes(
     url = proxy_pass.args[0]
     known = dict.fromkeys(
         names[host.lower()]
-        for text in islice(_texts(url, values), MAX_TARGETS)
+        for text in islice(_texts(url, values, tuple(names.values())), MAX_TARGETS)
         if (host := authority(text)).lower() in names
     )
     if "$" not in url:
@@ -134,7 +137,7 @@ def _leading(url: str) -> str:
 
 
 def _check(url: str, names: Mapping[str, str], proxy_pass: Directive) -> None:
-    """Refuse what nginx refuses of a URL without variables."""
+    """Refuse a URL without variables that nginx refuses."""
     scheme = url.partition("://")[0].lower()
     if scheme not in DEFAULT_PORTS or "://" not in url:
         raise UsageError(f"invalid URL prefix in {proxy_pass.where}", "begin it with http://")
@@ -165,10 +168,15 @@ def _listen(text: str, options: tuple[str, ...]) -> Iterator[Listen]:
     yield from (Listen(match[1] or "*", port, options) for port in range(first, last + 1))
 
 
-def _assigned(http: Directive) -> dict[str, tuple[str, ...]]:
-    """The texts that each variable of the config may be given by set, map, geo, split_clients."""
+def _assigned(http: Directive, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """The possible values of each variable that the config sets: set, map, geo, split_clients.
+
+    A regex capture may be any of the upstreams' names.
+    """
     assigned: dict[str, list[str]] = {}
     for directive in everything(http):
+        for capture in CAPTURE.findall(" ".join(directive.args)):
+            assigned.setdefault(capture.lower(), []).extend(names)
         if directive.name == "set" and directive.block is None and len(directive.args) == 2:
             name, text = directive.args
             assigned.setdefault(name.lstrip("$").lower(), []).append(text)
@@ -185,12 +193,19 @@ def everything(block: Directive) -> Iterator[Directive]:
         yield from everything(directive)
 
 
-def _texts(text: str, values: Mapping[str, tuple[str, ...]], depth: int = 5) -> Iterator[str]:
-    """Every value that a text can have, given the values of its variables."""
+def _texts(
+    text: str, values: Mapping[str, tuple[str, ...]], names: tuple[str, ...], depth: int = 5
+) -> Iterator[str]:
+    """Every value that a text can have, given the values of its variables.
+
+    A variable that the client chooses may have any of `names`.
+    """
     match = VARIABLE.search(text)
     if match is None or depth == 0:
         yield text
         return
     name = (match[1] or match[2]).lower()
-    for value in values.get(name) or BUILTIN_TEXTS.get(name, ()):
-        yield from _texts(text[: match.start()] + value + text[match.end() :], values, depth - 1)
+    chosen = names if REQUEST.fullmatch(name) else ()
+    for value in values.get(name) or BUILTIN_TEXTS.get(name) or chosen:
+        replaced = text[: match.start()] + value + text[match.end() :]
+        yield from _texts(replaced, values, names, depth - 1)

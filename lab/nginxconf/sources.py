@@ -14,7 +14,7 @@ NGINX_CONF = methods.FOLDER.parent / "nginx.conf"
 
 
 def from_conf(conf: Path, name: str = "") -> tuple[Upstream, Variables]:
-    """The upstream of that name (the only one without a name), as the config defines it."""
+    """The upstream of that name, as the config defines it; without a name, the only one."""
     group = upstream.read(conf, name or None)
     return group, variables.read(conf, group.name)
 
@@ -28,9 +28,9 @@ def from_method(
     zone: bool,
     prefix: Prefix | None = None,
 ) -> tuple[Upstream, Variables]:
-    """The upstream that a method makes of these servers, with the variables of its key.
+    """The upstream of a method with these servers, with the variables of its key.
 
-    They have the values that the lab's nginx would give them: it holds bodies of 1 MB in memory.
+    The variables have the values of the lab's nginx, which keeps bodies up to 1 MB in memory.
     """
     texts = methods.weighted(servers, methods.parse_weights(weights))
     group = upstream.from_options(method, texts, key or None, measure=measure, zone=zone)

@@ -6,15 +6,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import crossplane
-from crossplane.errors import NgxParserSyntaxError
-
 from ..errors import UsageError
 
 MAX_DEPTH = 100
 MAX_FILES = 10_000
-# where images and distributions keep what a repository keeps beside its nginx.conf
+# where images and distributions have the files that a repository has next to its nginx.conf
 INSTALLED_PREFIX = "/etc/nginx/"
+# one token of a config, as nginx's ngx_conf_read_token ends it: a quote, "#" or "}" inside a word
+# is a part of it, and so is the "{" of "${"
+TOKEN = re.compile(
+    r"""(?P<skipped> [ \t\r\n]+ | \#[^\n]* )
+    | (?P<mark> [{};] )
+    | "(?P<double> [^"\\]* (?: \\. [^"\\]* )* )"
+    | '(?P<single> [^'\\]* (?: \\. [^'\\]* )* )'
+    | (?P<word> (?!["'\#}]) (?: [^ \t\r\n;{\\$] | \\. | \$\{? )+ )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+QUOTED = ("double", "single")
+BEHIND_QUOTE = ("", " ", "\t", "\r", "\n", ";", "{", ")")
 ESCAPES = {"\\": "\\", '"': '"', "'": "'", "t": "\t", "r": "\r", "n": "\n"}
 
 
@@ -30,7 +40,7 @@ class Directive:
 
     @property
     def where(self) -> str:
-        """The place in nginx's manner: `conf/nginx.conf:12`."""
+        """The place as nginx prints it: `conf/nginx.conf:12`."""
         return f"{self.file}:{self.line}" if self.line else self.file
 
     def all(self, name: str) -> "tuple[Directive, ...]":
@@ -40,7 +50,7 @@ class Directive:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """An `include` that could not be read: the file, why, and the place that asks for it."""
+    """An `include` that could not be read: the file, the reason, and the place of the include."""
 
     pattern: str
     reason: str
@@ -49,7 +59,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole config: every directive in order, and the includes that could not be read."""
+    """A config: every directive in order, and the includes that could not be read."""
 
     file: str
     directives: tuple[Directive, ...]
@@ -58,15 +68,15 @@ class Config:
     def block(self, name: str) -> Directive:
         """The `http` or `stream` block (all of that name joined, as snippets may repeat them).
 
-        A file without an `http` block is taken as a snippet that is included inside one.
+        A file without an `http` block is treated as a snippet included inside one.
         """
-        found = [outer for outer in self.directives if outer.name == name]
-        if not found and name == "http":
+        blocks = [outer for outer in self.directives if outer.name == name]
+        if not blocks and name == "http":
             outside = {"events", "mail", "stream"}
-            inner = tuple(each for each in self.directives if each.name not in outside)
+            inner = tuple(line for line in self.directives if line.name not in outside)
             return Directive("http", (), self.file, 0, inner)
-        inner = tuple(each for outer in found for each in outer.block or ())
-        return Directive(name, (), self.file, found[0].line if found else 0, inner)
+        inner = tuple(line for outer in blocks for line in outer.block or ())
+        return Directive(name, (), self.file, blocks[0].line if blocks else 0, inner)
 
     def misplaced(self) -> tuple[Directive, ...]:
         """The `upstream` blocks outside of an `http` block that the same file has."""
@@ -88,7 +98,7 @@ def read(conf: Path) -> Config:
 
 
 class _Reader:
-    """Follows includes: the folder they start from, how many were read, which are missing."""
+    """Follows includes: their base folder, how many were read, which are missing."""
 
     def __init__(self, prefix: Path) -> None:
         self.prefix = prefix
@@ -96,7 +106,7 @@ class _Reader:
         self.files = 0
 
     def file(self, path: str, chain: tuple[str, ...]) -> tuple[Directive, ...]:
-        """All directives of one file; `chain` is the files whose includes led here."""
+        """All directives of one file; `chain` has the files whose includes led here."""
         self.files += 1
         if self.files > MAX_FILES:
             raise UsageError(f"more than {MAX_FILES} includes in {chain[0]}")
@@ -105,10 +115,12 @@ class _Reader:
         return self._blocks(path, (*chain, path))
 
     def _blocks(self, path: str, chain: tuple[str, ...]) -> tuple[Directive, ...]:
-        """Put the words of a file together: a stack of open blocks, the innermost last."""
+        """Build the tree of a file's directives, with a stack of the open blocks."""
         heads: list[Directive] = []
         bodies: list[list[Directive]] = [[]]
-        for directive, end in _statements(path):
+        for directive, end in _statements(_text(path), path):
+            if end == "}" and not heads:
+                raise UsageError(f'unexpected "}}" in {directive.where}')
             if end == "{":
                 heads.append(directive)
                 bodies.append([])
@@ -121,10 +133,12 @@ class _Reader:
                 bodies[-1].append(directive)
             if len(heads) > MAX_DEPTH:
                 raise UsageError(f"blocks nested deeper than {MAX_DEPTH} in {directive.where}")
+        if heads:
+            raise UsageError(f'unexpected end of file, expecting "}}" in {directive.where}')
         return tuple(bodies[0])
 
     def _include(self, directive: Directive, chain: tuple[str, ...]) -> list[Directive]:
-        """The directives that an `include` reads; none, and a Missing, where no file matches."""
+        """The directives that an `include` reads; none, and a Missing, if no file matches."""
         directives: list[Directive] = []
         for path in self._files(directive.args[0]):
             try:
@@ -138,7 +152,7 @@ class _Reader:
         return directives
 
     def _files(self, pattern: str) -> list[str]:
-        """The files that a pattern names: a plain name is itself, whether it exists or not."""
+        """The files that match a pattern; a plain name is returned even if it does not exist."""
         for choice in (pattern.removeprefix(INSTALLED_PREFIX), pattern):
             if files := self._match(choice):
                 return files
@@ -151,11 +165,18 @@ class _Reader:
         return [str(self.prefix / name) for name in sorted(names)]
 
 
-def _statements(path: str) -> Iterator[tuple[Directive, str]]:
-    """Each run of words with the mark that ends it: ";", "{", or "}" (without words)."""
+def words_of(text: str, source: str) -> tuple[str, ...]:
+    """The words of one directive, as `log_format x '$msec' '$request';`; `source` is its place."""
+    ended = text if text.rstrip().endswith(";") else f"{text};"
+    (first, *_) = (directive for directive, _ in _statements(ended, source))
+    return (first.name, *first.args)
+
+
+def _statements(content: str, path: str) -> Iterator[tuple[Directive, str]]:
+    """Each statement's words with the token that ends it: ";", "{", or "}" (without words)."""
     words: list[str] = []
     start = line = 1
-    for text, line, quoted in _lex(path):
+    for text, line, quoted in _lex(content, path):
         if quoted or text not in ("{", "}", ";"):
             start = start if words else line
             words.append(_unescape(text))
@@ -165,31 +186,44 @@ def _statements(path: str) -> Iterator[tuple[Directive, str]]:
             raise UsageError(f'unexpected "}}" in {path}:{line}', hint)
         if not words and text != "}":
             raise UsageError(f'unexpected "{text}" in {path}:{line}')
-        yield Directive("".join(words[:1]), tuple(words[1:]), path, start), text
+        place = start if words else line
+        yield Directive("".join(words[:1]), tuple(words[1:]), path, place), text
         words = []
     if words:
         raise UsageError(f'unexpected end of file, expecting ";" or "}}" in {path}:{line}')
 
 
-def _lex(path: str) -> Iterator[tuple[str, int, bool]]:
-    """Tokens (text, line, quoted) by crossplane, without comments; its errors as the lab's own."""
+def _lex(text: str, path: str) -> Iterator[tuple[str, int, bool]]:
+    """Words and marks of a text as nginx's ngx_conf_read_token splits it: word, line, quoted."""
+    at, line = 0, 1
+    while at < len(text):
+        match = TOKEN.match(text, at)
+        if match is None:
+            raise UsageError(f'unexpected end of file, expecting ";" or "}}" in {path}:{line}')
+        kind, at = match.lastgroup, match.end()
+        if kind != "skipped":
+            yield match[kind or 0], line, kind in QUOTED
+        line += match[0].count("\n")
+        if kind in QUOTED and (glued := text[at : at + 1]) not in BEHIND_QUOTE:
+            hint = "put a space behind the closing quote"
+            raise UsageError(f'unexpected "{glued}" in {path}:{line}', hint)
+
+
+def _text(path: str) -> str:
+    """A config file's text; bytes that are not UTF-8 become lone surrogates."""
     try:
-        for token, line, quoted in crossplane.lex(path):
-            if token.startswith("\ufeff"):
-                hint = "save the file as UTF-8 without a byte order mark"
-                raise UsageError(f"byte order mark in {path}:{line}", hint)
-            if quoted or not token.startswith("#"):
-                yield token, line, quoted
-    except NgxParserSyntaxError as error:
-        place = path if error.lineno is None else f"{path}:{error.lineno}"
-        raise UsageError(f"{error.strerror} in {place}") from None
+        text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f'cannot read "{path}": {reason}', "name an nginx config file") from None
+    if text.startswith("\ufeff"):
+        hint = "save the file as UTF-8 without a byte order mark"
+        raise UsageError(f"byte order mark in {path}:1", hint)
+    return text
 
 
 def _unescape(word: str) -> str:
-    """Drop the backslashes that nginx's own tokenizer drops; those of regexes stay."""
+    """Remove the backslashes that nginx's own tokenizer removes; those of regexes stay."""
     if "\\" not in word:
         return word
     return re.sub(r"""\\([\\"'trn])""", lambda escape: ESCAPES[escape[1]], word)

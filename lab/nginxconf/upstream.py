@@ -1,4 +1,4 @@
-"""An upstream as nginx reads it: its method, its servers, its rules of retry."""
+"""Read an upstream as nginx does: its method, servers and retry rules."""
 
 import re
 import socket
@@ -52,7 +52,7 @@ UNITS = (31_536_000_000, 2_592_000_000, 604_800_000, 86_400_000, 3_600_000, 60_0
 
 @dataclass(frozen=True, slots=True)
 class _Balancing:
-    """A balancing directive as read: its method, with the key or the measure that it names."""
+    """A balancing directive: its method, with its key or measure."""
 
     method: Method = methods.DEFAULT
     key: str = ""
@@ -60,10 +60,10 @@ class _Balancing:
 
 
 def read(conf: Path | Config, name: str | None = None) -> Upstream:
-    """The HTTP upstream of that name, or the only one where no name is given.
+    """The HTTP upstream of that name; without a name, the only one.
 
-    Blocks come before the groups that a bare `proxy_pass http://host` makes. Where the choice is
-    not clear a UsageError lists the names, and the includes that could not be read.
+    Blocks come before the implicit groups of `proxy_pass http://host`. If the choice is not clear,
+    a UsageError lists the names, and the includes that could not be read.
     """
     config = conf if isinstance(conf, Config) else tree.read(conf)
     upstreams = read_all(config)
@@ -78,10 +78,10 @@ def read(conf: Path | Config, name: str | None = None) -> Upstream:
 
 
 def read_all(conf: Path | Config) -> tuple[Upstream, ...]:
-    """Every upstream of a config, as nginx would make them, or its refusal with file and line.
+    """Every upstream of a config, as nginx creates them; UsageError with nginx's refusal.
 
-    First the `upstream` blocks of `http`; then the one-server groups that `proxy_pass` to a host
-    without a block makes (`line` 0, no zone); last those of `stream`, marked as such.
+    First the `upstream` blocks of `http`; then the implicit groups of one server, for `proxy_pass`
+    to a host without a block (`line` 0, no zone); last those of `stream`, marked as such.
     """
     config = conf if isinstance(conf, Config) else tree.read(conf)
     http = config.block("http")
@@ -112,11 +112,11 @@ def from_options(
     zone: bool = True,
     next_upstream: NextUpstream | None = None,
 ) -> Upstream:
-    """The upstream that `METHOD --servers …` describes, under nginx's own rules.
+    """The upstream that `METHOD --servers …` describes, by nginx's own rules.
 
     Each server is the text of an nginx `server` line ("10.0.0.1:80 weight=3 down"). `method` is
-    one of METHODS, and its file has the directive. `key` is the hash methods' (None: the one in the
-    file, which a map may have to define), `measure` least_time's.
+    one of METHODS, and its file has the directive. `key` is for hash methods (None: the one in the
+    file, which may need a map), `measure` for least_time.
     """
     if method not in methods.METHODS:
         hint = f"name one of {', '.join(methods.METHODS)}, or read a config with --conf"
@@ -150,7 +150,7 @@ def size(text: str) -> int | None:
 
 
 def _unclear(config: Config, name: str | None, upstreams: Sequence[Upstream]) -> UsageError:
-    """The error that no upstream can be chosen; it names those in the config."""
+    """The error for an unclear choice of upstream; it names those in the config."""
     http = [upstream.name for upstream in upstreams if not upstream.stream]
     stream = [upstream.name for upstream in upstreams if upstream.stream]
     hint = f"name one of {', '.join(http)}" if http else "give a config with an upstream in http"
@@ -164,12 +164,12 @@ def _unclear(config: Config, name: str | None, upstreams: Sequence[Upstream]) ->
     if name is None:
         return UsageError(f"no upstream in {config.file}", hint)
     if name in stream:
-        return UsageError(f'upstream "{name}" in {config.file} is of stream, not http', hint)
+        return UsageError(f'upstream "{name}" in {config.file} belongs to stream, not http', hint)
     return UsageError(f'no upstream "{name}" in {config.file}', hint)
 
 
 def _blocks(context: Directive) -> list[Upstream]:
-    """The `upstream` blocks of `http` or `stream`, with the rules that hold between them."""
+    """The `upstream` blocks of `http` or `stream`, checked for rules between blocks."""
     seen: set[str] = set()
     for block in context.all("upstream"):
         _count(block, 1, 1)
@@ -189,7 +189,7 @@ def _blocks(context: Directive) -> list[Upstream]:
 
 
 def _upstream(block: Directive) -> Upstream:
-    """Read one block line by line: each line is checked under the lines before it."""
+    """Read one block line by line; each line is checked in the context of those before it."""
     servers: list[Server] = []
     balancing = _Balancing()
     sticky: Sticky | None = None
@@ -241,14 +241,14 @@ def _check(upstream: Upstream, block: Directive) -> None:
 
 
 def _implicit(route: Route, rules: NextUpstream, file: str) -> Upstream:
-    """The group of one server that nginx makes of `proxy_pass http://host:port`."""
+    """The implicit group of one server for `proxy_pass http://host:port`."""
     line = Directive("server", (route.upstream,), route.where)
     server = _server(line, methods.DEFAULT)
     return Upstream((server,), zone=False, next_upstream=rules, name=route.upstream, file=file)
 
 
 def _server(line: Directive, method: Method) -> Server:
-    """One `server` line under the method that stands before it."""
+    """One `server` line, checked by the rules of the method before it."""
     _count(line, 1)
     fields: dict[str, Any] = {}
     service = None
@@ -315,7 +315,7 @@ def _check_service(server: Server, service: str | None, line: Directive) -> None
 
 
 def _address_fault(text: str) -> str | None:
-    """Why nginx's ngx_parse_url would refuse an address; None where it takes it."""
+    """Why nginx's ngx_parse_url would refuse an address; None if it accepts it."""
     if text.lower().startswith("unix:"):
         return _unix_fault(text[len("unix:") :])
     if text.startswith("["):
@@ -337,10 +337,10 @@ def _unix_fault(path: str) -> str | None:
 
 
 def _ipv6_fault(text: str) -> str | None:
-    host, bracket, rest = text[1:].partition("]")
-    if not bracket or (rest and not rest.startswith(":")):
+    host, bracket, after = text[1:].partition("]")
+    if not bracket or (after and not after.startswith(":")):
         return "invalid host"
-    if rest and not _is_port(rest[1:]):
+    if after and not _is_port(after[1:]):
         return "invalid port"
     return None if _is_literal(f"[{host}]") else "invalid IPv6 address"
 
@@ -372,10 +372,12 @@ def _plain(line: Directive) -> _Balancing:
 
 def _hash(line: Directive) -> _Balancing:
     _count(line, 1, 2)
-    key, *rest = line.args
-    if rest and rest != ["consistent"]:
-        raise _refusal(f'invalid parameter "{rest[0]}"', line, "the second word is consistent")
-    return _Balancing(methods.of_shape(line.name, *rest), key=key)
+    key, *parameters = line.args
+    if parameters and parameters != ["consistent"]:
+        raise _refusal(
+            f'invalid parameter "{parameters[0]}"', line, "the second word is consistent"
+        )
+    return _Balancing(methods.of_shape(line.name, *parameters), key=key)
 
 
 def _random(line: Directive) -> _Balancing:
@@ -390,11 +392,11 @@ def _random(line: Directive) -> _Balancing:
 
 def _least_time(line: Directive) -> _Balancing:
     _count(line, 1, 2)
-    measure, *rest = line.args
+    measure, *parameters = line.args
     if measure not in MEASURES:
         raise _refusal(f'invalid value "{measure}"', line, "header or last_byte")
-    if rest and rest != ["inflight"]:
-        raise _refusal(f'invalid parameter "{rest[0]}"', line, "the second word is inflight")
+    if parameters and parameters != ["inflight"]:
+        raise _refusal(f'invalid parameter "{parameters[0]}"', line, "the second word is inflight")
     return _Balancing(methods.of_shape(line.name), measure=" ".join(line.args))
 
 
@@ -460,23 +462,23 @@ def _variable(word: str, line: Directive) -> str:
 
 
 def _zone(line: Directive) -> bool:
-    """`zone NAME [SIZE]`: nginx wants eight pages at least."""
+    """`zone NAME [SIZE]`: nginx requires at least eight pages."""
     _count(line, 1, 2)
-    name, *rest = line.args
+    name, *sizes = line.args
     if not name:
         raise _refusal(f'invalid zone name "{name}"', line)
-    if not rest:
+    if not sizes:
         return True
-    space = size(rest[0])
+    space = size(sizes[0])
     if space is None:
-        raise _refusal(f'invalid zone size "{rest[0]}"', line, "64k")
+        raise _refusal(f'invalid zone size "{sizes[0]}"', line, "64k")
     if space < MIN_ZONE:
         raise _refusal(f'zone "{name}" is too small', line, "32k or more")
     return True
 
 
 def _next_upstream(scopes: tuple[Directive, ...]) -> NextUpstream:
-    """The rules of retry that hold in the innermost of these blocks."""
+    """The retry rules in effect in the innermost of these blocks."""
     conditions = _conditions(effective(scopes, "proxy_next_upstream"))
     tries = effective(scopes, "proxy_next_upstream_tries")
     timeout = effective(scopes, "proxy_next_upstream_timeout")
@@ -488,7 +490,7 @@ def _next_upstream(scopes: tuple[Directive, ...]) -> NextUpstream:
 
 
 def _conditions(lines: tuple[Directive, ...]) -> frozenset[str] | None:
-    """The union of the lines of one block, as nginx takes it; `off` anywhere silences all."""
+    """The union of the lines of one block, as in nginx; `off` in any line disables all."""
     if not lines:
         return None
     conditions: set[str] = set()
@@ -504,7 +506,7 @@ def _conditions(lines: tuple[Directive, ...]) -> frozenset[str] | None:
 def _only(
     lines: tuple[Directive, ...], reader: Callable[[str], Number | None], fault: str
 ) -> Number | None:
-    """The value of a directive that may stand once in a block."""
+    """The value of a directive that is allowed once in a block."""
     if not lines:
         return None
     if len(lines) > 1:

@@ -28,12 +28,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Variables:
-    """What a config adds to nginx's own variables for the requests of one upstream.
+    """The variables of a config, in addition to nginx's own, for requests of one upstream.
 
-    `definitions` are the map, geo, split_clients and js_set directives by the variable they make;
-    `settable` every variable that some `set` names; `route` the way to the upstream, if the
-    config has one: its server and location say what else holds. Without a route, `around` are
-    the directives that hold.
+    `definitions` are the map, geo, split_clients and js_set directives by the variable they define;
+    `settable` every variable that some `set` names; `route` the route to the upstream, if the
+    config has one: the directives of its server and location are in effect. Without a route,
+    `around` has the directives in effect.
     """
 
     definitions: Mapping[str, Directive] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Variables:
     around: tuple[Directive, ...] = ()
 
     def lines(self, name: str) -> tuple[Directive, ...]:
-        """The directives of that name that hold on the route."""
+        """The directives of that name in effect on the route."""
         if self.route:
             return effective(self.route.scopes, name)
         return tuple(line for line in self.around if line.name == name)
@@ -63,9 +63,9 @@ REWRITTEN = ("uri", "document_uri", "args")
 
 
 def read(conf: Path | Config, upstream: str) -> Variables:
-    """The variables that hold where the config passes to `upstream`.
+    """The variables in effect where the config passes to `upstream`.
 
-    Where several locations do, the last one counts, as it does for the rules of retry.
+    If several locations do, the last one counts, as for the retry rules.
     """
     config = conf if isinstance(conf, Config) else tree.read(conf)
     http = config.block("http")
@@ -92,15 +92,15 @@ def evaluate(text: str, request: Request, conf: Variables) -> bytes:
 
 
 def compile_text(text: str, conf: Variables, where: str = "") -> Evaluator:
-    """Turn a text with variables into a function that evaluates it.
+    """Compile a text with variables to a function that evaluates it.
 
-    A variable that neither nginx nor the config knows is a UsageError that names it and `where`.
+    UsageError, naming `where`, for a variable that neither nginx nor the config defines.
     """
     return _after_rewrites(conf, where).text(text)
 
 
 def compile_variable(name: str, conf: Variables, where: str = "") -> Evaluator:
-    """Turn one whole variable ("$cookie_my-session") into a function that evaluates it."""
+    """Return a function that evaluates one variable, such as "$cookie_my-session"."""
     return _after_rewrites(conf, where).variable(_bare(name))
 
 
@@ -191,7 +191,7 @@ def _bare(name: str) -> str:
 
 
 def _joined(parts: list[bytes | Evaluator]) -> Evaluator:
-    """One function for a text in pieces; a lone variable is its own."""
+    """One function for a text in pieces; a single variable is returned as it is."""
     pieces = [constant(part) if isinstance(part, bytes) else part for part in parts]
     if len(pieces) == 1:
         return pieces[0]
@@ -236,7 +236,7 @@ def _server_port(scope: _Scope) -> Evaluator:
 
 
 def _request_body(scope: _Scope) -> Evaluator:
-    """$request_body is empty once the body went to a file, which nginx decides by its length."""
+    """$request_body; empty if the body is too long for memory and nginx wrote it to a file."""
     if any(line.args != ("off",) for line in scope.conf.lines("client_body_in_file_only")):
         return constant(b"")
     lines = scope.conf.lines("client_body_buffer_size")
@@ -247,7 +247,7 @@ def _request_body(scope: _Scope) -> Evaluator:
 
 
 def _script(line: Directive, scope: _Scope) -> Evaluator:
-    """`js_set`: of all scripts only the lab's own can be evaluated."""
+    """`js_set`: only the lab's own script can be evaluated."""
     if line.args[1:] != ("lab_prompt.prefix",):
         hint = 'give the value itself, as "key" on each line'
         raise UndecidedError(
@@ -260,7 +260,7 @@ def _script(line: Directive, scope: _Scope) -> Evaluator:
 
 
 def _proxied(scope: _Scope, part: Callable[[str], str]) -> Evaluator:
-    """A part of the proxy_pass URL, worked out once where it has no variables."""
+    """A part of the proxy_pass URL, computed only once if it has no variables."""
     route = scope.conf.route
     text = route.proxy_pass if route else f"http://{scope.conf.upstream}"
     if "$" not in text:
@@ -370,7 +370,7 @@ def _rewritten(scope: _Scope, block: Directive, test: Test | None) -> _Scope:
 def _assigned(line: Directive, scope: _Scope, test: Test | None) -> Evaluator | UsageError:
     """The value after a `set`; under an `if` whose condition fails, the old value.
 
-    What cannot be evaluated is an error for those only who ask for the variable.
+    A value that cannot be evaluated is an error only when the variable is used.
     """
     name, text = line.args
     try:
@@ -386,11 +386,11 @@ def _assigned(line: Directive, scope: _Scope, test: Test | None) -> Evaluator | 
 def _branched(scope: _Scope, line: Directive) -> _Scope:
     """The scope after an `if`, with the captures of its regex."""
     try:
-        test, found = _condition(line, scope)
+        test, captures = _condition(line, scope)
     except UsageError as error:
         names = [_bare(inner.args[0]) for inner in line.all("set") if inner.args]
         return scope.knowing(dict.fromkeys(names, error))
-    return _rewritten(scope.knowing(found), line, test)
+    return _rewritten(scope.knowing(captures), line, test)
 
 
 def _condition(line: Directive, scope: _Scope) -> tuple[Test, dict[str, Evaluator]]:
@@ -414,7 +414,7 @@ def _condition(line: Directive, scope: _Scope) -> tuple[Test, dict[str, Evaluato
 
 
 def _unbracketed(line: Directive) -> list[str]:
-    """The words of a condition without the brackets around them, which may stand alone."""
+    """The words of a condition without its brackets, which may be words of their own."""
     words = list(line.args)
     if not words or not words[0].startswith("(") or not words[-1].endswith(")"):
         raise UsageError(f'invalid condition "{" ".join(words)}" in {line.where}')

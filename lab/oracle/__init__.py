@@ -1,4 +1,4 @@
-"""What nginx must do with each request, before it does it."""
+"""Predict which server nginx must pick for each request."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -37,9 +37,10 @@ def balancer(
 ) -> Balancer:
     """An upstream as one fresh nginx worker, or all workers with a `zone`, would balance it.
 
-    `addresses` holds what a server's name resolves to, in the resolver's order; a name that is
-    not in it is one address. `draw` gives random and random_two their numbers, `randrange` of a
-    seeded random.Random for example. Unknown methods and empty upstreams are a LabError.
+    `addresses` has the addresses of each server's name, in the resolver's order; a name that is
+    not in it counts as one address. `draw` provides the random numbers of random and random_two,
+    for example `randrange` of a seeded random.Random. Unknown methods and empty upstreams are a
+    LabError.
     """
     if upstream.method not in ORACLES:
         known = ", ".join(ORACLES)
@@ -54,12 +55,12 @@ def predict(
     addresses: Mapping[str, tuple[str, ...]] | None = None,
     draw: Draw | None = None,
 ) -> Iterator[Pick]:
-    """Yield a Pick per arrival, in order, as soon as it is known; arrivals come in time order.
+    """Yield a Pick per arrival, in order, as soon as it is known; arrivals are in time order.
 
-    Exact for all methods but random and random_two. With `draw` these are drawn as nginx draws;
-    without, `server` is the most probable one (the first on a tie) and `candidates` are the truth.
-    Without a `zone` this is what one worker does: each has its own state, and which one takes a
-    request is the kernel's choice.
+    Exact for all methods except random and random_two. With `draw` these are drawn as nginx draws;
+    without, `server` is the most probable one (the first on a tie) and `candidates` has all
+    probabilities. Without a `zone` this is what one worker does: each worker has its own state, and
+    the kernel decides which worker takes a request.
     """
     lab = balancer(upstream, addresses, draw)
     waiting: deque[Request] = deque()

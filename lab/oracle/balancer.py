@@ -11,10 +11,10 @@ from .sticky import Sessions
 
 
 class Balancer:
-    """Picks a server for each arrival; arrivals come in the order of their times.
+    """Picks a server for each arrival; arrivals are in the order of their times.
 
-    What lasts is kept as events on a heap, so that requests overlap as they do in nginx. The
-    clock never runs back: an arrival before the last one's time counts as at that time.
+    Requests and attempts that take time are events on a heap, so that requests overlap as in nginx.
+    The clock never goes back: an arrival earlier than the previous one counts as at that time.
     """
 
     def __init__(self, upstream: Upstream, group: Group, method: Method) -> None:
@@ -31,7 +31,7 @@ class Balancer:
         self.calm = True
 
     def quick(self, arrival: Arrival) -> Pick | None:
-        """The pick for a request that nothing can disturb, without the bookkeeping."""
+        """The pick for a request that no other event can affect, by a fast path."""
         if arrival.fail or arrival.faults or arrival.duration is not None:
             return None
         if self.sessions and (self.sessions.learns or arrival.sticky):
@@ -41,7 +41,7 @@ class Balancer:
         return self.method.quick(arrival)
 
     def arrive(self, arrival: Arrival) -> Request:
-        """Start a request; its `pick` is there once the attempts that take time have ended."""
+        """Start a request; its `pick` is set when the attempts that take time have ended."""
         self.advance(milliseconds(arrival.t))
         self.calm = False
         request = Request(arrival, self.group, self.budget, self.now, self.now)
@@ -76,7 +76,7 @@ class Balancer:
             pass
 
     def _attempt(self, request: Request) -> bool:
-        """Send a request to the next server; true where that one fails at once."""
+        """Send a request to the next server; true if the attempt fails at once."""
         request.now = self.now
         if self.sessions:
             request.hint = self.sessions.hint(request)
@@ -102,7 +102,7 @@ class Balancer:
             self._go(request)
 
     def _failed(self, request: Request, peer: Peer, fail: str, took: int) -> bool:
-        """End a failed attempt; true where nginx goes on to another server."""
+        """End a failed attempt; true if nginx tries another server."""
         request.now = self.now
         if self.timed:
             self.timed.ended(request, peer, None, took)
@@ -113,7 +113,7 @@ class Balancer:
         return False
 
     def _answer(self, request: Request, peer: Peer, lasts: float) -> None:
-        """Pass a server's answer on; it holds the server for as long as it lasts."""
+        """Process a server's response; the request stays in flight for its duration."""
         response, header = milliseconds(lasts), milliseconds(lasts)
         if request.arrival.header is not None:
             header = min(header, milliseconds(request.arrival.header))

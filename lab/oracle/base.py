@@ -1,4 +1,4 @@
-"""What all methods share: the request, the peers and their state, one turn of round robin.
+"""Shared by all methods: the request, the peers and their state, one turn of round robin.
 
 Peers, groups and eligibility follow nginx's ngx_http_upstream_round_robin.c: integers only, the
 clock in whole seconds where nginx compares it, in milliseconds where it measures.
@@ -17,14 +17,14 @@ from ..nginxconf.model import Server, Upstream
 if TYPE_CHECKING:
     from .ranking import Pool, Ranking
 
-LONG_AGO = -(10**9)  # what nginx's 0 is to its clock, whatever second an Arrival's clock starts at
-MISSES = 20  # nginx leaves a hash or a draw for round robin at the next miss
+LONG_AGO = -(10**9)  # nginx's time 0, before any second at which an Arrival's clock may start
+MISSES = 20  # at the next miss nginx falls back from a hash or a draw to round robin
 
 
-# not frozen: that makes each four times as dear, and a million of them are made in seconds
+# not frozen: frozen ones take four times as long to make, and a million must be made in seconds
 @dataclass(slots=True)
 class Arrival:
-    """One request on its way to an upstream.
+    """One request to an upstream.
 
     `key` is the value of the hash key; `sticky` the value of the first non-empty sticky lookup
     variable; `t` the second at which nginx picks; `duration` how long the chosen server is busy
@@ -33,8 +33,8 @@ class Arrival:
     and the like. `took` is how long such a failed attempt lasts, in seconds, by server.
     `header` is the time to the response header in seconds (None: as long as `duration`), for
     least_time; `learnt` the value of the first non-empty `create` variable of `sticky learn`.
-    `faults` says how the first attempts end, and after how many seconds, whichever servers they
-    go to; it comes before `fail`.
+    `faults` says how the first attempts end, and after how many seconds, at any server; it takes
+    precedence over `fail`.
     """
 
     key: bytes = b""
@@ -60,9 +60,9 @@ class Arrival:
 class Pick:
     """The server that answers (None: no live upstreams), and every server tried, in order.
 
-    Where every try failed, `server` is the last one tried. `candidates` is empty where nginx
-    decides exactly; else each server that nginx may pick on the first attempt, with its
-    probability where that is known (None where it is not).
+    If every attempt failed, `server` is the last one tried. `candidates` is empty if the pick is
+    certain; else it has each server that nginx may pick on the first attempt, with its probability
+    (None if unknown).
     """
 
     server: str | None
@@ -72,11 +72,11 @@ class Pick:
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """One address of a `server` line, and what nginx remembers of it.
+    """One address of a `server` line, and the state that nginx keeps of it.
 
-    `out` is down or draining; `checked` and `accessed` are whole seconds; `alone` is the Pick
-    of a request that this peer serves at once; `order` its place in its group. `score` is nginx's
-    current_weight, less what the peer's pool holds for it where a Ranking keeps the group.
+    `out` is down or draining; `checked` and `accessed` are whole seconds; `alone` is the Pick of a
+    request that this peer serves on the first attempt; `order` its place in its group. `score` is
+    nginx's current_weight; if a Ranking keeps the group, without the peer's share in its pool.
     """
 
     server: Server
@@ -112,7 +112,7 @@ class Peer:
 
     @property
     def pristine(self) -> bool:
-        """Whether the peer's state is that of a fresh start, so that its past changes no pick."""
+        """Whether the peer's state is that of a fresh start, so that its past affects no pick."""
         return not self.fails and not self.conns and self.effective == self.weight
 
 
@@ -120,8 +120,8 @@ class Peer:
 class Group:
     """The primary servers, or the backups, in config order; down ones keep their slots.
 
-    `single` is one primary peer without any backup; `ends` are the running sums of the weights;
-    `ranking` keeps a large group in the order that its method asks for.
+    `single` means one primary peer without backups; `ends` are the cumulative weights; `ranking`
+    keeps a large group in the order that its method needs.
     """
 
     peers: tuple[Peer, ...]
@@ -155,8 +155,8 @@ class Group:
 class Request:
     """A request while nginx looks for its server; times in milliseconds.
 
-    `tried` is nginx's bitmap, `tries` what is left of the budget. `misses`, `chain` and `round`
-    are the state of a hash, which a retry goes on from; `hint` is the id that sticky asks for.
+    `tried` is nginx's bitmap, `tries` the number of attempts left. `misses`, `chain` and `round`
+    are the state of a hash, from which a retry continues; `hint` is the id that sticky selects.
     """
 
     arrival: Arrival
@@ -175,7 +175,7 @@ class Request:
 
 
 def milliseconds(seconds: float) -> int:
-    """A time as nginx's clock shows it: whole milliseconds, cut off."""
+    """A time as in nginx: in milliseconds, rounded down."""
     return int(seconds * 1000 + 0.001)
 
 
@@ -183,10 +183,10 @@ class Method(Protocol):
     """One balancing method over one group of servers."""
 
     def get(self, request: Request) -> Peer | None:
-        """The next server for a request, None for "no live upstreams"; moves the turns."""
+        """The next server for a request, None for "no live upstreams"; takes a turn."""
 
     def quick(self, arrival: Arrival) -> Pick | None:
-        """The pick while every peer is pristine; None where only `get` can tell."""
+        """The pick while every peer is pristine; None if only `get` can decide."""
 
 
 def peers_of(server: Server, addresses: Mapping[str, tuple[str, ...]]) -> list[Peer]:
@@ -227,14 +227,14 @@ def group_of(upstream: Upstream, addresses: Mapping[str, tuple[str, ...]]) -> Gr
 
 
 def usable(peer: Peer, now: int) -> bool:
-    """Whether a peer is neither banned nor full at `now` (milliseconds)."""
+    """Whether a peer is neither banned nor at max_conns at `now` (milliseconds)."""
     if 0 < peer.max_fails <= peer.fails and now // 1000 - peer.checked <= peer.fail_timeout:
         return False
     return not peer.max_conns or peer.conns < peer.max_conns
 
 
 def eligible(peer: Peer, request: Request) -> bool:
-    """Whether a request may go to a peer: not down, not tried, not banned, not full."""
+    """Whether a request may go to a peer: not down, tried, banned or at max_conns."""
     return not peer.out and peer not in request.tried and usable(peer, request.now)
 
 
@@ -246,7 +246,7 @@ def eligible_of(peers: Iterable[Peer], request: Request) -> list[Peer]:
 def bound(request: Request) -> Peer | None:
     """The peer of the current group that sticky selects, if it is eligible.
 
-    A draining server still takes the requests that are bound to it, even if also marked down.
+    A draining server still gets the requests that are bound to it, even if it is also marked down.
     """
     peer = request.group.by_sid.get(request.hint) if request.hint else None
     if peer is None or peer in request.tried or (peer.out and not peer.server.drain):
@@ -266,7 +266,7 @@ def credit(peer: Peer) -> int:
 def turn(peers: Iterable[Peer], charged: Peer | None = None) -> Peer | None:
     """One turn of smooth weighted round robin over peers: the highest score, the first on a tie.
 
-    The winner pays the sum of the weights; with `charged`, that peer wins and pays instead.
+    The winner's score is reduced by the sum of the weights; with `charged`, that peer's instead.
     """
     best: Peer | None = None
     highest = total = 0
@@ -305,7 +305,7 @@ def offer(request: Request, candidates: Mapping[str, float | None]) -> None:
 
 
 def to_backups(request: Request) -> bool:
-    """Send a request on to the backup group; false where there is none."""
+    """Move a request to the backup group; false if there is none."""
     if request.group.backup is None:
         return False
     request.group = request.group.backup
@@ -313,13 +313,13 @@ def to_backups(request: Request) -> bool:
 
 
 def noted(peer: Peer, second: int) -> None:
-    """Record when a peer was chosen, unless that was recorded within its fail_timeout."""
+    """Record when a peer was chosen, unless a time was recorded within its fail_timeout."""
     if second - peer.checked > peer.fail_timeout:
         peer.checked = second
 
 
 def chosen(peer: Peer, request: Request) -> None:
-    """Update a peer that is chosen: a banned one whose time is up is banned again."""
+    """Update a chosen peer; one whose ban has expired is banned again until it succeeds."""
     if not request.group.single:
         noted(peer, request.now // 1000)
     peer.conns += 1
@@ -332,7 +332,7 @@ def chosen(peer: Peer, request: Request) -> None:
 def released(peer: Peer, request: Request, *, failed: bool) -> None:
     """Update a peer whose attempt ends at `request.now`.
 
-    A lone server is never blamed and never retried.
+    A single server is never banned and never retried.
     """
     peer.conns -= 1
     if request.group.single:

@@ -1,4 +1,4 @@
-"""The CRC32 of a key decides, as in Cache::Memcached; a changed list of servers moves most keys."""
+"""Pick by the CRC32 of a key, as Cache::Memcached; changing the servers moves most keys."""
 
 from bisect import bisect_right
 from zlib import crc32
@@ -8,19 +8,19 @@ from .base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible
 
 
 def step(chain: int, turn: int, key: bytes) -> int:
-    """Add the hash of a key's nth turn to its chain; the first turn has no prefix."""
+    """Add the hash of a key's nth round to its chain; the first round has no prefix."""
     prefix = b"%d" % turn if turn else b""
     return chain + (crc32(prefix + key) >> 16 & 0x7FFF)
 
 
 class Hash:
-    """A chain of sums from the key, each falling into one server's share of weights."""
+    """Picks by a chain of sums from the key; each sum falls into one server's share of weights."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
 
     def get(self, request: Request) -> Peer | None:
-        """The server of the chain's next sum; an empty key takes a turn of round robin."""
+        """The server of the chain's next sum; for an empty key, that of round robin."""
         group, key = request.group, request.arrival.key
         if request.misses > MISSES or len(group.peers) < 2 or not key:
             return round_robin.get(request)

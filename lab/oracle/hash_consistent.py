@@ -33,9 +33,9 @@ def points_of(name: str, number: int) -> list[int]:
 
 
 def ring_of(peers: Sequence[Peer]) -> dict[int, str]:
-    """All points, ascending, with their server's text; of equal points the first declared stays.
+    """All points, ascending, with their server's text; of equal points the first declared is kept.
 
-    So servers of the same text share one set of points, as long as the heaviest's.
+    So servers with the same text share one set of points, that of the heaviest one.
     """
     ring: dict[int, str] = {}
     for peer in reversed(peers):
@@ -57,7 +57,7 @@ class HashConsistent:
         self.live = [live[name] for name in self.names]
 
     def get(self, request: Request) -> Peer | None:
-        """The server of the next point that has an eligible peer; a point without is a miss."""
+        """The server of the next point with an eligible peer; a point without one is a miss."""
         key = request.arrival.key
         if request.misses > MISSES or request.group.single or not key:
             return round_robin.get(request)

@@ -1,4 +1,4 @@
-"""The client's address decides: three octets of IPv4, all sixteen of IPv6."""
+"""Pick by the client's address: three octets of IPv4, all sixteen of IPv6."""
 
 import socket
 from bisect import bisect_right
@@ -12,7 +12,7 @@ SEED, FACTOR, MODULUS = 89, 113, 6271
 
 
 def octets(client_ip: str) -> bytes:
-    """The bytes of a client's address that count; three zeros for a unix socket."""
+    """The hashed bytes of a client's address; three zeros for a unix socket."""
     if client_ip.startswith("unix:"):
         return bytes(3)
     family = socket.AF_INET6 if ":" in client_ip else socket.AF_INET
@@ -34,18 +34,18 @@ def step(chain: int, address: bytes) -> int:
 
 @lru_cache(maxsize=65536)
 def first(address: bytes) -> int:
-    """Where the chain of a client begins."""
+    """The first value of a client's chain."""
     return step(SEED, address)
 
 
 class IpHash:
-    """A chain of numbers from the address, each falling into one server's share of weights."""
+    """Picks by a chain of numbers from the address, each in one server's share of weights."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
 
     def get(self, request: Request) -> Peer | None:
-        """The server of the chain's next number; a server that cannot serve is a miss."""
+        """The server of the chain's next number; a server that is not eligible is a miss."""
         group = request.group
         if request.misses > MISSES or len(group.peers) < 2:
             return round_robin.get(request)

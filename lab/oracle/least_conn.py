@@ -20,7 +20,7 @@ from .ranking import Pool, Ranking
 class LeastConn:
     """Pick by requests in flight per weight; ties by smooth weighted round robin.
 
-    Without `candidates` the picks do not list which servers were equal.
+    Without `candidates` the picks do not list the tied servers.
     """
 
     def __init__(self, group: Group, *, candidates: bool = True) -> None:
@@ -37,11 +37,11 @@ class LeastConn:
         return self.group.live
 
     def keep_ranking(self) -> None:
-        """Have a large group kept in the order of its load."""
+        """Keep a large group in the order of its load."""
         ranking.keep(self.group, load=lambda peer, _now: peer.conns)
 
     def get(self, request: Request) -> Peer | None:
-        """The least loaded server; without a tie no turn is taken, not even weight regained."""
+        """The least loaded server; without a tie no turn is taken and no weight restored."""
         if request.group.single:
             return round_robin.get(request)
         if wanted := bound(request):

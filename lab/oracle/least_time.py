@@ -23,12 +23,12 @@ LONGEST, STEP = 5000, 20  # milliseconds
 
 
 def averaged(average: int, sample: int) -> int:
-    """The moving average with one more sample: 5 % new, 95 % old; the first is taken as it is."""
+    """The moving average after a sample: 5 % new, 95 % old; the first sample counts in full."""
     return int(0.5 + (sample * 0.05 + average * 0.95)) if average else sample
 
 
 def clustered(time: int) -> int:
-    """A time in steps: up to the next multiple of 20 ms (20 becomes 40), never above 5,000."""
+    """A time rounded up to the next multiple of 20 ms (20 becomes 40), at most 5,000."""
     return LONGEST if time > LONGEST else time + STEP - time % STEP
 
 
@@ -40,7 +40,7 @@ def halved(time: int, peer: Peer, now: int) -> int:
 
 @dataclass(slots=True)
 class Times:
-    """What nginx measured at a peer, in ms; `running` requests are those of `inflight`."""
+    """The times that nginx measured at a peer, in ms; `running` requests count for `inflight`."""
 
     header: int = 0
     response: int = 0
@@ -56,7 +56,7 @@ class Times:
         self.running += 1
 
     def finish(self, now: int, took: int) -> None:
-        """Forget a running request that lasted `took`."""
+        """Remove a running request that took `took` ms."""
         if self.running == 1:
             self.spent = 0
         else:
@@ -65,7 +65,7 @@ class Times:
         self.running -= 1
 
     def look(self, now: int) -> None:
-        """Note the age of the running requests, as nginx does at every pick."""
+        """Update the age of the running requests, as nginx does at every pick."""
         if self.running:
             age = self.spent // self.running + now - self.changed
             self.inflight = averaged(self.inflight, age)
@@ -75,7 +75,7 @@ class LeastTime(LeastConn):
     """Pick by average time and requests in flight; ties by smooth weighted round robin.
 
     `measure` is header or last_byte, with " inflight" behind it where running requests count.
-    Without `candidates` the picks do not list which servers were equal.
+    Without `candidates` the picks do not list the tied servers.
     """
 
     def __init__(self, group: Group, measure: str, *, candidates: bool = True) -> None:
@@ -93,7 +93,7 @@ class LeastTime(LeastConn):
         return [peer for peer in self.group.live if peer.weight == heaviest]
 
     def keep_ranking(self) -> None:
-        """Have a large group kept in the order of its estimates."""
+        """Keep a large group in the order of its estimates."""
         # with inflight nginx updates the age of running requests of every peer at each pick
         if not self.inflight:
             ranking.keep(self.group, self.eta, self.changes)
@@ -108,7 +108,7 @@ class LeastTime(LeastConn):
         return clustered(time) * (1 + peer.conns)
 
     def average(self, peer: Peer) -> int:
-        """The moving average that counts for a peer, in ms."""
+        """The moving average used for a peer, in ms."""
         return self.times[peer].header if self.by_header else self.times[peer].response
 
     def changes(self, peer: Peer, now: int) -> int:
@@ -119,7 +119,7 @@ class LeastTime(LeastConn):
         return peer.checked + ((now // 1000 - peer.checked) // period + 1) * period
 
     def quick(self, arrival: Arrival) -> Pick | None:
-        """While no time was measured the heaviest servers are equal: plain turns among them."""
+        """Before a time is measured the heaviest servers tie: plain round robin among them."""
         if self.group.single:
             return round_robin.quick(self.group)
         best = None if self.measured else self.idle_turn()
@@ -129,7 +129,7 @@ class LeastTime(LeastConn):
         return self.picks[best]
 
     def idle_turn(self) -> Peer | None:
-        """A lone heaviest peer takes no turn, not even weight regained."""
+        """One turn among the heaviest peers; a single one takes none, and no weight is restored."""
         return self.idle[0] if len(self.idle) == 1 else super().idle_turn()
 
     def _scanned(self, request: Request) -> Peer | None:
@@ -159,7 +159,7 @@ class LeastTime(LeastConn):
             self.running.add(request)
 
     def answered(self, request: Request, peer: Peer, header: int) -> None:
-        """A peer's response header came after `header` ms; only `header inflight` listens."""
+        """A peer's response header came after `header` ms; only `header inflight` uses this."""
         if self.by_header and self.inflight:
             self.times[peer].header = averaged(self.times[peer].header, header)
             self.measured = True
@@ -185,8 +185,8 @@ class LeastTime(LeastConn):
 def turn_of_equals(tied: list[Peer], etas: Mapping[Peer, int]) -> Peer:
     """One turn of round robin among equals.
 
-    nginx compares every peer with the first one's estimate but the latest winner's weight, so
-    a winner of another weight shuts out equals behind it.
+    nginx compares every peer with the first one's estimate but the latest winner's weight, so a
+    winner with another weight excludes tied peers after it.
     """
     best, level, total = tied[0], etas[tied[0]], 0
     for peer in tied:

@@ -50,12 +50,12 @@ def predict_lines(
     source: str = "requests",
     addresses: Mapping[str, tuple[str, ...]] | None = None,
 ) -> int:
-    """Write one JSON line per request, in order, and return how many there were.
+    """Write one JSON line per request, in order, and return their number.
 
     `server` is the text of the `server` line (null where nginx says "no live upstreams"),
-    `attempts` all servers tried, `candidates` (where nginx does not decide exactly) each server
-    that it may pick with its probability, null where that is unknown. What was predicted before a
-    malformed line is written before its UsageError is raised. `addresses` is the oracle's.
+    `attempts` all servers tried, `candidates` (if the pick is not certain) each server that nginx
+    may pick with its probability, null if unknown. Predictions before a malformed line are written
+    before its UsageError is raised. `addresses` is passed to the oracle.
     """
     picks = oracle.predict(upstream, arrivals(lines, upstream, conf, source), addresses)
     rendered = _renderer()
@@ -82,9 +82,9 @@ def arrivals(
     conf: Variables | None = None,
     source: str = "requests",
 ) -> Iterator[Arrival]:
-    """Read one request a line: a JSON object with any of FIELDS.
+    """Read one request per line: a JSON object with any of FIELDS.
 
-    `t` (or `start`) is in seconds and never goes back; a line without it comes with the one
+    `t` (or `start`) is in seconds and never goes back; a line without it has the time of the line
     before. Without `key` the hash key is evaluated from the request by `conf`. A malformed line
     is a UsageError with its number.
     """
@@ -97,7 +97,7 @@ def arrivals(
                 arrival = read(line, now)
             except UsageError as error:
                 raise UsageError(f"{error.message} in {source}:{number}", error.hint) from None
-            # a line means the same again for as long as time stands still
+            # equal lines are equal requests while the time is the same
             if arrival.t == now and len(known) < REMEMBERED:
                 known[line] = arrival
             now = arrival.t
@@ -119,8 +119,8 @@ def _json(value: object) -> bytes:
 def _renderer() -> Callable[[Pick], bytes]:
     """Return a faster `render`, which caches both parts of a line.
 
-    A method offers the same mapping of candidates for as long as the state of its servers is the
-    same: their text, which may name thousands of servers, is made once per mapping.
+    A method returns the same mapping of candidates while the state of its servers is the same. Its
+    text, which may name thousands of servers, is made once per mapping.
     """
     heads: dict[tuple[str | None, tuple[str, ...]], bytes] = {}
     candidates: Mapping[str, float | None] = NONE
@@ -142,7 +142,7 @@ def _renderer() -> Callable[[Pick], bytes]:
 
 
 def _reader(upstream: Upstream, conf: Variables) -> Callable[[bytes, float], Arrival]:
-    """The function that turns a line, and the time of the one before, into an Arrival."""
+    """The function that makes an Arrival from a line and the time of the line before."""
     key = _key(upstream, conf)
     sticky = _first_of(upstream.sticky.lookups if upstream.sticky else (), upstream, conf)
     learnt = _first_of(upstream.sticky.create if upstream.sticky else (), upstream, conf)
@@ -186,7 +186,7 @@ def _reader(upstream: Upstream, conf: Variables) -> Callable[[bytes, float], Arr
 
 
 def _key(upstream: Upstream, conf: Variables) -> Evaluator | None:
-    """The hash key's evaluator; a key that cannot be evaluated matters to lines without one."""
+    """The hash key's evaluator; a key that it cannot evaluate fails lines without `key`."""
     if not upstream.key:
         return None
     try:
@@ -205,7 +205,7 @@ def _raising(error: UsageError) -> Evaluator:
 def _first_of(
     variables: tuple[str, ...], upstream: Upstream, conf: Variables
 ) -> Callable[[Request], str] | None:
-    """The first of these variables that is not empty; those the backend sets are unknown here."""
+    """The first of these variables that is not empty; those set by the backend are unknown here."""
     known = [name for name in variables if not name.startswith("$upstream_")]
     finders = [compile_variable(name, conf, _where(upstream)) for name in known]
     if not finders:

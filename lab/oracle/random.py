@@ -1,4 +1,4 @@
-"""A draw by weight decides: a distribution, not a sequence."""
+"""Pick by a draw by weight: a distribution, not a sequence."""
 
 from bisect import bisect
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from . import round_robin
 from .base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible, eligible_of, offer
 
-SURE = 1e-12  # what rounding may leave of 1
+SURE = 1e-12  # the rounding error of 1
 KEPT = 256  # sets of servers whose odds are cached
 
 Odds = dict[Peer, float]
@@ -15,9 +15,9 @@ Draw = Callable[[int], int]  # a whole number from 0 up to, not including, its a
 
 
 def odds_of(group: Group, fit: Sequence[Peer]) -> Odds:
-    """How likely a draw, redrawn on a miss, ends at each fit peer.
+    """The probability that a draw, repeated on a miss, ends at each eligible peer.
 
-    What is missing to 1 is the chance of 21 misses in a row, which end in round robin.
+    The sum is less than 1 by the probability of 21 misses in a row, which end in round robin.
     """
     missed = 1 - sum(peer.weight for peer in fit) / group.total_weight
     draws = sum(missed**n for n in range(MISSES + 1))
@@ -33,7 +33,7 @@ def with_fallback(odds: Odds, request: Request) -> Odds:
 
 
 def by_name(odds: Odds) -> dict[str, float | None]:
-    """The probabilities of the servers, those of one name together."""
+    """The probabilities of the servers, added up by name."""
     summed: dict[str, float] = {}
     for peer, chance in odds.items():
         if chance:
@@ -42,12 +42,12 @@ def by_name(odds: Odds) -> dict[str, float | None]:
 
 
 def likeliest(odds: Odds) -> Peer:
-    """The most probable peer, the first on a tie: a stand-in for nginx's draw."""
+    """The most probable peer, the first on a tie, in place of nginx's draw."""
     return max(odds, key=odds.__getitem__)
 
 
 def drawn(request: Request, draw: Draw) -> Peer | None:
-    """The peer that nginx takes for these draws; the 21st miss leaves the draw for round robin."""
+    """The peer that nginx picks with these draws; the 21st miss falls back to round robin."""
     group = request.group
     for _ in range(MISSES + 1):
         peer = group.peers[bisect(group.ends, draw(group.total_weight))]
@@ -60,13 +60,14 @@ class Random:
     """Draws by weight.
 
     With `draw` the server is drawn as nginx draws it. Without, `get` returns the most probable
-    server, and a retry draws afresh: how often nginx's first draw missed is not known.
+    server, and a retry starts a new draw: the number of misses of the first draw is unknown.
     """
 
     def __init__(self, group: Group, draw: Draw | None = None) -> None:
         self.group = group
         self.draw = draw
         self.known: dict[Hashable, Offer] = {}
+        self.drawn_among: dict[tuple[Peer, ...], Odds] = {}
         self.still: Pick | None = None
         self.asked = False
 
@@ -76,8 +77,12 @@ class Random:
         return with_fallback(self.draw_odds(request.group, fit), request)
 
     def draw_odds(self, group: Group, fit: tuple[Peer, ...]) -> Odds:
-        """How likely the draws end at each fit peer of a group."""
-        return odds_of(group, fit)
+        """The probability that the draws end at each eligible peer of a group."""
+        if fit not in self.drawn_among:
+            if len(self.drawn_among) >= KEPT:
+                self.drawn_among.clear()
+            self.drawn_among[fit] = odds_of(group, fit)
+        return self.drawn_among[fit]
 
     def offer(self, request: Request) -> Offer:
         """The most probable server of a request, and every server with its probability."""
@@ -95,11 +100,11 @@ class Random:
         return offered
 
     def state(self, fit: tuple[Peer, ...]) -> Hashable:
-        """What the odds of these fit peers depend on."""
+        """The state on which the probabilities of these eligible peers depend."""
         return fit
 
     def get(self, request: Request) -> Peer | None:
-        """The most probable server; fewer than two take turns of round robin."""
+        """The most probable server; with fewer than two peers, that of round robin."""
         if len(request.group.peers) < 2:
             return round_robin.get(request)
         if wanted := bound(request):
@@ -115,7 +120,7 @@ class Random:
         return drawn(request, draw)
 
     def quick(self, _arrival: Arrival) -> Pick | None:
-        """The pick while every peer is pristine: every request has the same odds."""
+        """The pick while every peer is pristine: every request has the same probabilities."""
         if self.draw:
             return None
         if not self.asked:
@@ -123,7 +128,7 @@ class Random:
         return self.still
 
     def _idle(self) -> Pick | None:
-        """The pick while every peer is pristine; None where turns may decide."""
+        """The pick while every peer is pristine; None if round robin may decide."""
         group = self.group
         if len(group.peers) < 2 or not group.live:
             return None

@@ -13,9 +13,9 @@ Pairs = dict[tuple[Peer, Peer], float]
 
 
 def tails_of(group: Group, fit: Sequence[Peer]) -> list[float]:
-    """For each fit peer, drawn first: how many ways, by their weight, lead on to a second draw.
+    """For each eligible peer drawn first: the weighted number of ways to a second draw.
 
-    Every draw but the last costs one of 20 tries, the one that finds the first peer included.
+    Every draw except the last uses one of 20 tries, including the draw of the first peer.
     """
     total = group.total_weight
     missed = 1 - sum(peer.weight for peer in fit) / total
@@ -32,7 +32,7 @@ def tails_of(group: Group, fit: Sequence[Peer]) -> list[float]:
 
 
 def pair_odds(group: Group, fit: Sequence[Peer]) -> Pairs:
-    """How likely the first draw is the first and the second the second of two fit peers."""
+    """The probability of each ordered pair of eligible peers as first and second draw."""
     total = group.total_weight
     return {
         (first, second): first.weight * second.weight / total**2 * tails
@@ -43,9 +43,9 @@ def pair_odds(group: Group, fit: Sequence[Peer]) -> Pairs:
 
 
 def winner_odds(group: Group, fit: Sequence[Peer]) -> Odds:
-    """How likely each fit peer wins its pair: `pair_odds` and `winner`, for many peers at once.
+    """The probability that each eligible peer wins its pair, for many peers at once.
 
-    The sums are made in the order of the pairs, so that they round as they do one by one.
+    The sums are in the order of `pair_odds`, so that they round as if computed one by one.
     """
     # numpy takes longer to import than a small prediction does to run
     import numpy as np
@@ -69,18 +69,18 @@ def winner(first: Peer, second: Peer) -> Peer:
 
 
 class RandomTwo(Random):
-    """Two draws; the odds depend on the requests in flight on every server."""
+    """Two draws; the probabilities depend on the requests in flight on every server."""
 
     def __init__(self, group: Group, draw: Draw | None = None) -> None:
         super().__init__(group, draw)
         self.pairs: dict[tuple[Peer, ...], Pairs] = {}
 
     def state(self, fit: tuple[Peer, ...]) -> Hashable:
-        """The odds depend on the load as well."""
+        """The probabilities also depend on the load."""
         return fit, tuple(peer.conns for peer in fit)
 
     def draw_odds(self, group: Group, fit: tuple[Peer, ...]) -> Odds:
-        """How likely each fit peer wins its pair."""
+        """The probability that each eligible peer wins its pair."""
         if len(fit) >= LARGE:
             return winner_odds(group, fit)
         if fit not in self.pairs:
@@ -93,7 +93,7 @@ class RandomTwo(Random):
         return odds
 
     def drawn(self, request: Request, draw: Draw) -> Peer | None:
-        """The server that these draws lead to; the 21st draw without a pair is round robin's."""
+        """The server of these draws; after 21 draws without a pair, that of round robin."""
         group, first = request.group, None
         for _ in range(MISSES + 1):
             peer = group.peers[bisect(group.ends, draw(group.total_weight))]

@@ -1,4 +1,4 @@
-"""The servers of a large group in the order of their load: a pick costs the log of their number.
+"""Keep the servers of a large group in the order of their load, for picks in logarithmic time.
 
 The scans of base.py visit every server for every request, as nginx does. A Ranking makes the same
 picks, because a turn of round robin adds the same weight to all servers of that weight, which
@@ -22,11 +22,11 @@ Load = Callable[[Peer, int], int]  # of a peer at a time in milliseconds
 
 @dataclass(slots=True, eq=False)
 class Pool:
-    """Peers of one weight and one load; a turn credits all of them with one addition.
+    """Peers of one weight and one load; one addition credits all of them with a turn.
 
     `credited` is the sum of these additions, which the members' `score` lacks. `heap` holds
-    (-score, order) of each member; an entry that its peer's score has left behind is ignored.
-    A peer that is regaining weight has a pool of its own, its `recovering`.
+    (-score, order) of each member; an entry with an outdated score is ignored. A peer whose
+    effective weight is being restored has a separate pool, its `recovering`.
     """
 
     key: tuple[int, int, int]
@@ -85,12 +85,12 @@ class Pool:
 
 
 def never(_peer: Peer, _now: int) -> int:
-    """The `changes` of a load that no clock changes."""
+    """`changes` for a load that does not change with the clock."""
     return 0
 
 
 def keep(group: Group, load: Load, changes: Load = never) -> None:
-    """Have a Ranking keep a group of many peers, and its backups if they are many."""
+    """Make a Ranking for a group of many peers, and for its backups if they are many."""
     if len(group.peers) >= LARGE:
         group.ranking = Ranking(group, load, changes)
     if group.backup:
@@ -98,7 +98,7 @@ def keep(group: Group, load: Load, changes: Load = never) -> None:
 
 
 def drop(group: Group) -> None:
-    """Make a group and its backups use scans again; call this before setting peers' state."""
+    """Make a group and its backups use scans again; call this before setting the state of peers."""
     for peer in group.everyone:
         if peer.pool:
             peer.pool.leave(peer)
@@ -110,8 +110,8 @@ def drop(group: Group) -> None:
 class Ranking:
     """The peers that can take a request, in pools by their load per weight.
 
-    `load` says how loaded a peer is, `changes` at which second its load changes by itself (0:
-    never). `update` has to be called for a peer whenever anything about it has changed.
+    `load` returns a peer's load, `changes` the second at which its load changes by itself (0:
+    never). Call `update` for a peer whenever anything about it has changed.
     """
 
     def __init__(self, group: Group, load: Load, changes: Load) -> None:
@@ -161,7 +161,7 @@ class Ranking:
             del self.levels[pool.level]
 
     def tied(self, now: int) -> list[Pool]:
-        """The pools of the least load per weight; none where no peer can take a request."""
+        """The pools with the least load per weight; none if no peer can take a request."""
         while self.alarms and self.alarms[0][0] <= now // 1000:
             second, order = heappop(self.alarms)
             peer = self.peers[order]

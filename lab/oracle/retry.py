@@ -1,4 +1,4 @@
-"""When nginx blames a server for an answer, and when it tries the next one."""
+"""When nginx counts a response as a server's failure, and when it tries the next server."""
 
 from ..errors import UsageError
 from ..nginxconf.model import NextUpstream
@@ -14,7 +14,7 @@ TRANSPORT = {
 }
 UNSENT = {"refused", "connect_timeout"}  # the request never reached the server
 STATUSES = {f"http_{code}" for code in (403, 404, 429, 500, 502, 503, 504)}
-HARMLESS = {"http_403", "http_404"}  # a reason to go on, not to blame
+HARMLESS = {"http_403", "http_404"}  # a reason to retry, not a failure
 ONCE = {"POST", "LOCK", "PATCH"}  # methods that are not repeated once they were sent
 
 
@@ -27,7 +27,7 @@ def checked(fail: str, server: str) -> str:
 
 
 def allowed(fail: str, request: Request, rules: NextUpstream) -> bool:
-    """Whether proxy_next_upstream lists every reason that this failure needs, and time is left."""
+    """Whether proxy_next_upstream allows a retry after this failure, and time is left."""
     reasons = {TRANSPORT.get(fail, fail)}
     if fail not in UNSENT and request.arrival.method in ONCE:
         reasons.add("non_idempotent")
@@ -36,9 +36,9 @@ def allowed(fail: str, request: Request, rules: NextUpstream) -> bool:
 
 
 def passed_on(fail: str, request: Request, rules: NextUpstream) -> bool:
-    """Whether the client gets this answer, so that to nginx the attempt is a success.
+    """Whether the client gets this response, so that nginx counts the attempt as a success.
 
-    So it is with every status that is not listed, and with the last server's.
+    That is true for every status that is not listed, and for the last attempt.
     """
     if fail in TRANSPORT:
         return False
@@ -51,6 +51,6 @@ def goes_on(fail: str, request: Request, rules: NextUpstream) -> bool:
 
 
 def budget(group: Group, rules: NextUpstream) -> int:
-    """How many attempts a request has: servers that are not down, backups too, or the limit."""
+    """The number of attempts: servers that are not down, backups included, or the limit."""
     number = sum(not peer.out for peer in group.everyone)
     return min(number, rules.tries) if rules.tries else number

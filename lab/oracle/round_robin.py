@@ -5,10 +5,10 @@ from .base import Arrival, Group, Peer, Pick, Request, bound, eligible_of, to_ba
 
 
 def get(request: Request) -> Peer | None:
-    """The server whose turn it is, of the backups where no other is eligible.
+    """The server whose turn it is; a backup if no primary server is eligible.
 
-    A lone server is taken whatever happened to it, unless it is down or full. A server that
-    sticky asks for is charged for the turn instead of the winner, up to one round of debt.
+    A single server is picked even after failures, unless it is down or at max_conns. A server that
+    sticky selects is charged for the turn instead of the winner, up to a debt of one round.
     """
     if request.group.single:
         peer = request.group.peers[0]
@@ -50,7 +50,7 @@ def peek(request: Request) -> Peer | None:
 
 
 class RoundRobin:
-    """The default method: the turns among all peers that can take a request."""
+    """The default method: turns among all eligible peers."""
 
     def __init__(self, group: Group) -> None:
         self.group = group

@@ -1,6 +1,4 @@
-"""Which server a request is bound to: by the id in the request, or by its session."""
-
-from collections.abc import Mapping
+"""The server that a request is bound to, by the id in the request or by its session."""
 
 from ..nginxconf.model import Sticky
 from .base import Peer, Request
@@ -22,7 +20,7 @@ class Sessions:
         return self._lookup(wanted, request.now) if self.learns else wanted
 
     def learn(self, request: Request, peer: Peer) -> None:
-        """Record after an answer which server the session has: a new session, or one that moved."""
+        """After a response, record the server of a new session or of one that moved."""
         if not self.learns:
             return
         session = request.arrival.learnt
@@ -34,13 +32,3 @@ class Sessions:
     def _lookup(self, session: str, now: int) -> str:
         sid, last = self.known.get(session, ("", 0))
         return sid if now - last < TIMEOUT else ""
-
-
-def cookies(header: str) -> Mapping[str, str]:
-    """The cookies of a Cookie header by name; of equal names the first counts, as in nginx."""
-    values: dict[str, str] = {}
-    for part in header.split(";"):
-        name, equals, value = part.strip().partition("=")
-        if equals:
-            values.setdefault(name, value)
-    return values

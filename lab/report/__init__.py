@@ -1,1 +1,1 @@
-"""Tables, JUnit."""
+"""Reports: tables, JUnit, Markdown, HTML."""

@@ -1,4 +1,4 @@
-"""What a GitHub job shows: annotations at a file and line, and a job summary in Markdown."""
+"""Output for a GitHub job: annotations at a file and line, and a job summary in Markdown."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ def annotation(level: str, text: str, place: str) -> str:
 
 
 def annotations(verification: Mapping[str, Any]) -> Iterator[str]:
-    """An annotation for each verdict but PASS, and for each file or host that nginx lacks here."""
+    """An annotation for each verdict but PASS, and for each file or host that is missing here."""
     for judged in verification["upstreams"]:
         word = Word(judged["verdict"])
         if word != Word.PASS:

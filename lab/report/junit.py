@@ -10,7 +10,7 @@ ELEMENTS = {Word.FAIL: "failure", Word.UNSURE: "error"}
 
 
 def write_junit(cases: Sequence[Mapping[str, str]], file: Path) -> None:
-    """JUnit XML, one case a verdict: name, word, text. FAIL is a failure, UNSURE an error."""
+    """Write JUnit XML, one case (name, word, text) per verdict. UNSURE is an error."""
     suite = ET.Element("testsuite", name="lab", tests=str(len(cases)))
     for case in cases:
         node = ET.SubElement(suite, "testcase", classname="lab", name=case["name"])

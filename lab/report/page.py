@@ -1,4 +1,4 @@
-"""What a report says, before it is a page: sections with their numbers, tables and pictures."""
+"""The content of a report: sections with their numbers, tables and pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,7 +26,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A server's requests: how many were observed and, where it is known, expected."""
+    """A server's requests: the number observed and, if known, expected."""
 
     server: str
     observed: int
@@ -37,9 +37,9 @@ class Share:
 class Section:
     """One run folder.
 
-    `word` is the verdict's (PASS, FAIL, UNSURE) and `verdict` its line; `notes` are findings and
-    fates. `ttft_ms` and `itl_ms` hold the values by backend; `lanes` the requests in flight
-    by backend, as pictures.timeline draws them; `marks` what was done to the lab meanwhile.
+    `word` is the verdict's word (PASS, FAIL, UNSURE) and `verdict` its line; `notes` are findings
+    and fates. `ttft_ms` and `itl_ms` hold the values by backend; `lanes` the requests in flight
+    by backend, as pictures.timeline draws them; `marks` the events during the run.
     `evidence` names the files of the folder.
     """
 
@@ -65,7 +65,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One method in one scenario: the text that is shown and where it stands from 0 (best) to 1."""
+    """One method in one scenario: the text, and its position from 0 (best) to 1 (worst)."""
 
     text: str
     shade: float
@@ -110,13 +110,13 @@ def markdown(page: Page) -> str:
 
 
 def in_markdown(value: object) -> str:
-    """A value as a cell of a Markdown table, where neither HTML nor a line break may stand."""
+    """A value as a cell of a Markdown table, without HTML and line breaks."""
     text = number(value).replace("&", "&amp;").replace("<", "&lt;")
     return " ".join(text.replace("|", "\\|").split())
 
 
 def number(value: object) -> str:
-    """A number as people read it; JSON has it whole."""
+    """A number rounded for people; JSON has all digits."""
     if isinstance(value, bool) or value is None:
         return "" if value is None else str(value)
     if isinstance(value, int):

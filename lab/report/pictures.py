@@ -1,4 +1,4 @@
-"""Pictures as SVG texts: they follow the page's colours and are read out by their label."""
+"""Pictures as SVG text: they use the page's colours and have a label for screen readers."""
 
 import io
 import re
@@ -74,7 +74,7 @@ def timeline(
 ) -> str:
     """Requests in flight over the seconds of a run, a lane for each backend, with its marks.
 
-    A lane is the steps of its curve: the moment, and how many are in flight from then on.
+    A lane is a step function: a list of moments, each with the number in flight from then on.
     """
     with _drawn(label, width=8, height=0.6 + 0.7 * len(lanes)) as (axes, svg):
         highest = max((count for steps in lanes.values() for _, count in steps), default=0) or 1
@@ -120,7 +120,7 @@ def _drawn(label: str, width: float = 7, height: float = 2.4) -> Iterator[tuple[
 
 
 def _inline(svg: str, label: str) -> str:
-    """An SVG as part of a page: no prologue, the page's text colour, a label to be read out."""
+    """An SVG as part of a page: no prologue, the page's text colour, a label for screen readers."""
     body = svg[svg.index("<svg") :].replace(INK, "currentColor")
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)

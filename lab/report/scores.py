@@ -9,12 +9,16 @@ from .tables import rows, table, text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..accounts.scorecard import Contest, Run, Scorecard
+    from ..accounts.scorecard import Contest, Difference, Run, Scorecard
     from ..experiment.validating import Validation
     from ..simulate.advice import Advice
     from ..simulate.log_advice import LogAdvice
     from ..simulate.simulation import Simulated
 
+OVERLOAD = (
+    "overloaded: requests arrive faster than the servers answer, so that the times grow as long as"
+    " the load lasts; add servers"
+)
 MOST_ROWS = 32  # backends that a table shows one by one
 
 
@@ -38,7 +42,7 @@ def simulated(run: "Simulated") -> str:
 
 
 def scorecard(card: "Scorecard") -> str:
-    """A table for each scenario with a column for each method, then one of them all."""
+    """A table per scenario with a column per method, then an overview of all scenarios."""
     contests = list(card.contests())
     parts = [_scenario(card, name, contests) for name in card.scenarios]
     offs = list(trade_offs(contests))
@@ -55,19 +59,25 @@ def scorecard(card: "Scorecard") -> str:
 def _overview(card: "Scorecard", contests: "Sequence[Contest]") -> "list[str]":
     """One measure of all scenarios: a row for each method."""
     drawn = table("TTFT p99, ms", *card.scenarios)
-    own = {one.scenario: one for one in contests if one.measure == "ttft_p99_ms"}
+    by_scenario = {
+        contest.scenario: contest for contest in contests if contest.measure == "ttft_p99_ms"
+    }
     for method in card.methods:
         drawn.add_row(
-            method, *(_mark(own[name], method) if name in own else "-" for name in card.scenarios)
+            method,
+            *(
+                _mark(by_scenario[name], method) if name in by_scenario else "-"
+                for name in card.scenarios
+            ),
         )
     return [f"{text(drawn)}\n"]
 
 
 def _scenario(card: "Scorecard", name: str, contests: "Sequence[Contest]") -> str:
     drawn = table(name, *card.methods)
-    for one in contests:
-        if one.scenario == name:
-            drawn.add_row(one.measure, *(_mark(one, method) for method in card.methods))
+    for contest in contests:
+        if contest.scenario == name:
+            drawn.add_row(contest.measure, *(_mark(contest, method) for method in card.methods))
     moved = card.moved.get(name, {})
     shares = [moved.get(method) for method in card.methods]
     drawn.add_row("keys moved", *("-" if s is None else f"{s:.0%}" for s in shares))
@@ -77,47 +87,58 @@ def _scenario(card: "Scorecard", name: str, contests: "Sequence[Contest]") -> st
     }
     drawn.add_row("runs", *(f"{len(group)}" for group in runs.values()))
     drawn.add_row("verdict", *(_verdict(group) for group in runs.values()))
-    return f"{text(drawn)}\n\n{_differences(card, name, contests)}\n"
+    return f"{text(drawn)}\n\n{_differences(name, contests)}\n"
 
 
-def _differences(card: "Scorecard", name: str, contests: "Sequence[Contest]") -> str:
-    """How much worse each method is than the best: the mean difference and its 95 % interval."""
-    drawn = table("behind the best", *card.methods)
-    for one in contests:
-        if one.scenario == name and one.behind:
-            drawn.add_row(one.measure, *(_behind(one, method) for method in card.methods))
-    return text(drawn)
+def _differences(name: str, contests: "Sequence[Contest]") -> str:
+    """How much worse each method is than the best: the mean difference and its 95 % interval.
+
+    A row for each difference, so that any number of methods fits a terminal.
+    """
+    drawn = table("behind the best", "method", "difference", "95 % interval", "")
+    equal = []
+    for contest in contests:
+        if contest.scenario != name:
+            continue
+        gaps = [(method, gap) for method, gap in contest.behind.items() if not gap.is_zero]
+        for place, (method, gap) in enumerate(gaps):
+            tie = "as good" if method in contest.best else ""
+            drawn.add_row("" if place else contest.measure, method, *_behind(contest, gap), tie)
+        if not gaps:
+            equal.append(contest.measure)
+    same = [f"the same in all runs: {', '.join(equal)}"] if equal else []
+    return "\n".join([*([text(drawn)] if drawn.row_count else []), *same])
 
 
-def _behind(one: "Contest", method: str) -> str:
-    if (gap := one.behind.get(method)) is None:
-        return "-"
-    digits = 3 if max(abs(value) for value in one.means.values()) <= 1 else 1
+def _behind(contest: "Contest", gap: "Difference") -> tuple[str, str]:
+    digits = 3 if max(abs(value) for value in contest.means.values()) <= 1 else 1
+    mean = f"{gap.mean:+,.{digits}f}"
     if gap.low is None or gap.high is None:
-        return f"{gap.mean:+,.{digits}f} (one pair)"
-    return f"{gap.mean:+,.{digits}f} ({gap.low:+,.{digits}f} to {gap.high:+,.{digits}f})"
+        return mean, "one pair"
+    return mean, f"{gap.low:+,.{digits}f} to {gap.high:+,.{digits}f}"
 
 
 def _verdict(runs: "Sequence[Run]") -> str:
-    """What was judged of a method's runs: the words, the worst first."""
+    """The verdicts on a method's runs: their words, the worst first."""
     words = {run.verdict for run in runs if run.verdict}
     return " ".join(sorted(words)) or "simulated"
 
 
-def _mark(one: "Contest", method: str) -> str:
-    if method not in one.means:
+def _mark(contest: "Contest", method: str) -> str:
+    if method not in contest.means:
         return "-"
-    value = one.means[method]
+    value = contest.means[method]
     shown = f"{value:.3f}" if abs(value) <= 1 else f"{value:,.1f}"
-    if one.best == (method,):
+    if contest.best == (method,):
         return f"{shown} *"
-    return f"{shown} =" if method in one.best else shown
+    return f"{shown} =" if method in contest.best else shown
 
 
 def validation(result: "Validation") -> str:
     """Live and simulated figures side by side."""
     drawn = table(
-        "scenario", "method", "TTFT", "live ms", "spread", "late", "simulated ms", "difference"
+        *("scenario", "method", "TTFT", "live ms", "spread", "late"),
+        *("simulated ms", "spread", "difference"),
     )
     for cell in result.cells:
         drawn.add_row(
@@ -128,6 +149,7 @@ def validation(result: "Validation") -> str:
             f"{cell.spread:,.1f}",
             f"{cell.late_ms:,.1f}",
             f"{cell.simulated:,.1f}",
+            f"{cell.simulated_spread:,.1f}",
             f"{cell.difference:+.1%}",
         )
     p50, p99 = result.overhead_ms
@@ -146,36 +168,40 @@ def validation(result: "Validation") -> str:
             f"same order: {len(orders) - len(wrong)} of the {len(orders)} pairs of methods whose"
             " live difference is larger than the noise",
             *wrong,
-            "spread: largest minus smallest of the live runs with the same seed; the noise of a"
-            " scenario is its largest spread",
+            "spread: largest minus smallest of the runs with the same seed; the noise of a scenario"
+            " is its largest live spread",
             "late: how far tokens were behind the backends' model, p99 of the worst run",
             "nginx, client and network, measured with backends that need no time:"
-            f" p50 {p50:.1f} ms, p99 {p99:.1f} ms; the simulated figures contain the median",
+            f" p50 {p50:.1f} ms, p99 {p99:.1f} ms; the simulated figures contain the median, and"
+            " their arrivals vary as much",
             result.folder,
         ]
     )
 
 
 def advice(result: "Advice") -> str:
-    """The ranking of methods for a fleet, what each costs, and the config to use."""
+    """The ranking of methods for a fleet, their drawbacks, and the config to use."""
     drawn = table("", "method", "TTFT p50", "p99 ms", "E2E p99", "ITL p99", "cached", "fair", "why")
     for row in result.ranking:
         shown = ("ttft_p50_ms", "ttft_p99_ms", "e2e_p99_ms", "itl_p99_ms")
-        numbers = [f"{row.values.get(name, 0.0):,.1f}" for name in shown]
-        cached = f"{row.values.get('cache_hits', 0.0):.0%}"
-        fair = f"{row.values.get('fair_tokens', 0.0):.2f}"
+        numbers = [_known(row.values.get(name), ",.1f") for name in shown]
+        cached = _known(row.values.get("cache_hits"), ".0%")
+        fair = _known(row.values.get("fair_tokens"), ".2f")
         drawn.add_row(str(row.place), row.method, *numbers, cached, fair, row.why)
     first = result.best[0]
+    servers = f"{result.servers} server{'s' if result.servers > 1 else ''}"
     choice = f"use {first}"
     if len(result.best) > 1:
         choice += f": a tie with {', '.join(result.best[1:])}; it is the simplest"
     return "\n".join(
         [
-            f"{result.fleet}: {result.servers} servers, simulated with 8 seeds, the same for all",
+            f"{result.fleet}: {servers}, simulated with 8 seeds, the same for all",
             "",
             text(drawn),
             "",
             choice,
+            *(f"trade-off of {first}: {loss}" for loss in result.trade_offs),
+            *([OVERLOAD] if result.overloaded else []),
             *(f"cost of {row.method}: {row.costs}" for row in result.ranking if row.place == 1),
             *(f"{method} {reason}" for method, reason in result.refused.items()),
             "",
@@ -184,17 +210,22 @@ def advice(result: "Advice") -> str:
     )
 
 
+def _known(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
 def log_advice(result: "LogAdvice") -> str:
-    """The ranking of the methods that a log shows, and the config to use."""
+    """The ranking of methods for a log, and the config to use."""
     drawn = table("", "method", "most in flight", "without the busiest server", "why")
     for row in result.ranking:
         cells = (f"{row.place}", row.method, f"{row.peak:,}", f"{row.peak_without:,}", row.why)
         drawn.add_row(*cells)
     first, *others = result.best
+    malformed = f"; malformed lines: {result.malformed:,}" if result.malformed else ""
     tie = f": a tie with {', '.join(others)}; it is the simplest" if others else ""
     return "\n".join(
         [
-            f"{result.requests:,} requests of the log, replayed",
+            f"{result.requests:,} requests of the log, replayed{malformed}",
             "",
             text(drawn),
             "",

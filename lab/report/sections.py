@@ -39,7 +39,7 @@ FIGURES = (
 
 
 def page(title: str, places: Sequence[Path]) -> Page:
-    """A report of run folders, in the order given; a folder that holds run folders gives all."""
+    """A report of run folders, in the given order; a folder of run folders means all of them."""
     runs = [run for place in places for run in runs_in(place)]
     compared = [place for place in runs if (place / RUNS).exists()]
     return Page(
@@ -50,31 +50,34 @@ def page(title: str, places: Sequence[Path]) -> Page:
 
 
 def heat_maps(place: Path) -> Iterator[HeatMap]:
-    """A comparison's scorecard: a heat map for each of the measures that people ask for first."""
+    """A comparison's scorecard: a heat map for each of the main measures."""
     card = Scorecard(tuple(read_runs(place)), {})
     contests = list(card.contests())
     for measure in HEATED:
-        by_scenario = {one.scenario: one for one in contests if one.measure == measure}
+        by_scenario = {
+            contest.scenario: contest for contest in contests if contest.measure == measure
+        }
         if by_scenario:
             rows = tuple(
-                (method, tuple(_cell(one, method) for one in by_scenario.values()))
+                (method, tuple(_cell(contest, method) for contest in by_scenario.values()))
                 for method in card.methods
             )
             yield HeatMap(f"{measure}, {place.name}", tuple(by_scenario), rows)
 
 
-def _cell(one: Contest, method: str) -> Cell:
-    """A method's mean, where it stands between the best and the worst, and whether it wins."""
-    if method not in one.means:
+def _cell(contest: Contest, method: str) -> Cell:
+    """A method's mean, its position between the best and the worst, and whether it wins."""
+    if method not in contest.means:
         return Cell("", 0.0)
-    best, span = one.means[one.best[0]], max(one.means.values()) - min(one.means.values())
-    shade = abs(one.means[method] - best) / span if span else 0.0
-    note = "best" if one.best == (method,) else "tie" if method in one.best else ""
-    return Cell(number(one.means[method]), round(shade, 3), note)
+    means = contest.means.values()
+    best, span = contest.means[contest.best[0]], max(means) - min(means)
+    shade = abs(contest.means[method] - best) / span if span else 0.0
+    note = "best" if contest.best == (method,) else "tie" if method in contest.best else ""
+    return Cell(number(contest.means[method]), round(shade, 3), note)
 
 
 def runs_in(place: Path) -> list[Path]:
-    """The folder itself if it is a run's, else the run folders in it, by name."""
+    """The folder itself if it is a run folder, else the run folders in it, by name."""
     if is_run(place):
         return [place]
     runs = sorted(
@@ -86,12 +89,12 @@ def runs_in(place: Path) -> list[Path]:
 
 
 def is_run(place: Path) -> bool:
-    """Whether a folder is a run's or a comparison's."""
+    """Whether a folder is that of a run or a comparison."""
     return (place / folder.RUN).exists() or (place / RUNS).exists()
 
 
 def section(place: Path) -> Section:
-    """Read a run folder and recompute its verdict; UsageError names what is missing in it."""
+    """Read a run folder and recompute its verdict; a UsageError names what is missing."""
     evidence = folder.read(place)
     outcome = judge(place)
     entries = journal.read(evidence.journal.splitlines()).entries
@@ -113,20 +116,24 @@ def section(place: Path) -> Section:
 
 
 def verdict_line(outcome: AnyOutcome) -> str:
-    """The verdict on nginx's picks; of a soak, how many of its recoveries were seen."""
+    """The verdict on nginx's picks; of a soak, how many of its recoveries were seen.
+
+    The word of a load is on its requests: that on the picks may differ, and stands in the line.
+    """
     if isinstance(outcome, Soaked):
         seen = len(outcome.recoveries) - len(outcome.not_recovered)
         return f"{seen} of {len(outcome.recoveries)} recoveries seen, seed {outcome.seed}"
-    return f"{outcome.verdict.method}  {outcome.verdict.numbers}"
+    line = f"{outcome.verdict.method}  {outcome.verdict.numbers}"
+    return f"picks {outcome.verdict.word}: {line}" if isinstance(outcome, Loaded) else line
 
 
 def title(evidence: Evidence) -> str:
-    """The run in a few words: what was sent, by which method."""
+    """The run in a few words: the traffic and the method."""
     return f"{evidence.traffic} by {evidence.method}"
 
 
 def split(evidence: Evidence, claim: Upstream) -> tuple[Share, ...]:
-    """Each server's requests as nginx logged them, and as the oracle predicts for the same ones."""
+    """Each server's requests as nginx logged them, and as the oracle predicts them."""
     log = access_log.read(evidence.access.splitlines(keepends=True))
     hits = list(access_log.named(log.hits, evidence.addresses))
     observed = short(Split.of(_counted(claim, hits)))
@@ -154,7 +161,7 @@ def _counted(claim: Upstream, hits: Sequence[Hit]) -> Mapping[str, int]:
 
 
 def expected(claim: Upstream, hits: Sequence[Hit]) -> dict[str, float]:
-    """How many of these requests each server gets by the oracle; draws count by their odds."""
+    """How many of these requests each server gets by the oracle; draws count by probability."""
     counts = {server.name: 0.0 for server in claim.servers}
     sent = sorted(hits, key=replay.start)
     arrivals = (replay.arrival(claim, hit, lasting=True) for hit in sent)

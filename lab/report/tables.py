@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..whatif.replay import WhatIf
 
 WIDTH = 130
+_MOST_NAMED = 5  # backends in one sentence
 
 
 def text(table: Table) -> str:
@@ -30,7 +31,7 @@ def text(table: Table) -> str:
 
 
 def table(*columns: str) -> Table:
-    """A table as the lab draws them all."""
+    """An empty table in the lab's style."""
     drawn = Table(box=None, pad_edge=False, header_style="", show_edge=False)
     for column in columns:
         drawn.add_column(column, overflow="fold", no_wrap=column != columns[-1])
@@ -66,7 +67,8 @@ def runs(listed: "Sequence[Listed]") -> str:
         return "no run folders here"
     drawn = table("folder", "kind", "method", "requests", "kB")
     for run in listed:
-        drawn.add_row(str(run.path), run.kind, run.method, f"{run.sent:,}", f"{run.size // 1000:,}")
+        kind = f"{run.kind}, interrupted" if run.interrupted else run.kind
+        drawn.add_row(str(run.path), kind, run.method, f"{run.sent:,}", f"{run.size // 1000:,}")
     return text(drawn)
 
 
@@ -138,6 +140,8 @@ def loaded(run: "Loaded") -> str:
             "",
             rows(figures.latency(run.figures)),
             "",
+            *_legend(run),
+            "",
             figures.picture(run.figures),
             "",
             *_happened(run),
@@ -156,6 +160,26 @@ def rows(lines: Sequence[Sequence[str]]) -> str:
     for line in lines[1:]:
         drawn.add_row(*line)
     return text(drawn)
+
+
+def _legend(run: "Loaded") -> Iterator[str]:
+    """Explain the columns that are not self-explanatory."""
+    targets = (
+        ("TTFT", run.targets.ttft_ms),
+        ("TPOT", run.targets.itl_ms),
+        ("E2E", run.targets.e2e_ms),
+    )
+    met = [f", {name} at most {ms:,g} ms" for name, ms in targets if ms is not None]
+    yield f"good: answered without an error{''.join(met)}"
+    if run.figures.offered_s:
+        yield (
+            "goodput/s: good requests per second of the"
+            f" {run.figures.offered_s:,.1f} s in which requests were sent"
+        )
+    yield (
+        "busy s: sum of the requests' durations at the backend;"
+        " ten requests at once for 1 s count as 10 s"
+    )
 
 
 def _happened(run: "Loaded") -> Iterator[str]:
@@ -190,7 +214,8 @@ def _agreement(run: "Loaded") -> Iterator[str]:
     totals = run.figures
     requests = totals.overall.requests
     if totals.lateness_ms.p99 is not None:
-        yield f"sent on time: 99 % within {totals.lateness_ms.p99:.1f} ms of the planned time"
+        late = f"{totals.lateness_ms.p99:.1f} ms"
+        yield f"99 % of the requests were sent within {late} of their planned time"
     if not totals.findings:
         yield f"client, nginx and backends agree on all {requests:,} requests"
         return
@@ -201,14 +226,17 @@ def _agreement(run: "Loaded") -> Iterator[str]:
 
 
 def _machine(run: "Loaded") -> Iterator[str]:
-    """How far the backends lagged behind their timing models, where that distorts the figures."""
-    for group in run.figures.backends:
-        if group.name in run.saturated:
-            late = group.late_ms
-            yield (
-                f"{group.name} up to {late.max:,.0f} ms behind its model (99 %: {late.p99:,.0f}):"
-                " its times reflect a busy machine, not the method"
-            )
+    """How late the backends' tokens were, if that distorts the figures; the worst first."""
+    late = {g.name: g.late_ms.max or 0.0 for g in run.figures.backends if g.name in run.saturated}
+    if not late:
+        return
+    worst = sorted(late, key=late.__getitem__, reverse=True)
+    places = [f"{late[name]:,.0f} ms at {name}" for name in worst[:_MOST_NAMED]]
+    more = len(worst) - len(places)
+    places += [f"less at {more} others"] if more else []
+    yield "this machine was too busy: tokens were sent later than the timing model says,"
+    yield f"  by up to {', '.join(places)}; the times above include that delay."
+    yield "  The counts of requests and tokens are correct. Repeat the load on an idle machine."
 
 
 class DemoTable:
@@ -265,7 +293,7 @@ def whatif(replayed: "WhatIf") -> str:
             f"{spread.moved:.1%}",
         )
     head = f"{replayed.requests:,} requests in {replayed.seconds:,.1f} s"
-    lost = f"; {replayed.malformed:,} malformed lines" if replayed.malformed else ""
+    lost = f"; malformed lines: {replayed.malformed:,}" if replayed.malformed else ""
     left_out = [f"left out: {name}, {why}" for name, why in replayed.left_out.items()]
     malformed = [f"malformed: {line}" for line in replayed.malformed_lines]
     assumed = [f"assumed: {text}" for text in replayed.assumptions]

@@ -1,1 +1,1 @@
-"""From a bare machine to engine, Compose, images and .venv; standard library only."""
+"""Install engine, Compose, images and .venv on a bare machine; standard library only."""

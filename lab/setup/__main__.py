@@ -1,4 +1,4 @@
-"""`python3 -m lab.setup`: the Makefile's way in, before anything is installed."""
+"""`python3 -m lab.setup`: called by the Makefile before anything is installed."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Debian's and Ubuntu's package manager, as set-up needs it; standard library only."""
+"""Install and unpack packages of Debian and Ubuntu; standard library only."""
 
 import os
 import shutil
@@ -18,25 +18,26 @@ def available() -> bool:
 
 
 def as_root() -> list[str]:
-    """The prefix that makes a command run as root; sudo may ask only where there is a terminal."""
+    """The prefix to run a command as root; sudo may ask for a password only on a terminal."""
     if os.geteuid() == 0:
         return []
     return ["sudo"] if sys.stdin.isatty() else ["sudo", "-n"]
 
 
 def install(*packages: str) -> None:
-    """Install packages, without what they merely recommend."""
+    """Install packages without recommended ones; LabError if that fails."""
     if not available():
         raise LabError(
             f"{' '.join(packages)} cannot be installed without apt and root (or sudo)",
             f"install {' '.join(packages)} yourself, then {SETUP}",
         )
-    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    get = [*as_root(), "apt-get", "-q", "-y"]
-    run([*get, "update"], env=quiet, check=False)
-    done = run([*get, "install", "--no-install-recommends", *packages], env=quiet, check=False)
-    if done.returncode != 0:
-        reason = "\n".join((done.stderr or done.stdout).strip().splitlines()[-4:])
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    apt_get = [*as_root(), "apt-get", "-q", "-y"]
+    run([*apt_get, "update"], env=environment, check=False)
+    command = [*apt_get, "install", "--no-install-recommends", *packages]
+    installed = run(command, env=environment, check=False)
+    if installed.returncode != 0:
+        reason = "\n".join((installed.stderr or installed.stdout).strip().splitlines()[-4:])
         raise LabError(
             f"apt-get install {' '.join(packages)} failed:\n{reason}",
             f"check the network and the machine's apt sources, then {SETUP}",
@@ -52,7 +53,10 @@ def candidate(package: str) -> str:
 
 
 def unpack(package: str, suite: str, folder: Path) -> Path:
-    """Download `package` of another Debian suite and unpack it under `folder`; needs no root."""
+    """Download a package of another Debian suite and unpack it in `folder`; needs no root.
+
+    Returns the folder that holds the package's files.
+    """
     for part in ("lists/partial", "cache/archives/partial", "unpacked"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     sources = folder / "sources.list"
@@ -64,24 +68,27 @@ def unpack(package: str, suite: str, folder: Path) -> Path:
         "Dir::Cache": folder / "cache",
         "APT::Sandbox::User": "root" if os.geteuid() == 0 else "",
     }
-    get = ["apt-get", "-q"] + [
+    apt_get = ["apt-get", "-q"] + [
         arg for pair in options.items() for arg in ("-o", "{}={}".format(*pair))
     ]
-    run([*get, "update"], cwd=folder)
-    run([*get, "download", package], cwd=folder)
+    run([*apt_get, "update"], cwd=folder)
+    run([*apt_get, "download", package], cwd=folder)
     archive = max(folder.glob(f"{package}_*.deb"), key=lambda file: file.stat().st_mtime)
     run(["dpkg-deb", "-x", str(archive), str(folder / "unpacked")])
     return folder / "unpacked"
 
 
 def source_line(suite: str) -> str:
-    """A one-line apt source for another Debian suite, through this machine's own mirror."""
+    """A one-line apt source for another Debian suite, from the mirror that this machine uses."""
     uri, options = mirror()
     return f"deb {options}{uri} {suite} main"
 
 
 def mirror() -> tuple[str, str]:
-    """The address of this machine's Debian mirror and its options, from the apt sources."""
+    """The address of the Debian mirror that this machine uses, and the options of its apt source.
+
+    LabError if no apt source has this machine's suite.
+    """
     codename = release().get("VERSION_CODENAME", "")
     for entry in entries():
         if codename in entry["Suites"].split() and "main" in entry["Components"].split():
@@ -96,14 +103,14 @@ def mirror() -> tuple[str, str]:
 
 
 def release() -> dict[str, str]:
-    """What /etc/os-release says of this machine."""
+    """The values of /etc/os-release, by name."""
     lines = Path("/etc/os-release").read_text().splitlines()
     pairs = (line.split("=", 1) for line in lines if "=" in line)
     return {name: value.strip('"') for name, value in pairs}
 
 
 def entries(folder: Path = Path("/etc/apt")) -> list[dict[str, str]]:
-    """Every binary apt source of this machine, in either format."""
+    """The fields of every binary apt source of this machine, in either format of the files."""
     sources: list[dict[str, str]] = []
     files = [folder / "sources.list", *sorted(folder.glob("sources.list.d/*"))]
     for file in files:
@@ -115,7 +122,7 @@ def entries(folder: Path = Path("/etc/apt")) -> list[dict[str, str]]:
 
 
 def deb822(text: str) -> list[dict[str, str]]:
-    """Stanzas of a .sources file that name binary packages."""
+    """The fields of each enabled stanza for binary packages in a .sources file."""
     stanzas = []
     for block in text.split("\n\n"):
         fields: dict[str, str] = {}
@@ -130,17 +137,17 @@ def deb822(text: str) -> list[dict[str, str]]:
 
 
 def one_line(text: str) -> list[dict[str, str]]:
-    """Entries of a sources.list file, with their signed-by option."""
+    """The fields of each line for binary packages in a .list file."""
     sources = []
     for line in text.splitlines():
         if not line.startswith("deb "):
             continue
-        rest = line[4:].strip()
+        source = line[4:].strip()
         signed = ""
-        if rest.startswith("["):
-            options, rest = rest[1:].split("]", 1)
+        if source.startswith("["):
+            options, source = source[1:].split("]", 1)
             signed = next((o[10:] for o in options.split() if o.startswith("signed-by=")), "")
-        words = rest.split()
+        words = source.split()
         if len(words) >= 3:
             fields = {"URIs": words[0], "Suites": words[1], "Components": " ".join(words[2:])}
             sources.append({**fields, "Signed-By": signed} if signed else fields)

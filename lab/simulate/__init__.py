@@ -1,1 +1,1 @@
-"""The same methods and the same engine without Docker: event by event, at the scale of a fleet."""
+"""Simulate the methods and the engine without Docker, event by event, for large fleets."""

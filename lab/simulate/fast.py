@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from ..signals import signals_held
+from ..nginxconf.methods import METHODS, Decides
+from ..signals import INTERRUPTIONS, signals_held
 from . import kernel
 from .jobs import FOREVER, PICOSECONDS, Workload
 
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 
 _SLICE = 100_000  # requests between two reports of progress
 _ROOM = 4096
+# By what a method picks by, and whether response times are part of the load.
 KINDS = {
-    "round_robin": kernel.ROUND_ROBIN,
-    "least_conn": kernel.LEAST_CONN,
-    "least_time": kernel.LEAST_TIME,
-    "random": kernel.RANDOM,
-    "random_two": kernel.RANDOM_TWO,
-    "sticky": kernel.STICKY,
+    ((Decides.TURNS,), False): kernel.ROUND_ROBIN,
+    ((Decides.LOAD, Decides.TURNS), False): kernel.LEAST_CONN,
+    ((Decides.LOAD, Decides.TURNS), True): kernel.LEAST_TIME,
+    ((Decides.DRAW,), False): kernel.RANDOM,
+    ((Decides.DRAW, Decides.LOAD), False): kernel.RANDOM_TWO,
+    ((Decides.KEY, Decides.TURNS), False): kernel.STICKY,
 }
 
 OnSent = Callable[[int], None]
@@ -40,23 +42,24 @@ def run(
     work: Workload,
     profiles: "Sequence[tuple[Profile, float]]",
     method: str,
-    picks: "kernel.Shorts | None" = None,
+    picks: "kernel.Backends | None" = None,
     weights: Sequence[int] = (),
     seed: int = 1,
     on_sent: OnSent | None = None,
 ) -> "Run":
     """Simulate a workload on backends, each a profile and a factor that stretches its steps.
 
-    `picks` has the server of each request where the method decides by the request alone. Raises
-    Interrupted, with what there is, for Ctrl-C.
+    `picks` has the server of each request if the method picks by the request alone. Ctrl-C and
+    SIGTERM raise Interrupted with the results so far.
     """
-    kind = kernel.STATIC if picks is not None else KINDS[method]
+    record = METHODS[method]
+    kind = kernel.STATIC if picks is not None else KINDS[record.decides, record.by_time]
     backends = len(profiles)
-    jobs, result = _jobs(work, picks), _result(len(work))
-    peers = _peers(weights or (1,) * backends, work, seed)
-    state = _state(_fleet(profiles), work)
-    ended = np.empty(state.decoding.shape[1], np.int32)
-    with signals_held():  # the first calls compile the loop, or load what was compiled
+    with signals_held():  # the first calls compile functions, or load compiled ones
+        jobs, result = _jobs(work, picks), _result(len(work))
+        peers = _peers(weights or (1,) * backends, work, seed)
+        state = _with_room(jobs, _state(_fleet(profiles), work))
+        ended = np.empty(state.decoding.shape[1], np.int32)
         for b in range(backends):
             kernel.set_due(state, b)
         code = kernel.loop(kind, jobs, state, result, peers, ended, 0)
@@ -65,10 +68,10 @@ def run(
             code = kernel.loop(kind, jobs, state, result, peers, ended, _SLICE)
             if on_sent:
                 on_sent(int(state.at[4]))
-        except KeyboardInterrupt:
-            raise Interrupted(Run(result, state)) from None
+        except INTERRUPTIONS as interruption:
+            raise Interrupted(Run(result, state)) from interruption
         if code == kernel.FULL:
-            state = _with_room(state, work.depth)
+            state = _with_room(jobs, state)
     return Run(result, state)
 
 
@@ -80,7 +83,7 @@ class Run:
     state: kernel.State
 
 
-def _jobs(work: Workload, picks: "kernel.Shorts | None") -> kernel.Jobs:
+def _jobs(work: Workload, picks: "kernel.Backends | None") -> kernel.Jobs:
     chains = len(work.firsts) if (work.follows >= 0).any() else 0
     return kernel.Jobs(
         work.due,
@@ -89,7 +92,7 @@ def _jobs(work: Workload, picks: "kernel.Shorts | None") -> kernel.Jobs:
         work.prompt,
         work.output,
         work.node,
-        picks if picks is not None else np.empty(0, np.int32),
+        picks if picks is not None else np.empty(0, np.int16),
         work.user,
         np.full(chains + 1, FOREVER, np.int64),
         np.zeros(chains + 1, np.int32),
@@ -120,7 +123,7 @@ def _state(fleet: Any, work: Workload) -> kernel.State:
     servers = np.zeros(backends, kernel.SERVER)
     servers["ends"] = servers["next_last"] = kernel.NEVER
     servers["free"] = fleet["blocks"]
-    for name in ("queue_head", "queue_tail", "partial", "lru_head", "lru_tail"):
+    for name in ("waiting_head", "queue_head", "partial", "lru_head", "lru_tail"):
         servers[name] = -1
     size = 1 << max(0, (backends - 1).bit_length())
     tree = np.full(2 * size, -1, np.int64)
@@ -137,6 +140,7 @@ def _state(fleet: Any, work: Workload) -> kernel.State:
         slots=np.zeros(_ROOM, kernel.SLOT),
         runs=np.zeros(_ROOM, kernel.RUN),
         nodes=nodes,
+        waiting=np.zeros(len(work), np.int32),  # pages that stay zero take no memory
         table=numba.typed.Dict.empty(numba.int64, numba.int32),
         tree=tree,
         free_slots=np.arange(_ROOM, dtype=np.int32)[::-1].copy(),
@@ -147,13 +151,12 @@ def _state(fleet: Any, work: Workload) -> kernel.State:
     )
 
 
-def _with_room(state: kernel.State, depth: int) -> kernel.State:
-    """Double the pool that is full: the slots, or the runs of the requests in flight."""
-    if not state.at[2]:
+def _with_room(jobs: kernel.Jobs, state: kernel.State) -> kernel.State:
+    """Double the pools that are too small: the slots, or the runs of blocks."""
+    while kernel.slots_short(state):
         slots, free = _doubled(state.slots, state.free_slots, state.at, 2)
-        return state._replace(slots=slots, free_slots=free)
-    in_flight = len(state.slots) - int(state.at[2])
-    while state.at[3] < (in_flight + 2) * (depth + 1):
+        state = state._replace(slots=slots, free_slots=free)
+    while kernel.runs_short(jobs, state):
         runs, free = _doubled(state.runs, state.free_runs, state.at, 3)
         state = state._replace(runs=runs, free_runs=free)
     return state
@@ -218,5 +221,6 @@ def _result(requests: int) -> kernel.Result:
         first=np.full(requests, -1, np.int64),
         last=np.full(requests, -1, np.int64),
         cached=np.zeros(requests, np.int32),
+        queued=np.zeros(requests, np.float32),
         backend=np.full(requests, -1, np.int16),
     )

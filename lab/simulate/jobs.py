@@ -1,11 +1,12 @@
-"""A scenario as arrays: when requests are due, their tokens, and what their prompts share."""
+"""Generate a scenario as arrays: due times of requests, their tokens, the prefixes they share."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..traffic import outline, workload
 from ..traffic.scenario import Scenario
@@ -18,18 +19,19 @@ if TYPE_CHECKING:
 PICOSECONDS = 10**12
 BLOCK_TOKENS = 16
 FOREVER = 2**61
-_TOGETHER = 256 * outline.BLOCK  # conversations that are drawn at once: some 20 MB
+_TOGETHER = 256 * outline.BLOCK  # conversations that are drawn at a time: about 20 MB
 
 
 @dataclass(frozen=True)
 class Workload:
-    """The requests of a scenario, by number; times in picoseconds.
+    """The requests of a scenario, column by column; times are in picoseconds.
 
-    `due` is a moment for the requests in `firsts`, for the others a pause after the answer that
-    they follow. `follows` has the number of the request that follows each one's answer, -1 for
-    none; it is empty where no request follows another. `node` is the deepest node of the prefix
-    tree that a prompt shares with others, -1 for none; the tree's nodes have a `parent` and an
-    `end`, in blocks of 16 tokens from the root.
+    A request in `firsts` follows no other; its `due` is the time from the start. `due` of any other
+    request is a pause after the answer that it follows. `follows` has the number of the request
+    that follows each answer, -1 for none; it is empty if no request follows another.
+    Prompts with a common start share a path in a prefix tree: `node` is the deepest node of each
+    request's prompt that other prompts share, -1 for none. Each node has a `parent`, and an `end`
+    in blocks of 16 tokens from the root. No path has more than `depth` nodes.
     """
 
     due: "Ints"
@@ -53,11 +55,22 @@ class Workload:
         """Count the requests."""
         return len(self.due)
 
+    def delayed(self, seconds: "npt.NDArray[np.float64]") -> "Workload":
+        """Return the workload with each request delayed by its seconds; no time is before 0."""
+        due = np.maximum(self.due + np.rint(seconds * PICOSECONDS).astype(np.int64), 0)
+        firsts = self.firsts[np.argsort(due[self.firsts], kind="stable")]
+        return replace(self, due=due, firsts=firsts)
+
+    def picked(self) -> "Workload":
+        """Return the workload without the columns that only picks need."""
+        none = np.empty(0, np.int32)
+        return replace(self, session=none, tenant=none, client=none, turn=none)
+
 
 def workload_of(scenario: Scenario, share: int | None = None) -> Workload:
     """Generate a scenario's requests, the same that `lab load` sends.
 
-    `share` bounds the requests of each closed user, where only the duration ends them.
+    `share` limits the requests of each closed-loop user if nothing but the duration ends them.
     """
     if scenario.trace is not None:
         return _traced(scenario, scenario.trace.rows)
@@ -68,17 +81,16 @@ def workload_of(scenario: Scenario, share: int | None = None) -> Workload:
     edges = np.concatenate([[0], np.cumsum(lengths)])
     columns = _columns(int(edges[-1]))
     tree = _Tree.of(scenario)
-    # closed users' conversations are not in the order of their numbers: all are drawn together
+    # closed-loop users' conversations are not in the order of their numbers: draw all at once
     step = max(1, count) if closed else _TOGETHER
     for start in range(0, count, step):
         part = slice(start, min(start + step, count))
         numbers = slice(edges[part.start], edges[part.stop])
         _draw(scenario, sketch, chains, part, tree, {k: v[numbers] for k, v in columns.items()})
-    starts = edges[:-1].astype(np.int32)
     parent, end = tree.arrays()
     return Workload(
         due=columns["due"],
-        firsts=_firsts(chains, starts, columns["due"]),
+        firsts=_firsts(chains, edges, columns["due"]),
         follows=_follows(chains, edges, columns["turn"]),
         prompt=columns["prompt"],
         output=columns["output"],
@@ -97,7 +109,7 @@ def workload_of(scenario: Scenario, share: int | None = None) -> Workload:
 
 
 def _columns(requests: int) -> "dict[str, Any]":
-    """Room for the figures of all requests; what stays zero takes no memory."""
+    """Allocate the columns of all requests; pages that stay zero take no memory."""
     names = ("prompt", "output", "node", "tenant", "turn")
     columns = {name: np.zeros(requests, np.int32) for name in names}
     return {"due": np.zeros(requests, np.int64), "client": np.zeros(requests, np.uint16), **columns}
@@ -111,7 +123,7 @@ def _draw(
     tree: "_Tree",
     columns: "dict[str, Any]",
 ) -> None:
-    """Fill the columns of the requests of some conversations, `part` of the chains."""
+    """Draw some conversations, `part` of the chains, into the columns of their requests."""
     sessions, lengths = chains.sessions[part], chains.lengths[part]
     shape = (len(sessions), scenario.sessions.turns)
     prompts, answers = np.empty(shape, np.int32), np.empty(shape, np.int32)
@@ -138,7 +150,7 @@ def _draw(
 
 
 def _by_block(numbers: "Shorts") -> "Iterator[tuple[int, Ints]]":
-    """Yield each block of conversations, or users, that is drawn together, and who is in it."""
+    """Yield each block of conversations, or users, that is drawn at once, and its members."""
     blocks = numbers // outline.BLOCK
     order = np.argsort(blocks, kind="stable")
     distinct, starts = np.unique(blocks[order], return_index=True)
@@ -151,8 +163,11 @@ def _spread(values: "Shorts", lengths: "Shorts") -> "Shorts":
     return values if len(lengths) == lengths.sum() else np.repeat(values, lengths)
 
 
-def _firsts(chains: "_Chains", starts: "Shorts", due: "Ints") -> "Shorts":
+def _firsts(chains: "_Chains", edges: "Ints", due: "Ints") -> "Shorts":
     """Return the requests that follow no other, in the order of their times."""
+    if chains.nexts is None and len(chains.sessions) == edges[-1]:
+        return chains.sessions  # the same numbers, which need no memory of their own
+    starts = edges[:-1].astype(np.int32)
     if chains.nexts is None:
         return starts  # conversations are numbered in the order in which they begin
     begins = starts[~chains.follows_another]
@@ -176,8 +191,8 @@ def _follows(chains: "_Chains", edges: "Ints", turn: "Shorts") -> "Shorts":
 class _Chains:
     """Conversations: their numbers, users and lengths, and when each begins.
 
-    `dues` are moments, or pauses where `follows_another`. `nexts` has the row of the conversation
-    that the same user has afterwards, -1 for none; it is None where no user has a second one.
+    `dues` are times from the start, or pauses if `follows_another`. `nexts` has the row of the
+    same user's next conversation, -1 for none; it is None if no user has a second conversation.
     """
 
     sessions: "Shorts"
@@ -215,17 +230,17 @@ def _closed(scenario: Scenario, sketch: outline.Outline, share: int | None) -> _
     sessions, owners, lengths, dues = [], [], [], []
     nexts: list[int] = []
     for user in range(users):
-        left = workload.share_of(scenario, user)
-        left = share if left is None else left if share is None else min(left, share)
+        limits = (workload.share_of(scenario, user), share)
+        remaining = min((limit for limit in limits if limit is not None), default=None)
         visit = 0
-        while left is None or left > 0:
-            length = turns if left is None else min(turns, left)
-            left = None if left is None else left - length
+        while remaining is None or remaining > 0:
+            length = turns if remaining is None else min(turns, remaining)
+            remaining = None if remaining is None else remaining - length
             sessions.append(user + visit * users)
             owners.append(user)
             lengths.append(length)
             dues.append(sketch.pause(user, visit))
-            nexts.append(len(nexts) + 1 if left else -1)
+            nexts.append(len(nexts) + 1 if remaining else -1)
             visit += 1
     return _Chains(
         np.array(sessions, np.int32),
@@ -299,9 +314,8 @@ def _clients(sketch: outline.Outline, users: "Shorts") -> "Shorts":
 
 def _traced(scenario: Scenario, rows: Sequence[Row]) -> Workload:
     """Lay out the requests of a trace; blocks of the same ids from the start are shared."""
-    clients: dict[str, int] = {}
-    labels = [row.session or f"request {number}" for number, row in enumerate(rows)]
-    client = np.array([clients.setdefault(label, len(clients)) for label in labels], np.int32)
+    client = _counted(row.session or f"request {number}" for number, row in enumerate(rows))
+    prompts = (row.blocks[0] if row.blocks else f"request {n}" for n, row in enumerate(rows))
     # a chat prompt begins with a role and ends with one
     role = 1 if scenario.api == "chat" else 0
     due = np.rint(np.array([row.at for row in rows]) * PICOSECONDS).astype(np.int64)
@@ -326,7 +340,7 @@ def _traced(scenario: Scenario, rows: Sequence[Row]) -> Workload:
         node=deepest,
         user=np.arange(len(rows), dtype=np.int32),
         session=client,
-        tenant=np.array([row.blocks[0] if row.blocks else 0 for row in rows], np.int32),
+        tenant=_counted(prompts),
         client=client & 0xFFFF,
         turn=zeros,
         parent=np.array([parent for parent, _ in nodes], np.int32),
@@ -335,3 +349,9 @@ def _traced(scenario: Scenario, rows: Sequence[Row]) -> Workload:
         depth=depth,
         stream=scenario.stream,
     )
+
+
+def _counted(labels: "Iterable[int | str]") -> "Shorts":
+    """Number labels from 0, in the order in which each first occurs."""
+    numbers: dict[int | str, int] = {}
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], np.int32)

@@ -29,6 +29,7 @@ DONE, MORE, FULL = range(3)  # why the loop returned: all done, enough for now, 
 
 Ints = npt.NDArray[np.int64]
 Shorts = npt.NDArray[np.int32]
+Backends = npt.NDArray[np.int16]  # of at most 10,000
 
 jit: Any = numba.njit(cache=True)
 
@@ -42,17 +43,18 @@ def record(longs: str, shorts: str) -> Any:
 # the timing and the limits of a backend's engine
 MACHINE = record("base token context pair max_seqs budget blocks", "")
 # The state of an engine. A jump of `jump` equal steps with `decoded` sequences goes from `began`
-# to `ends`. `idle_cached` blocks are remembered and held by nobody.
+# to `ends`. `idle_cached` blocks are cached, and no sequence holds them. `queue_size` counts the
+# requests that are not admitted: the slots from `queue_head` on, then those from `waiting_head` on.
 SERVER = record(
     "began ends jump decoded steps sum_context free idle_cached idle_since next_last busy_since"
     " busy preemptions",
-    "queue_head queue_tail queue_size partial chunk_head chunk_tail chunks running lru_head"
-    " lru_tail peak",
+    "waiting_head waiting_tail queue_head queue_size partial chunk_head chunk_tail chunks running"
+    " lru_head lru_tail peak",
 )
-# A request in flight. `next` links the queue and the chunks of a step; `private` is the run of
-# blocks that it shares with nobody.
+# A request that was admitted, or is the next to be. `next` links the queue and the chunks of a
+# step; `private` is the run of blocks that it does not share.
 SLOT = record(
-    "computed produced target joined last_at stopped sent started first",
+    "computed produced target joined last_at stopped started first",
     "request next prompt output node named blocks private cached",
 )
 # A run of blocks. `full` counts the holders of the whole node, `part` is the length that one more
@@ -70,7 +72,7 @@ class Jobs(NamedTuple):
     prompt: Shorts
     output: Shorts
     node: Shorts  # the deepest node of the prefix tree that the prompt shares
-    pick: Shorts  # the server, where the method decides by the request alone
+    pick: Backends  # the server, where the method decides by the request alone
     user: Shorts
     pending: Ints  # heap of requests that follow an answer: their times
     pending_request: Shorts
@@ -86,7 +88,8 @@ class Result(NamedTuple):
     first: Ints
     last: Ints
     cached: Shorts
-    backend: npt.NDArray[np.int16]
+    queued: npt.NDArray[np.float32]  # milliseconds before the request was first admitted
+    backend: Backends
 
 
 class State(NamedTuple):
@@ -99,6 +102,7 @@ class State(NamedTuple):
     slots: Any  # SLOT
     runs: Any  # RUN
     nodes: Any  # NODE: `end` counts the blocks from the root
+    waiting: Shorts  # by request: the one that arrived next at the same backend
     table: Any  # the run of node · backends + backend
     tree: Ints  # a tournament of the backends: who has the earliest event
     free_slots: Shorts
@@ -112,10 +116,10 @@ class Ranking(NamedTuple):
     """The servers by load: one tournament tree for each weight that servers have.
 
     The nodes of all trees stand in one array; the tree of class `c` begins at `begin[c]` and has
-    `size[c]` leaves. `least` is the fewest requests in flight below a node. The servers that have
-    so few are its tied ones: `tied` counts them, `score` is the highest current weight among
-    them, `best` the server that has it. `owed` turns are credited to the tied servers below a node
-    when the node is next passed.
+    `size[c]` leaves. `least` is the fewest requests in flight below a node. The servers with that
+    number are tied: `tied` counts them, `score` is the highest current weight among them, `best`
+    the server that has it. `owed` turns are credited to the tied servers below a node when the node
+    is next visited.
     """
 
     weight: Ints  # by class
@@ -371,7 +375,7 @@ def take(st, b, count):
 
 @jit
 def available(st, b):
-    """Return how many blocks can be allocated: free ones and cached ones that nobody uses."""
+    """Return how many blocks can be allocated: free ones and cached ones that no sequence uses."""
     return st.servers[b].free + st.servers[b].idle_cached
 
 
@@ -411,8 +415,6 @@ def preempt(st, b, at):
     st.slots[s].target = st.slots[s].prompt + st.slots[s].produced
     st.slots[s].next = st.servers[b].queue_head
     st.servers[b].queue_head = s
-    if st.servers[b].queue_tail < 0:
-        st.servers[b].queue_tail = s
     st.servers[b].queue_size += 1
 
 
@@ -486,7 +488,39 @@ def compute(st, b, s, room):
 
 
 @jit
-def begin(st, b, at):
+def enqueue(st, b, request):
+    """Add a request to the end of a backend's queue."""
+    if st.servers[b].waiting_head < 0:
+        st.servers[b].waiting_head = request
+    else:
+        st.waiting[st.servers[b].waiting_tail] = request
+    st.servers[b].waiting_tail = request
+    st.servers[b].queue_size += 1
+
+
+@jit
+def first_queued(jobs, st, b):
+    """Return the slot of the first request in a queue; give it one where it has none."""
+    if st.servers[b].queue_head >= 0:
+        return st.servers[b].queue_head
+    request = st.servers[b].waiting_head
+    last = request == st.servers[b].waiting_tail
+    st.servers[b].waiting_head = -1 if last else st.waiting[request]
+    st.at[2] -= 1
+    s = st.free_slots[st.at[2]]
+    st.slots[s].request, st.slots[s].next, st.slots[s].private = request, -1, -1
+    st.slots[s].computed = st.slots[s].produced = 0
+    st.slots[s].blocks = st.slots[s].named = 0
+    st.slots[s].started = st.slots[s].first = -1
+    st.slots[s].prompt, st.slots[s].output = jobs.prompt[request], jobs.output[request]
+    st.slots[s].node = jobs.node[request]
+    st.slots[s].target = max(1, jobs.prompt[request])
+    st.servers[b].queue_head = s
+    return s
+
+
+@jit
+def begin(jobs, st, b, at):
     """Schedule the next step or a jump of decode-only steps; go idle where there is no work."""
     preempted = grow(st, b, at)
     decoded = st.servers[b].running
@@ -498,13 +532,11 @@ def begin(st, b, at):
         tokens, more = compute(st, b, s, room)
         prefilled += tokens
         pairs += more
-    while not preempted and st.servers[b].queue_head >= 0 and room > prefilled:
-        s = st.servers[b].queue_head
+    while not preempted and st.servers[b].queue_size and room > prefilled:
+        s = first_queued(jobs, st, b)
         if not admit(st, b, s, at):
             break
         st.servers[b].queue_head = st.slots[s].next
-        if st.servers[b].queue_head < 0:
-            st.servers[b].queue_tail = -1
         st.servers[b].queue_size -= 1
         tokens, more = compute(st, b, s, room - prefilled)
         prefilled += tokens
@@ -922,7 +954,7 @@ def pop(st, jobs):
 
 
 @jit
-def arrive(method, jobs, st, peers, request, now):
+def arrive(method, jobs, st, result, peers, request, now):
     """Pick a server for a request, and queue the request there."""
     b = pick(method, jobs, peers, request, now)
     if method == LEAST_CONN:
@@ -934,25 +966,11 @@ def arrive(method, jobs, st, peers, request, now):
         st.servers[b].busy_since = now
     peers.conns[b] += 1
     st.servers[b].peak = max(st.servers[b].peak, peers.conns[b])
-    st.at[2] -= 1
-    s = st.free_slots[st.at[2]]
-    st.slots[s].request, st.slots[s].next, st.slots[s].private = request, -1, -1
-    st.slots[s].computed = st.slots[s].produced = 0
-    st.slots[s].blocks = st.slots[s].named = 0
-    st.slots[s].started = st.slots[s].first = -1
-    st.slots[s].sent = now
-    st.slots[s].prompt, st.slots[s].output = jobs.prompt[request], jobs.output[request]
-    st.slots[s].node = jobs.node[request]
-    st.slots[s].target = max(1, jobs.prompt[request])
-    if st.servers[b].queue_tail >= 0:
-        st.slots[st.servers[b].queue_tail].next = s
-    else:
-        st.servers[b].queue_head = s
-    st.servers[b].queue_tail = s
-    st.servers[b].queue_size += 1
+    result.sent[request] = now
+    enqueue(st, b, request)
     if st.servers[b].ends == NEVER:
         start = max(now, st.servers[b].idle_since)
-        begin(st, b, start)
+        begin(jobs, st, b, start)
     elif st.servers[b].queue_size == 1:
         cut_jump(st, b, now)
     set_due(st, b)
@@ -962,10 +980,10 @@ def arrive(method, jobs, st, peers, request, now):
 def depart(method, jobs, st, result, peers, b, s, now):
     """Finish a request: record its times, free its slot, schedule the request that follows it."""
     request = st.slots[s].request
-    result.sent[request] = st.slots[s].sent
     result.first[request] = st.slots[s].first
     result.last[request] = now
     result.cached[request] = st.slots[s].cached
+    result.queued[request] = (st.slots[s].started - result.sent[request]) / (PICOSECONDS / 1000)
     result.backend[request] = b
     if st.slots[s].private >= 0:
         st.runs[st.slots[s].private].owner = -1
@@ -986,32 +1004,44 @@ def depart(method, jobs, st, result, peers, b, s, now):
 
 
 @jit
+def slots_short(st):
+    """Return whether one backend's next step may admit more requests than there are free slots."""
+    return st.at[2] < st.decoding.shape[1]
+
+
+@jit
+def runs_short(jobs, st):
+    """Return whether the next event may need more runs of blocks than are free."""
+    admitted = len(st.slots) - st.at[2] + st.decoding.shape[1]
+    return st.at[3] < (admitted + 1) * (jobs.depth + 1)
+
+
+@jit
 def loop(method, jobs, st, result, peers, ended, most):
     """Process events in the order of their times until `most` more requests have been sent."""
     stop = st.at[4] + most
     while True:
+        if slots_short(st) or runs_short(jobs, st):
+            return FULL
         first, request, now = next_arrival(st, jobs)
         b = st.tree[1]
         due = st.servers[b].ends
         if due != NEVER and due <= now:
             for place in range(finish_steps(st, b, ended)):
                 depart(method, jobs, st, result, peers, b, ended[place], due)
-            begin(st, b, due)
+            begin(jobs, st, b, due)
             set_due(st, b)
             continue
         if now == NEVER:
             return DONE
         if st.at[4] >= stop:
             return MORE
-        in_flight = len(st.slots) - st.at[2]
-        if st.at[2] == 0 or st.at[3] < (in_flight + 2) * (jobs.depth + 1):
-            return FULL
         if first:
             st.at[0] += 1
         else:
             pop(st, jobs)
         st.at[4] += 1
-        arrive(method, jobs, st, peers, request, now)
+        arrive(method, jobs, st, result, peers, request, now)
 
 
 @jit

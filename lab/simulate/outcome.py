@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..accounts import figures
-from ..accounts.figures import Fairness, Figures, Group, Spread
+from ..accounts.figures import Figures, Group, Spread
 from ..traffic.scenario import Targets
 from . import kernel
 from .jobs import PICOSECONDS
@@ -26,7 +26,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Lengths:
-    """What the figures need of a workload: the tokens of each prompt and answer."""
+    """The part of a workload that the figures need: the tokens of each prompt and answer."""
 
     prompt: "kernel.Shorts"
     output: "kernel.Shorts"
@@ -34,62 +34,94 @@ class Lengths:
 
 
 def figures_of(
-    lengths: Lengths, run: "Run", targets: Targets, label: str, backends: "Sequence[str]"
+    lengths: Lengths,
+    run: "Run",
+    targets: Targets,
+    label: str,
+    backends: "Sequence[str]",
+    offered: float | None = None,
 ) -> Figures:
     """Return the figures of a simulated run, for each backend and for all.
 
-    One column of all requests is held at a time, in the order of the backends.
+    `offered` is how long load was offered, in seconds; None: from the first request to the last.
+    The times of all requests need much memory, so the times to first token are freed before the
+    others are computed.
     """
     result = run.result
     order, parts = _by_backend(result, len(backends))
-    seconds = _seconds(result)
+    first, last_sent, end = _moments(result)
+    seconds = end - first if len(order) else None
+    offered = offered or last_sent - first or seconds
     ttft = _ms(result.first, result.sent, order)
     ttft_bins = figures.bins(ttft) if lengths.stream else ()
-    ttfts = [figures.spread_of(ttft[part]) for part in parts]
+    columns: dict[str, list[Any]] = {"ttft_ms": _spreads(ttft, parts)}
     del ttft
-    e2e = _ms(result.last, result.sent, order)
-    e2es = [figures.spread_of(e2e[part]) for part in parts]
-    busy_sums = [float(e2e[part].sum() / 1e3) for part in parts]
-    del e2e
-    good = _sums(_good(lengths, result, targets, order), parts)
-    tokens = _sums(lengths.output[order], parts)
-    prompts = _sums(lengths.prompt[order], parts)
-    cached = _sums(result.cached[order], parts)
-    busy = run.state.servers["busy"]
-    unions = [*(busy / PICOSECONDS).tolist(), float(busy.sum()) / PICOSECONDS]
-    gaps = [Spread()] * len(backends) + [_gaps(run.state.gaps)]
-    groups = [
-        Group(
-            name=name,
-            requests=(requests := part.stop - part.start),
-            tokens=tokens[place],
-            prompt_tokens=prompts[place],
-            cached_tokens=cached[place],
-            cache_hit_rate=cached[place] / prompts[place] if prompts[place] else None,
-            ttft_ms=ttfts[place],
-            itl_ms=gaps[place],
-            e2e_ms=e2es[place],
-            good=good[place],
-            goodput=good[place] / seconds if seconds else None,
-            good_share=good[place] / requests if requests else None,
-            busy_s=busy_sums[place],
-            busy_union_s=unions[place],
-        )
-        for place, (name, part) in enumerate(zip([*backends, "all"], parts, strict=True))
+    columns["queued_ms"] = [
+        figures.spread_of(result.queued[order[part]].astype(float), scratch=True) for part in parts
     ]
-    *single, overall = groups
+    columns["tpot_ms"] = _tpots(lengths, result, order, parts)
+    columns |= _durations(result, order, parts)
+    columns |= _counts(lengths, result, targets, order, parts)
+    busy = run.state.servers["busy"]
+    columns["busy_union_s"] = [*(busy / PICOSECONDS).tolist(), float(busy.sum()) / PICOSECONDS]
+    columns["itl_ms"] = [Spread()] * len(backends) + [_gaps(run.state.gaps)]
+    *single, overall = (
+        _group(name, {field: column[place] for field, column in columns.items()}, seconds, offered)
+        for place, name in enumerate([*backends, "all"])
+    )
     return Figures(
         label=label,
         seconds=seconds,
+        offered_s=offered,
         overall=overall,
         backends=tuple(single),
-        fairness=Fairness(
-            figures.jain([group.requests for group in single]),
-            figures.jain([group.tokens or 0 for group in single]),
-            figures.jain([group.busy_s or 0.0 for group in single]),
-        ),
+        fairness=figures.fairness(single),
         lateness_ms=Spread(),
         ttft_bins=ttft_bins,
+    )
+
+
+def _durations(
+    result: kernel.Result, order: "kernel.Shorts", parts: "Sequence[slice]"
+) -> dict[str, list[Any]]:
+    """The percentiles and the sums of the requests' whole durations, by part."""
+    e2e = _ms(result.last, result.sent, order)
+    return {
+        "e2e_ms": _spreads(e2e, parts),
+        "busy_s": [float(e2e[part].sum() / 1e3) for part in parts],
+    }
+
+
+def _counts(
+    lengths: Lengths,
+    result: kernel.Result,
+    targets: Targets,
+    order: "kernel.Shorts",
+    parts: "Sequence[slice]",
+) -> dict[str, list[Any]]:
+    """Requests and tokens, by part."""
+    return {
+        "requests": [part.stop - part.start for part in parts],
+        "good": _sums(_good(lengths, result, targets, order), parts),
+        "tokens": _sums(lengths.output[order], parts),
+        "prompt_tokens": _sums(lengths.prompt[order], parts),
+        "cached_tokens": _sums(result.cached[order], parts),
+    }
+
+
+def _group(
+    name: str, values: dict[str, Any], seconds: float | None, offered: float | None
+) -> Group:
+    """The figures of one backend, or of all, with the rates that follow from its counts."""
+    requests, prompts, good = values["requests"], values["prompt_tokens"], values["good"]
+    return Group(
+        name=name,
+        cache_hit_rate=values["cached_tokens"] / prompts if prompts else None,
+        goodput=good / offered if offered else None,
+        tokens_per_s=values["tokens"] / seconds if seconds else None,
+        requests_per_s=requests / seconds if seconds else None,
+        good_share=good / requests if requests else None,
+        **values,
     )
 
 
@@ -106,9 +138,16 @@ def _by_backend(result: kernel.Result, backends: int) -> "tuple[kernel.Shorts, l
 
 
 def _ms(end: "kernel.Ints", start: "kernel.Ints", order: "kernel.Shorts") -> Floats:
-    """Milliseconds from one moment to another, in an order."""
-    spans: Floats = (end - start)[order] / _MS
+    """Milliseconds from one moment to another, in an order; a part at a time, for the memory."""
+    spans = np.empty(len(order))
+    for at in range(0, len(order), _TOGETHER):
+        part = order[at : at + _TOGETHER]
+        spans[at : at + _TOGETHER] = (end[part] - start[part]) / _MS
     return spans
+
+
+def _spreads(values: Floats, parts: "Sequence[slice]") -> list[Spread]:
+    return [figures.spread_of(values[part]) for part in parts]
 
 
 def _sums(values: "npt.NDArray[Any]", parts: "Sequence[slice]") -> list[int]:
@@ -136,12 +175,23 @@ def _met(lengths: Lengths, result: kernel.Result, targets: Targets, order: "kern
     return met
 
 
-def _seconds(result: kernel.Result) -> float | None:
-    last = int(result.last.max(initial=-1))
-    if last < 0:
-        return None
-    first = int(result.sent.min(where=result.sent >= 0, initial=last))
-    return (last - first) / PICOSECONDS
+def _moments(result: kernel.Result) -> tuple[float, float, float]:
+    """Return when the first request was sent, when the last one was, and the last end: seconds."""
+    end = int(result.last.max(initial=0))
+    first = int(result.sent.min(where=result.sent >= 0, initial=end))
+    return first / PICOSECONDS, int(result.sent.max(initial=0)) / PICOSECONDS, end / PICOSECONDS
+
+
+def _tpots(
+    lengths: Lengths, result: kernel.Result, order: "kernel.Shorts", parts: "Sequence[slice]"
+) -> list[Spread]:
+    """Return the mean time between two tokens of each stream of at least two, in ms, spread."""
+    if not lengths.stream:
+        return [Spread()] * len(parts)
+    steps = lengths.output[order] - 1
+    tpot = _ms(result.last, result.first, order)
+    tpot /= np.maximum(steps, 1)
+    return [figures.spread_of(tpot[part][steps[part] > 0], scratch=True) for part in parts]
 
 
 def _gaps(histogram: "kernel.Ints") -> Spread:

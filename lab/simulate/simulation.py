@@ -1,17 +1,16 @@
-"""A scenario simulated by one method: what `lab load` measures, without Docker and in no time."""
+"""Simulate a scenario by one method: the figures of `lab load` without Docker or waiting."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..accounts import figures
 from ..backends.llm.profiles import PROFILES, Profile
 from ..errors import UsageError
-from ..evidence.folder import whole
+from ..evidence.folder import write_json, written_whole
 from ..nginxconf import sources
 from ..traffic import scenario as scenarios
 from . import fast
@@ -19,16 +18,16 @@ from .jobs import BLOCK_TOKENS, Workload, workload_of
 from .outcome import Lengths, figures_of
 from .picks import picks
 
-if TYPE_CHECKING:
-    from ..traffic.scenario import Scenario
-
 MOST_BACKENDS = 10_000
 PORT = 8000  # of a backend, in the `server` lines that the consistent hash hashes
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """A simulated run: its scenario, its method, its figures, what became of each request."""
+    """A simulated run: scenario, method, figures, and the result of every request.
+
+    `complete` is false if it was interrupted; `folder` is set when the folder has been written.
+    """
 
     scenario: str
     method: str
@@ -40,7 +39,7 @@ class Simulated:
     complete: bool = True
 
     def as_dict(self) -> dict[str, Any]:
-        """Give everything but the single requests as plain values, for JSON."""
+        """Everything except the single requests as plain values, for JSON."""
         return {
             "scenario": self.scenario,
             "method": self.method,
@@ -55,7 +54,10 @@ class Simulated:
 
 
 class Stopped(KeyboardInterrupt):
-    """A simulation was interrupted; `simulated` has the figures of what was answered."""
+    """A simulation was interrupted; `simulated` has the figures of the answered requests.
+
+    Its cause is the KeyboardInterrupt or Terminated that interrupted it.
+    """
 
     def __init__(self, simulated: Simulated) -> None:
         super().__init__()
@@ -63,45 +65,53 @@ class Stopped(KeyboardInterrupt):
 
 
 def simulate(
-    scenario: "Scenario",
+    scenario: scenarios.Scenario,
     method: str,
     backends: int | None = None,
     *,
     weights: str = "",
     key: str = "",
     work: Workload | None = None,
+    draws: int | None = None,
     on_sent: Callable[[int], None] | None = None,
 ) -> Simulated:
-    """Simulate a scenario; `backends` replaces the scenario's number of them.
+    """Simulate a scenario by one method, with as many backends as it has, or `backends`.
 
-    `work` is the scenario's workload where it is laid out already. Ctrl-C raises Stopped with the
-    figures of what was answered until then. UsageError for a scenario with
-    a timeline, and for a request that no backend can hold.
+    `work` is the scenario's workload if it has been generated already. `draws` is the seed
+    of nginx's random draws, if it is not the scenario's. `on_sent` is called with the number of
+    requests sent so far. Ctrl-C and SIGTERM raise Stopped with the figures of the requests
+    answered until then. UsageError for a scenario with a timeline or a queue limit, and for a
+    request that is longer than a backend's KV cache.
     """
     check(scenario)
     names, machines = fleet_of(scenario, backends)
-    work = work or laid_out(scenario)
+    work = work or workload_for(scenario)
     _check_fits(work, machines)
     servers = [f"{name}:{PORT}" for name in names]
     group, scope = sources.from_method(method, servers, weights, key, "header", zone=True)
-    chosen, weighed = picks(work, scenario, group, scope), [one.weight for one in group.servers]
-    complete = True
+    picked = picks(work, scenario, group, scope)
+    work = work.picked()  # that frees 60 MB for 10 million requests
+    weight_of_each = [server.weight for server in group.servers]
+    interruption = None
     try:
-        run = fast.run(work, machines, method, chosen, weighed, scenario.seed, on_sent)
+        seed = scenario.seed if draws is None else draws
+        run = fast.run(work, machines, method, picked, weight_of_each, seed, on_sent)
     except fast.Interrupted as interrupted:
-        run, complete = interrupted.run, False
+        run, interruption = interrupted.run, interrupted.__cause__
     lengths = Lengths(work.prompt, work.output, work.stream)
-    del work  # of 10 million requests 300 MB, which nobody needs any more
-    numbers = figures_of(lengths, run, scenario.targets, method, names)
+    del work, picked  # 10 million requests take 340 MB, and the figures need only their lengths
+    ended_by_count = scenario.requests is not None and (run.result.last >= 0).all()
+    offered = None if ended_by_count else scenario.duration
+    numbers = figures_of(lengths, run, scenario.targets, method, names, offered)
     result = Simulated(
-        scenario.name, method, scenario.seed, len(names), numbers, run, complete=complete
+        scenario.name, method, scenario.seed, len(names), numbers, run, complete=not interruption
     )
-    if not complete:
-        raise Stopped(result)
+    if interruption:
+        raise Stopped(result) from interruption
     return result
 
 
-def check(scenario: "Scenario") -> None:
+def check(scenario: scenarios.Scenario) -> None:
     """Raise UsageError for a scenario with a timeline or a queue limit: neither is simulated."""
     if scenario.timeline:
         raise UsageError(
@@ -118,8 +128,8 @@ def check(scenario: "Scenario") -> None:
             )
 
 
-def laid_out(scenario: "Scenario") -> Workload:
-    """Generate a scenario's requests; closed-loop users get enough for the whole duration."""
+def workload_for(scenario: scenarios.Scenario) -> Workload:
+    """Generate a scenario's requests; closed-loop users get enough of them for its duration."""
     if scenario.arrivals != "closed" or scenario.requests is not None:
         return workload_of(scenario)
     # no answer is faster than 1 ms of the model
@@ -129,25 +139,30 @@ def laid_out(scenario: "Scenario") -> Workload:
 
 
 def fleet_of(
-    scenario: "Scenario", backends: int | None = None
+    scenario: scenarios.Scenario, backends: int | None = None
 ) -> tuple[list[str], list[tuple[Profile, float]]]:
-    """The backends' names, and each one's profile and the factor that stretches its steps."""
+    """The backends' names, and the profile of each with the factor that stretches its steps."""
     if backends is not None and not 1 <= backends <= MOST_BACKENDS:
-        raise UsageError(f"--backends {backends}", f"a number from 1 to {MOST_BACKENDS:,}")
+        raise UsageError(
+            f"--backends {backends} is out of range", f"a number from 1 to {MOST_BACKENDS:,}"
+        )
     named = list(scenarios.machines(scenario).values())
     count = backends or len(named)
     # a larger fleet repeats the scenario's machines
     machines = [named[place % len(named)] for place in range(count)]
-    if any(one.limits.queue_limit for one in machines):
+    if any(machine.limits.queue_limit for machine in machines):
         raise UsageError("a queue_limit is not simulated", "leave it out, or send a live load")
     scaled = [
-        (one.limits.of(PROFILES[one.profile]), one.slow / scenario.time_scale) for one in machines
+        (machine.limits.of(PROFILES[machine.profile]), machine.slow / scenario.time_scale)
+        for machine in machines
     ]
     return [f"backend-{place + 1}" for place in range(count)], scaled
 
 
-def scaled_to(scenario: "Scenario", backends: int, requests: int | None) -> "Scenario":
-    """The scenario for a fleet of another size: the load grows as the fleet does."""
+def scaled_to(
+    scenario: scenarios.Scenario, backends: int, requests: int | None
+) -> scenarios.Scenario:
+    """The scenario for a fleet of another size: rate, users and clients scale with the fleet."""
     factor = backends / len(scenarios.machines(scenario))
     grown = replace(
         scenario,
@@ -162,20 +177,20 @@ def scaled_to(scenario: "Scenario", backends: int, requests: int | None) -> "Sce
     return replace(grown, requests=requests, duration=None)
 
 
-def write(simulated: Simulated, scenario: "Scenario", folder: Path) -> Simulated:
-    """Write a folder: the scenario, the figures, what became of each request, and run.json."""
+def write(simulated: Simulated, scenario: scenarios.Scenario, folder: Path) -> Simulated:
+    """Write the run folder: the scenario, the figures, each request's result, and run.json."""
     kept = replace(simulated, folder=folder)
     answered = kept.figures.overall.requests
-    with whole(folder) as empty:
-        _write_json(empty / "scenario.json", scenarios.described(scenario))
-        _write_json(empty / "figures.json", kept.as_dict())
+    with written_whole(folder) as empty:
+        write_json(empty / "scenario.json", scenarios.described(scenario))
+        write_json(empty / "figures.json", kept.as_dict())
         np.savez(empty / "requests.npz", **kept.run.result._asdict())
         _write_run(empty, kept.scenario, kept.method, answered, complete=kept.complete)
     return kept
 
 
 def _write_run(folder: Path, scenario: str, method: str, answered: int, *, complete: bool) -> None:
-    """Write run.json, by which other commands know the folder."""
+    """Write run.json, by which other commands recognise a run folder."""
     values = {
         "kind": "simulated",
         "method": method,
@@ -185,15 +200,11 @@ def _write_run(folder: Path, scenario: str, method: str, answered: int, *, compl
         "addresses": {},
         "notes": {"complete": complete},
     }
-    _write_json(folder / "run.json", values)
-
-
-def _write_json(file: Path, value: Any) -> None:
-    file.write_text(json.dumps(value, indent=1) + "\n")
+    write_json(folder / "run.json", values)
 
 
 def _check_fits(work: Workload, machines: Sequence[tuple[Profile, float]]) -> None:
-    """Refuse a workload with a request that is longer than the blocks of some backend."""
+    """Raise UsageError for a request that is longer than the smallest KV cache of a backend."""
     smallest = min(profile.kv_blocks for profile, _ in machines) * BLOCK_TOKENS
     longest = int((work.prompt + work.output).max(initial=0))
     if longest > smallest:

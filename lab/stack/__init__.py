@@ -1,1 +1,1 @@
-"""What acts on Docker: Compose, nginx, faults."""
+"""Act on Docker: Compose, nginx, faults."""

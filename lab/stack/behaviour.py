@@ -23,7 +23,7 @@ except urllib.error.HTTPError as error:
 def tell(lab: Lab, backend: str, method: str, path: str, content: Any = None) -> dict[str, Any]:
     """Send a request to a backend's behaviour port, reachable only inside its container.
 
-    Raises UsageError with the backend's words where it refuses what it is told.
+    Raises UsageError with the backend's message if the backend refuses the request.
     """
     body = "" if content is None else json.dumps(content)
     try:

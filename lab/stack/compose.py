@@ -1,4 +1,4 @@
-"""One lab on the engine: bring it up healthy, take it down with nothing left, say what runs."""
+"""One lab on the engine: bring it up healthy, remove it completely, report what runs."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ class Lab:
 
     @property
     def state(self) -> Path:
-        """Where this lab keeps its generated files."""
+        """The folder of this lab's generated files."""
         return state_folder() / self.project
 
     @property
@@ -77,6 +77,13 @@ def _port(variable: str, default: int) -> int:
     return int(text)
 
 
+def free_port() -> int:
+    """A loopback port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def running(lab: Lab) -> Lab:
     """The lab with the ports that it runs on; `lab` itself if it is down."""
     doors = [container for container in containers(lab) if service(container) == "nginx"]
@@ -101,7 +108,7 @@ def command(lab: Lab, *arguments: str) -> list[str]:
 
 
 def environment(lab: Lab, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The variables that compose.yaml takes."""
+    """The variables for compose.yaml."""
     return {
         "LAB_PORT": str(lab.port),
         "LAB_DOOR_PORT": str(lab.door_port),
@@ -147,16 +154,19 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
 
     `settings` are further variables of compose.yaml (LAB_PROFILE, LAB_TIME_SCALE). A lab that
     cannot start is taken down again, unless it was running before. An interruption takes effect
-    when Compose has ended: half of what it does would leave backends that nginx cannot resolve.
+    after Compose has ended, because stopping it midway would leave backends that nginx cannot
+    resolve.
     """
     if not 1 <= backends <= MOST_BACKENDS:
-        raise UsageError(f"--backends {backends}", f"a number from 1 to {MOST_BACKENDS}")
+        raise UsageError(
+            f"--backends {backends} is out of range", f"a number from 1 to {MOST_BACKENDS}"
+        )
     refuse_other_checkout(lab)
     was_running = bool(containers(lab))
     if not was_running:
         refuse_taken(lab.port)
         refuse_taken(lab.door_port)
-    from .override import write_override  # imports yaml, which `lab use` has no time for
+    from .override import write_override  # imports yaml, which is too slow for `lab use`
 
     write_override(lab, backends)
     words = ["up", "-d", "--wait", "--wait-timeout", str(UP_SECONDS), "--remove-orphans"]
@@ -169,7 +179,7 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
     try:
         run(start, env=environment(lab, settings), timeout=UP_SECONDS + 60, grace=GRACE)
     except CommandError as error:
-        text = "\n".join(last_words(lab))
+        text = "\n".join(unhealthy_logs(lab))
         if not was_running:
             down(lab)
         raise LabError(
@@ -183,7 +193,7 @@ def up(lab: Lab, backends: int = 3, settings: Mapping[str, str] | None = None) -
 
 
 def up_prometheus(lab: Lab) -> None:
-    """Start Prometheus beside the lab that runs, and return when it is ready."""
+    """Start Prometheus for the running lab; return when it is ready."""
     start = command(lab, "--profile", METRICS, "up", "-d", "--wait", "--no-deps", "prometheus")
     try:
         run(start, env=environment(lab), timeout=UP_SECONDS)
@@ -192,7 +202,7 @@ def up_prometheus(lab: Lab) -> None:
 
 
 def refuse_other_checkout(lab: Lab) -> None:
-    """Raise LabError where a lab of this name was started from another folder that still exists."""
+    """Raise LabError if a lab of this name was started from another folder that still exists."""
     for container in containers(lab):
         folder = container.labels.get("com.docker.compose.project.working_dir", "")
         if folder and Path(folder) != ROOT and Path(folder).is_dir():
@@ -205,9 +215,10 @@ def refuse_other_checkout(lab: Lab) -> None:
 
 
 def remove_misconfigured_nginx(lab: Lab) -> None:
-    """Remove an nginx container that does not read this lab's files, so that it is created again.
+    """Remove an nginx container that does not read this lab's files, so that it is recreated.
 
-    The state folder was lost or made anew, the checkout was moved, or Compose alone started it.
+    Reasons: the state folder was lost or recreated, the checkout was moved, or plain Compose
+    started it.
     """
     for container in containers(lab):
         if service(container) == "nginx" and not reads_own_files(lab, container):
@@ -242,7 +253,7 @@ def _nginx_is_current(lab: Lab) -> bool:
 
 
 def settings(lab: Lab) -> dict[str, str]:
-    """PROFILE, TIME_SCALE and LIMITS of the running backends; the usual ones if none run."""
+    """PROFILE, TIME_SCALE and LIMITS of the running backends; the defaults if none run."""
     usual = {"PROFILE": "instant", "TIME_SCALE": "1", **dict.fromkeys(LIMITS, "")}
     backends = [container for container in containers(lab) if service(container) == "backend-1"]
     given = backends[0].attrs["Config"]["Env"] if backends else []
@@ -251,9 +262,9 @@ def settings(lab: Lab) -> dict[str, str]:
 
 
 def remove_surplus(lab: Lab, backends: int) -> None:
-    """Stop and remove the backends beyond that number; each finishes what it has.
+    """Stop and remove the backends beyond that number; each finishes its requests.
 
-    Their journals stay with the lab: a run under way still needs what they answered.
+    Their journals are kept, because a run in progress still needs them.
     """
     wanted = {f"backend-{number}" for number in range(1, backends + 1)}
     surplus = [
@@ -273,7 +284,7 @@ def _remove(lab: Lab, backend: Container) -> None:
 
 
 def refuse_taken(port: int) -> None:
-    """Raise LabError where something already listens on the loopback port."""
+    """Raise LabError if something already listens on the loopback port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -315,7 +326,7 @@ def leftovers(lab: Lab) -> list[str]:
     ]
 
 
-def last_words(lab: Lab) -> Iterator[str]:
+def unhealthy_logs(lab: Lab) -> Iterator[str]:
     """The last log lines of every container that is not healthy."""
     for container in containers(lab):
         if health(container) in ("healthy", "running"):
@@ -326,9 +337,9 @@ def last_words(lab: Lab) -> Iterator[str]:
 
 
 def journals(lab: Lab, since: float, lines: int) -> bytes:
-    """The backends' own log lines since a moment, once they hold as many requests as nginx's.
+    """The backends' own log lines since a moment, once they have as many requests as nginx's log.
 
-    The engine takes up what a container prints a moment after it was printed.
+    The engine stores a container's output with a short delay.
     """
 
     def read() -> bytes:
@@ -367,7 +378,7 @@ def containers(lab: Lab) -> list[Container]:
 
 def _started(lab: Lab, *labels: str) -> list[Container]:
     """The containers of this lab that Compose started and that have these further labels."""
-    # Images built by Compose carry its project label on to whatever else is run from them.
+    # Containers of images built by Compose inherit its project label.
     mine = [f"com.docker.compose.project={lab.project}", "com.docker.compose.config-hash"]
     return engine.containers([*mine, *labels])
 
@@ -383,7 +394,7 @@ def service(container: Described) -> str:
 
 
 def health(container: Described) -> str:
-    """Healthy, unhealthy, starting; the bare state where nothing is checked."""
+    """Healthy, unhealthy or starting; the container's state if it has no health check."""
     state = container.attrs["State"]
     if state["Status"] != "running":
         return str(state["Status"])
@@ -462,12 +473,12 @@ def wait_healthy(lab: Lab, names: Sequence[str], seconds: float = 60) -> None:
 def execute(lab: Lab, name: str, words: list[str], timeout: float = 120) -> str:
     """Run a command in service `name` and return what it printed; CommandError if it fails.
 
-    Raises LabError where the service does not run.
+    Raises LabError if the service does not run.
     """
     try:
         done = engine.execute(running_id(lab, name), words, timeout)
     except TimeoutError:
-        raise CommandError([name, *words], 124, f"no end after {timeout:g} s") from None
+        raise CommandError([name, *words], 124, f"timed out after {timeout:g} s") from None
     stdout, stderr = (text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr))
     if done.code:
         raise CommandError([name, *words], done.code, stderr or stdout)
@@ -480,7 +491,7 @@ def container_id(lab: Lab, name: str) -> str:
 
 
 def running_id(lab: Lab, name: str) -> str:
-    """The id of service `name`'s container; LabError where it does not run."""
+    """The id of service `name`'s container; LabError if it does not run."""
     target = container(lab, name)
     if target.status != "running":
         raise LabError(f"{name} is {target.status}", "lab heal")

@@ -1,7 +1,7 @@
 """Ask the Docker engine over its socket what runs, and run commands in containers.
 
 `lab use` and `lab status` need no more than this. Docker's own library takes 0.25 s of CPU to
-import; what acts on containers uses it, by `sdk`.
+import; modules that act on containers use it through `sdk`.
 """
 
 import json
@@ -34,12 +34,12 @@ class Described(Protocol):
 
     @property
     def attrs(self) -> Mapping[str, Any]:
-        """What inspect shows."""
+        """The output of inspect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container as the engine described it when it was asked; `attrs` is what inspect shows."""
+    """A container as the engine described it at the time; `attrs` is the output of inspect."""
 
     attrs: Mapping[str, Any]
 
@@ -67,7 +67,7 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """What a container printed."""
+    """The output of a container."""
 
     stdout: bytes
     stderr: bytes
@@ -75,7 +75,7 @@ class Printed:
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """A command that ended in a container: its exit code and what it printed."""
+    """A command that ended in a container: its exit code and its output."""
 
     code: int
     stdout: bytes
@@ -90,7 +90,7 @@ def containers(labels: Sequence[str]) -> list[Container]:
 
 
 def execute(container: str, words: Sequence[str], timeout: float = SECONDS) -> Executed:
-    """Run a command in a container to its end; TimeoutError where it prints nothing for so long."""
+    """Run a command in a container to its end; TimeoutError if it prints nothing for `timeout`."""
     asked = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(words)}
     created = _json("POST", f"/containers/{container}/exec", asked)
     with _request("POST", f"/exec/{created['Id']}/start", {"Detach": False}, timeout) as started:
@@ -100,11 +100,11 @@ def execute(container: str, words: Sequence[str], timeout: float = SECONDS) -> E
 
 
 def printed_since(container: str, since: float) -> Printed:
-    """What a container has printed since a moment, in seconds since the epoch.
+    """The output of a container since a moment, in seconds since the epoch.
 
-    The engine looks for a moment from the beginning of the log, which takes a second for 200,000
-    lines, but finds the last lines from its end. So the last lines are read first, and more only
-    where these do not reach back to the moment.
+    The engine searches for a moment from the beginning of the log, which takes a second for 200,000
+    lines, but finds the last lines from its end. So the last lines are read first, and more only if
+    these do not reach back to the moment.
     """
     for lines in LAST_LINES:
         printed = _logs(container, since, str(lines))
@@ -114,7 +114,7 @@ def printed_since(container: str, since: float) -> Printed:
 
 
 def _logs(container: str, since: float, tail: str) -> Printed:
-    """The last `tail` lines of a container's log, without those from before a moment."""
+    """The last `tail` lines of a container's log, without those before a moment."""
     query = f"stdout=1&stderr=1&since={since:.3f}&tail={tail}"
     with _request("GET", f"/containers/{container}/logs?{query}") as response:
         if response.status >= 400:
@@ -123,7 +123,7 @@ def _logs(container: str, since: float, tail: str) -> Printed:
 
 
 def _inspect(container: str) -> Mapping[str, Any] | None:
-    """What the engine knows of a container; None where it was removed meanwhile."""
+    """The engine's description of a container; None if it has been removed."""
     with _request("GET", f"/containers/{container}/json") as response:
         text = response.read()
         if response.status == 404:
@@ -133,7 +133,7 @@ def _inspect(container: str) -> Mapping[str, Any] | None:
 
 
 def _printed(response: HTTPResponse) -> Printed:
-    """The output that the engine sends, by stream."""
+    """The container's output in a response of the engine, by stream."""
     parts: dict[bool, list[bytes]] = {True: [], False: []}
     for stream, data in _frames(response.read()):
         parts[stream == STDOUT].append(data)
@@ -165,7 +165,7 @@ def _read(response: HTTPResponse, text: bytes) -> Any:
 def _request(
     method: str, path: str, content: object = None, timeout: float = SECONDS
 ) -> HTTPResponse:
-    """One request to the engine; LabError where none answers."""
+    """Send one request to the engine; LabError if no engine answers."""
     connection = _connection(os.environ.get("DOCKER_HOST") or SOCKET, timeout)
     body = None if content is None else json.dumps(content)
     headers = {"Connection": "close"}  # else the socket stays open behind the response

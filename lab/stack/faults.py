@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from ipaddress import ip_address, ip_network
 from itertools import takewhile
@@ -15,9 +14,9 @@ from .. import fault_kinds
 from ..errors import LabError, UsageError
 from ..fault_kinds import KINDS, By
 from . import compose, nginx, sdk
-from .behaviour import tell as tell  # for whoever breaks backends in other ways
+from .behaviour import tell as tell  # for other modules that set faults
 from .compose import Lab
-from .shell import CommandError
+from .shell import CommandError, in_parallel
 
 GRACE = 25  # seconds that a container has to finish what it does
 NGINX = "nginx"
@@ -33,8 +32,8 @@ def fault(lab: Lab, service: str, kind: str, value: float | None = None) -> None
     """Break a backend, nginx, or "all" backends at once; return when it is broken.
 
     `value` is the factor of slow, the share of error_rate, the tokens before a drop. Raises
-    UsageError for a kind or value that there is not, LabError for a service that does not run
-    or is broken so already.
+    UsageError for an unknown kind or value, LabError for a service that does not run or already
+    has the fault.
     """
     _check(service, kind, value)
     if kind == "reload":
@@ -43,8 +42,8 @@ def fault(lab: Lab, service: str, kind: str, value: float | None = None) -> None
     targets = _targets(lab, service)
     for target in targets:
         _refuse_broken(target, kind)
-    _note(lab)
-    _each(lambda target: _break(lab, target, kind, value), targets)
+    _record_addresses(lab)
+    in_parallel(lambda target: _break(lab, target, kind, value), targets)
 
 
 def _check(service: str, kind: str, value: float | None) -> None:
@@ -75,7 +74,7 @@ def _targets(lab: Lab, service: str) -> list[Container]:
 
 
 def _refuse_broken(target: Container, kind: str) -> None:
-    """Raise LabError where a container's state does not allow this fault."""
+    """Raise LabError if a container's state does not allow this fault."""
     name, state = compose.service(target), target.status
     if state != "running":
         raise LabError(f"{name} is {state} already, so {kind} has no effect", "lab heal")
@@ -83,16 +82,10 @@ def _refuse_broken(target: Container, kind: str) -> None:
         raise LabError(f"{name} is cut off already", "lab heal")
 
 
-def _each(act: Callable[[Container], Any], targets: Sequence[Container]) -> list[Any]:
-    """Call a function for all in parallel; raise the first error when all calls have ended."""
-    with ThreadPoolExecutor(max(1, len(targets))) as pool:
-        return list(pool.map(act, targets))
-
-
 def _break(lab: Lab, target: Container, kind: str, value: float | None) -> None:
     """Inject one fault into one container."""
     if KINDS[kind].by is By.BACKEND:
-        _play(lab, compose.service(target), kind, value)
+        _set_behaviour(lab, compose.service(target), kind, value)
         return
     try:
         ACTIONS[kind](lab, target)
@@ -116,8 +109,8 @@ def _restart(lab: Lab, target: Container) -> None:
     """Restart the container; a backend gets another address, while nginx keeps the old one."""
     before = compose.address(target)
     target.stop(timeout=GRACE)
-    held = _free_below(lab, before) + 1 if compose.service(target) != NGINX else 0
-    with _held(lab, target, held):
+    held = _free_addresses_below(lab, before) + 1 if compose.service(target) != NGINX else 0
+    with _occupied_addresses(lab, target, held):
         target.start()
     compose.wait_healthy(lab, [compose.service(target)])
 
@@ -144,16 +137,16 @@ ACTIONS: Mapping[str, Callable[[Lab, Container], None]] = {
 # --- what a backend plays -----------------------------------------------------------------
 
 
-def _play(lab: Lab, backend: str, kind: str, value: float | None) -> None:
-    """Set a fault of a backend's behaviour; faults that are set already stay."""
+def _set_behaviour(lab: Lab, backend: str, kind: str, value: float | None) -> None:
+    """Set a fault of a backend's behaviour; existing faults stay."""
     present = tell(lab, backend, "GET", "/behaviour")
-    wanted = {**present, **played(kind, value)}
+    wanted = {**present, **behaviour_of(kind, value)}
     if wanted == present:
         raise LabError(f"{backend} has {kind} already", "lab heal")
     tell(lab, backend, "PUT", "/behaviour", wanted)
 
 
-def played(kind: str, value: float | None = None) -> dict[str, Any]:
+def behaviour_of(kind: str, value: float | None = None) -> dict[str, Any]:
     """The body of the request to the behaviour port for a fault."""
     usual = KINDS[kind].value
     given = usual.usual if usual and value is None else value
@@ -162,47 +155,51 @@ def played(kind: str, value: float | None = None) -> dict[str, Any]:
     return {kind: True if given is None else given}
 
 
-# --- mend ---------------------------------------------------------------------------------
+# --- repair -------------------------------------------------------------------------------
 
 
 def heal(lab: Lab, service: str = ALL) -> list[str]:
     """Repair one service, or all; return the actions, for example `backend-2: started`.
 
-    Returns when what was mended is healthy. nginx is reloaded only where a backend has another
-    address than the one that nginx looked up: a reload would also end its bans.
+    Returns when what was repaired is healthy. nginx is reloaded only if a backend's address differs
+    from the one that nginx resolved, because a reload would also end its bans.
     """
     backends = [backend for backend in _targets(lab, service) if compose.service(backend) != NGINX]
     clients = _start_client(lab) if service == ALL else []
-    homes = _homes(lab)
+    homes = _known_addresses(lab)
     home_of = {backend: homes.get(compose.service(backend), "") for backend in backends}
-    apart = [backend for backend in backends if backend.status in ENDED or not _has_cable(backend)]
+    apart = [
+        backend
+        for backend in backends
+        if backend.status in ENDED or not _on_inside_network(backend)
+    ]
     apart.sort(key=lambda backend: ip_address(home_of[backend] or "255.255.255.255"))
-    mended = [
-        # one after the other: the engine gives the lowest address that is free
-        *(_mend(lab, backend, home_of[backend]) for backend in apart),
-        *_each(
-            lambda backend: _mend(lab, backend),
+    actions = [
+        # one after the other: the engine assigns the lowest free address
+        *(_repair(lab, backend, home_of[backend]) for backend in apart),
+        *in_parallel(
+            lambda backend: _repair(lab, backend),
             [backend for backend in backends if backend not in apart],
         ),
     ]
-    entries = (entry for entries in mended for entry in entries)
+    entries = (entry for entries in actions for entry in entries)
     done = clients + sorted(entries, key=lambda entry: compose.natural(entry.partition(":")[0]))
     compose.wait_healthy(lab, [compose.service(backend) for backend in backends])
     if service in (ALL, NGINX):
-        done += (of_nginx := _mend(lab, sdk.handle(compose.container(lab, NGINX))))
+        done += (of_nginx := _repair(lab, sdk.handle(compose.container(lab, NGINX))))
         compose.wait_healthy(lab, [NGINX])
-        if "nginx: started" in of_nginx:  # it has just looked up every name
-            _forget(lab)
+        if "nginx: started" in of_nginx:  # it has just resolved every name
+            _forget_addresses(lab)
             return done
     if _is_stale(lab, done):
         reload(lab)
-        done.append("nginx: reloaded, for a backend has another address")
-        _forget(lab)
+        done.append("nginx: reloaded, because a backend has another address")
+        _forget_addresses(lab)
     return done
 
 
 def _start_client(lab: Lab) -> list[str]:
-    """Start the container in which ab runs, where somebody stopped it."""
+    """Start the container in which ab runs if it was stopped."""
     client = sdk.handle(compose.container(lab, CLIENT))
     if client.status not in ENDED:
         return []
@@ -210,29 +207,29 @@ def _start_client(lab: Lab) -> list[str]:
     return [f"{CLIENT}: started"]
 
 
-def _homes(lab: Lab) -> dict[str, str]:
-    """The address under which nginx knows each backend, where it was recorded."""
-    noted = _noted(lab)
+def _known_addresses(lab: Lab) -> dict[str, str]:
+    """The address under which nginx knows each backend, if it was recorded."""
+    noted = _recorded_addresses(lab)
     known: dict[str, str] = noted.get("addresses", {})
     return known if noted.get("workers") == _workers(lab) else {}
 
 
-def _mend(lab: Lab, target: Container, home: str = "") -> list[str]:
+def _repair(lab: Lab, target: Container, home: str = "") -> list[str]:
     """Repair one container; one that was disconnected gets its address `home` back."""
     name, done = compose.service(target), []
     if target.status == "paused":
         target.unpause()
-        done.append("runs on")
-    with _held(lab, target, _free_below(lab, home)):
-        if not _has_cable(target):
+        done.append("unpaused")
+    with _occupied_addresses(lab, target, _free_addresses_below(lab, home)):
+        if not _on_inside_network(target):
             _inside(lab).connect(target, aliases=[name])
-            done.append("has its network back")
+            done.append("reconnected to the network")
         if ended := target.status in ENDED:
             target.start()
             done.append("started")
     if not ended and name != NGINX and _reset_behaviour(lab, name):
-        done.append("behaves")
-    return [f"{name}: {what}" for what in done]
+        done.append("behaviour reset")
+    return [f"{name}: {repair}" for repair in done]
 
 
 def _reset_behaviour(lab: Lab, backend: str) -> bool:
@@ -243,7 +240,7 @@ def _reset_behaviour(lab: Lab, backend: str) -> bool:
 def reload(lab: Lab) -> None:
     """Reload nginx's configuration; it resolves the servers' names again.
 
-    Raises LabError with nginx's words, as when a backend that is down has no address.
+    Raises LabError with nginx's message, for example if a backend that is down has no address.
     """
     try:
         compose.execute(lab, NGINX, ["sh", "/etc/nginx/lab/reload.sh"], timeout=60)
@@ -260,13 +257,13 @@ def _inside(lab: Lab) -> Any:
     return sdk.engine().networks.get(f"{lab.project}_inside")
 
 
-def _has_cable(target: Container) -> bool:
+def _on_inside_network(target: Container) -> bool:
     """Whether a container is on the inside network, or will be when it runs."""
     return any(name.endswith("_inside") for name in target.attrs["NetworkSettings"]["Networks"])
 
 
-def _free_below(lab: Lab, address: str) -> int:
-    """How many addresses of the inside network below this one are free; 0 where none is given."""
+def _free_addresses_below(lab: Lab, address: str) -> int:
+    """How many addresses of the inside network below this one are free; 0 without an address."""
     if not address:
         return 0
     network: Mapping[str, Any] = _inside(lab).attrs
@@ -277,22 +274,22 @@ def _free_below(lab: Lab, address: str) -> int:
 
 
 @contextmanager
-def _held(lab: Lab, target: Container, number: int) -> Iterator[None]:
+def _occupied_addresses(lab: Lab, target: Container, number: int) -> Iterator[None]:
     """Occupy the lowest free addresses, which the engine would give out next.
 
-    More than HOLDERS are not held: the container then comes back at another address.
+    At most HOLDERS addresses are occupied; otherwise the container gets another address.
     """
     holders: list[Container] = []
     try:
         if number <= HOLDERS:
-            _each(lambda name: holders.append(_holder(lab, name)), [target] * number)
+            in_parallel(lambda name: holders.append(_address_holder(lab, name)), [target] * number)
         yield
     finally:
-        _each(lambda holder: holder.remove(force=True), holders)
+        in_parallel(lambda holder: holder.remove(force=True), holders)
 
 
-def _holder(lab: Lab, target: Container) -> Container:
-    """A container of a target's image that only occupies an address of the inside network."""
+def _address_holder(lab: Lab, target: Container) -> Container:
+    """Start a container of a target's image that only occupies an address of the inside network."""
     return sdk.engine().containers.run(
         target.attrs["Image"],
         entrypoint="sleep",
@@ -305,17 +302,17 @@ def _holder(lab: Lab, target: Container) -> Container:
     )
 
 
-def _note(lab: Lab) -> None:
-    """Record each backend's address while nginx knows the same ones."""
+def _record_addresses(lab: Lab) -> None:
+    """Record each backend's address while nginx knows the same addresses."""
     generation = _workers(lab)
-    if generation and _noted(lab).get("workers") != generation:
+    if generation and _recorded_addresses(lab).get("workers") != generation:
         lab.state.mkdir(parents=True, exist_ok=True)
         noted = {"workers": generation, "addresses": _addresses(lab)}
         (lab.state / "addresses.json").write_text(json.dumps(noted) + "\n")
 
 
-def _noted(lab: Lab) -> dict[str, Any]:
-    """The addresses that `_note` recorded; empty if there are none."""
+def _recorded_addresses(lab: Lab) -> dict[str, Any]:
+    """The addresses that `_record_addresses` recorded; empty if there are none."""
     try:
         addresses: dict[str, Any] = json.loads((lab.state / "addresses.json").read_text())
     except (OSError, ValueError):
@@ -323,28 +320,29 @@ def _noted(lab: Lab) -> dict[str, Any]:
     return addresses
 
 
-def _forget(lab: Lab) -> None:
+def _forget_addresses(lab: Lab) -> None:
     (lab.state / "addresses.json").unlink(missing_ok=True)
 
 
 def _is_stale(lab: Lab, done: Sequence[str]) -> bool:
     """Whether nginx may know a backend by an address that it no longer has.
 
-    Without a note for the workers that serve now, whatever was started or joined may have moved.
+    Without a record for the current workers, any backend that was started or reconnected may have
+    moved.
     """
-    noted, workers = _noted(lab), _workers(lab)
+    noted, workers = _recorded_addresses(lab), _workers(lab)
     if not workers:
         return False
     if noted.get("workers") != workers:
-        return any(not entry.endswith(("behaves", "runs on")) for entry in done)
+        return any(not entry.endswith(("behaviour reset", "unpaused")) for entry in done)
     known, now = noted["addresses"], _addresses(lab)
     return any(now[name] != known.get(name, now[name]) for name in now)
 
 
-def known(lab: Lab) -> dict[str, str]:
-    """Every address that nginx may log, with the `server` text behind it, also of what is down."""
+def known_addresses(lab: Lab) -> dict[str, str]:
+    """Every address that nginx may log, with its `server` text, also of backends that are down."""
     port = compose.BACKEND_PORT
-    noted: dict[str, str] = _noted(lab).get("addresses", {})
+    noted: dict[str, str] = _recorded_addresses(lab).get("addresses", {})
     down = {f"{address}:{port}": f"{name}:{port}" for name, address in noted.items()}
     return {**down, **compose.addresses(lab)}
 

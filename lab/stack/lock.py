@@ -16,7 +16,7 @@ from .compose import Lab
 def held(lab: Lab, words: Sequence[str]) -> Iterator[None]:
     """Lock the lab for one command; LabError names the current holder.
 
-    The kernel gives a lock back when its process ends, however it ends.
+    The kernel releases the lock when the process ends, however it ends.
     """
     lab.state.mkdir(parents=True, exist_ok=True)
     with (lab.state / "lock").open("a+") as file:
@@ -36,7 +36,7 @@ def held(lab: Lab, words: Sequence[str]) -> Iterator[None]:
 
 
 def _holder(lab: Lab, file: IO[str]) -> tuple[str, str]:
-    """Who holds the lock, and what to do about it."""
+    """The error message with the lock's holder, and the hint."""
     file.seek(0)
     try:
         holder = json.load(file)
@@ -44,4 +44,4 @@ def _holder(lab: Lab, file: IO[str]) -> tuple[str, str]:
         end = f"wait until it ends, or: kill {holder['pid']}"
     except (ValueError, KeyError, TypeError):  # it is just being written
         who, end = "another command", "wait until it ends"
-    return f'{who} works on lab "{lab.project}"', end
+    return f'lab "{lab.project}" is in use by {who}', end

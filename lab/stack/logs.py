@@ -1,4 +1,4 @@
-"""What a service prints, line by line."""
+"""The output of a service, line by line."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from .compose import Lab
 
 
 def log_lines(lab: Lab, name: str, *, follow: bool = False) -> Iterator[str]:
-    """The lines that a service has printed so far; with `follow` those to come, too."""
+    """The lines that a service has printed so far; with `follow` also later ones."""
     stream = sdk.handle(compose.container(lab, name)).logs(stream=True, follow=follow)
     rest = b""
     for piece in stream:

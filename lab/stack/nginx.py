@@ -12,7 +12,7 @@ from ..paths import ROOT
 from . import compose
 from .compose import Lab
 from .shell import CommandError, poll, write_whole
-from .shell import wait_for as wait_for  # for whoever waits for nginx
+from .shell import wait_for as wait_for  # for other modules that wait for nginx
 
 FOLDER = "/etc/nginx/lab"
 EVIDENCE = "/var/log/nginx/lab/access.jsonl"
@@ -42,9 +42,9 @@ class Switch:
 def switch(lab: Lab, text: str, *, trace: bool = False) -> Switch:
     """Make `text` nginx's upstream.conf; return when only new workers accept requests.
 
-    With `trace` nginx also writes the debug log that `trace_log` reads, from an empty file on.
-    Raises LabError with nginx's own words when it refuses; the configuration that serves then
-    stays, in nginx and in the file.
+    With `trace` nginx also writes the debug log that `trace_log` reads, into an empty file.
+    Raises LabError with nginx's own message if it refuses; the running configuration then stays, in
+    nginx and in the file.
     """
     _refuse_unfit(lab)
     file = lab.active / "upstream.conf"
@@ -79,7 +79,7 @@ def switch(lab: Lab, text: str, *, trace: bool = False) -> Switch:
 
 
 def _replace(file: Path, text: str | None) -> None:
-    """Write a file whole or not at all; None removes it."""
+    """Write a file atomically; None removes it."""
     if text is None:
         file.unlink(missing_ok=True)
     else:
@@ -92,14 +92,14 @@ def tracing(lab: Lab) -> bool:
 
 
 def _set_trace(lab: Lab, *, on: bool) -> None:
-    """Turn nginx's debug log on or off, from its next reload on."""
+    """Turn nginx's debug log on or off at its next reload."""
     if on or tracing(lab):
         compose.execute(lab, "nginx", ["rm", "-f", TRACE])
     _replace(lab.active / "trace.conf", TRACING if on else None)
 
 
 def stop_trace(lab: Lab) -> None:
-    """Turn nginx's debug log off; its servers' state starts from zero."""
+    """Turn nginx's debug log off by a reload, which also resets the state of its servers."""
     if tracing(lab):
         switch(lab, (lab.active / "upstream.conf").read_text())
 
@@ -110,7 +110,7 @@ def can_trace(lab: Lab) -> bool:
 
 
 def has_njs(lab: Lab) -> bool:
-    """Whether the running nginx has the njs module, as features.sh found out."""
+    """Whether the running nginx has the njs module, by the result of features.sh."""
     probe = "test -e /etc/nginx/features/njs && echo yes || echo no"
     return compose.execute(lab, "nginx", ["sh", "-c", probe]).strip() == "yes"
 
@@ -137,9 +137,9 @@ def compose_path(file: Path) -> str:
 
 
 def _refuse_unfit(lab: Lab) -> None:
-    """Raise LabError where nginx cannot be switched: it is down, or reads other files.
+    """Raise LabError if nginx cannot be switched: it is down, or reads other files.
 
-    A plain `docker compose up` has it read another folder.
+    After a plain `docker compose up` it reads another folder.
     """
     nginx = compose.container(lab, "nginx")
     if nginx.status != "running":
@@ -165,7 +165,7 @@ def version(lab: Lab) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """How nginx's files compare with what nginx loaded.
+    """A comparison of nginx's files with what nginx loaded.
 
     `upstream` is the SHA-256 of upstream.conf, in hexadecimal. `changed` names the files, relative
     to nginx's folder, that changed more than a second after nginx last loaded its configuration.
@@ -176,13 +176,13 @@ class Loaded:
 
 
 def loaded(lab: Lab) -> Loaded:
-    """Compare the files of the running nginx with what it loaded. LabError where it is down."""
+    """Compare the files of the running nginx with what it loaded. LabError if it is down."""
     digest, *changed = compose.execute(lab, "nginx", ["sh", f"{FOLDER}/loaded.sh"]).split("\n")
     return Loaded(digest, tuple(filter(None, changed)))
 
 
 def configuration(lab: Lab) -> str:
-    """What nginx reads now: `nginx -T`; its refusal as a comment while a backend has no address."""
+    """The output of `nginx -T`; a comment with its error while a backend has no address."""
     words = ["nginx", "-q", "-T", "-e", "stderr", "-c", f"{FOLDER}/nginx.conf"]
     try:
         return compose.execute(lab, "nginx", words)
@@ -191,7 +191,7 @@ def configuration(lab: Lab) -> str:
 
 
 def log_size(lab: Lab) -> int:
-    """How long the evidence log is, in bytes: the mark to read from later."""
+    """The length of the evidence log in bytes: the mark from which to read later."""
     output = compose.execute(
         lab, "nginx", ["sh", "-c", f"wc -c < {EVIDENCE} 2>/dev/null || echo 0"]
     )
@@ -210,9 +210,9 @@ def log_with(
     lines: int,
     count: Callable[[bytes], int] = lambda log: log.count(b"\n"),
 ) -> bytes:
-    """The log since `mark`, once it holds at least `lines` lines of those that `count` counts.
+    """The log since `mark`, once it has at least `lines` lines, counted by `count`.
 
-    nginx logs a request after its last byte, so a client can be faster than the log.
+    nginx logs a request after its last byte, so a client may have the response before the log.
     """
     log = poll(lambda: log_since(lab, mark), lambda log: count(log) >= lines, LOG_SECONDS)
     if (seen := count(log)) < lines:

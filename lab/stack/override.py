@@ -14,9 +14,9 @@ from .compose import Lab
 def override(base: Mapping[str, Any], backends: int) -> dict[str, Any]:
     """The Compose override for another number of backends than compose.yaml has.
 
-    More backends are copies of backend-1; surplus ones go behind a profile that nothing starts.
-    The later a backend is in a large fleet, the less often its health is asked. Nothing about a
-    backend depends on how many there are: Compose would recreate those that run.
+    Additional backends are copies of backend-1; surplus ones get a profile that nothing starts. In
+    a large fleet, later backends have less frequent health checks. No setting of a backend depends
+    on their number, because Compose would then recreate the running ones.
     """
     services = base["services"]
     present = [name for name in services if re.fullmatch(r"backend-\d+", name)]
@@ -41,10 +41,10 @@ class Override(dict[str, Any]):
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes Override mappings with their tag, and copies in place of anchors."""
+    """Writes Override mappings with their tag, and copies instead of anchors."""
 
     def ignore_aliases(self, _data: Any) -> bool:
-        """Copies are easier to read."""
+        """Ignore aliases: copies are easier to read."""
         return True
 
 
@@ -54,7 +54,7 @@ Dumper.add_representer(
 
 
 def write_override(lab: Lab, backends: int) -> None:
-    """Write this lab's override, or remove it where compose.yaml says it all."""
+    """Write this lab's override, or remove it if compose.yaml suffices."""
     file = lab.state / "override.yaml"
     base = yaml.safe_load((ROOT / "compose.yaml").read_text())
     if backends == sum(name.startswith("backend-") for name in base["services"]):

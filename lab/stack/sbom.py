@@ -14,7 +14,7 @@ LIST = ["dpkg-query", "-W", "-f", "${Package}\t${Version}\t${Architecture}\t${db
 
 @dataclass(frozen=True, slots=True, order=True)
 class Package:
-    """One installed package; `architecture` is "" for what no package manager knows."""
+    """One installed package; `architecture` is "" if no package manager installed it."""
 
     name: str
     version: str
@@ -22,25 +22,25 @@ class Package:
 
     @property
     def purl(self) -> str:
-        """The package URL that scanners know it by."""
+        """The package URL, for scanners."""
         if not self.architecture:
             return f"pkg:generic/{self.name}@{self.version}"
         return f"pkg:deb/debian/{self.name}@{_quoted(self.version)}?arch={self.architecture}"
 
 
 def _quoted(version: str) -> str:
-    """A version as a package URL takes it: an epoch's colon and a plus are escaped."""
+    """A version for a package URL: an epoch's colon and a plus are escaped."""
     return version.replace("%", "%25").replace(":", "%3A").replace("+", "%2B")
 
 
 def read(listing: str) -> tuple[Package, ...]:
-    """The installed packages of what `dpkg-query` printed by LIST, in order."""
+    """The installed packages from the output of `dpkg-query` with the format LIST, in order."""
     rows = (line.split("\t") for line in listing.splitlines())
     return tuple(sorted(Package(*row[:3]) for row in rows if row[3:] == ["installed"]))
 
 
 def packages(lab: Lab, service: str) -> tuple[Package, ...]:
-    """The packages in a service's image; nginx is listed however it was installed."""
+    """The packages in a service's image, with nginx even if it is not from a package."""
     try:
         installed = read(compose.execute(lab, service, LIST))
     except CommandError as error:

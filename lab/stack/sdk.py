@@ -1,4 +1,4 @@
-"""Docker's own library, for what acts on containers, images and networks."""
+"""Docker's own library, for actions on containers, images and networks."""
 
 from functools import cache
 
@@ -13,7 +13,7 @@ from . import engine as light
 
 @cache
 def engine() -> docker.DockerClient:
-    """The engine's client; LabError where none answers."""
+    """The engine's client; LabError if no engine answers."""
     try:
         return docker.from_env(timeout=120)
     except docker.errors.DockerException as error:
@@ -21,5 +21,5 @@ def engine() -> docker.DockerClient:
 
 
 def handle(container: light.Container) -> Container:
-    """A container's handle, by which it can be stopped, started, connected."""
+    """A container's handle in Docker's library, to stop, start or connect it."""
     return engine().containers.get(container.id)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,7 @@ from typing import TypeVar
 from ..errors import LabError
 from ..paths import SETUP
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 KILL_SECONDS = 0.25  # in which a command may end that the terminal has interrupted as well
@@ -45,7 +47,7 @@ def run(
     `env` is added to this process's environment; bytes that are not UTF-8 come out as
     surrogates. Raises CommandError when it fails (unless `check` is off), cannot be found, or
     takes more than `timeout` seconds. When this process is interrupted, the command is killed; with
-    `grace` it may go on to its end for so many seconds, and a terminal's Ctrl-C does not reach it.
+    `grace` it first has that many seconds to end, and a terminal's Ctrl-C does not reach it.
     """
     try:
         process = subprocess.Popen(
@@ -67,7 +69,7 @@ def run(
             output, errors = process.communicate(text, timeout)
         except subprocess.TimeoutExpired:
             process.kill()
-            raise CommandError(command, 124, f"no end after {timeout:g} s") from None
+            raise CommandError(command, 124, f"timed out after {timeout:g} s") from None
         except BaseException:
             with suppress(subprocess.TimeoutExpired):
                 process.communicate(timeout=grace or KILL_SECONDS)
@@ -89,17 +91,26 @@ def works(command: Sequence[str], timeout: float = 60) -> bool:
 def poll(
     read: Callable[[], T], enough: Callable[[T], bool], seconds: float, interval: float = 0.05
 ) -> T:
-    """Call `read` until its value is enough or the time is over; return the last value."""
+    """Call `read` until its value is `enough` or the time is over; return the last value."""
     deadline = time.monotonic() + seconds
     while not enough(value := read()) and time.monotonic() < deadline:
-        time.sleep(interval)  # between two looks at what tells nobody when it changes
+        time.sleep(interval)  # Docker, nginx and their logs do not notify: they must be asked again
     return value
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll `condition`; LabError naming `what` when it does not hold in time."""
+    """Poll `condition`; LabError naming `what` if it does not hold in time."""
     if not poll(condition, bool, seconds):
         raise LabError(f"waited {seconds:g} s for {what}", "lab status")
+
+
+def in_parallel(call: Callable[[S], T], subjects: Sequence[S]) -> list[T]:
+    """Call a function for all subjects at once; return the results in order.
+
+    The first error is raised when all calls have ended.
+    """
+    with ThreadPoolExecutor(max(1, len(subjects))) as pool:
+        return list(pool.map(call, subjects))
 
 
 def write_whole(file: Path, text: str) -> None:

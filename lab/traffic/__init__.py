@@ -1,1 +1,1 @@
-"""What is sent: probes, scenarios, workloads, and who sends them."""
+"""The traffic: probes, scenarios, workloads and clients."""

@@ -29,8 +29,8 @@ class Ab:
 def ab(lab: Lab, call: Ab, base: str = INSIDE) -> str:
     """Run ApacheBench in the load container and return what it printed.
 
-    Answers name their server and their time, so their lengths vary: ab gets -l. What ab
-    printed is returned even when it gave up; `evidence.ab_report` reads its words.
+    Responses contain their server and time, so their lengths vary and ab gets -l. ab's output is
+    returned even if ab gave up; `evidence.ab_report` parses its message.
     """
     _check(call)
     load = compose.running_id(lab, "load")
@@ -59,7 +59,7 @@ def ab(lab: Lab, call: Ab, base: str = INSIDE) -> str:
             ["docker", "exec", load, *words, f"{base}{call.path}"], check=False, timeout=3600
         )
     except BaseException:
-        # its client has ended, ab has not: it would send on into the next run
+        # its client has ended, but ab would continue to send into the next run
         run(["docker", "exec", load, "sh", "-c", f"kill $(cat {held})"], check=False, timeout=30)
         raise
     return done.stdout + done.stderr
@@ -68,9 +68,11 @@ def ab(lab: Lab, call: Ab, base: str = INSIDE) -> str:
 def _check(call: Ab) -> None:
     """Refuse what ab would refuse, with a message that says what to change."""
     if not call.path.startswith("/"):
-        raise UsageError(f'path "{call.path}"', "a path that begins with /")
+        raise UsageError(f'path "{call.path}" does not begin with /', "a path such as /chat")
     if call.requests < 1 or call.concurrency < 1:
-        raise UsageError(f"-n {call.requests} -c {call.concurrency}", "numbers from 1")
+        raise UsageError(
+            f"-n {call.requests} -c {call.concurrency} is out of range", "1 or more for both"
+        )
     if call.concurrency > call.requests:
         raise UsageError(
             f"-c {call.concurrency} is more than -n {call.requests}",

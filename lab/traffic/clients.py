@@ -7,9 +7,9 @@
         async for piece in client.chat_stream("Hello"):
             print(piece, end="")
 
-What fails raises CallError, which names the URL, the status and the server's own message. No call
-waits for ever: it gives up after `timeout` seconds of silence, and on a whole answer that is still
-not there by then.
+A failure raises CallError, which names the URL, the status and the server's own message. A call
+times out after `timeout` seconds without data; a response that is not streamed must be complete by
+then.
 """
 
 import json
@@ -31,7 +31,7 @@ from .events import MODEL, EventStream, text_of
 
 TIMEOUT = 60.0
 _CHUNK = 1 << 16
-_TROUBLE = (
+_LIBRARY_ERRORS = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
     aiohttp.ClientError,
@@ -66,7 +66,7 @@ class Answer:
 
 
 class Piece(str):
-    """A piece of a streamed answer's text, and the server that it came from."""
+    """A piece of a streamed answer's text, and the server that sent it."""
 
     __slots__ = ("server",)
     server: str
@@ -99,7 +99,7 @@ def stream_call(message: str, model: str = MODEL, max_tokens: int | None = None)
 
 
 class SyncClient:
-    """The lab on `requests`: one connection, kept alive. Close it, or use it in a `with`."""
+    """A client on `requests`: one connection, kept alive. Close it, or use it in a `with`."""
 
     def __init__(self, base_url: str, timeout: float = TIMEOUT) -> None:
         self._base = _checked(base_url)
@@ -131,10 +131,10 @@ class SyncClient:
         return self.send(completions_call(text)).body
 
     def send(self, call: Call) -> Answer:
-        """Send any call and read its JSON answer whole."""
+        """Send any call and return its JSON answer."""
         url = self._base + call.path
-        with _told(url, self._timeout), self._posted(url, call) as response:
-            return _answer(url, response.status_code, response.headers, self._whole(response))
+        with _call_errors(url, self._timeout), self._posted(url, call) as response:
+            return _answer(url, response.status_code, response.headers, self._read_body(response))
 
     def chat_stream(
         self, message: str, model: str = MODEL, max_tokens: int | None = None
@@ -143,9 +143,9 @@ class SyncClient:
         call = stream_call(message, model, max_tokens)
         url = self._base + call.path
         events = _Events(url)
-        with _told(url, self._timeout, events), self._posted(url, call) as response:
-            if not _good(response.status_code):
-                raise _refusal(url, response.status_code, self._whole(response))
+        with _call_errors(url, self._timeout, events), self._posted(url, call) as response:
+            if not _is_success(response.status_code):
+                raise _refusal(url, response.status_code, self._read_body(response))
             events.begin(response.headers)
             for chunk in _chunks(response):
                 yield from events.pieces(chunk)
@@ -163,8 +163,8 @@ class SyncClient:
         ) as response:
             yield response
 
-    def _whole(self, response: requests.Response) -> bytes:
-        """Read a body within the timeout for the whole of it, however slowly it arrives."""
+    def _read_body(self, response: requests.Response) -> bytes:
+        """Read a body; the timeout is for all of it."""
         deadline = monotonic() + self._timeout
         body = b""
         for chunk in _chunks(response):
@@ -175,10 +175,10 @@ class SyncClient:
 
 
 class AsyncClient:
-    """The lab on `aiohttp`: many calls at once.
+    """A client on `aiohttp`: many calls at once.
 
     In an `async with` all calls share one session and its connections; outside of it each call
-    opens a session of its own, as the article's client does.
+    opens a separate session, as the article's client does.
     """
 
     def __init__(self, base_url: str, timeout: float = TIMEOUT) -> None:
@@ -213,11 +213,11 @@ class AsyncClient:
         return (await self.send(completions_call(text))).body
 
     async def send(self, call: Call) -> Answer:
-        """Send any call and read its JSON answer whole."""
+        """Send any call and return its JSON answer."""
         url = self._base + call.path
-        whole = aiohttp.ClientTimeout(total=self._timeout)
-        with _told(url, self._timeout):
-            async with self._posted(url, call, whole) as response:
+        timeout = aiohttp.ClientTimeout(total=self._timeout)
+        with _call_errors(url, self._timeout):
+            async with self._posted(url, call, timeout) as response:
                 body = await response.read()
                 return _answer(url, response.status, response.headers, body)
 
@@ -231,9 +231,9 @@ class AsyncClient:
         silence = aiohttp.ClientTimeout(
             total=None, sock_connect=self._timeout, sock_read=self._timeout
         )
-        with _told(url, self._timeout, events):
+        with _call_errors(url, self._timeout, events):
             async with self._posted(url, call, silence) as response:
-                if not _good(response.status):
+                if not _is_success(response.status):
                     raise _refusal(url, response.status, await response.read())
                 events.begin(response.headers)
                 async for chunk in response.content.iter_any():
@@ -279,11 +279,11 @@ class _Events:
 
     @property
     def done(self) -> bool:
-        """Whether [DONE] has come: nothing can be lost any more."""
+        """Whether [DONE] was received, after which nothing can be lost."""
         return self._stream.done
 
     def begin(self, headers: Mapping[str, str]) -> None:
-        """Record that the answer has begun, and from which server."""
+        """Record that the response has begun, and its server."""
         self.begun = True
         self._server = headers.get("X-Backend", "")
 
@@ -298,13 +298,13 @@ class _Events:
             raise self._broken("sent a line without end") from None
 
     def end(self) -> Iterator[Piece]:
-        """Yield the text of the last line; CallError where the stream ended without [DONE]."""
+        """Yield the text of the last line; CallError if the stream ended without [DONE]."""
         yield from self.pieces(b"\n")
         if not self.done:
             raise self._broken("ended without [DONE]")
 
     def broke(self, reason: str) -> CallError:
-        """The error of a stream that was cut."""
+        """The error of a stream that was cut off."""
         return self._broken(f"broke off ({reason})")
 
     def _text(self, payload: bytes) -> str:
@@ -312,7 +312,7 @@ class _Events:
         if event is None:
             raise self._broken(f"sent an event that is not JSON: {payload[:80]!r}")
         if "error" in event:
-            raise self._broken(f"broke off ({_said(payload)})")
+            raise self._broken(f"broke off ({_server_message(payload)})")
         try:
             return text_of(event)
         except (AttributeError, TypeError):
@@ -339,7 +339,7 @@ def _checked(base_url: str) -> str:
 
 
 def _session() -> aiohttp.ClientSession:
-    # no limit: who calls decides how many calls run at once
+    # no limit: the caller decides how many calls run at once
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
 
@@ -350,25 +350,26 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
 
 
 def _answer(url: str, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-    if not _good(status):
+    if not _is_success(status):
         raise _refusal(url, status, body)
     answer = _json(body)
     if answer is None:
         raise CallError(
-            "not JSON", f"{url} answered with something other than a JSON object: {_said(body)}"
+            "not JSON",
+            f"{url} answered with something other than a JSON object: {_server_message(body)}",
         )
     return Answer(answer, str(answer.get("server") or headers.get("X-Backend", "")))
 
 
-def _good(status: int) -> bool:
+def _is_success(status: int) -> bool:
     return 200 <= status < 300
 
 
 def _refusal(url: str, status: int, body: bytes) -> CallError:
-    return CallError(f"status {status}", f"{url} answered {status}: {_said(body)}")
+    return CallError(f"status {status}", f"{url} answered {status}: {_server_message(body)}")
 
 
-def _said(body: bytes) -> str:
+def _server_message(body: bytes) -> str:
     """The server's error message: the article's and OpenAI's `error`, or an HTML title."""
     error = (_json(body) or {}).get("error")
     if isinstance(error, dict):
@@ -389,11 +390,11 @@ def _json(text: bytes) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _told(url: str, timeout: float, events: _Events | None = None) -> Iterator[None]:
-    """Turn both libraries' errors into CallError; after [DONE] nothing can be lost any more."""
+def _call_errors(url: str, timeout: float, events: _Events | None = None) -> Iterator[None]:
+    """Convert both libraries' errors to CallError; errors after [DONE] are ignored."""
     try:
         yield
-    except _TROUBLE as error:
+    except _LIBRARY_ERRORS as error:
         if events is not None and events.done:
             return
         raise _failure(url, timeout, error, events) from error

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 LONGEST_LINE = 1 << 20  # bytes: a "stream" without line ends must not fill the memory
-MODEL = "lab-llm"  # what the backends call their model unless told otherwise
+MODEL = "lab-llm"  # the backends' default name of the model
 _DONE = b"[DONE]"
 
 
 class EventStream:
-    """Cuts what arrives into events. `done` is true once [DONE] has come."""
+    """Splits received data into events. `done` is true once [DONE] was received."""
 
     def __init__(self) -> None:
         self.done = False
@@ -34,9 +34,9 @@ class EventStream:
 
 
 def text_of(event: Any) -> str:
-    """The text in a chunk of a stream; the first and the last chunk often bring none.
+    """The text in a chunk of a stream; the first and the last chunk often have none.
 
-    Raises AttributeError or TypeError for what is no chunk.
+    Raises AttributeError or TypeError for an event that is not a chunk.
     """
     for choice in event.get("choices") or ():
         piece = choice.get("delta") or choice

@@ -14,8 +14,8 @@ _JSON = {"Content-Type": "application/json"}
 def mixture(seed: int, rate: float, over: Callable[[], bool]) -> Plan:
     """`rate` requests a second until `over`: 60 % GET, 30 % POST, 10 % streams of 20 tokens.
 
-    Each comes from a client address of its own; one in five GETs and POSTs takes up to 0.1 s. The
-    same seed sends the same requests.
+    Each has a different client address; one in five GETs and POSTs takes up to 0.1 s. The same seed
+    sends the same requests.
     """
     rng = random.Random(seed)
     numbers = takewhile(lambda _: not over(), count())

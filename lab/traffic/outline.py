@@ -21,10 +21,10 @@ Seconds = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Conversations:
-    """The numbers of BLOCK conversations: `tenants` one each, the others by turn.
+    """The numbers of BLOCK conversations: one tenant for each, the others by turn.
 
-    `prompts` counts the tokens that the user writes in a turn, `answers` those of its answer;
-    `pauses` are the seconds between the answer before and this turn.
+    `prompts` has the number of tokens that the user writes in a turn, `answers` that of its answer;
+    `pauses` has the seconds between the previous answer and this turn.
     """
 
     tenants: Numbers
@@ -47,7 +47,7 @@ class Outline:
         return int(self.clients(user // BLOCK)[user % BLOCK])
 
     def pause(self, user: int, conversation: int) -> float:
-        """Return how many seconds a closed user thinks before a new conversation."""
+        """Return the think time of a closed-loop user before a new conversation, in seconds."""
         return float(self.pauses(user // BLOCK, conversation)[user % BLOCK])
 
     def _conversations(self, block: int) -> Conversations:

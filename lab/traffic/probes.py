@@ -1,4 +1,4 @@
-"""The requests that show what a method does: the ones that its choice depends on, varied."""
+"""The requests that test a method: they vary the fields on which its picks depend."""
 
 import json
 import random
@@ -16,9 +16,9 @@ MANY = 20  # requests in flight, where the load decides
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Requests and how many go at a time; 1 sends them strictly one after the other.
+    """Requests and their concurrency; 1 sends them strictly one after the other.
 
-    Requests of one session, named beside them, send back the cookies that its answers set.
+    Requests with the same session name return the cookies that earlier responses set.
     """
 
     requests: tuple[Request, ...]
@@ -27,11 +27,11 @@ class Plan:
 
 
 def plan(method: str, key: str, count: int, seed: int, concurrency: int = 0) -> Plan:
-    """`count` requests that make `method` show itself; the same for the same seed.
+    """`count` requests that test `method`; the same for the same seed.
 
-    Methods that look at a request get many addresses, keys, prompts or sessions, one after the
-    other; methods that look at the load get answers of mixed duration, many at a time (one at a
-    time there is no load, and nothing to wait for).
+    Methods that pick by the request get many addresses, keys, prompts or sessions, sequentially.
+    Methods that pick by the load get concurrent requests of mixed duration; with a concurrency of 1
+    there is no load, so responses take no time.
     """
     rng = random.Random(seed)
     record = methods.method(method)
@@ -43,8 +43,8 @@ def plan(method: str, key: str, count: int, seed: int, concurrency: int = 0) -> 
     return Plan(requests, concurrency or (MANY if record.by_load else 1), sessions)
 
 
-def ab_is_blind(method: str) -> bool:
-    """Whether one ab run cannot show the method: one address, one key, answers of one length."""
+def ab_cannot_test(method: str) -> bool:
+    """Whether one ab run cannot test the method: it has one address, one key, equal durations."""
     return methods.method(method).varied is not Varied.NOTHING
 
 
@@ -54,10 +54,10 @@ def _maker(varied: Varied, key: str, rng: random.Random) -> Callable[[int], Requ
         Varied.PROMPTS: lambda _: _prompt(rng),
         Varied.DURATIONS: lambda _: _lasting(rng),
     }
-    return makers.get(varied, lambda number: keyed(key, number, rng))
+    return makers.get(varied, lambda number: request_with_key(key, number, rng))
 
 
-def keyed(key: str, number: int, rng: random.Random) -> Request:
+def request_with_key(key: str, number: int, rng: random.Random) -> Request:
     """A request in which every variable of a hash key has a distinct value."""
     value = f"{rng.getrandbits(32):08x}"
     request = Request(uri=f"/page/{number}-{value}", client_ip=address(rng))
@@ -85,7 +85,7 @@ def address(rng: random.Random) -> str:
 
 
 def _visitor(number: int, rng: random.Random) -> str:
-    """One of many visitors, who come back with the cookie that they were given."""
+    """One of many visitors, who return with the cookie that they were given."""
     return f"visitor-{number if number < 20 else rng.randrange(60)}"
 
 
@@ -103,6 +103,6 @@ def _prompt(rng: random.Random) -> Request:
 
 
 def _lasting(rng: random.Random) -> Request:
-    """A request whose answer takes 5 ms to 0.4 s, most of them short."""
+    """A request whose response takes 5 ms to 0.4 s; most are short."""
     seconds = min(0.4, 0.005 + rng.expovariate(1 / 0.06))
     return Request(client_ip=address(rng), headers={"X-Lab-Duration": f"{seconds:.3f}"})

@@ -1,4 +1,4 @@
-"""Read a scenario: what load to send, to which fleet, and what breaks on the way."""
+"""Read a scenario: the load, the fleet and the timeline of faults."""
 
 import difflib
 import math
@@ -23,8 +23,11 @@ FAULTS = fault_kinds.names(By.ENGINE, By.BACKEND)
 _OF_NGINX = fault_kinds.names(By.ENGINE)
 NO_LIMITS = Limits()
 _MOST_BACKENDS = 32
+_MOST_SERVERS = 1000  # of a fleet that is only simulated
+_MOST_REQUESTS = 10_000_000
 _MOST_TOKENS = 131_072
 _MOST_SECONDS = 86_400
+_MOST_SEED = 2**63 - 1
 _ARRIVALS = {
     "poisson": ("rate",),
     "constant": ("rate",),
@@ -50,7 +53,7 @@ class Lengths:
     """How many tokens a text has.
 
     `dist` fixed: always `tokens`. uniform: any whole number from `min` to `max`. lognormal:
-    median · exp(sigma · normal), so half are above the median and a few far above; cut at `max`.
+    median · exp(sigma · normal), so half are above the median and a few far above; capped at `max`.
     """
 
     dist: str = "fixed"
@@ -65,7 +68,7 @@ class Lengths:
 class Tenants:
     """`n` tenants, each with a different system prompt of `system_tokens` tokens.
 
-    Tenant k is chosen with a probability proportional to 1/k^skew: 0 makes all alike, 1 is Zipf.
+    Tenant k is chosen with a probability proportional to 1/k^skew: 0 is uniform, 1 is Zipf.
     """
 
     n: int = 1
@@ -77,7 +80,7 @@ class Tenants:
 class Sessions:
     """A conversation of `turns` requests; each contains the conversation so far.
 
-    A turn is due `think` seconds after the answer before it (the mean of an exponential).
+    A turn is due `think` seconds after the previous answer (the mean of an exponential).
     """
 
     turns: int = 1
@@ -124,7 +127,7 @@ class Scenario:
     output      tokens of an answer: a number, or Lengths
     tenants     customers with a shared system prompt
     sessions    turns of a conversation, and the time to think between them
-    clients     how many client addresses there are; 1 is everybody behind one NAT
+    clients     how many client addresses there are; 1 means that all are behind one NAT
     stream      whether answers come token by token
     api         chat or completions
     model       the model's name as requests give it
@@ -132,9 +135,9 @@ class Scenario:
     profile     the timing model of every backend that `fleet` does not name
     fleet       backend-N: a profile, or {profile: …, slow: factor, and any of max_num_seqs: …,
                 max_num_batched_tokens: …, kv_blocks: …, queue_limit: …}
-    time_scale  how many times faster than life the backends run; nothing else is scaled
-    targets     what a good answer keeps to
-    timeline    what is done to the lab meanwhile
+    time_scale  how many times faster than real time the backends run; nothing else is scaled
+    targets     the limits that a good answer meets
+    timeline    the events during the run
     trace       a recorded trace that is sent instead: it replaces duration, requests, arrivals,
                 prompt, output, tenants, sessions and clients. Set by --trace, not in the file
     """
@@ -165,23 +168,37 @@ class Scenario:
     trace: Trace | None = None
 
 
-def asked(
+def requested(
     name: str, duration: float = 0.0, trace: str = "", speed: float = 1.0, limit: int | None = None
 ) -> Scenario:
     """The scenario named on the command line, with its duration or requests replaced if given.
 
-    With a trace the name may be empty: then it is sent to the fleet that a scenario has when it
-    says nothing. UsageError where neither is named.
+    With a trace the name may be empty; the trace is then sent to the default fleet. UsageError if
+    neither is given, and for a `speed` or a `limit` without a trace.
     """
     if not trace:
         if not name:
             raise UsageError(
                 "no scenario and no trace", "lab scenarios lists them; or --trace FILE"
             )
+        if speed != 1.0 or limit is not None:
+            raise UsageError("--speed and --limit need a trace", "--trace FILE")
+        if duration and not 0 < duration <= _MOST_SECONDS:
+            raise UsageError(
+                f"--duration {duration:g} is out of range",
+                f"seconds above 0, at most {_MOST_SECONDS:,}",
+            )
         scenario = load(name)
         return replace(scenario, duration=duration) if duration else scenario
     recorded = read(trace, speed=speed, limit=limit)
     return traced(recorded, load(name) if name else None)
+
+
+def seed_of(number: int) -> int:
+    """A seed from the command line; UsageError for one that no scenario may have."""
+    if not 0 <= number <= _MOST_SEED:
+        raise UsageError(f"--seed {number} is out of range", f"a number from 0 to {_MOST_SEED:,}")
+    return number
 
 
 def traced(trace: Trace, base: Scenario | None = None) -> Scenario:
@@ -190,7 +207,7 @@ def traced(trace: Trace, base: Scenario | None = None) -> Scenario:
 
 
 def described(scenario: Scenario) -> dict[str, Any]:
-    """A scenario as plain values; of a trace its name and its size, not its requests."""
+    """A scenario as plain values; for a trace its name and size, without its requests."""
     values = asdict(replace(scenario, trace=None))
     if scenario.trace is not None:
         values["trace"] = scenario.trace.described()
@@ -226,9 +243,9 @@ def load(name_or_path: str) -> Scenario:
 def parse(text: bytes | str, file: str) -> Scenario:
     """The scenario that `text` describes; `file` is its name in errors.
 
-    Raises UsageError, with file:line:column, what is wrong there and what is allowed.
+    Raises UsageError with file:line:column, the error and the allowed values.
     """
-    root = _compose(text, file)
+    root = _compose(text, file, tuple(_SCENARIO))
     fields = _fields(root, "a scenario", tuple(_SCENARIO))
     values = {key: _SCENARIO[key](node, key) for key, node in fields.items()}
     values.setdefault("name", re.sub(r"[^\w.-]", "_", Path(file).stem) or "scenario")
@@ -247,30 +264,32 @@ def parse_fleet(text: bytes | str, file: str) -> tuple[Scenario, tuple[int, ...]
     list of profiles or {profile: …, slow: factor, count: n, weight: w}, with `nginx: 1.28.0`, and
     with `nat: true` where all clients share one address. Raises UsageError as `parse` does.
     """
-    root = _compose(text, file)
     others = {key: reader for key, reader in _SCENARIO.items() if key not in _NOT_OF_A_FLEET}
-    fields = _fields(root, "a fleet", (*_OF_A_FLEET, *others))
+    allowed = (*_OF_A_FLEET, *others)
+    root = _compose(text, file, allowed)
+    fields = _fields(root, "a fleet", allowed)
     _check_needed(fields, ("servers",), "a fleet", root)
-    groups = [one for group in _servers(fields["servers"], "servers") for one in group]
-    if not 1 <= len(groups) <= _MOST_BACKENDS:
-        _wrong(fields["servers"], "servers", f"1 to {_MOST_BACKENDS} servers")
+    servers = [server for group in _servers(fields["servers"], "servers") for server in group]
+    if not 1 <= len(servers) <= _MOST_SERVERS:
+        some = f"servers must be from 1 to {_MOST_SERVERS:,} in all"
+        _fail(fields["servers"], f"{some}, not {len(servers):,},", "servers: [h100-8b, h100-8b]")
     values = {key: others[key](node, key) for key, node in fields.items() if key in others}
-    values.setdefault("requests" if "duration" not in values else "duration", _ENOUGH)
-    if "duration" in fields:
-        values["duration"] = others["duration"](fields["duration"], "duration")
+    if "duration" not in values:
+        values.setdefault("requests", max(_ENOUGH, _ENOUGH_PER_SERVER * len(servers)))
     if "nat" in fields and _flag(fields["nat"], "nat"):
         values["clients"] = 1
     name = re.sub(r"[^\w.-]", "_", Path(file).stem) or "fleet"
-    fleet = {f"backend-{place}": machine for place, (machine, _) in enumerate(groups, 1)}
-    weights = tuple(weight for _, weight in groups)
-    scenario = Scenario(**values, name=name, backends=len(groups), fleet=fleet)
+    fleet = {f"backend-{place}": machine for place, (machine, _) in enumerate(servers, 1)}
+    weights = tuple(weight for _, weight in servers)
+    scenario = Scenario(**values, name=name, backends=len(servers), fleet=fleet)
     _check_variant(fields, scenario.arrivals, "arrivals", _ARRIVALS, root)
-    version = _version(fields["nginx"], "nginx") if "nginx" in fields else "1.31.0"
-    return scenario, tuple(map(int, version.split("."))), weights
+    _check_amount(scenario, fields)
+    version = _nginx(fields["nginx"], "nginx") if "nginx" in fields else _NEWEST
+    return scenario, version, weights
 
 
 def machines(scenario: Scenario) -> dict[str, Machine]:
-    """Every backend that the scenario ever has, by name, in order."""
+    """Every backend that the scenario has at any time, by name, in order."""
     usual = Machine(scenario.profile)
     return {name: scenario.fleet.get(name, usual) for name in _backends(scenario)}
 
@@ -281,20 +300,25 @@ _T = TypeVar("_T")
 _Reader: TypeAlias = Callable[[yaml.Node, str], _T]
 
 
-def _compose(text: bytes | str, file: str) -> yaml.Node:
+def _compose(text: bytes | str, file: str, keys: Sequence[str]) -> yaml.Node:
+    """The YAML of a file whose keys may be `keys`."""
     try:
         loader = yaml.SafeLoader(text if isinstance(text, str) else text.decode("utf-8-sig"))
         loader.name = file
         root = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise UsageError(f"{error.problem or 'not YAML'} in {_place(file, mark)}") from error
+        raise UsageError(
+            f"{error.problem or 'not YAML'} in {_place(file, mark)}", "correct the YAML there"
+        ) from error
     except RecursionError as error:
-        raise UsageError(f"{file} is nested too deeply") from error
+        raise UsageError(f"{file} is nested too deeply", "at most a few levels") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8
-        raise UsageError(f"{file} is not text: {' '.join(str(error).split())}") from error
+        raise UsageError(
+            f"{file} is not text: {' '.join(str(error).split())}", "save it as UTF-8"
+        ) from error
     if root is None:
-        raise UsageError(f"{file} is empty", f"keys: {', '.join(_SCENARIO)}")
+        raise UsageError(f"{file} is empty", f"keys: {', '.join(keys)}")
     return root
 
 
@@ -307,7 +331,7 @@ def _fail(node: yaml.Node, message: str, hint: str = "") -> NoReturn:
 
 
 def _wrong(node: yaml.Node, key: str, wanted: str) -> NoReturn:
-    _fail(node, f"{key} must be {wanted}, not {_shown(node)},")
+    _fail(node, f"{key} must be {wanted}, not {_shown(node)},", f"change {key} in that line")
 
 
 def _shown(node: yaml.Node) -> str:
@@ -331,7 +355,7 @@ def _fields(node: yaml.Node, what: str, allowed: tuple[str, ...]) -> dict[str, y
             hint = f"{_guess(name, allowed)} (allowed here: {', '.join(allowed)})"
             _fail(key, f'unknown key "{name}" of {what}', hint)
         if name in fields:
-            _fail(key, f'key "{name}" is given twice')
+            _fail(key, f'key "{name}" is given twice', "leave out one of the two")
         fields[name] = value
     return fields
 
@@ -402,7 +426,7 @@ def _list(item: _Reader[_T]) -> _Reader[tuple[_T, ...]]:
     def read(node: yaml.Node, key: str) -> tuple[_T, ...]:
         if not isinstance(node, yaml.SequenceNode):
             _wrong(node, key, "a list")
-        return tuple(item(one, f"{key}[{n}]") for n, one in enumerate(node.value))
+        return tuple(item(entry, f"{key}[{n}]") for n, entry in enumerate(node.value))
 
     return read
 
@@ -415,7 +439,9 @@ def _record(
     def read(node: yaml.Node, key: str) -> _T:
         fields = _fields(node, key, tuple(readers))
         _check_needed(fields, needed, key, node)
-        return make(**{name: readers[name](one, f"{key}.{name}") for name, one in fields.items()})
+        return make(
+            **{name: readers[name](value, f"{key}.{name}") for name, value in fields.items()}
+        )
 
     return read
 
@@ -425,7 +451,7 @@ def _check_needed(
 ) -> None:
     for key in needed:
         if key not in fields:
-            _fail(node, f'{what} needs "{key}", which is missing')
+            _fail(node, f'{what} needs "{key}", which is missing', f"add {key}")
 
 
 def _check_variant(
@@ -435,12 +461,12 @@ def _check_variant(
     variants: Mapping[str, tuple[str, ...]],
     node: yaml.Node,
 ) -> None:
-    """A variant's own keys are all there, and no other variant's are."""
+    """Check that all keys of the chosen variant are present, and none of other variants."""
     _check_needed(fields, variants[chosen], f"{what} {chosen}", node)
     for key in {key for keys in variants.values() for key in keys} - {*variants[chosen]}:
         if key in fields:
             needs = ", ".join(variants[chosen])
-            _fail(fields[key], f'"{key}" means nothing with {what} {chosen}', f"keys: {needs}")
+            _fail(fields[key], f'"{key}" is not allowed with {what} {chosen}', f"keys: {needs}")
 
 
 def _lengths(low: int, node: yaml.Node, key: str) -> Lengths:
@@ -483,18 +509,18 @@ def _fleet(node: yaml.Node, key: str) -> dict[str, Machine]:
     if not isinstance(node, yaml.MappingNode):
         _wrong(node, key, "a mapping such as {backend-1: l40s-8b}")
     fields = _fields(node, key, allowed)
-    return {name: _machine(one, f"{key}.{name}") for name, one in fields.items()}
+    return {name: _machine(value, f"{key}.{name}") for name, value in fields.items()}
 
 
 def _event(node: yaml.Node, key: str) -> Event:
-    """One event; what each verb needs and may have is in _VERBS."""
+    """Read one event; _VERBS has the required and optional keys of each verb."""
     event = _record(Event, ("at", "do"), **_EVENT)(node, key)
     fields = _fields(node, key, tuple(_EVENT))
     needed, optional = _VERBS[event.do]
     _check_needed(fields, needed, f"{key}: {event.do}", node)
     for name in fields.keys() - {"at", "do", *needed, *optional}:
         keys = ", ".join(("at", "do", *needed, *optional))
-        _fail(fields[name], f'{key}: "{name}" means nothing with {event.do}', f"keys: {keys}")
+        _fail(fields[name], f'{key}: "{name}" is not allowed with {event.do}', f"keys: {keys}")
     if event.do == "fault":
         _check_fault(event, fields, key, node)
     return event
@@ -522,6 +548,18 @@ def _timeline(node: yaml.Node, key: str) -> tuple[Event, ...]:
 def _check_length(scenario: Scenario, root: yaml.Node) -> None:
     if scenario.duration is None and scenario.requests is None:
         _fail(root, "neither duration nor requests is given", "duration: 60")
+
+
+def _check_amount(scenario: Scenario, fields: Mapping[str, yaml.Node]) -> None:
+    """A load that only its duration ends has no more requests than one that is counted may have."""
+    if scenario.duration is None or scenario.requests is not None:
+        return
+    per_second = scenario.rate * scenario.sessions.turns
+    if scenario.arrivals == "closed":
+        per_second = scenario.users / max(scenario.sessions.think, 0.1)
+    if scenario.duration * per_second > _MOST_REQUESTS:
+        most = f"duration may make at most {_MOST_REQUESTS:,} requests"
+        _fail(fields["duration"], most, "a shorter duration, or requests: 100000")
 
 
 def _backends(scenario: Scenario) -> list[str]:
@@ -566,9 +604,9 @@ _EVENT: Mapping[str, _Reader[Any]] = {
 _SCENARIO: Mapping[str, _Reader[Any]] = {
     "name": _text(r"[\w.-]{1,64}", "letters, digits, _, . and -"),
     "about": _text(),
-    "seed": _whole(0, 2**63 - 1),
+    "seed": _whole(0, _MOST_SEED),
     "duration": _number(0.001, _MOST_SECONDS),
-    "requests": _whole(1, 10_000_000),
+    "requests": _whole(1, _MOST_REQUESTS),
     "arrivals": _choice(*_ARRIVALS),
     "rate": _number(0.001, 100_000),
     "burst": _whole(1, 100_000),
@@ -600,21 +638,34 @@ _SCENARIO: Mapping[str, _Reader[Any]] = {
 }
 
 _ENOUGH = 1500  # requests, where a fleet file says neither duration nor requests
+_ENOUGH_PER_SERVER = 20
 _OF_A_FLEET = ("servers", "nginx", "nat")
 _NOT_OF_A_FLEET = ("name", "backends", "profile", "fleet", "timeline")
-_version = _text(r"\d+\.\d+\.\d+", "a version such as 1.28.0")
+_NEWEST = (1, 31, 0)
+_WITH_ZONE = (1, 9, 0)  # the oldest nginx that takes the config
+
+
+def _nginx(node: yaml.Node, key: str) -> tuple[int, ...]:
+    """A version of nginx that has `zone`."""
+    wanted = "a version such as 1.28.0"
+    text = _text(r"\d{1,4}\.\d{1,4}\.\d{1,4}", wanted)(node, key)
+    version = tuple(map(int, text.split(".")))
+    if version < _WITH_ZONE:
+        _wrong(node, key, "1.9.0 or newer, which has zone")
+    return version
 
 
 def _server(node: yaml.Node, key: str) -> list[tuple[Machine, int]]:
-    """One entry of a fleet's servers: as many equal machines as it counts, and their weight."""
+    """One entry of a fleet's servers: `count` equal machines and their weight."""
     if isinstance(node, yaml.ScalarNode):
         return [(_machine(node, key), 1)]
-    count, weight = _whole(1, _MOST_BACKENDS), _whole(1, 1_000_000)
+    count, weight = _whole(1, _MOST_SERVERS), _whole(1, 1_000_000)
 
     def machines_of(count: int = 1, weight: int = 1, **machine: Any) -> list[tuple[Machine, int]]:
         return [(_machine_of(**machine), weight)] * count
 
     readers = {**_machine_readers(), "count": count, "weight": weight}
+    del readers["queue_limit"]  # is not simulated
     return _record(machines_of, ("profile",), **readers)(node, key)
 
 

@@ -7,14 +7,17 @@ import os
 import resource
 import secrets
 import selectors
+import signal
+import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeAlias
+from types import FrameType
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -22,21 +25,23 @@ from yarl import URL
 
 from ..errors import UsageError
 from ..evidence.record import Record
+from ..signals import Terminated
 from .events import EventStream, text_of
 from .workload import Plan, Planned, User, call
 
+T = TypeVar("T")
 _READY = 256  # requests built before they are due: a burst finds them ready
 _AT_ONCE = 8  # sockets read before the loop looks at its clock again: about 1 ms
 _PROGRESS_EVERY = 0.2  # seconds
-_SPARE_FILES = 128  # file descriptors left to everybody else in this process
+_SPARE_FILES = 128  # file descriptors left for the rest of this process
 _BROKEN_OFF = {"truncated", "timeout", "cut"}
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: `seconds` since its start, requests `sent`, `done`, `failed`, still open.
+    """The progress of a run: `seconds` since its start, requests `sent`, `done`, `failed`, `open`.
 
-    `total` is the most that the plan can send, None where only time ends it.
+    `total` is the maximum that the plan can send, None if only time ends it.
     """
 
     seconds: float
@@ -61,32 +66,34 @@ async def generate(
     limit: float | None = None,
     cap: int = MOST_OPEN,
     run_id: str = "",
+    records_so_far: list[Record] | None = None,
 ) -> list[Record]:
-    """Send every request of `plan` to `base_url` when it is due; a record each, by number.
+    """Send every request of `plan` to `base_url` when it is due; return the records, by number.
 
-    Open loop: a request waits for its moment and (a later turn) for its user's last answer,
-    never for anybody else's. Connections are unlimited but for `cap`, the most requests open at
-    once, lowered to the files that this process may open; beyond it a request is recorded as
-    "unsent". `timeout` is how many seconds one request may take, `limit` how many the whole run
-    may: then whatever is open is broken off and recorded as "cut". Without a limit a run takes
-    at most the plan's duration and one timeout more; a plan without a duration, as long as its
-    users' turns.
+    Open loop: a request waits for its due time and, for a later turn, for its user's previous
+    response, never for those of other users. `cap` is the maximum number of open requests, at most
+    the number of files that this process may open; a request above it is recorded as "unsent".
+    `timeout` is the limit of one request in seconds, `limit` that of the whole run; requests that
+    are then open are aborted and recorded as "cut". Without a limit a run takes at most the plan's
+    duration plus one timeout; without a duration, as long as its users' turns.
 
     Each request carries its client's address (X-Forwarded-For) and an id (X-Request-ID): 24 hex
-    digits for the run (`run_id`, else drawn) and 8 for its number. Each user keeps its own
-    cookies. `on_progress` is called five times a second and at the end.
-    Raises UsageError for a `base_url` that is none.
+    digits for the run (`run_id`, else drawn) and 8 for its number. Each user keeps its own cookies.
+    `on_progress` is called five times a second and at the end. `records_so_far` gets each record as
+    soon as its request has ended, for whoever cancels the run. Raises UsageError for an invalid
+    `base_url`.
     """
     _check_url(base_url)
     run = _Run(plan, base_url.rstrip("/"), min(cap, _files()), run_id)
-    # a reload resets whoever sends on a connection that was idle: see docs/faults.md
+    run.records = run.records if records_so_far is None else records_so_far
+    # a reload resets requests on connections that were idle: see docs/faults.md
     connector = aiohttp.TCPConnector(limit=0, force_close=not plan.keepalive)
-    jar = aiohttp.DummyCookieJar()  # one jar would make all users one for `sticky`
+    jar = aiohttp.DummyCookieJar()  # with one jar all users would be one for `sticky`
     async with aiohttp.ClientSession(
         connector=connector, cookie_jar=jar, timeout=aiohttp.ClientTimeout(total=timeout)
     ) as session:
-        session._retry_connection = False  # a request that is sent twice has two fates
-        with _calm_gc(), _ahead_of_others(), suppress(TimeoutError):
+        session._retry_connection = False  # a request that is sent twice would have two fates
+        with _freeze_gc(), _raise_priority(), suppress(TimeoutError):
             async with asyncio.timeout(limit):
                 await _with_progress(run, session, on_progress)
     if on_progress:
@@ -99,14 +106,39 @@ def run(
 ) -> list[Record]:
     """Run `generate` from synchronous code, on an event loop with low latency."""
     with asyncio.Runner(loop_factory=_loop) as runner:
-        return runner.run(generate(plan, base_url, on_progress, **bounds))
+        return runner.run(cancelled_by_sigterm(generate(plan, base_url, on_progress, **bounds)))
 
 
-class _FewAtOnce(selectors.DefaultSelector):
-    """Reports a few ready sockets at a time, in turn; the rest stay ready and come next.
+async def cancelled_by_sigterm(work: Coroutine[Any, Any, T]) -> T:
+    """Await a coroutine; SIGTERM cancels it, then Terminated is raised, as Ctrl-C does by itself.
 
-    A loop looks at its clock once a round. When a stalled backend wakes and hundreds of streams
-    have something to read, one round of them all would hold up whatever is due meanwhile.
+    asyncio swallows and logs an exception that a signal handler raises in one of its callbacks.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return await work
+    loop, task, signals = asyncio.get_running_loop(), asyncio.current_task(), []
+
+    def cancel(number: int, _frame: FrameType | None) -> None:
+        signals.append(number)
+        if task:
+            loop.call_soon_threadsafe(task.cancel)
+
+    before = signal.signal(signal.SIGTERM, cancel)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if signals:
+            raise Terminated from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _FairSelector(selectors.DefaultSelector):
+    """Reports a few ready sockets at a time, in turn; the others are reported next.
+
+    An event loop checks its clock once per iteration. When a stalled backend resumes and hundreds
+    of streams have data, one iteration over all of them would delay requests that are due.
     """
 
     def __init__(self) -> None:
@@ -122,7 +154,7 @@ class _FewAtOnce(selectors.DefaultSelector):
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    return asyncio.SelectorEventLoop(_FewAtOnce())
+    return asyncio.SelectorEventLoop(_FairSelector())
 
 
 def _check_url(base_url: str) -> None:
@@ -139,14 +171,14 @@ def _files() -> int:
     """The number of connections this process may open, after raising its limit to the maximum."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        with suppress(ValueError, OSError):  # some systems promise more than they give
+        with suppress(ValueError, OSError):  # some systems report a higher limit than they allow
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
     return 1 << 30 if soft == resource.RLIM_INFINITY else max(1, soft - _SPARE_FILES)
 
 
 @contextmanager
-def _calm_gc() -> Iterator[None]:
+def _freeze_gc() -> Iterator[None]:
     """Exempt existing objects from garbage collection, which would pause the sender."""
     before = gc.get_threshold()
     gc.collect()
@@ -160,11 +192,11 @@ def _calm_gc() -> Iterator[None]:
 
 
 @contextmanager
-def _ahead_of_others() -> Iterator[None]:
+def _raise_priority() -> Iterator[None]:
     """Raise this process's priority, where the system allows it (for root it does).
 
-    On two busy cores an ordinary process waits tens of ms for its turn: requests would leave
-    late, tokens would be seen late, and both would be blamed on the backends.
+    On two busy cores an ordinary process waits tens of ms for the CPU: requests would be sent late,
+    tokens would be recorded late, and both would look like delays of the backends.
     """
     try:
         # RESET_ON_FORK: a command started meanwhile is an ordinary process again
@@ -202,7 +234,7 @@ async def _until(moment: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A request that is ready to go; `due` is on the monotonic clock from the run's start on."""
+    """A request that is ready to be sent; `due` is in seconds after the run's start."""
 
     planned: Planned
     due: float
@@ -234,7 +266,7 @@ class _Run:
         return Progress(seconds, self.sent, done, self.failed, self.open, self.plan.total)
 
     async def send_all(self, session: aiohttp.ClientSession) -> None:
-        """Start each user's task when its first request is due; return when all are answered."""
+        """Start each user's task when its first request is due; return when all have ended."""
         jobs = (self._first(user) for user in self.plan.users)
         ready = deque(islice(jobs, _READY))
         self.start = time.monotonic()
@@ -261,7 +293,7 @@ class _Run:
         return _Job(planned, due, request_id, request.method, url, headers, request.body, rest)
 
     async def _visit(self, session: aiohttp.ClientSession, job: _Job) -> None:
-        """All of one user's requests, each after the answer to the one before."""
+        """Send all requests of one user, each after the response to the one before."""
         unkept: dict[str, str] = {}
         while True:
             visitor = job.planned.visitor
@@ -280,7 +312,7 @@ class _Run:
     async def _ask(
         self, session: aiohttp.ClientSession, job: _Job, cookies: dict[str, str]
     ) -> Record:
-        """Send one request; there is a record of it however it ends."""
+        """Send one request, and record it however it ends."""
         answer = _Answer()
         if self.open >= self.cap:
             answer.fail("unsent", f"{self.open} requests were open")
@@ -329,7 +361,7 @@ class _Run:
         stream, planned = answer.stream, job.planned
         times = tuple(self.epoch + moment for moment in stream.times)
         usage = stream.usage or answer.usage
-        whole = stream.done if planned.stream else answer.error not in _BROKEN_OFF
+        complete = stream.done if planned.stream else answer.error not in _BROKEN_OFF
         record = Record(
             number=planned.number,
             id=job.id,
@@ -347,7 +379,7 @@ class _Run:
             detail=answer.detail,
             backend=answer.backend,
             upstream=answer.upstream,
-            truncated=answer.status == 200 and not whole,
+            truncated=answer.status == 200 and not complete,
             stream=planned.stream,
             max_tokens=planned.max_tokens,
             client_ip=planned.client_ip,
@@ -381,7 +413,7 @@ async def _read(response: aiohttp.ClientResponse, planned: Planned, answer: "_An
 
 @dataclass(slots=True)
 class _Stream:
-    """A streamed answer: when each token came, and how it ended."""
+    """A streamed answer: the time of each token, and how it ended."""
 
     events: EventStream = field(default_factory=EventStream)
     times: "array[float]" = field(default_factory=lambda: array("d"))
@@ -432,7 +464,7 @@ class _Answer:
         self.detail = " ".join(detail.split())[:300]
 
     def judge(self, stream: _Stream) -> None:
-        """Set the error of a stream that ended correctly as far as HTTP goes."""
+        """Set the error of a stream that ended correctly at the HTTP level."""
         if stream.failure:
             self.fail("stream_error", stream.failure)
         elif stream.malformed:
@@ -442,7 +474,7 @@ class _Answer:
 
 
 def _kind(error: Exception, status: int | None) -> str:
-    """The kind of an error; with a status, the response had begun."""
+    """The kind of an error; a status means that the response had begun."""
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -453,7 +485,7 @@ def _kind(error: Exception, status: int | None) -> str:
 
 
 def _usage(answer: Any) -> dict[str, Any]:
-    """The `usage` of an answer in one piece. Raises ValueError for what is no answer."""
+    """The `usage` of an answer that was not streamed. Raises ValueError for other content."""
     if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
         raise ValueError("not a completion")  # noqa: TRY004 - the type of data, not of code
     usage = answer.get("usage")

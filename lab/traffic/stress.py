@@ -1,4 +1,4 @@
-"""The article's stress test: many calls at once, and which server answered each."""
+"""The article's stress test: many concurrent calls, and the server that answered each."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ class StressReport:
 
     `sent` and `answered` count calls by kind (chats, completions, streams), `failures` by kind and
     reason ("chats, status 502"), with one example of each in `examples`. `split` counts the
-    answers by server. `pieces` is how many pieces of text the streams brought.
+    answers by server. `pieces` is the number of pieces of text in the streams.
     """
 
     sent: Mapping[str, int]
@@ -84,7 +84,7 @@ def stress(
 
 
 def _in_turn(sent: Mapping[str, int]) -> Iterator[str]:
-    """Yield the kinds of the calls, one in turn with the other while both last."""
+    """Yield the kinds of the calls, alternating while there are calls of each kind left."""
     for turn in range(max(sent.values())):
         yield from (kind for kind, number in sent.items() if turn < number)
 
@@ -117,7 +117,7 @@ def _report(
 
 
 def _failure(record: Record) -> str:
-    """The kind of a failure: `status 502`, `no connection`, or the sender's word."""
+    """The kind of a failure: `status 502`, `no connection`, or the sender's name for it."""
     if record.error.startswith("http_"):
         return f"status {record.status}"
     return "no connection" if record.error == "connect" else record.error

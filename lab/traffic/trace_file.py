@@ -6,8 +6,8 @@ Formats, as their publishers describe them:
   for the same block after the same blocks.
 - BurstGPT: CSV with `Timestamp` in seconds, `Request tokens`, `Response tokens`, `Model`; later
   releases add `Session ID` and `Elapsed time`.
-- Azure LLM inference (2023 and 2024): CSV with `TIMESTAMP` as date and time, `ContextTokens`,
-  `GeneratedTokens`.
+- Azure LLM inference (2023 and 2024): CSV with `TIMESTAMP` as date and time (UTC where it names no
+  zone), `ContextTokens`, `GeneratedTokens`.
 """
 
 import csv
@@ -16,8 +16,8 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import islice
+from datetime import UTC, datetime
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,14 +25,15 @@ from ..errors import UsageError
 
 BLOCK_TOKENS = 512  # of one Mooncake hash id
 MOST_TOKENS = 1_000_000
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One request of a trace: `at` seconds after the first, its tokens, its prompt's blocks.
 
-    `blocks` is empty where the trace does not say what prompts share. `session` is "" where it
-    names none.
+    `blocks` is empty if the trace does not state what prompts share. `session` is "" if it has
+    none.
     """
 
     at: float
@@ -70,13 +71,13 @@ class Trace:
 def read(path: str, *, speed: float = 1.0, limit: int | None = None) -> Trace:
     """Read a trace file.
 
-    `speed` 2 sends the requests twice as fast; `limit` keeps the first so many. UsageError names
-    file, line and what is allowed there.
+    `speed` 2 sends the requests twice as fast; `limit` keeps that many from the start. UsageError
+    names file, line and what is allowed there.
     """
     if not 0 < speed < math.inf:
-        raise UsageError(f"--speed {speed:g}", "a number above 0")
+        raise UsageError(f"--speed {speed:g} is out of range", "a number above 0")
     if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}", "a number from 1")
+        raise UsageError(f"--limit {limit} is out of range", "1 or more")
     try:
         with Path(path).open(encoding="utf-8-sig", newline="") as file:
             kind, rows = _rows(file, path)
@@ -100,16 +101,15 @@ def read(path: str, *, speed: float = 1.0, limit: int | None = None) -> Trace:
 
 
 def _rows(file: TextIO, path: str) -> tuple[str, Iterator[Row]]:
-    """The name of the format and its rows, by what the first line looks like."""
-    first = file.readline()
-    file.seek(0)
+    """The name of the format and its rows, by what the first line looks like that is not blank."""
+    numbered = ((number, line) for number, line in enumerate(file, 1) if line.strip())
+    number, first = next(numbered, (1, ""))
     if first.lstrip().startswith("{"):
-        return "mooncake", _lines(enumerate(file, 1), path, _mooncake)
-    columns = {name.strip() for name in next(csv.reader([first]), [])}
+        return "mooncake", _lines(chain([(number, first)], numbered), path, _mooncake)
+    columns = [name.strip() for name in next(csv.reader([first], skipinitialspace=True), [])]
     for kind, needed, reader in _TABLES:
-        if needed <= columns:
-            table = csv.DictReader(file, skipinitialspace=True)
-            return kind, _lines(((table.line_num, row) for row in table), path, reader)
+        if needed <= {*columns}:
+            return kind, _lines(_table(file, columns, path, number), path, reader)
     raise UsageError(
         f'"{path}" is not a known trace format: its first line is "{first.strip()[:60]}"',
         "Mooncake JSONL, or CSV with "
@@ -117,21 +117,32 @@ def _rows(file: TextIO, path: str) -> tuple[str, Iterator[Row]]:
     )
 
 
+def _table(
+    file: TextIO, columns: list[str], path: str, header: int
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a CSV behind its header, each with the number of its last line."""
+    table = csv.DictReader(file, columns, skipinitialspace=True)
+    try:
+        for row in table:
+            yield header + table.line_num, row
+    except csv.Error as error:
+        raise UsageError(f"{error} in {path}:{header + table.line_num + 1}") from None
+
+
 def _lines(
-    numbered: Iterable[tuple[int, Any]], path: str, reader: Callable[[Any], Row | None]
+    numbered: Iterable[tuple[int, Any]], path: str, reader: Callable[[Any], Row]
 ) -> Iterator[Row]:
     for number, line in numbered:
         try:
             row = reader(line)
-        except (ValueError, TypeError, KeyError) as error:
+        except (RecursionError, ValueError, TypeError, KeyError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise UsageError(f"{reason} in {path}:{number}", "see docs/llm.md, traces") from None
-        if row:
-            yield row
+        yield row
 
 
 def _answered(rows: Iterator[Row], limit: int | None) -> tuple[list[Row], int]:
-    """The rows that have an answer, at most `limit`, and how many had none before them."""
+    """The rows that have an answer, at most `limit`, and the number of skipped rows."""
     skipped = 0
 
     def with_answer() -> Iterator[Row]:
@@ -145,9 +156,7 @@ def _answered(rows: Iterator[Row], limit: int | None) -> tuple[list[Row], int]:
     return list(islice(with_answer(), limit)), skipped
 
 
-def _mooncake(line: str) -> Row | None:
-    if not line.strip():
-        return None
+def _mooncake(line: str) -> Row:
     entry = json.loads(line)
     if not isinstance(entry, dict):
         raise TypeError("not a JSON object")
@@ -184,8 +193,9 @@ def _azure(row: Mapping[str, str]) -> Row:
         moment = datetime.fromisoformat(whole + (f".{digits[:6]:0<6}" if dot else "") + zone)
     except ValueError:
         raise ValueError(f'TIMESTAMP "{text[:40]}" is not a date and time') from None
+    zoned = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return Row(
-        moment.timestamp(),
+        (zoned - EPOCH).total_seconds(),
         _tokens("ContextTokens", row["ContextTokens"]),
         _tokens("GeneratedTokens", row["GeneratedTokens"]),
     )
@@ -198,6 +208,8 @@ _TABLES: tuple[tuple[str, frozenset[str], Callable[[Any], Row]], ...] = (
 
 
 def _number(name: str, value: object) -> float:
+    if value is None:
+        raise KeyError(name)
     try:
         number = float(str(value))
     except ValueError:

@@ -21,7 +21,7 @@ _LETTERS = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz", dtype=np.uint8)
 _SPACE = ord(" ")
 _HEADERS = {
     "Content-Type": "application/json",
-    "Accept-Encoding": "identity",  # compression would hold tokens back
+    "Accept-Encoding": "identity",  # compression would delay tokens
 }
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
 
@@ -32,10 +32,9 @@ class Planned:
 
     `due` is in seconds: after the start of the run, or, where the request follows another one's
     answer (`after` is that one's number), after the end of that answer. `session` numbers the
-    conversations and `turn` its requests, from 0. `messages` is what the chat API is sent,
-    `prompt` the same as one text, for the completions API; the one that is not used is empty.
-    A `request` is sent as it is, in place of a call to an LLM. `visitor` names whose cookies it
-    carries, if not those of its user.
+    conversations and `turn` its requests, from 0. `messages` is for the chat API, `prompt` the same
+    as one text for the completions API; the other one is empty. A `request` is sent as it is,
+    instead of an LLM call. `visitor` names the owner of its cookies, if not its user.
     """
 
     number: int
@@ -73,9 +72,9 @@ class Plan:
     """Users in the order in which they come, and the bounds of the run.
 
     Nothing is sent `duration` seconds after the start or later (None: no such bound). `total` is
-    how many requests that makes at most, None where only time ends the run. `keepalive` keeps
-    connections open from one request to the next. A user whose request failed waits for
-    `pause_after_failure` seconds: who is refused at once must not become a flood.
+    the maximum number of requests, None if only time ends the run. `keepalive` keeps connections
+    open from one request to the next. A user whose request failed waits `pause_after_failure`
+    seconds, so that immediate refusals do not cause a flood of requests.
     """
 
     users: Iterator[User]
@@ -93,10 +92,10 @@ def plan(scenario: Scenario) -> Plan:
 
 
 def fixed(requests: Sequence[Request], concurrency: int = 1, visitors: Sequence[str] = ()) -> Plan:
-    """Each request once, `concurrency` at a time, each user with the next that nobody has sent.
+    """Each request once, `concurrency` at a time; each user takes the next unsent request.
 
-    One at a time they all go over one connection: nginx sees them in exactly this order.
-    `visitors`, if given, names beside each request whose cookies it carries.
+    With a concurrency of 1 all use one connection, so nginx sees them in exactly this order.
+    `visitors`, if given, names the owner of each request's cookies.
     """
     names = visitors or [""] * len(requests)
     waiting = iter(
@@ -108,7 +107,7 @@ def fixed(requests: Sequence[Request], concurrency: int = 1, visitors: Sequence[
 
 
 def plain(number: int, request: Request, visitor: str = "") -> Planned:
-    """A request that is no call to an LLM."""
+    """A request that is not an LLM call."""
     return Planned(
         number,
         due=0.0,
@@ -129,7 +128,7 @@ def plain(number: int, request: Request, visitor: str = "") -> Planned:
 def streamed(
     number: int, messages: tuple[Message, ...], max_tokens: int, client_ip: str = "127.0.0.1"
 ) -> Planned:
-    """One streamed chat, of no scenario."""
+    """One streamed chat outside a scenario."""
     return Planned(
         number,
         due=0.0,
@@ -149,14 +148,14 @@ def streamed(
 def users(scenario: Scenario) -> Iterator[User]:
     """The scenario's users in the order in which they come.
 
-    Open arrivals: each brings one conversation and leaves. Closed: `users` of them are there
-    from the start (give or take a first time to think) and never leave.
+    Open arrivals: each user has one conversation and leaves. Closed: there are `users` of them from
+    the start (after a first think time), and they never leave.
     """
     outline = Outline(scenario)
     if scenario.arrivals == "closed":
         shares = (share_of(scenario, user) for user in range(scenario.users))
         return (
-            User(user, outline.pause(user, 0), _stay(outline, user, share))
+            User(user, outline.pause(user, 0), _closed_loop_conversations(outline, user, share))
             for user, share in enumerate(shares)
             if share != 0
         )
@@ -172,14 +171,14 @@ def requests(users: Iterable[User]) -> Iterator[Planned]:
 
 
 def total(scenario: Scenario) -> int | None:
-    """The most requests that the scenario can send; None where only time ends it."""
+    """The maximum number of requests of the scenario; None if only time ends it."""
     if scenario.arrivals == "closed" or scenario.duration is None:
         return scenario.requests
     return sum(share for _, share in arrivals_of(scenario))
 
 
 def _rng(scenario: Scenario, *path: int) -> np.random.Generator:
-    """A generator of its own for each use, so that none depends on the order of the others."""
+    """A separate random generator for each use, so that none depends on the order of the others."""
     return np.random.default_rng([scenario.seed, *path])
 
 
@@ -187,7 +186,7 @@ _ARRIVALS, _SYSTEM, _TEXT, _SHARED, _OWN = range(5)
 
 
 def arrivals_of(scenario: Scenario) -> Iterator[tuple[float, int]]:
-    """When each conversation begins, and how many of its turns the number of requests allows."""
+    """When each conversation begins, and how many of its turns the limit of requests allows."""
     turns = scenario.sessions.turns
     dues = dues_of(scenario)
     if scenario.duration is not None:
@@ -219,13 +218,13 @@ def _poisson(rng: np.random.Generator, rate: float) -> Iterator[float]:
 
 
 def share_of(scenario: Scenario, user: int) -> int | None:
-    """How many of the requests fall to one of the closed users; None: no bound."""
+    """How many of the requests one closed-loop user sends; None: no bound."""
     if scenario.requests is None:
         return None
     return len(range(user, scenario.requests, scenario.users))
 
 
-def _stay(outline: Outline, user: int, share: int | None) -> Iterator[Planned]:
+def _closed_loop_conversations(outline: Outline, user: int, share: int | None) -> Iterator[Planned]:
     """One conversation after the other; request k of user u has the number u + k · users."""
     users = outline.scenario.users
     asked = chain.from_iterable(
@@ -237,10 +236,10 @@ def _stay(outline: Outline, user: int, share: int | None) -> Iterator[Planned]:
 
 
 def _converse(outline: Outline, session: int, user: int, due: float) -> Iterator[Planned]:
-    """One conversation, each turn of which carries all that was said before.
+    """One conversation; each turn contains the conversation so far.
 
-    The answers in that history are stand-ins as long as the answers asked for: what is sent
-    must not depend on what a run answered.
+    The answers in that history are placeholders of the requested length, because the requests must
+    not depend on the answers of a run.
     """
     scenario = outline.scenario
     block, row = outline.conversations(session // BLOCK), session % BLOCK
@@ -293,9 +292,9 @@ def client_address(client: int) -> str:
 
 
 def _traced(scenario: Scenario, rows: Sequence[Row]) -> Iterator[User]:
-    """A user for each request of a trace, who comes when the trace says.
+    """A user for each request of a trace, arriving at its time in the trace.
 
-    A session is one client; a request without a session is a client of its own.
+    A session is one client; each request without a session is a separate client.
     """
     clients: dict[str, int] = {}
     for number, row in enumerate(rows):
@@ -321,7 +320,7 @@ def _traced(scenario: Scenario, rows: Sequence[Row]) -> Iterator[User]:
 
 
 def _prompt(scenario: Scenario, row: Row, number: int) -> str:
-    """A prompt as long as the row says: the text of each of its blocks, or words of its own."""
+    """A prompt of the row's length: the text of each of its blocks, or random words."""
     if not row.blocks:
         return _words(_rng(scenario, _OWN, number), max(1, row.input_tokens))
     lengths = [BLOCK_TOKENS] * len(row.blocks)
@@ -340,7 +339,7 @@ def _words(rng: np.random.Generator, tokens: int) -> str:
 
 
 def call(planned: Planned) -> Request:
-    """The request as the OpenAI API wants it, and `ignore_eos`, vLLM's word for: all tokens."""
+    """The body for the OpenAI API, with vLLM's `ignore_eos` to get all requested tokens."""
     asked: dict[str, Any] = {"model": planned.model}
     if planned.api == "chat":
         asked["messages"] = planned.messages

@@ -1,4 +1,4 @@
-"""Compare what nginx did with what it must do: PASS, FAIL or UNSURE, why, and what is excluded."""
+"""Compare nginx's picks with the prediction: PASS, FAIL or UNSURE, and the reason."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,18 @@ from ..word import Word
 from . import replay
 from .case import CLOCK, Case, Verdict, disturbed
 from .conclusion import conclude, failed
-from .draws import drawn, hits_to_tell, only
+from .draws import drawn, hits_needed, missing_pair_probability, only
 from .exact import one_by_one
 from .facts import first_fact
-from .keys import bound_ones, keyed
+from .keys import by_key, sticky_requests
 from .loads import by_load, overlapping
 from .orders import by_order, traced
-from .picks import WIDE
 from .turns import counted
+from .windows import NOT_SERVED, WIDE, Served
 
-__all__ = ["Verdict", "hits_to_tell", "judge"]
+MOST_LEFT = 0.005  # of random_two's picks that find no second server
+
+__all__ = ["Verdict", "hits_needed", "judge"]
 
 
 def judge(
@@ -31,38 +33,48 @@ def judge(
     sequential: bool,
     addresses: Mapping[str, tuple[str, ...]] | None = None,
     fresh: bool = True,
-    clock: float = WIDE,
+    clock: float = 0.0,
     since: float = -math.inf,
     order: Sequence[Step] | None = None,
     alone: bool = False,
     returning: int = 0,
+    served: Served = NOT_SERVED,
 ) -> Verdict:
-    """Say whether the hits, their addresses already mapped to server names, are what nginx must do.
+    """Judge whether nginx's hits, with server names for addresses, are those that it must make.
 
-    `sequential` says that no request began before the last one ended; `addresses` what each
-    server's name resolves to; `fresh` that nginx was reloaded just before. `since` is a moment
-    from which on requests are judged, in a log that holds all there were before and after it.
-    `order` is nginx's own order of picks and releases, where there is a trace of it. `returning`
-    is how many requests came from clients that return the cookies of earlier responses.
-    The oracle is given requests, times and faults, never who answered. With `alone`, and where a
-    log does not begin with a fresh nginx, the claim alone is judged; else also its alternatives.
+    `sequential` says that no request began before the previous one ended; `addresses` has the
+    addresses of each server's name; `fresh` says that nginx was reloaded just before. Only requests
+    from the moment `since` on are judged; the log also has those before it. `order` is nginx's own
+    order of picks and releases, if there is a trace. `returning` is the number of requests from
+    clients that return the cookies of earlier responses. `served` has the times of each request at
+    its backend, by the backend's journal, and `clock` the longest lag of nginx's clock by the
+    journals, in ms. The oracle gets requests, times and faults, never the answering server. With
+    `alone`, or if the log does not begin with a fresh nginx, only the claim is judged; else also
+    its alternatives.
     """
-    case = case_of(
-        Case(
-            upstream,
-            (),
-            sequential,
-            addresses or {},
-            fresh,
-            max(clock, WIDE),
-            since,
-            order=order,
-            alone=alone or not fresh or since > -math.inf or several_addresses(addresses or {}),
-            returning=returning,
-        ),
-        hits,
+    return judge_case(
+        case_of(
+            Case(
+                upstream,
+                (),
+                sequential,
+                addresses or {},
+                fresh,
+                clock,
+                since,
+                order=order,
+                alone=alone or not fresh or since > -math.inf or several_addresses(addresses or {}),
+                returning=returning,
+                served=served,
+            ),
+            hits,
+        )
     )
-    hits = case.hits
+
+
+def judge_case(case: Case) -> Verdict:
+    """Check for hard facts against the claim, then judge the picks by its method."""
+    upstream, hits = case.upstream, case.hits
     if not hits:
         return case.says(Word.UNSURE, "no hits", f"lab run {case.label}")
     if strangers := replay.unknown(upstream, hits):
@@ -72,12 +84,12 @@ def judge(
         )
     if fact := first_fact(case):
         return failed(case, fact.text(case), fact.number)
-    if not sequential and all(replay.seen(upstream, hit).server is None for hit in hits):
+    if not case.sequential and all(replay.seen(upstream, hit).server is None for hit in hits):
         return case.says(
             Word.UNSURE, "every request found no live upstreams", f"lab run {case.label}"
         )
     if own_state(case) and not traced(case):
-        return by_worker(case) if case.alone or not sequential else by_order(case)
+        return by_worker(case) if case.alone or not case.sequential else by_order(case)
     claims = list(replay.orders(upstream))
     for claim in claims[1:]:  # DNS decides their order
         verdict = judge_one(replace(case, upstream=claim), named=False)
@@ -87,13 +99,13 @@ def judge(
 
 
 def several_addresses(addresses: Mapping[str, tuple[str, ...]]) -> bool:
-    """Whether a server's name stands for several peers, which alternatives cannot tell apart."""
+    """Whether a server's name has several addresses, which the alternatives do not distinguish."""
     return any(len(peers) > 1 for peers in addresses.values())
 
 
 def case_of(case: Case, hits: Sequence[Hit]) -> Case:
-    """The case with its hits: those to judge, and those that were open when it begins."""
-    near = CLOCK + case.clock / 1000
+    """The case with its hits: those to judge, and those that were in flight at its beginning."""
+    near = CLOCK + max(case.clock, WIDE) / 1000
     judged = tuple(hit for hit in hits if replay.start(hit) >= case.since)
     earlier = (hit for hit in hits if replay.start(hit) < case.since <= hit.msec + near)
     return replace(
@@ -107,7 +119,7 @@ def case_of(case: Case, hits: Sequence[Hit]) -> Case:
 
 
 def judge_one(case: Case, *, named: bool = True) -> Verdict:
-    """Judge a log against servers in one order; `named`: a FAIL says what it looks like."""
+    """Judge a log against servers in one order; with `named` a FAIL names the best alternative."""
     if case.alone:
         return against_claim(case)
     if traced(case):
@@ -127,38 +139,33 @@ def against_claim(case: Case) -> Verdict:
     draws = upstream.record.by_draw and len(peers.peers) > 1
     if draws and not upstream.sticky and (case.sequential or not upstream.record.by_load):
         return drawn(case)
+    if (left := missing_pair_probability(upstream, case.addresses)) > MOST_LEFT:
+        why = f"two draws leave {left:.0%} of the picks to turns, which the log does not show"
+        return case.says(Word.UNSURE, why, f"lab run {case.label} --evidence trace")
     if case.sequential and not draws:
         return one_by_one(case)
     if upstream.sticky:
-        return bound_ones(case)
-    if len(peers.peers) < 2 or upstream.record.by_turns:
+        return sticky_requests(case)
+    backups = peers.backup.peers if peers.backup else ()
+    if max(len(peers.peers), len(backups)) < 2 or upstream.record.by_turns:
         return counted(case)
     if upstream.record.by_request:
-        return keyed(case)
+        return by_key(case)
     return by_load(case) if case.alone else overlapping(case)
 
 
 def own_state(case: Case) -> bool:
-    """Whether workers pick independently and the log has several."""
+    """Whether workers pick independently and the log has several workers."""
     stateless = case.upstream.record.stateless and not case.upstream.sticky
     return not case.upstream.zone and not stateless and case.workers > 1
 
 
 def by_worker(case: Case) -> Verdict:
     """Judge each worker's hits separately: without a zone workers share neither turns nor loads."""
-    zoned = replace(case.upstream, zone=True)
-    pids = sorted({hit.pid for hit in case.hits})
+    zoned = replace(case, upstream=replace(case.upstream, zone=True), order=None, returning=0)
+    hits, pids = (*case.earlier, *case.hits), sorted({hit.pid for hit in case.hits})
     verdicts = [
-        judge(
-            zoned,
-            [hit for hit in (*case.earlier, *case.hits) if hit.pid == pid],
-            sequential=case.sequential,
-            addresses=case.addresses,
-            fresh=case.fresh,
-            clock=case.clock,
-            since=case.since,
-            alone=case.alone,
-        )
+        judge_case(case_of(zoned, [nameless(hit) for hit in hits if hit.pid == pid]))
         for pid in pids
     ]
     for word in (Word.FAIL, Word.UNSURE):
@@ -168,3 +175,8 @@ def by_worker(case: Case) -> Verdict:
                 return case.says(word, why, verdict.command, verdict.decided)
     first = verdicts[0].why
     return case.says(Word.PASS, f"{first}, and so on for each of {len(pids)} workers, no zone")
+
+
+def nameless(hit: Hit) -> Hit:
+    """A hit without its worker, so that a verdict does not mention other workers."""
+    return replace(hit, pid=0)

@@ -1,4 +1,4 @@
-"""How probable a hypothesis makes each pick, as far as the evidence tells; and what that weighs."""
+"""Bounds of the probability of each pick under a hypothesis, and the likelihood ratio."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,9 +16,9 @@ class Bounds:
     """For each pick and server, the lowest and the highest probability under one hypothesis.
 
     A row is a pick in the order of the evidence, a column a server; the last column is "no live
-    upstreams". `seen` is the column of the server that nginx picked. Where the evidence tells the
+    upstreams". `seen` is the column of the server that nginx picked. If the evidence determines the
     probabilities exactly, `low` and `high` are equal. `doubt` is the share of picks whose bounds
-    may be wrong, because a clock in the evidence lagged: 0 where no clock decides.
+    may be wrong because a clock lagged; 0 if no clock matters.
     """
 
     seen: Array
@@ -33,12 +33,12 @@ class Bounds:
 
     @property
     def known(self) -> Array:
-        """The picks whose probabilities are known, but for a rare fallback on turns."""
+        """The picks whose probabilities are known, except for rare fallbacks to round robin."""
         known: Array = (self.high - self.low).max(axis=1) < NEARLY
         return known
 
     def first(self, number: int) -> "Bounds":
-        """The first picks alone."""
+        """The bounds of the first picks only."""
         return Bounds(self.seen[:number], self.low[:number], self.high[:number], self.doubt)
 
     def contradictions(self) -> Array:
@@ -47,7 +47,7 @@ class Bounds:
         return np.flatnonzero(self.high[rows, self.seen] <= 0)
 
     def guess(self) -> Array:
-        """One distribution a row within the bounds: the middle of what is possible."""
+        """One distribution per row within the bounds: the middle of the possible range."""
         middle = self.low + self.high
         total = middle.sum(axis=1, keepdims=True)
         columns = middle.shape[1]
@@ -60,7 +60,7 @@ def unknown(seen: Array, columns: int) -> Bounds:
 
 
 def shared(bounds: Bounds, server: int, share: float) -> Bounds:
-    """A hypothesis from whose picks a share is taken and given to one server."""
+    """The bounds of a hypothesis with a share of its picks diverted to one server."""
     low, high = bounds.low * (1 - share), bounds.high * (1 - share)
     low[:, server] += share
     high[:, server] += share
@@ -68,12 +68,12 @@ def shared(bounds: Bounds, server: int, share: float) -> Bounds:
 
 
 def bet(favoured: Bounds, against: Bounds) -> float:
-    """How strongly the picks speak for one hypothesis against another: the logarithm of odds.
+    """The evidence of the picks for one hypothesis against another: the logarithm of odds.
 
-    If `against` is true, the odds reach a factor F with a probability of 1/F at most, whatever
-    number of picks is looked at. (Each pick multiplies them by the ratio of two probabilities
-    whose expected value under `against` is at most 1.) Only picks count that are expected to
-    favour the one; which these are does not depend on the server that was seen.
+    If `against` is true, the odds reach a factor F with a probability of at most 1/F, for any
+    number of picks. (Each pick multiplies them by the ratio of two probabilities, whose expected
+    value under `against` is at most 1.) Only picks that are expected to support `favoured` count;
+    this selection does not depend on the server that was picked.
     """
     expected = favoured.guess()
     limit = against.high
@@ -90,7 +90,7 @@ def bet(favoured: Bounds, against: Bounds) -> float:
 
 
 def moved(claim: Bounds, other: Bounds) -> float:
-    """The share of requests that a hypothesis sends elsewhere than the claim, where both tell."""
+    """The share of requests that a hypothesis sends to another server, where both are known."""
     both = claim.known & other.known
     if not both.any():
         return 1.0
@@ -98,12 +98,12 @@ def moved(claim: Bounds, other: Bounds) -> float:
 
 
 def same(claim: Bounds, other: Bounds) -> bool:
-    """Whether two hypotheses say the same of every pick, and that is known."""
+    """Whether two hypotheses have equal, known probabilities for every pick."""
     return bool(claim.known.all() and other.known.all()) and moved(claim, other) < 1e-9
 
 
 def likeness(bounds: Bounds, noise: float = 0.02) -> float:
-    """The logarithm of a hypothesis's likelihood if a few picks went anywhere: for comparing."""
+    """The log likelihood of a hypothesis, allowing a few arbitrary picks; for comparisons."""
     columns = bounds.low.shape[1]
     chances = bounds.guess()[np.arange(bounds.number), bounds.seen]
     return float(np.log((1 - noise) * chances + noise / columns).sum())

@@ -12,17 +12,17 @@ from ..nginxconf.model import Upstream
 from ..oracle import Pick
 from ..word import Word
 from . import replay
-from .picks import WIDE
+from .windows import EXACT, WIDE, Served, Windows, windows
 
 CLOCK = 0.005  # seconds from the start of a request to its pick
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A judgement as a person would write it: the word, the method, the numbers, why.
+    """A verdict: its word, the method, the split and the reason.
 
-    `decided` is the share of picks that could be decided, None where all were. `command` would
-    settle an UNSURE.
+    `decided` is the share of picks that could be decided, None if all were. `command` is the run
+    that would decide an UNSURE.
     """
 
     word: Word
@@ -38,7 +38,7 @@ class Verdict:
 
     @property
     def numbers(self) -> str:
-        """The split and the reason, or why there is no verdict."""
+        """The split and the reason, or the reason alone without a split."""
         if self.word == Word.PASS:
             return f"{self.split_text}  ({self.why})"
         if self.word == Word.FAIL:
@@ -48,14 +48,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Case:
-    """One log against one claim; `earlier` hits are load on the servers, and not judged.
+    """One log and one claim; `earlier` hits count as load and are not judged.
 
-    `order` is nginx's own order of picks and releases, None where there is no trace of it;
+    `order` is nginx's own order of picks and releases, None without a trace;
     `by_id` then has the hits by the ids of their requests.
-    `disturbed` says that a server failed or could be full, so that order decides what nginx does;
-    `workers` is how many of nginx's workers the log shows; `alone` compares with the claim and
-    with no alternatives. `returning` requests came from clients that send back every cookie that
-    an earlier response set.
+    `clock` is the longest lag of nginx's clock by a journal, in ms; 0 without a journal.
+    `disturbed` says that a server failed or may have been at max_conns, so that the order of events
+    matters; `workers` is the number of nginx's workers in the log; with `alone` there are no
+    alternatives. `returning` requests came from clients that return every cookie of an earlier
+    response. `served` are the times at the backends, by their journals.
     """
 
     upstream: Upstream
@@ -63,7 +64,7 @@ class Case:
     sequential: bool
     addresses: Mapping[str, tuple[str, ...]]
     fresh: bool
-    clock: float = WIDE
+    clock: float = 0.0
     since: float = -math.inf
     earlier: Sequence[Hit] = ()
     order: Sequence[Step] | None = None
@@ -72,16 +73,50 @@ class Case:
     workers: int = 1
     alone: bool = False
     returning: int = 0
+    served: Served = field(default_factory=dict)
+
+    def windows(self, hits: Sequence[Hit], slack: float) -> Windows:
+        """The pick and release windows of hits, with an error of up to `slack` ms in each time.
+
+        If nginx's clock lagged more, the times of a delayed worker have that error.
+        """
+        return windows(self.upstream, hits, self.served).widened(slack, self.stall)
+
+    @cached_property
+    def exact_windows(self) -> Windows:
+        """The windows of the answered hits, with the accuracy of the log."""
+        return self.logged_windows.widened(EXACT, self.stall)
+
+    @cached_property
+    def wide_windows(self) -> Windows:
+        """The windows of the answered hits, with the clock uncertainty of a quiet machine."""
+        return self.logged_windows.widened(WIDE, self.stall)
+
+    @cached_property
+    def logged_windows(self) -> Windows:
+        """The windows of the answered hits if all times of the log were exact."""
+        return windows(self.upstream, self.answered, self.served)
+
+    @property
+    def stall(self) -> float:
+        """How many ms a worker may have been delayed."""
+        return self.clock if self.clock > WIDE else 0.0
 
     @cached_property
     def answered(self) -> list[Hit]:
         """The requests that a server answered, in the order in which they began."""
         hits = [hit for hit in self.hits if replay.seen(self.upstream, hit).server is not None]
-        return sorted(hits, key=replay.start)
+        return sorted(hits, key=replay.beginning)
+
+    @cached_property
+    def unanswered(self) -> list[Hit]:
+        """The requests that found no live upstream, perhaps after servers that failed."""
+        hits = (*self.earlier, *self.hits)
+        return [hit for hit in hits if replay.seen(self.upstream, hit).server is None]
 
     @property
     def label(self) -> str:
-        """The lab's word for what is claimed."""
+        """The lab's name for the claimed method."""
         return self.upstream.label
 
     def says(
@@ -94,7 +129,7 @@ class Case:
 
 
 def written(upstream: Upstream, counts: Mapping[str | None, int]) -> str:
-    """A split as a person would write it, in the order of the config."""
+    """A split as text, in the order of the config."""
     names = shortened(upstream)
     parts = [f"{short}: {counts.get(name, 0)}" for name, short in names.items()]
     if counts.get(None):
@@ -103,7 +138,7 @@ def written(upstream: Upstream, counts: Mapping[str | None, int]) -> str:
 
 
 def shortened(upstream: Upstream) -> dict[str, str]:
-    """Each server's name without the port that all share."""
+    """Each server's name, without the port if all have the same."""
     names = [server.name for server in upstream.servers]
     hosts = {name: name.rpartition(":")[0] or name for name in names}
     ports = {name.rpartition(":")[2] for name in names}
@@ -112,7 +147,7 @@ def shortened(upstream: Upstream) -> dict[str, str]:
 
 
 def difference(case: Case, number: int, pick: Pick) -> str:
-    """Which request went elsewhere, and where it should have gone."""
+    """Text: the request that went to another server than predicted, and both servers."""
     hit = case.hits[number]
     names = shortened(case.upstream)
     went = route(names, replay.seen(case.upstream, hit).attempts, hit.upstream_addr[-1])
@@ -122,7 +157,7 @@ def difference(case: Case, number: int, pick: Pick) -> str:
 
 
 def route(names: Mapping[str, str], attempts: tuple[str, ...], server: str | None) -> str:
-    """The servers that a request was tried on, and the end of it."""
+    """Text: the servers that a request was tried on, and its result."""
     tried = [names.get(name, name) for name in attempts]
     return ", ".join(tried if server in names else [*tried, "no live upstreams"])
 
@@ -139,7 +174,7 @@ def column_of(case: Case) -> dict[str, int]:
 
 
 def disturbed(upstream: Upstream, hits: Sequence[Hit]) -> bool:
-    """Whether a server failed, or could be full, so that order decides what nginx does."""
+    """Whether a server failed or may have been at max_conns, so that event order matters."""
     return any(server.max_conns for server in upstream.servers) or any(
         len(hit.upstream_addr) > 1 or hit.status == 502 or replay.fault(upstream, hit, 0)
         for hit in hits

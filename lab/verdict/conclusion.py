@@ -1,4 +1,4 @@
-"""The last step of a verdict: weigh the alternatives of a claim that holds by itself."""
+"""The last step of a verdict: compare a claim that fits the evidence with its alternatives."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ SHOWN = 4  # alternatives that an UNSURE names
 
 
 def conclude(case: Case, verdict: Verdict, *, named: bool = True) -> Verdict:
-    """The verdict on a claim that the evidence agrees with, after weighing its alternatives."""
+    """The verdict on a claim that fits the evidence, after comparing its alternatives."""
     claim = bounds_of_claim(case)
     weighed = weigh(case, claim)
     if weighed.better:
@@ -36,11 +36,11 @@ def undecided(case: Case, weighed: Weighing, decided: float | None) -> Verdict:
     if len(weighed.possible) > SHOWN:
         shown.append(f"{len(weighed.possible) - SHOWN} more")
     why = f"{len(case.hits):,} hits do not exclude {', '.join(shown)}"
-    return case.says(Word.UNSURE, why, telling_run(case, weighed), decided)
+    return case.says(Word.UNSURE, why, deciding_run(case, weighed), decided)
 
 
-def telling_run(case: Case, weighed: Weighing) -> str:
-    """The command of a run that would exclude what is still possible."""
+def deciding_run(case: Case, weighed: Weighing) -> str:
+    """The command of a run that would exclude the remaining alternatives."""
     if weighed.needed:
         return f"lab run {case.label} -n {max(weighed.needed, len(case.hits) + 100)}"
     if case.sequential:
@@ -51,7 +51,7 @@ def telling_run(case: Case, weighed: Weighing) -> str:
 
 
 def at_once(case: Case) -> int:
-    """How many requests were open at a time, on average."""
+    """The average number of requests in flight."""
     begun = min(replay.start(hit) for hit in case.hits)
     span = max(max(hit.msec for hit in case.hits) - begun, 0.001)
     return round(sum(hit.request_time for hit in case.hits) / span)
@@ -66,18 +66,18 @@ def failed(case: Case, why: str, first: int = 0) -> Verdict:
 
 
 def bounds_of_claim(case: Case) -> Bounds:
-    """The claim's own bounds; a claim that was compared exactly gives each seen server 1."""
+    """The claim's bounds; after an exact comparison each picked server has probability 1."""
     exact = case.sequential and not case.upstream.record.by_draw and case.order is None
-    return sharp(case) if exact else bounds_of_evidence(case)
+    return certain_bounds(case) if exact else bounds_of_evidence(case)
 
 
 def bounds_of_evidence(case: Case) -> Bounds:
-    """The claim's bounds, as an alternative's are computed."""
+    """The claim's bounds, computed in the same way as those of alternatives."""
     return likelihoods(case.upstream, case)
 
 
-def sharp(case: Case) -> Bounds:
-    """Every server that was seen had a probability of 1."""
+def certain_bounds(case: Case) -> Bounds:
+    """Bounds in which every picked server has probability 1."""
     columns = column_of(case)
     tried = (name for hit in case.hits for name in hit.upstream_addr)
     seen = np.array([columns.get(name, len(columns)) for name in tried], dtype=int)

@@ -1,20 +1,23 @@
-"""Judge draws by their odds."""
+"""Judge random draws by their probabilities."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+
+import numpy as np
 
 from ..nginxconf.model import Upstream
 from ..oracle.base import group_of
 from ..oracle.random import odds_of
 from ..oracle.random_two import pair_odds
 from ..word import Word
-from . import odds, replay
+from . import groups, odds, replay
+from .bounds import Bounds
 from .case import Case, Verdict, observed, shortened
 
 
-def hits_to_tell(upstream: Upstream, usual: int) -> int:
-    """How many hits it takes to judge a log: draws need more than the usual."""
+def hits_needed(upstream: Upstream, usual: int) -> int:
+    """How many hits are needed to judge a log: draws need more than the usual number."""
     if not upstream.record.by_draw or len(upstream.servers) < 2:
         return usual
     return max(usual, odds.draws_to_tell(chances(Case(upstream, (), False, {}, False))))
@@ -39,7 +42,7 @@ def drawn(case: Case) -> Verdict:
             "a run without failures would settle it",
             f"lab run {case.label}",
         )
-    hits = sorted(case.hits, key=replay.start)
+    hits = sorted(case.hits, key=replay.beginning)
     names = [str(replay.seen(case.upstream, hit).server) for hit in hits]
     expected = chances(case)
     if stray := set(names) - set(expected):
@@ -52,8 +55,10 @@ def drawn(case: Case) -> Verdict:
     if len(expected) > 1 and (pair := odds.improbable(in_a_row, pairs)):
         seen, due = in_a_row[pair], pairs[pair] * sum(in_a_row.values())
         return case.says(
-            Word.FAIL, f"not drawn: {pair.replace(' ', ' then ')} {seen} times, expected {due:.0f}"
+            Word.FAIL, f"not random: {pair.replace(' ', ' then ')} {seen} times, expected {due:.0f}"
         )
+    if why := groups.off_odds(drawn_alike(names, expected), short_names(case, expected)):
+        return case.says(Word.FAIL, f"not random: {why}")
     if case.alone and total < needed:
         return case.says(
             Word.UNSURE,
@@ -63,8 +68,23 @@ def drawn(case: Case) -> Verdict:
     return case.says(Word.PASS, f"within {banded(case, expected, total)} over {total:,} hits")
 
 
+def drawn_alike(names: Sequence[str], expected: Mapping[str, float]) -> Bounds:
+    """The bounds of identically distributed draws, with the servers that were drawn."""
+    columns = {name: number for number, name in enumerate(expected)}
+    rows = np.tile([*expected.values(), 0.0], (len(names), 1))
+    return Bounds(np.array([columns[name] for name in names]), rows, rows)
+
+
+def short_names(case: Case, names: Iterable[str]) -> list[str]:
+    """Servers' names as a split writes them."""
+    return [shortened(case.upstream)[name] for name in names]
+
+
 def chances(case: Case) -> dict[str, float]:
-    """The probability of each server on an idle upstream."""
+    """The probability of each server on an idle upstream.
+
+    If two draws yield no second server, round robin decides: each server gets its weight's share.
+    """
     group = group_of(case.upstream, case.addresses)
     if case.upstream.record.by_draw_alone:
         by_peer = odds_of(group, group.live)
@@ -72,14 +92,16 @@ def chances(case: Case) -> dict[str, float]:
         by_peer = dict.fromkeys(group.live, 0.0)
         for (_, second), chance in pair_odds(group, group.live).items():
             by_peer[second] += chance
+    left = 1 - sum(by_peer.values())
+    weight = sum(peer.weight for peer in group.live)
     summed: dict[str, float] = {}
     for peer, chance in by_peer.items():
-        summed[peer.name] = summed.get(peer.name, 0.0) + chance
-    return {name: chance / sum(summed.values()) for name, chance in summed.items()}
+        summed[peer.name] = summed.get(peer.name, 0.0) + chance + left * peer.weight / weight
+    return summed
 
 
 def banded(case: Case, expected: Mapping[str, float], total: int) -> str:
-    """What chance allows each server: "b: 333 ± 90", or "333 ± 90 each" where all are alike."""
+    """The range of each server's count: "b: 333 ± 90", or "333 ± 90 each" if all are equal."""
     names = shortened(case.upstream)
     bands = {name: odds.band(chance, total, len(expected)) for name, chance in expected.items()}
     texts = {
@@ -91,10 +113,10 @@ def banded(case: Case, expected: Mapping[str, float], total: int) -> str:
     return ", ".join(f"{names[name]}: {text}" for name, text in texts.items())
 
 
-def undrawn(upstream: Upstream, addresses: Mapping[str, tuple[str, ...]]) -> float:
-    """The highest probability that the draws of random_two bring no second server.
+def missing_pair_probability(upstream: Upstream, addresses: Mapping[str, tuple[str, ...]]) -> float:
+    """The highest probability that the draws of random_two yield no second server.
 
-    Draws of the first server again, or of one that is down, are all that then came; turns decide.
+    Then all draws returned the first server again, or one that is down, and round robin decides.
     """
     group, method = group_of(upstream, addresses), upstream.record
     if not (method.by_draw and method.by_load) or len(group.live) < 2:

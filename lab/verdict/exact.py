@@ -1,4 +1,4 @@
-"""Judge requests that came one after the other, each by its prediction."""
+"""Judge sequential requests, each by its prediction."""
 
 import copy
 from collections.abc import Iterator
@@ -16,59 +16,57 @@ GRAIN = 0.002  # seconds by which the parts of a request may fall short of the w
 
 def one_by_one(case: Case) -> Verdict:
     """Compare every request with its prediction, in order."""
-    if case.upstream.sticky and (reason := unseen(case)):
+    if case.upstream.sticky and (reason := sticky_obstacle(case)):
         return case.says(Word.UNSURE, reason)
     if not case.fresh and not case.upstream.record.by_request:
         return in_phase(case)
-    found = first_difference(case)
-    if found is None:
-        return case.says(Word.PASS, f"exact over {len(case.hits):,} hits")
-    number, pick = found
-    return case.says(Word.FAIL, difference(case, number, pick))
+    if unpredicted := first_difference(case):
+        return case.says(Word.FAIL, difference(case, *unpredicted))
+    return case.says(Word.PASS, f"exact over {len(case.hits):,} hits")
 
 
 def first_difference(case: Case) -> tuple[int, Pick] | None:
     """The first request whose servers were not those predicted, counted from 0, and its Pick.
 
-    nginx's clock may show another second than the log where a request came within milliseconds
-    of its turn; then both are followed, and what nginx did must fit one of them.
+    Within milliseconds of a full second, nginx's clock may have shown another second than the log.
+    Then both cases are followed, and nginx's picks must fit one of them.
     """
-    worlds = [balancer(case.upstream, case.addresses)]
+    states = [balancer(case.upstream, case.addresses)]
     timed = case.upstream.record.by_time
     for number, hit in enumerate(case.hits):
         arrival = replay.arrival(case.upstream, hit, lasting=timed)
         seen = replay.seen(case.upstream, hit)
-        pick = worlds[0].quick(arrival) if len(worlds) == 1 else None
+        pick = states[0].quick(arrival) if len(states) == 1 else None
         if pick is None:
-            picked = list(futures(worlds, arrival, timed=timed))
+            picked = list(next_states(states, arrival, timed=timed))
             pick = picked[0][1]
-            worlds = distinct(
-                world for world, it in picked if (it.server, it.attempts) == seen
-            ) or [worlds[0]]
-            if any((it.server, it.attempts) == seen for _, it in picked):
+            states = distinct_states(
+                state for state, other in picked if (other.server, other.attempts) == seen
+            ) or [states[0]]
+            if any((other.server, other.attempts) == seen for _, other in picked):
                 continue
         if (pick.server, pick.attempts) != seen:
             return number, pick
     return None
 
 
-def futures(
-    worlds: list[Balancer], arrival: Arrival, *, timed: bool
+def next_states(
+    states: list[Balancer], arrival: Arrival, *, timed: bool
 ) -> Iterator[tuple[Balancer, Pick]]:
-    """Every world after a request, with its pick, for each second that its clock may show."""
-    others = list(readings(arrival))
-    for world in worlds:
-        if timed or arrival.faults or any(peer.fails for peer in world.peers):
+    """The possible states after a request, with its pick, for each second the clock may show."""
+    others = list(possible_times(arrival))
+    for state in states:
+        if timed or arrival.faults or any(peer.fails for peer in state.peers):
             for other in others:
-                twin = copy.deepcopy(world)
+                twin = copy.deepcopy(state)
                 yield twin, served(twin, other)
-        yield world, served(world, arrival)
+        yield state, served(state, arrival)
 
 
-def readings(arrival: Arrival) -> Iterator[Arrival]:
-    """The request as nginx's clock may have shown it, where that is another second than the log's.
+def possible_times(arrival: Arrival) -> Iterator[Arrival]:
+    """The request with each second that nginx's clock may have shown, if not the logged one.
 
-    A pick comes up to CLOCK after the logged start; an attempt may end GRAIN before it seems to.
+    A pick is up to CLOCK after the logged start; an attempt may end GRAIN before its logged end.
     """
     end = arrival.t + sum(took for kind, took in arrival.faults if kind)
     if int(arrival.t + CLOCK) != int(arrival.t) or int(end + CLOCK) != int(end):
@@ -78,33 +76,36 @@ def readings(arrival: Arrival) -> Iterator[Arrival]:
         yield replace(arrival, faults=earlier)
 
 
-def served(world: Balancer, arrival: Arrival) -> Pick:
-    """One request from beginning to end."""
-    request = world.arrive(arrival)
-    world.finish()
+def served(state: Balancer, arrival: Arrival) -> Pick:
+    """Process one request from beginning to end."""
+    request = state.arrive(arrival)
+    state.finish()
     return request.pick or Pick(None, ())
 
 
-def distinct(worlds: Iterator[Balancer]) -> list[Balancer]:
-    """The worlds that differ, at most 16."""
-    found: dict[tuple[object, ...], Balancer] = {}
-    for world in worlds:
-        state = tuple(
+def distinct_states(states: Iterator[Balancer]) -> list[Balancer]:
+    """The distinct states, at most 16; of equal ones the one with the earliest clock.
+
+    A clock never goes back, so only that one can still reach the times of the others.
+    """
+    by_state: dict[tuple[object, ...], Balancer] = {}
+    for state in sorted(states, key=lambda state: state.now):
+        key = tuple(
             (peer.current, peer.effective, peer.fails, peer.accessed, peer.checked)
-            for peer in world.peers
+            for peer in state.peers
         )
-        found.setdefault(state, world)
-    return list(islice(found.values(), 16))
+        by_state.setdefault(key, state)
+    return list(islice(by_state.values(), 16))
 
 
-def unseen(case: Case) -> str:
-    """Why the log cannot tell what sticky binds; empty where it can."""
+def sticky_obstacle(case: Case) -> str:
+    """Why the log does not show what sticky binds; empty if it does."""
     sticky = case.upstream.sticky
     if sticky is None:
         return ""
     if sticky.kind == "learn":
-        return "the log does not hold what sticky learns from answers"
+        return "the log does not contain what sticky learns from responses"
     readable = ("$cookie_", "$arg_")
     if other := [name for name in sticky.lookups if not name.startswith(readable)]:
-        return f"the log does not hold {other[0]}, by which sticky binds"
+        return f"the log does not contain {other[0]}, by which sticky binds"
     return ""

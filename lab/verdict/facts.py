@@ -1,6 +1,6 @@
 """Hard facts: picks that are impossible under every method.
 
-Only what the log proves counts. Without a trace a time of the log is believed to PROOF seconds.
+The log must prove the fact. Without a trace, times of the log are accurate to PROOF seconds.
 """
 
 import math
@@ -17,40 +17,40 @@ from ..nginxconf.model import Server
 from ..oracle import retry
 from . import replay
 from .case import Case, shortened
-from .windows import open_requests, windows
+from .windows import open_requests
 
 PROOF = 0.05  # seconds by which a time of the log may lag behind nginx's picks and releases
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One request that nginx cannot have sent where it went: its number from 0, and why."""
+    """One request that nginx must not have sent to its server: its number from 0, and why."""
 
     number: int
     why: str
 
     def text(self, case: Case) -> str:
-        """The fact as a verdict says it."""
+        """The fact as text of a verdict."""
         hit = case.hits[self.number]
         name = f" (id {hit.request_id})" if hit.request_id else ""
         return f"request {self.number + 1:,}{name} {self.why}"
 
 
 def first_fact(case: Case) -> Fact | None:
-    """The first request that breaks a rule that every method keeps; None where none does."""
+    """The first request that breaks a rule of all methods; None if there is none."""
     checks: tuple[Callable[[Case], Iterator[Fact]], ...] = (
         to_down,
         forbidden_retries,
         over_limit,
         while_banned,
-        needless_backups,
+        unneeded_backups,
     )
     facts = [fact for check in checks if (fact := next(check(case), None))]
     return min(facts, key=lambda fact: fact.number, default=None)
 
 
 def to_down(case: Case) -> Iterator[Fact]:
-    """Requests to a server that is down; one that drains keeps the clients that sticky binds."""
+    """Requests to a server that is down; a draining server still gets its sticky clients."""
     bound = case.upstream.sticky is not None
     out = {
         server.name: "down" if server.down else "draining"
@@ -66,11 +66,13 @@ def to_down(case: Case) -> Iterator[Fact]:
 
 def all_out(case: Case, name: str) -> bool:
     """Whether every line of a server is down or draining."""
-    return all(it.down or it.drain for it in case.upstream.servers if it.name == name)
+    return all(
+        server.down or server.drain for server in case.upstream.servers if server.name == name
+    )
 
 
 def forbidden_retries(case: Case) -> Iterator[Fact]:
-    """Attempts after one that proxy_next_upstream does not let nginx repeat."""
+    """Retries that proxy_next_upstream does not allow."""
     rules = case.upstream.next_upstream
     for number, hit in enumerate(case.hits):
         attempts = replay.seen(case.upstream, hit).attempts
@@ -87,13 +89,13 @@ def forbidden_retries(case: Case) -> Iterator[Fact]:
 
 
 def broken(case: Case, hit: Hit) -> int:
-    """Attempts that may have broken on a kept connection, which nginx does not count."""
+    """Attempts that may have failed on a kept-alive connection, which nginx does not count."""
     kinds = (replay.fault(case.upstream, hit, index) for index in range(len(hit.upstream_addr)))
     return sum(kind in ("error", "invalid_header") for kind in kinds)
 
 
 def forbidden(case: Case, hit: Hit, index: int) -> str:
-    """Why nginx may not go on after an attempt; empty where it may."""
+    """Why nginx must not retry after an attempt; empty if it may."""
     rules = case.upstream.next_upstream
     kind = replay.fault(case.upstream, hit, index)
     if not kind:
@@ -109,7 +111,7 @@ def forbidden(case: Case, hit: Hit, index: int) -> str:
 
 
 def over_limit(case: Case) -> Iterator[Fact]:
-    """Requests to a server that surely had max_conns requests open, in the state of one worker."""
+    """Requests to a server that certainly had max_conns requests, by one worker's state."""
     limits = {server.name: server.max_conns for server in case.upstream.servers}
     if not any(limits.values()) or not unique(case) or case.sequential:
         return
@@ -121,9 +123,7 @@ def over_limit(case: Case) -> Iterator[Fact]:
     order = [server.name for server in case.upstream.servers]
     for group in groups.values():
         hits = [case.hits[number] for number in group]
-        load = open_requests(
-            windows(case.upstream, hits).widened(max(case.clock, PROOF * 1000)), len(order)
-        )[0]
+        load = open_requests(case.windows(hits, PROOF * 1000), len(order))[0]
         full = np.array([limits[name] or np.inf for name in order])
         mine = np.array([order.index(hit.upstream_addr[0]) for hit in hits])
         for row in np.flatnonzero(load[np.arange(len(hits)), mine] >= full[mine]):
@@ -134,13 +134,13 @@ def over_limit(case: Case) -> Iterator[Fact]:
 
 @dataclass(frozen=True, slots=True)
 class Stretches:
-    """Stretches of time by their starts, and the latest end of those begun so far; in seconds."""
+    """Time spans by their starts, and the latest end of those begun so far; in seconds."""
 
     starts: Sequence[float]
     ends: Sequence[float]
 
     def last_end(self, moment: float) -> float:
-        """The latest end of the stretches that began by a moment; long ago where none did."""
+        """The latest end of the spans that began by a moment; far in the past if none did."""
         begun = bisect_right(self.starts, moment)
         return self.ends[begun - 1] if begun else -math.inf
 
@@ -154,19 +154,19 @@ def stretches(spans: Iterable[tuple[float, float]]) -> Stretches:
 
 
 def while_banned(case: Case) -> Iterator[Fact]:
-    """Requests to a server that had just failed max_fails times and was surely still banned."""
+    """Requests to a server that had failed max_fails times and was certainly still banned."""
     servers = {server.name: server for server in case.upstream.servers}
     if len(servers) < 2 or not unique(case) or not case.disturbed:
         return
-    bans = {name: stretches(sure_bans(case, server)) for name, server in servers.items()}
+    bans = {name: stretches(certain_bans(case, server)) for name, server in servers.items()}
     for number, hit in enumerate(case.hits):
         name, begun = hit.upstream_addr[0], replay.start(hit)
         if name in bans and bans[name].last_end(begun - PROOF) > begun + PROOF:
             yield Fact(number, f"went to {short(case, name)}, which was banned after failing")
 
 
-def sure_bans(case: Case, server: Server) -> Iterator[tuple[float, float]]:
-    """When a server was surely banned: a failure each, where max_fails is 1 and state is shared."""
+def certain_bans(case: Case, server: Server) -> Iterator[tuple[float, float]]:
+    """When a server was certainly banned: after each failure, if max_fails is 1 with a zone."""
     if server.max_fails != 1 or server.fail_timeout < 2 or not case.upstream.zone:
         return
     for hit in case.hits:
@@ -180,14 +180,18 @@ def sure_bans(case: Case, server: Server) -> Iterator[tuple[float, float]]:
                 yield max(ended, hit.msec), ended + server.fail_timeout - 1
 
 
-def needless_backups(case: Case) -> Iterator[Fact]:
-    """Requests to a backup while a primary server was surely eligible."""
+def unneeded_backups(case: Case) -> Iterator[Fact]:
+    """Requests to a backup while a primary server was certainly eligible."""
     backups = {server.name for server in case.upstream.servers if server.backup}
-    primaries = [it for it in case.upstream.servers if not it.backup and not it.down | it.drain]
+    primaries = [
+        server
+        for server in case.upstream.servers
+        if not (server.backup or server.down or server.drain)
+    ]
     backups -= {server.name for server in primaries}
     if not backups or not primaries or not case.fresh:
         return
-    troubles = {server.name: stretches(troubled(case, server)) for server in primaries}
+    troubles = {server.name: stretches(maybe_ineligible(case, server)) for server in primaries}
     for number, hit in enumerate(case.hits):
         for index, name in enumerate(hit.upstream_addr):
             if name in backups:
@@ -203,8 +207,8 @@ def needless_backups(case: Case) -> Iterator[Fact]:
                     yield Fact(number, f"{why} was eligible")
 
 
-def troubled(case: Case, server: Server) -> Iterator[tuple[float, float]]:
-    """When a server may have been banned, or full."""
+def maybe_ineligible(case: Case, server: Server) -> Iterator[tuple[float, float]]:
+    """When a server may have been banned or at max_conns."""
     for hit in case.hits if server.max_conns or case.disturbed else ():
         for index, name in enumerate(replay.seen(case.upstream, hit).attempts):
             if name == server.name and replay.fault(case.upstream, hit, index):
@@ -214,12 +218,12 @@ def troubled(case: Case, server: Server) -> Iterator[tuple[float, float]]:
 
 
 def unique(case: Case) -> bool:
-    """Whether a name in the log stands for one server of one address."""
+    """Whether a name in the log belongs to one server with one address."""
     names = [server.name for server in case.upstream.servers]
     addressed = all(len(addresses) < 2 for addresses in case.addresses.values())
     return len(set(names)) == len(names) and addressed
 
 
 def short(case: Case, name: str) -> str:
-    """A server's name as a split writes it."""
+    """A server's name as in a split."""
     return shortened(case.upstream).get(name, name)

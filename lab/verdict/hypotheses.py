@@ -1,6 +1,6 @@
-"""What nginx may really run instead of the claim: the alternatives that a verdict weighs."""
+"""The alternative configurations that nginx may run instead of the claim."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -14,7 +14,7 @@ MOST_PAIRS = 45  # pairs of servers whose weights are swapped: those of 10 serve
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """One thing that nginx may run; `kind` names the group that it is reported with."""
+    """One configuration that nginx may run; `kind` names the group in which it is reported."""
 
     kind: str
     name: str
@@ -38,7 +38,11 @@ def alternatives(claim: Upstream, workers: int = 1) -> tuple[Hypothesis, ...]:
 
 
 def compound(claim: Upstream, workers: int) -> Iterator[Hypothesis]:
-    """Two differences at once: they only serve to say what a FAIL looks like."""
+    """Further alternatives, only to explain a FAIL: two differences at once, other limits."""
+    if any(server.max_conns for server in claim.servers):
+        higher = _limited(claim, lambda limit: limit + 1)
+        yield Hypothesis("a higher max_conns", "max_conns one higher", higher)
+        yield from _lower_limits(claim)
     if workers < 2 or not claim.zone:
         return
     for other in _other_methods(claim):
@@ -93,17 +97,38 @@ def _weighted(claim: Upstream, weights: Sequence[int]) -> Upstream:
 
 def _other_limits(claim: Upstream) -> Iterator[Hypothesis]:
     if any(server.max_conns for server in claim.servers):
-        free = tuple(replace(server, max_conns=0) for server in claim.servers)
-        yield Hypothesis("max_conns ignored", "max_conns ignored", replace(claim, servers=free))
+        free = _limited(claim, lambda _: 0)
+        yield Hypothesis("max_conns ignored", "max_conns ignored", free)
+    if claim.record.by_draw:  # a lower limit makes no draw impossible, so nothing else shows it
+        yield from _lower_limits(claim)
+
+
+def _lower_limits(claim: Upstream) -> Iterator[Hypothesis]:
+    if any(server.max_conns > 1 for server in claim.servers):
+        lower = _limited(claim, lambda limit: max(1, limit - 1))
+        yield Hypothesis("a lower max_conns", "max_conns one lower", lower)
+
+
+def _limited(claim: Upstream, limit: Callable[[int], int]) -> Upstream:
+    """The claim with another max_conns for each server that has one."""
+    servers = tuple(
+        replace(server, max_conns=limit(server.max_conns)) if server.max_conns else server
+        for server in claim.servers
+    )
+    return replace(claim, servers=servers)
 
 
 def _other_live(claim: Upstream) -> Iterator[Hypothesis]:
     """One of several live servers marked down, as an operator does before maintenance."""
     live = [server for server in claim.servers if not (server.down or server.drain)]
     for server in live if len(live) > 1 else ():
-        rest = tuple(replace(it, down=it.down or it is server) for it in claim.servers)
+        servers = tuple(
+            replace(other, down=other.down or other is server) for other in claim.servers
+        )
         if not server.backup:
-            yield Hypothesis("a server down", f"{server.name} down", replace(claim, servers=rest))
+            yield Hypothesis(
+                "a server down", f"{server.name} down", replace(claim, servers=servers)
+            )
 
 
 def _other_keys(claim: Upstream) -> Iterator[Hypothesis]:
@@ -114,7 +139,7 @@ def _other_keys(claim: Upstream) -> Iterator[Hypothesis]:
 
 
 def _other_orders(claim: Upstream) -> Iterator[Hypothesis]:
-    """The servers backwards, and each two neighbours exchanged; draws do not depend on it."""
+    """The servers in reverse, and with neighbours swapped; draws do not depend on the order."""
     servers = () if claim.record.by_draw else claim.servers
     orders: list[tuple[Server, ...]] = [servers[::-1]] if len(servers) > 2 else []
     for number in range(len(servers) - 1):

@@ -1,4 +1,4 @@
-"""Judge by key: requests that overlap change nothing of where a key leads."""
+"""Judge by key: a key's server does not depend on overlapping requests."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,12 +9,12 @@ from ..oracle.base import group_of
 from ..word import Word
 from . import replay
 from .case import Case, Verdict, difference
-from .exact import unseen
+from .exact import sticky_obstacle
 from .turns import counted
 
 
-def keyed(case: Case) -> Verdict:
-    """Compare each request with its key's server; requests that overlap change nothing of that."""
+def by_key(case: Case) -> Verdict:
+    """Compare each request with its key's server, which does not depend on overlapping requests."""
     upstream = case.upstream
     arrivals = [replay.arrival(upstream, hit, lasting=False) for hit in case.hits]
     has_key = bool(upstream.record.key)
@@ -28,23 +28,23 @@ def keyed(case: Case) -> Verdict:
         takes_turns = has_key and not arrival.key
         if takes_turns or seen == (pick.server, pick.attempts):
             continue
-        if not excusable(case, number, arrival, outages):
+        if not explained_by_outages(case, number, arrival, outages):
             return case.says(Word.FAIL, difference(case, number, pick))
         excused += 1
-    rest = (
+    excuse = (
         f", {excused:,} of them around servers that failed or were at max_conns" if excused else ""
     )
-    return case.says(Word.PASS, f"exact over {len(case.hits):,} hits{rest}")
+    return case.says(Word.PASS, f"exact over {len(case.hits):,} hits{excuse}")
 
 
-def excusable(
+def explained_by_outages(
     case: Case, number: int, arrival: Arrival, outages: Sequence[tuple[str, float, float]]
 ) -> bool:
-    """Whether the servers that a key comes to before those seen may all have been out."""
+    """Whether all servers that precede the picked ones for this key may have been ineligible."""
     seen = replay.seen(case.upstream, case.hits[number])
-    every = {server.name for server in case.upstream.servers}
+    every = {server.name for server in case.upstream.servers if not (server.down or server.drain)}
     suspects = {server.name for server in case.upstream.servers if server.max_conns}
-    suspects |= failing_around(outages, case.hits[number])
+    suspects |= maybe_banned_during(outages, case.hits[number])
     if not suspects:
         return False
     chain = preference(case, arrival)
@@ -56,7 +56,7 @@ def excusable(
 
 
 def preference(case: Case, arrival: Arrival) -> tuple[str, ...]:
-    """The servers in the order in which a key comes to them."""
+    """The servers in the order of preference of a key."""
     failing = {server.name: "refused" for server in case.upstream.servers}
     rules = replace(case.upstream.next_upstream, conditions=frozenset({"error"}), tries=0)
     claim = replace(case.upstream, next_upstream=replace(rules, timeout=0.0))
@@ -65,7 +65,7 @@ def preference(case: Case, arrival: Arrival) -> tuple[str, ...]:
 
 
 def failures(case: Case) -> list[tuple[str, float, float]]:
-    """Which server failed, and from when until when it may be banned for that, in seconds."""
+    """Each failed server, with the time span in which it may be banned for that, in seconds."""
     bans = {server.name: server.fail_timeout + 2 for server in case.upstream.servers}
     return [
         (name, replay.start(hit) - 1, hit.msec + bans[name])
@@ -75,15 +75,15 @@ def failures(case: Case) -> list[tuple[str, float, float]]:
     ]
 
 
-def failing_around(outages: Sequence[tuple[str, float, float]], hit: Hit) -> set[str]:
+def maybe_banned_during(outages: Sequence[tuple[str, float, float]], hit: Hit) -> set[str]:
     """The servers that may have been banned while a request was served."""
     begun = replay.start(hit)
     return {name for name, first, last in outages if first <= hit.msec and begun <= last}
 
 
-def bound_ones(case: Case) -> Verdict:
-    """Compare the requests that sticky binds; the others are not told in which order they came."""
-    if reason := unseen(case):
+def sticky_requests(case: Case) -> Verdict:
+    """Compare only the requests that sticky binds; the order of the others is unknown."""
+    if reason := sticky_obstacle(case):
         return case.says(Word.UNSURE, reason)
     peers = group_of(case.upstream, case.addresses).by_sid
     bound, outages = 0, failures(case)
@@ -93,7 +93,7 @@ def bound_ones(case: Case) -> Verdict:
             continue
         bound += 1
         seen = replay.seen(case.upstream, hit)
-        held = peer.max_conns or peer.name in failing_around(outages, hit)
+        held = peer.max_conns or peer.name in maybe_banned_during(outages, hit)
         if seen.attempts[:1] != (peer.name,) and not held:
             return case.says(Word.FAIL, difference(case, number, peer.alone))
     if not bound:

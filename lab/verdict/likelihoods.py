@@ -1,4 +1,4 @@
-"""How probable each pick of a case is under a hypothesis: from nginx's order, or from the log."""
+"""The probability of each pick under a hypothesis, from nginx's order or from the log."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from ..oracle.random import odds_of
 from . import logged, ordered, replay
 from .bounds import Array, Bounds, unknown
 from .case import Case, column_of
-from .draws import undrawn
+from .draws import missing_pair_probability
 
 
 def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bounds:
@@ -38,16 +38,16 @@ def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bo
 
 
 def with_turns(upstream: Upstream, case: Case, bounds: Bounds) -> Bounds:
-    """Draws that find no server leave the pick to turns, whose state nobody knows by then."""
+    """Widen the bounds of draws that may fall back to round robin, whose state is unknown."""
     columns, high = column_of(case), bounds.high.copy()
     for peer in group_of(upstream, case.addresses).live:
         column = high[:, columns[peer.name]]
-        np.maximum(column, undrawn(upstream, case.addresses), out=column)
+        np.maximum(column, missing_pair_probability(upstream, case.addresses), out=column)
     return replace(bounds, high=high)
 
 
 def bounds_of(weighed: Sequence[ordered.Weighed], seen: Array, columns: dict[str, int]) -> Bounds:
-    """The picks that were weighed as rows of bounds; what the order leaves open is 0 to 1."""
+    """The weighed picks as rows of bounds; picks that the order does not decide are 0 to 1."""
     low = np.zeros((len(seen), len(columns) + 1))
     high = np.zeros_like(low)
     nobody = len(columns)
@@ -61,7 +61,7 @@ def bounds_of(weighed: Sequence[ordered.Weighed], seen: Array, columns: dict[str
 
 
 def always_drawn(upstream: Upstream, case: Case) -> bool:
-    """Whether every pick is a draw by weight with the same odds, whatever came before."""
+    """Whether every pick is a draw by weight, with the same probabilities for each request."""
     group = group_of(upstream, case.addresses)
     return (
         upstream.record.by_draw_alone
@@ -73,7 +73,7 @@ def always_drawn(upstream: Upstream, case: Case) -> bool:
 
 
 def drawn(upstream: Upstream, case: Case, seen: Array) -> Bounds:
-    """The odds of a draw by weight, at every pick."""
+    """The probabilities of a draw by weight, at every pick."""
     columns, group = column_of(case), group_of(upstream, case.addresses)
     row = np.zeros(len(columns) + 1)
     for peer, chance in odds_of(group, group.live).items():
@@ -83,9 +83,9 @@ def drawn(upstream: Upstream, case: Case, seen: Array) -> Bounds:
 
 
 def order_of(case: Case, number: int | None) -> Sequence[Step] | None:
-    """The order of the first picks and their releases; None where the evidence has none.
+    """The order of the first picks and their releases; None if the evidence has none.
 
-    Requests that came one after the other are in the order of the log.
+    Sequential requests are in the order of the log.
     """
     if case.order is not None:
         return case.order if number is None else until_pick(case.order, number)
@@ -108,7 +108,7 @@ def until_pick(steps: Sequence[Step] | Iterator[Step], number: int) -> list[Step
 
 
 def one_after_the_other(case: Case) -> Iterator[Step]:
-    """The order of requests of which none began before the last one ended."""
+    """The order of sequential requests: none began before the previous one ended."""
     line = 0
     for number, hit in enumerate(case.hits):
         now = replay.start(hit)
@@ -126,12 +126,12 @@ def one_after_the_other(case: Case) -> Iterator[Step]:
 
 
 def is_nobody(upstream: Upstream, server: str) -> bool:
-    """Whether the log's word for a server means that none was live."""
-    return server == upstream.name and all(it.name != server for it in upstream.servers)
+    """Whether a server in the log is the upstream's name, which means that none was live."""
+    return server == upstream.name and all(known.name != server for known in upstream.servers)
 
 
 def has_failed(upstream: Upstream, hit: Hit, attempt: int) -> bool:
-    """Whether nginx blames the server for an attempt."""
+    """Whether nginx counts an attempt as a failure of the server."""
     if replay.succeeded(hit):
         return False
     kind = replay.fault(upstream, hit, attempt)

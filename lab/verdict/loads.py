@@ -1,4 +1,4 @@
-"""Judge picks by the load that the log shows around them."""
+"""Judge picks by the load in the log at their time."""
 
 from collections.abc import Sequence
 
@@ -8,67 +8,86 @@ from ..evidence.access_log import Hit
 from ..word import Word
 from . import odds, picks, replay
 from .case import Case, Verdict, shortened
-from .draws import undrawn
-from .picks import EXACT, Draws, Tally
+from .draws import missing_pair_probability
+from .picks import Draws, Tally
+from .windows import EXACT, WIDE, windows
 
 DECIDED = 0.25  # share of picks that the log must decide for a PASS by load
 DECIDED_DRAWS = 0.1  # the same for two draws, which few loads decide
-WRONG = 0.02  # share of decided picks that may look wrong: workers' clocks now and then lag
-HOPELESS = 0.2  # the same where alternatives are weighed besides
-BLURRED = 0.05  # the same at the log's own grain
+ENOUGH = 500  # decided picks that are enough for a PASS, whatever their share
+WRONG = 0.02  # share of decided picks that may look wrong, because workers' clocks sometimes lag
+HOPELESS = 0.2  # the same if alternatives are weighed too
+BLURRED = 0.05  # the same by the log's milliseconds
 
 
 def by_load(case: Case) -> Verdict:
-    """Compare each pick with the load that the log shows around it."""
+    """Compare each pick with the load in the log at its time."""
     hits = (*case.earlier, *case.hits)
     answered = [hit for hit in hits if replay.seen(case.upstream, hit).server is not None]
     if reason := unclear(case):
         return case.says(Word.UNSURE, reason, f"lab run {case.label} -c 1")
+    logged = windows(case.upstream, answered, case.served)
+    bounds = [
+        logged.widened(WIDE, case.stall),
+        logged.widened(EXACT, case.stall),
+        logged.widened(EXACT),
+    ]
     if case.upstream.record.by_draw:
-        wide = picks.random_two(case.upstream, answered, case.clock, case.since)
-        exact = picks.random_two(case.upstream, answered, EXACT, case.since)
-        tallies = picks.draws_tally(wide), picks.draws_tally(exact)
+        draws = [
+            picks.random_two(case.upstream, answered, seen, case.since, case.unanswered)
+            for seen in bounds
+        ]
         return weighed(
             case,
             answered,
-            *tallies,
-            unlikely(case, wide, exact),
-            undrawn(case.upstream, case.addresses),
+            [picks.draws_tally(drawn) for drawn in draws],
+            miscounted(case, draws[0]) or overpicks_least_loaded(draws[1]),
+            missing_pair_probability(case.upstream, case.addresses),
         )
-    wide_tally = picks.least_loaded(case.upstream, answered, case.clock, case.since)
-    exact_tally = picks.least_loaded(case.upstream, answered, EXACT, case.since)
-    return weighed(case, answered, wide_tally, exact_tally)
+    tallies = [
+        picks.least_loaded(case.upstream, answered, seen, case.since, case.unanswered)
+        for seen in bounds
+    ]
+    return weighed(case, answered, tallies)
 
 
 def overlapping(case: Case) -> Verdict:
-    """Say how many picks the log decides, and whether they are right; alternatives decide more.
+    """Judge the picks that the log decides, before alternatives are compared.
 
-    A clock that lags makes some right picks look wrong. So only a claim that is wrong at
-    many picks fails here.
+    A lagging clock makes some right picks look wrong. So a claim fails here only if many picks are
+    wrong.
     """
     if reason := unclear(case):
         return case.says(Word.UNSURE, reason, f"lab run {case.label} -c 1")
-    answered = [hit for hit in case.hits if replay.seen(case.upstream, hit).server is not None]
     if case.upstream.record.by_draw:
-        draws = picks.random_two(case.upstream, answered, case.clock)
+        draws = picks.random_two(
+            case.upstream, case.answered, case.wide_windows, unanswered=case.unanswered
+        )
         if why := miscounted(case, draws):
             return case.says(Word.FAIL, why)
         tally = picks.draws_tally(draws)
     else:
-        tally = picks.least_loaded(case.upstream, answered, case.clock)
+        tally = picks.least_loaded(
+            case.upstream, case.answered, case.wide_windows, unanswered=case.unanswered
+        )
     share = tally.decided / max(tally.picks, 1)
-    why = f"{tally.wrong:,} of {tally.decided:,} decided picks were wrong for the load"
+    why = f"{tally.wrong:,} of {tally.decided:,} decided picks contradict the load"
     if tally.wrong > max(2, HOPELESS * tally.decided):
         return case.says(Word.FAIL, why, decided=share)
     right = f"{tally.right:,} of {tally.picks:,} picks decided, all but {tally.wrong:,} right"
-    return case.says(Word.PASS, right.replace(", all but 0 right", ", all right"), decided=share)
+    right = right.replace(", all but 0 right", ", all right")
+    if not case.upstream.record.by_draw:
+        right += ", ties not compared"
+    return case.says(Word.PASS, right, decided=share)
 
 
 def unclear(case: Case) -> str:
     """Why the log cannot decide picks by load; empty if it can."""
     names = [server.name for server in case.upstream.servers]
-    if len(set(names)) < len(names) or any(len(it) > 1 for it in case.addresses.values()):
-        return "servers of one name are one in the log, so their loads cannot be told apart"
+    if len(set(names)) < len(names) or any(len(peers) > 1 for peers in case.addresses.values()):
+        return (
+            "servers with the same name are one in the log, so their loads cannot be distinguished"
+        )
     if "inflight" in case.upstream.measure:
         return "the age of running requests that nginx saw is not in the log"
     if not case.fresh and case.upstream.record.by_time:
@@ -79,39 +98,43 @@ def unclear(case: Case) -> str:
 def weighed(
     case: Case,
     hits: Sequence[Hit],
-    wide: Tally,
-    exact: Tally,
+    tallies: Sequence[Tally],
     unlikely: str = "",
     by_turns: float = 0.0,
 ) -> Verdict:
     """FAIL only if the error exceeds the clock uncertainty; PASS only on decided picks.
 
-    `by_turns` is the chance that a pick is made without regard to the load.
+    `tallies` are by wide bounds, by exact ones, and by exact ones that ignore delays of workers,
+    which decide the most picks, some of them wrongly. `by_turns` is the probability that a pick
+    does not depend on the load.
     """
+    wide, *sharp = tallies
+    needed = min(wide.picks * (DECIDED_DRAWS if case.upstream.record.by_draw else DECIDED), ENOUGH)
+    exact = next((tally for tally in sharp if tally.decided >= needed), sharp[-1])
     share = exact.decided / max(exact.picks, 1)
     excused = odds.band(by_turns, wide.picks, 1)[1] if by_turns > 0 else 0
+    doubt = max(case.clock, WIDE)
     if wide.wrong > max(2, WRONG * wide.decided) + excused:
         number = wide.first or 0
         name = hits[number].request_id
         where = f"request {number + 1 - (len(hits) - wide.picks):,}" + (
             f" (id {name})" if name else ""
         )
-        why = f"{wide.wrong:,} of {wide.decided:,} picks were wrong for the load, first {where}"
+        why = f"{wide.wrong:,} of {wide.decided:,} picks contradict the load, first {where}"
         return case.says(
-            Word.FAIL, f"{why}, even if the clock is {case.clock:g} ms off", decided=share
+            Word.FAIL, f"{why}, even if the clock is {doubt:.0f} ms off", decided=share
         )
     if unlikely:
         return case.says(Word.FAIL, unlikely, decided=share)
     if exact.wrong > max(2, BLURRED * exact.decided) + excused:
-        why = (
-            f"{exact.wrong:,} of {exact.decided:,} picks look wrong by less than {case.clock:g} ms"
-        )
+        why = f"{exact.wrong:,} of {exact.decided:,} picks look wrong by less than {doubt:.0f} ms"
         return case.says(
             Word.UNSURE, f"{why}; lower concurrency would settle it", slower(case), share
         )
-    needed = DECIDED_DRAWS if case.upstream.record.by_draw else DECIDED
-    if share < needed:
-        why = f"{share:.0%} of {exact.picks:,} picks could be decided, {needed:.0%} are needed"
+    if exact.decided < needed:
+        why = (
+            f"{exact.decided:,} of {exact.picks:,} picks could be decided, {needed:.0f} are needed"
+        )
         return case.says(
             Word.UNSURE, f"{why}; lower concurrency would settle it", slower(case), share
         )
@@ -128,13 +151,8 @@ def slower(case: Case) -> str:
     return f"lab run {case.label} -c {max(2, round(at_once / 2))}"
 
 
-def unlikely(case: Case, wide: Draws, exact: Draws) -> str:
-    """What two draws per pick cannot explain; empty where they can."""
-    return miscounted(case, wide) or overpicks_least_loaded(exact)
-
-
 def miscounted(case: Case, drawn: Draws) -> str:
-    """A server whose count is out of the bounds that two draws give under this load."""
+    """Text: a server whose count is outside the bounds of two draws under this load."""
     calm = drawn.on.undisturbed
     low, high = drawn.low[calm], drawn.high[calm]
     middle = (low + high) / 2
@@ -149,9 +167,9 @@ def miscounted(case: Case, drawn: Draws) -> str:
 
 
 def overpicks_least_loaded(drawn: Draws) -> str:
-    """Whether the least loaded won more often than it can have been drawn.
+    """Whether the least loaded server won more often than it can have been drawn.
 
-    A clock that is out of step makes it seem to win less often, never more.
+    An inaccurate clock makes it appear to win less often, never more often.
     """
     calm = drawn.on.undisturbed
     wins_all = drawn.low[calm] >= drawn.best - 1e-12

@@ -1,4 +1,4 @@
-"""How probable each pick is under a hypothesis where requests overlapped and only the log tells."""
+"""The probability of each overlapping pick under a hypothesis, from the access log alone."""
 
 import numpy as np
 
@@ -10,9 +10,9 @@ from ..oracle.random import odds_of
 from . import picks, replay
 from .bounds import Array, Bounds
 from .case import Case
-from .draws import undrawn
+from .draws import missing_pair_probability
 from .loads import unclear
-from .windows import Windows, windows
+from .windows import Windows
 
 LAGS = 0.05  # the share of picks at which a worker's clock may lag by more than the slack
 
@@ -20,8 +20,8 @@ LAGS = 0.05  # the share of picks at which a worker's clock may lag by more than
 def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bounds:
     """The bounds of the first answered requests in the order of their beginnings.
 
-    Picks that nothing in the log decides are 0 to 1: all of them around failures, those of a
-    sticky client, and loads that the log's milliseconds leave open.
+    Picks that the log does not decide are 0 to 1: those near failures, those of a sticky client,
+    and those with loads that the log's milliseconds do not distinguish.
     """
     hits = case.answered[:number]
     columns = {
@@ -43,23 +43,25 @@ def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bo
         return bounds
     # a hypothesis may have the servers in another order
     position = np.array([columns[server.name] for server in upstream.servers])
+    index = np.argsort(position)
     for rows in states(upstream, hits):
         part = [hits[row] for row in rows]
-        part_low, part_high = by_time(upstream, case, part)
+        windows = case.exact_windows.part(rows, index[seen[rows]])
+        part_low, part_high = by_time(upstream, case, part, windows)
         low[np.ix_(rows, position)], high[np.ix_(rows, position)] = part_low, part_high
         high[rows, -1] = 1 - part_high.any(axis=1)
     return Bounds(seen, low, high, LAGS)
 
 
 def always(column: int, bounds: Bounds) -> Bounds:
-    """Every pick goes to the same server."""
+    """The bounds if every pick goes to the same server."""
     odds = np.zeros_like(bounds.low)
     odds[:, column] = 1.0
     return Bounds(bounds.seen, odds, odds)
 
 
 def states(upstream: Upstream, hits: list[Hit]) -> list[Array]:
-    """The rows of each state that nginx keeps: one in a zone, else one a worker."""
+    """The rows of each state that nginx keeps: one with a zone, else one per worker."""
     if upstream.zone:
         return [np.arange(len(hits))]
     workers = np.array([hit.pid for hit in hits])
@@ -67,7 +69,7 @@ def states(upstream: Upstream, hits: list[Hit]) -> list[Array]:
 
 
 def by_key(upstream: Upstream, case: Case, hits: list[Hit], bounds: Bounds) -> Bounds:
-    """Exact wherever a request has a key."""
+    """The bounds by key: exact for each request that has a key."""
     arrivals = [replay.arrival(upstream, hit, lasting=False) for hit in hits]
     low, high = bounds.low, bounds.high
     columns = {
@@ -82,7 +84,7 @@ def by_key(upstream: Upstream, case: Case, hits: list[Hit], bounds: Bounds) -> B
 
 
 def by_draw(upstream: Upstream, case: Case, columns: dict[str, int], bounds: Bounds) -> Bounds:
-    """The odds of a draw by weight."""
+    """The bounds of a draw by weight."""
     group = group_of(upstream, case.addresses)
     if len(group.live) < 2 or any(server.max_conns for server in upstream.servers):
         return bounds
@@ -93,31 +95,26 @@ def by_draw(upstream: Upstream, case: Case, columns: dict[str, int], bounds: Bou
     return Bounds(bounds.seen, odds, odds)
 
 
-def by_time(upstream: Upstream, case: Case, hits: list[Hit]) -> tuple[Array, Array]:
+def by_time(upstream: Upstream, case: Case, hits: list[Hit], seen: Windows) -> tuple[Array, Array]:
     """The bounds of turns and loads, by the times of the log; one column for each server line."""
     low = np.zeros((len(hits), len(upstream.servers)))
     high = np.ones_like(low)
     if upstream.record.by_turns:
-        low, high = by_turn(upstream, case, windows(upstream, hits).widened(slack(case)))
+        low, high = by_turn(upstream, case, seen)
     elif upstream.record.by_draw and upstream.record.by_load:
         if len(group_of(upstream, {}).live) > 1:
-            draws = picks.random_two(upstream, hits, slack(case))
+            draws = picks.random_two(upstream, hits, seen, unanswered=case.unanswered)
             low, high = draws.low, np.minimum(draws.high, 1.0)
-            high = np.maximum(high, undrawn(upstream, {}))
+            high = np.maximum(high, missing_pair_probability(upstream, {}))
             low[~draws.on.undisturbed], high[~draws.on.undisturbed] = 0.0, 1.0
         return low, high
     elif upstream.record.by_load:
-        low, high = by_load(upstream, case, hits)
+        low, high = by_load(upstream, case, hits, seen)
     return low, high
 
 
-def slack(case: Case) -> float:
-    """The ms by which every time may be off: the log's grain, more if the clock is known to lag."""
-    return picks.EXACT if case.clock <= picks.WIDE else case.clock
-
-
 def by_turn(upstream: Upstream, case: Case, seen: Windows) -> tuple[Array, Array]:
-    """Which servers may have been due while a pick was made; unknown where servers failed."""
+    """The servers whose turn it may have been at each pick; unknown near failures."""
     shape = len(seen.server), len(upstream.servers)
     if case.disturbed:
         return np.zeros(shape), np.ones(shape)
@@ -132,9 +129,9 @@ def by_turn(upstream: Upstream, case: Case, seen: Windows) -> tuple[Array, Array
     return high * (high.sum(axis=1, keepdims=True) == 1), high
 
 
-def by_load(upstream: Upstream, case: Case, hits: list[Hit]) -> tuple[Array, Array]:
-    """Which servers may have had the least load per weight at each pick; equals take turns."""
-    on = picks.ground(upstream, hits, slack(case))
+def by_load(upstream: Upstream, case: Case, hits: list[Hit], seen: Windows) -> tuple[Array, Array]:
+    """The servers that may have had the least load per weight at each pick; ties take turns."""
+    on = picks.basis(upstream, hits, seen, unanswered=case.unanswered)
     load = picks.loads_of(upstream, on)
     weights = np.array([server.weight for server in upstream.servers])
     least = np.where(on.possible, load[0] / weights, np.inf)
@@ -142,5 +139,8 @@ def by_load(upstream: Upstream, case: Case, hits: list[Hit]) -> tuple[Array, Arr
     best = most.min(axis=1, keepdims=True)
     high = (on.possible & (least <= best)).astype(float)
     low = high * (high.sum(axis=1, keepdims=True) == 1) * on.certain
-    low[~on.undisturbed], high[~on.undisturbed] = 0.0, 1.0
+    clear = on.undisturbed
+    if any(server.backup for server in upstream.servers):
+        clear = clear & on.certain.any(axis=1)  # else a backup may have been picked
+    low[~clear], high[~clear] = 0.0, 1.0
     return low, high

@@ -1,4 +1,4 @@
-"""How many requests a run needs, so that a right nginx passes at the first try."""
+"""How many requests a run needs so that a correct nginx passes at the first try."""
 
 from collections.abc import Iterator, Sequence
 from itertools import permutations
@@ -18,10 +18,10 @@ MOST = 100_000  # requests that are ever asked for
 
 
 def requests_for_pass(upstream: Upstream, usual: int = 300) -> int:
-    """How many requests a PASS takes with this upstream, and at least the usual number.
+    """How many requests a PASS needs with this upstream, at least the usual number.
 
-    For a method that nginx decides exactly, shares that are taken from the rule need the most.
-    For draws it is also other weights.
+    For a deterministic method, excluding diverted shares needs the most requests; for draws, also
+    excluding other weights.
     """
     names = {server.name for server in upstream.servers if not server.down and not server.backup}
     if len(names) < 2:
@@ -40,14 +40,14 @@ def turns_for_pass(upstream: Upstream) -> int:
 
 
 def draws_for_pass(upstream: Upstream) -> int:
-    """The number for draws; those of random_two under load, where all have different loads."""
+    """The number for draws; for random_two under load, where all servers have different loads."""
     rows = rows_of(upstream)
     others = [rows_of(other) for other in weights_of(upstream)]
     return picks_to_tell(rows, [*shares_taken(rows), *others])
 
 
 def rows_of(upstream: Upstream) -> list[Array]:
-    """The odds of a draw; of two draws, those in every order that the loads may have."""
+    """The probabilities of a draw; for two draws, one row for every order of the loads."""
     live = group_of(upstream, {}).live
     if upstream.record.by_draw_alone or not 2 < len(live) <= MOST_RANKED:
         return [odds_of(upstream)]
@@ -70,7 +70,7 @@ def odds_of(upstream: Upstream) -> Array:
 
 
 def shares_taken(rows: Sequence[Array]) -> Iterator[Sequence[Array]]:
-    """The same odds with each share taken to each server."""
+    """The same probabilities with each share diverted to each server."""
     for share in SHARES:
         for column in range(len(rows[0])):
             taken = np.eye(len(rows[0]))[column] * share

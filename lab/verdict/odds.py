@@ -1,19 +1,19 @@
 """How far random counts may deviate, and how many draws a verdict needs."""
 
 from collections.abc import Mapping
-from math import ceil, isnan, sqrt
+from math import ceil, inf, isnan, log, log1p, sqrt
 from statistics import NormalDist
 
 from scipy.special import bdtr, bdtrc, bdtrik
 
-ALARM = 1e-9  # a right nginx strays this far once in a thousand million runs
-SURE = 0.999  # and one that favours a server twofold is caught this often
+ALARM = 1e-9  # a correct nginx deviates this far once in 10^9 runs
+SURE = 0.999  # and one that doubles a server's share is detected with this probability
 
 
 def improbable(counts: Mapping[str, int], chances: Mapping[str, float]) -> str | None:
-    """The first server whose count its chance cannot explain; None where all can be.
+    """The first server whose count its probability cannot explain; None if there is none.
 
-    Each count is binomial; the alarm is shared among them.
+    Each count is binomial; the false-alarm probability is divided among them.
     """
     total = sum(counts.values())
     for name, chance in chances.items():
@@ -26,7 +26,7 @@ def improbable(counts: Mapping[str, int], chances: Mapping[str, float]) -> str |
 
 
 def band(chance: float, total: int, among: int) -> tuple[int, int]:
-    """The counts that a chance allows in `total` draws, at least and at most."""
+    """The lowest and the highest count that a probability allows in `total` draws."""
     tail = ALARM / among / 2
     return _quantile(tail, total, chance), total - _quantile(tail, total, 1 - chance)
 
@@ -35,13 +35,13 @@ def _quantile(share: float, total: int, chance: float) -> int:
     """The least count that `share` of all binomial draws does not exceed."""
     if chance >= 1:
         return total
-    found = bdtrik(share, total, chance)  # not a number where even 0 is more than the share
-    count: int = 0 if isnan(found) else max(ceil(found), 0)
+    quantile = bdtrik(share, total, chance)  # not a number where even 0 is more than the share
+    count: int = 0 if isnan(quantile) else max(ceil(quantile), 0)
     return count - 1 if count and bdtr(count - 1, total, chance) >= share else count
 
 
 def _beyond(share: float) -> float:
-    """How many standard deviations only `share` of a normal distribution lies above."""
+    """The standard deviations that only `share` of a normal distribution exceeds."""
     return -NormalDist().inv_cdf(share)
 
 
@@ -60,6 +60,17 @@ def draws_to_tell(chances: Mapping[str, float]) -> int:
 
 
 def far(observed: float, least: float, most: float, variance: float, among: int) -> bool:
-    """Whether a sum of draws lies outside its expected bounds by more than chance explains."""
-    limit = _beyond(ALARM / among / 2) * sqrt(variance) + 1
-    return bool(observed < least - limit or observed > most + limit)
+    """Whether a sum of draws is outside its expected bounds by more than chance explains.
+
+    The draws need not be independent: each probability is conditional on the earlier draws.
+    """
+    beyond = max(least - observed, observed - most)
+    return beyond > 1 and _surprise(beyond, variance) > log(2 * among / ALARM)
+
+
+def _surprise(beyond: float, variance: float) -> float:
+    """How improbable such a sum is, as a negative logarithm at least: Freedman's inequality."""
+    if variance <= 0:
+        return inf
+    ratio = beyond / variance
+    return variance * ((1 + ratio) * log1p(ratio) - ratio)

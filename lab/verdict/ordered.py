@@ -1,10 +1,11 @@
-"""Replay nginx's own order of picks and releases, and weigh each pick by what a claim allows.
+"""Replay nginx's own order of picks and releases; give each pick its probability by the claim.
 
 The trace puts events in order except where two workers' lines interleave. Such neighbours are
 replayed in every order that the trace leaves open; orders in which the claim could not have made
 the picks that were seen are dropped, as long as one order remains. Where there are too many
 orders to replay, the picks concerned weigh 0 to 1, and the replay goes on from what is known for
-certain: the servers that were picked, and so the open requests of each.
+certain: the servers that were picked, and so their requests in flight. Each later turn narrows the
+bounds of the scores (`leads.py`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,9 +21,10 @@ from ..oracle.base import Peer, Request, bound, chosen, eligible_of, group_of, r
 from ..oracle.least_time import LeastTime
 from ..oracle.random import Random
 from . import replay
+from .leads import Leads, Turn
 
 MOST_TRIED = 500  # events replayed in one cluster of overlapping events, in all its orders
-MOST_STATES = 32  # of nginx that are followed at once
+MOST_STATES = 32  # states of nginx that are followed at once
 FAR = 10**12  # more than any score
 
 Odds = Mapping[str | None, float]  # servers and their probabilities; None: no live upstreams
@@ -49,15 +51,15 @@ class Weighed:
 
 
 def undecidable(upstream: Upstream, addresses: Mapping[str, tuple[str, ...]]) -> str:
-    """Why an order of events cannot decide this upstream's picks; empty where it can."""
+    """Why an order of events cannot decide this upstream's picks; empty if it can."""
     names = [peer.name for peer in group_of(upstream, addresses).everyone]
     if len(set(names)) < len(names):
-        return "several servers share a name, and the log does not tell them apart"
+        return "several servers share a name, and the log does not distinguish them"
     if "inflight" in upstream.measure:
         return "least_time inflight compares milliseconds, which the trace does not have"
     sticky = upstream.sticky
     if sticky and (sticky.kind == "learn" or not _readable(sticky.lookups)):
-        return "the log does not hold what sticky binds by"
+        return "the log does not contain what sticky binds by"
     return ""
 
 
@@ -71,11 +73,11 @@ def weigh(
     order: Sequence[Step],
     addresses: Mapping[str, tuple[str, ...]] | None = None,
 ) -> list[Weighed]:
-    """Weigh every pick of the order under the claim, from a freshly loaded nginx on.
+    """Compute the probability of every pick of the order under the claim, from a fresh nginx.
 
     The hits hold every request of the order by its id, with the servers' names for addresses.
-    Without a zone each worker is replayed for itself. Where no order of overlapping events fits
-    the claim, the picks that contradict it weigh 0 and the replay goes on from what nginx did.
+    Without a zone each worker is replayed separately. If no order of overlapping events fits the
+    claim, the contradicting picks get 0 and the replay continues from what nginx did.
     """
     weighed: list[Weighed] = []
     for steps in _by_state(upstream, order):
@@ -86,7 +88,7 @@ def weigh(
 
 
 def _by_state(upstream: Upstream, order: Sequence[Step]) -> Iterable[Sequence[Step]]:
-    """The steps of each state that nginx keeps: one in a zone, else one a worker."""
+    """The steps of each state that nginx keeps: one with a zone, else one per worker."""
     if upstream.zone:
         return [order]
     workers = dict.fromkeys(step.worker for step in order)
@@ -108,7 +110,7 @@ def clusters(steps: Sequence[Step]) -> Iterator[list[Step]]:
 
 
 def firsts(steps: Sequence[Step]) -> list[Step]:
-    """The steps that may have happened before all the others, by the lines of the trace.
+    """The steps that may have happened first, by the lines of the trace.
 
     A step that ended before another began stays before it; so do the steps of one worker.
     """
@@ -119,8 +121,9 @@ def firsts(steps: Sequence[Step]) -> list[Step]:
 class Known(Enum):
     """How much of nginx's state the replay knows.
 
-    Without `TURNS` the scores of smooth weighted round robin are unknown, while open requests and
-    failures are known; with `NOTHING` no pick can be predicted.
+    Without `TURNS` the scores of smooth weighted round robin are unknown but for the bounds that
+    later turns give them, while open requests and failures are known; with `NOTHING` no pick can
+    be predicted.
     """
 
     TURNS = "turns"
@@ -128,28 +131,40 @@ class Known(Enum):
     NOTHING = "nothing"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """What a model may be set back to: its peers and its open requests."""
+    """A saved state of a model: its peers and its open requests.
+
+    `leads` bounds the scores if they are unknown.
+    """
 
     peers: tuple[tuple[int, ...], ...]
     times: tuple[tuple[int, int], ...]
     requests: Mapping[str, Request]
     held: Mapping[str, Peer]
+    leads: Leads
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What decides the picks to come: states with equal keys need be followed once."""
-        chains = tuple(
+        """The part of the state that decides later picks; states with equal keys are merged."""
+        chains = sorted(
             (name, request.chain, request.round, request.misses)
-            for name, request in sorted(self.requests.items())
+            for name, request in self.requests.items()
             if request.chain is not None or request.round or request.misses
         )
-        return self.peers, self.times, chains
+        return self.peers, self.times, tuple(chains)
+
+    def either(self, other: "State") -> "State":
+        """The state that covers both this state and another one with the same key."""
+        return (
+            self
+            if self.leads is other.leads
+            else replace(self, leads=self.leads.either(other.leads))
+        )
 
 
 class Model:
-    """nginx as a claim has it: its peers, and the requests that hold them."""
+    """nginx with the claim's config: its peers, and the requests in flight on them."""
 
     def __init__(self, upstream: Upstream, addresses: Mapping[str, tuple[str, ...]]) -> None:
         self.upstream = upstream
@@ -162,12 +177,14 @@ class Model:
         self.requests: dict[str, Request] = {}
         self.held: dict[str, Peer] = {}
         self.known = Known.TURNS
+        self.leads = Leads.unknown(self.group.everyone)
+        self.regaining = False  # a server that failed may have a lower weight for a while
 
     def take(self, step: Step, hit: Hit, *, shared: bool = False) -> list[Odds]:
-        """Let a step happen as it was seen; for a pick, return where the claim lets it go.
+        """Apply an observed step; for a pick, return the probabilities of the claim.
 
-        A pick has several odds where part of nginx's state is unknown. `shared` says that saved
-        states hold the same requests, which therefore must not change.
+        A pick has several sets of probabilities if part of nginx's state is unknown. `shared` says
+        that saved states contain the same requests, which therefore must not change.
         """
         if shared and (request := self.requests.get(step.request_id)):
             self.requests[step.request_id] = _copy(request)
@@ -191,6 +208,8 @@ class Model:
                 request.group = request.group.backup
             chosen(peer, request)
             self.held[step.request_id] = peer
+        else:  # no live upstreams: nothing is released later
+            del self.requests[step.request_id]
         return odds
 
     def _arrive(self, step: Step, hit: Hit) -> Request:
@@ -201,7 +220,7 @@ class Model:
         return request
 
     def _odds(self, request: Request) -> Odds:
-        """Where the claim lets a request go; takes the turn that the claim takes."""
+        """The probabilities of a request's servers by the claim; takes the claim's turn."""
         if isinstance(self.method, Random) and self._is_drawn(request):
             odds = self.method.odds(request)
             return {peer.name: chance for peer, chance in odds.items() if chance}
@@ -209,33 +228,45 @@ class Model:
         return {peer.name if peer else None: 1.0}
 
     def _all_odds(self, request: Request, step: Step) -> list[Odds]:
-        """Where the claim may let a request go while part of nginx's state is unknown.
+        """All possible probabilities of a request while part of nginx's state is unknown.
 
-        A retry goes on from its first attempt, which may have missed servers that were full.
+        A retry continues its first attempt, which may have skipped servers at max_conns.
         """
         if self.known is Known.NOTHING or step.attempt:
+            self.leads = self.leads.forgotten()
             return self.anywhere()
-        return [self._odds_in_favour(peer, request) for peer in self.group.everyone]
+        turns = [self._turn_in_favour(peer, request) for peer in self.group.everyone]
+        if self.regaining or bound(
+            request
+        ):  # a bound server is charged for turns that it did not win
+            self.leads = self.leads.forgotten()
+            return [turn.odds for turn in turns]
+        possible = [turn for turn in turns if self.leads.allow(turn)] or turns
+        self.leads = self.leads.after(turns, self.peers.get(step.server))
+        return [turn.odds for turn in possible]
 
     def anywhere(self) -> list[Odds]:
-        """Every server, and no live upstreams: the odds of a pick that cannot be told."""
+        """Every server, and "no live upstreams": the probabilities of an undecided pick."""
         return [{name: 1.0} for name in (*self.peers, None)]
 
-    def _odds_in_favour(self, favoured: Peer, request: Request) -> Odds:
-        """Where a request goes with scores by which one peer wins every turn that it takes part in.
+    def _turn_in_favour(self, favoured: Peer, request: Request) -> Turn:
+        """The turn if one peer's score wins every turn that it takes part in.
 
-        The other scores fall from peer to peer: under least_time a winner of another weight shuts
-        out the equals behind it, and so none of them does.
+        The other scores decrease from peer to peer: under least_time a winner with another weight
+        excludes later tied peers, and with these scores none does.
         """
-        for number, peer in enumerate(self.group.everyone):
+        everyone = self.group.everyone
+        for number, peer in enumerate(everyone):
             peer.score = -number * FAR
         favoured.score = FAR
+        before = [peer.score for peer in everyone]
         odds = self._odds(_copy(request))
+        changes = [peer.score - score for peer, score in zip(everyone, before, strict=True)]
         self.forget_turns()
-        return odds
+        return Turn(odds, tuple(changes))
 
     def forget_turns(self) -> None:
-        """Set the peers' scores back, so that states which differ in nothing else are equal."""
+        """Reset the peers' scores, so that states that differ only in scores are equal."""
         for peer in self.group.everyone:
             peer.score, peer.effective = 0, peer.weight
 
@@ -245,7 +276,7 @@ class Model:
         return len(peers) > 1 and not bound(request) and bool(eligible_of(peers, request))
 
     def _measure(self, request: Request, peer: Peer, step: Step, hit: Hit) -> None:
-        """Add an answer's times to its server's averages; an attempt that failed has none."""
+        """Add a response's times to its server's averages; a failed attempt has none."""
         header = replay.at(hit.upstream_header_time, step.attempt)
         response = replay.at(hit.upstream_response_time, step.attempt)
         last = step.attempt == len(hit.upstream_addr) - 1
@@ -254,6 +285,7 @@ class Model:
 
     def _release(self, request: Request, peer: Peer, step: Step, hit: Hit) -> None:
         del self.held[step.request_id]
+        self.regaining |= step.failed
         released(peer, request, failed=step.failed)
         if step.attempt == len(hit.upstream_addr) - 1:
             del self.requests[step.request_id]
@@ -267,7 +299,7 @@ class Model:
         )
         timed = self.timed.times.values() if self.timed else ()
         times = tuple((times.header, times.response) for times in timed)
-        return State(peers, times, dict(self.requests), dict(self.held))
+        return State(peers, times, dict(self.requests), dict(self.held), self.leads)
 
     def load(self, state: State) -> None:
         """Set the model back to a state."""
@@ -277,6 +309,7 @@ class Model:
         for times, (header, response) in zip(timed, state.times, strict=True):
             times.header, times.response = header, response
         self.requests, self.held = dict(state.requests), dict(state.held)
+        self.leads = state.leads
 
 
 def _copy(request: Request) -> Request:
@@ -285,7 +318,7 @@ def _copy(request: Request) -> Request:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A state within a cluster: the steps that are still to come, and the ways that lead to it."""
+    """A state within a cluster: the remaining steps, and the ways that lead to it."""
 
     state: State
     left: Sequence[Step]
@@ -294,7 +327,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A step from one state to the next, with its odds if it is a pick."""
+    """A step from one state to the next, with its probabilities if it is a pick."""
 
     origin: Node
     step: Step
@@ -335,13 +368,13 @@ class Replay:
         return [_weighed(upstream, step, odds[step]) for step in cluster if step.kind == PICK]
 
     def _take(self, steps: Sequence[Step]) -> dict[Step, Sequence[Odds]]:
-        """Let steps happen one after the other; the odds of each."""
+        """Apply steps one after the other; return the probabilities of each."""
         return {step: self.model.take(step, self.hits[step.request_id]) for step in steps}
 
     def _ends(self, states: Sequence[State], cluster: Sequence[Step]) -> list[Node] | None:
         """The states after a cluster, by every order in which the claim allows all its picks.
 
-        None where this takes more than MOST_TRIED events to replay.
+        None if this takes more than MOST_TRIED events to replay.
         Orders that lead to the same state by the same steps are followed as one from there on.
         """
         nodes, tried = [Node(state, cluster) for state in states], 0
@@ -367,18 +400,24 @@ class Replay:
         state = self.model.save()
         left = [other for other in node.left if other is not step]
         key = (*map(id, left), state.key)
-        following.setdefault(key, Node(state, left)).ways.append(Way(node, step, odds))
+        reached = following.setdefault(key, Node(state, left))
+        reached.state = reached.state.either(state)
+        reached.ways.append(Way(node, step, odds))
 
     def _go_on(self, states: Sequence[State]) -> None:
-        """Follow the states that differ; of too many, only what they have in common."""
-        distinct = list({state.key: state for state in states}.values())
+        """Continue with the distinct states; of too many, with what they have in common."""
+        by_key: dict[tuple[object, ...], State] = {}
+        for state in states:
+            key = state.key
+            by_key[key] = by_key.get(key, state).either(state)
+        distinct = list(by_key.values())
         self.model.load(distinct[0])
         self.states = distinct if 1 < len(distinct) <= MOST_STATES else []
         if len(distinct) > MOST_STATES:
             self._forget(distinct, ())
 
     def _weigh_unknown(self, states: Sequence[State], cluster: Sequence[Step]) -> list[Weighed]:
-        """Weigh picks as 0 to 1 and go on from what they, in whatever order, imply."""
+        """Give the picks 0 to 1, and continue with what they imply in any order."""
         self.model.load(states[0])
         self._take(cluster)
         after = self.model.save()
@@ -404,12 +443,12 @@ class Replay:
         )
 
     def _is_regaining(self, states: Sequence[State]) -> bool:
-        """Whether a server that failed regains its weight, turn by turn."""
+        """Whether a server that failed is regaining effective weight, turn by turn."""
         weights = [peer.weight for peer in self.model.group.everyone]
         return any([values[1] for values in state.peers] != weights for state in states)
 
     def _turned(self, before: State, after: State, cluster: Sequence[Step]) -> State:
-        """A state after plain turns: each credits every server, and its winner pays for it."""
+        """A state after plain turns: each credits every server and reduces the winner's score."""
         live = self.model.group.live
         total = sum(peer.weight for peer in live)
         picked = [step.server for step in cluster if step.kind == PICK]
@@ -427,12 +466,14 @@ class Replay:
         return replace(after, peers=peers)
 
     def _forget(self, states: Sequence[State], cluster: Sequence[Step]) -> None:
-        """Go on from the model's open requests, without what other states may differ in."""
+        """Continue with the model's open requests, without what differs between states."""
         self.states = []
         if self.model.timed or _failed(states, cluster):
             self.model.known = Known.NOTHING
         elif self.model.known is Known.TURNS:
             self.model.known = Known.LOADS
+        self.model.regaining |= self._is_regaining(states)
+        self.model.leads = self.model.leads.forgotten()
         self.model.forget_turns()
 
 
@@ -443,7 +484,7 @@ def _failed(states: Sequence[State], cluster: Sequence[Step]) -> bool:
 
 
 def odds_on_the_way(ends: Sequence[Node]) -> dict[Step, list[Odds]]:
-    """The odds of each step of a cluster, on all the ways that lead to its ends."""
+    """The probabilities of each step of a cluster, over all ways that lead to its ends."""
     odds: dict[Step, list[Odds]] = {}
     nodes = {id(node): node for node in ends}
     while nodes:
@@ -455,7 +496,7 @@ def odds_on_the_way(ends: Sequence[Node]) -> dict[Step, list[Odds]]:
 
 
 def _weighed(upstream: Upstream, step: Step, odds: Sequence[Odds]) -> Weighed:
-    """A pick by its odds in each of the orders and states."""
+    """A pick with the bounds of its probabilities over all orders and states."""
     server = seen(upstream, step)
     if len(odds) == 1:
         chance = odds[0].get(server, 0.0)
@@ -467,7 +508,7 @@ def _weighed(upstream: Upstream, step: Step, odds: Sequence[Odds]) -> Weighed:
 
 
 def seen(upstream: Upstream, step: Step) -> str | None:
-    """The server of a pick as a claim names it: None where nginx found no live upstream."""
+    """The server of a pick as named in the claim; None for "no live upstreams"."""
     if step.server != upstream.name:
         return step.server
     names = (server.name for server in upstream.servers)

@@ -1,10 +1,10 @@
-"""Judge by nginx's own order of picks and releases: each pick by what the claim allows it."""
+"""Judge each pick by the claim, in nginx's own order of picks and releases."""
 
 import numpy as np
 
 from ..evidence.trace import PICK
 from ..word import Word
-from . import odds, ordered
+from . import groups, ordered
 from .bounds import Bounds
 from .case import Case, Verdict, column_of, shortened
 from .conclusion import conclude, failed
@@ -17,7 +17,7 @@ def traced(case: Case) -> bool:
 
 
 def by_order(case: Case, *, named: bool = True) -> Verdict:
-    """Compare every pick with what the claim allows after the events before it."""
+    """Compare every pick with the claim's probabilities after the events before it."""
     claim = likelihoods(case.upstream, case)
     impossible = claim.contradictions()
     if len(impossible):
@@ -34,29 +34,25 @@ def by_order(case: Case, *, named: bool = True) -> Verdict:
 
 
 def contradiction(case: Case, claim: Bounds, row: int, number: int) -> str:
-    """Which request went where the claim does not let it go, and where it should have gone."""
+    """Text: the request that contradicts the claim, its server, and the expected servers."""
     names = [*column_of(case), ""]
-    shorts = [shortened(case.upstream).get(name, "no live upstreams") for name in names]
+    short_names = [shortened(case.upstream).get(name, "no live upstreams") for name in names]
     steps = [step for step in order_of(case, row + 1) or () if step.kind == PICK]
     numbers = {hit.request_id: at for at, hit in enumerate(case.hits, 1)}
     request = steps[row].request_id
-    allowed = [shorts[column] for column in np.flatnonzero(claim.high[row] > 0)]
+    allowed = [short_names[column] for column in np.flatnonzero(claim.high[row] > 0)]
     more = f", and {number - 1:,} more picks" if number > 1 else ""
     return (
         f"request {numbers.get(request, row + 1):,} (id {request}) went to"
-        f" {shorts[claim.seen[row]]}, expected {' or '.join(allowed)}{more}"
+        f" {short_names[claim.seen[row]]}, expected {' or '.join(allowed)}{more}"
     )
 
 
 def miscounted(case: Case, claim: Bounds) -> str:
-    """A server that came up more or less often than its odds explain; empty where none did."""
-    known = claim.known
-    low = claim.low[known]
-    for name, column in column_of(case).items():
-        count = int((claim.seen[known] == column).sum())
-        expected = float(low[:, column].sum())
-        variance = float((low[:, column] * (1 - low[:, column])).sum())
-        if odds.far(count, expected, expected, variance, low.shape[1]):
-            short = shortened(case.upstream)[name]
-            return f"{short}: {count:,}, its odds give {expected:,.0f}"
-    return ""
+    """Text: a group of draws that deviates from its probabilities; empty if there is none."""
+    if not case.upstream.record.by_draw:
+        return ""
+    columns = column_of(case)
+    names = [shortened(case.upstream)[name] for name in columns]
+    loads = None if case.order is None else groups.loads_of(case.order, columns)
+    return groups.off_odds(claim, names, loads)

@@ -11,15 +11,12 @@ from ..nginxconf.model import Upstream
 from ..oracle.base import Group, group_of
 from ..oracle.random_two import pair_odds
 from . import replay
-from .windows import Array, Windows, estimates, open_requests, windows
-
-# ms: different stamps keep their order; what nginx's cached clocks may lag and differ
-EXACT, WIDE = 0.49, 2.0
+from .windows import Array, Windows, estimates, open_requests
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Of `picks`: how many were surely right, how many surely wrong, and the first of those."""
+    """The number of picks, of certainly right and certainly wrong ones, and the first wrong one."""
 
     picks: int
     right: int
@@ -39,12 +36,12 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ground:
-    """What the picks of a log are judged on: their windows and the servers that were fit.
+class Basis:
+    """The basis for judging the picks of a log: their windows and the eligible servers.
 
-    `judged` are the picks of requests that began in time; `undisturbed` those of them that are
-    far from any failure; `possible` and `certain` say per pick and server whether nginx may have,
-    or must have, counted it among its choices.
+    `judged` are the picks of requests since the start of the window; `undisturbed` those of them
+    that are far from any failure; `possible` and `certain` say per pick and server whether it may
+    have been, or certainly was, eligible.
     """
 
     seen: Windows
@@ -55,42 +52,51 @@ class Ground:
     certain: Array
 
 
-def ground(
-    upstream: Upstream, hits: Sequence[Hit], slack: float, since: float = -math.inf
-) -> Ground:
-    """The ground for hits that a server answered, judged with a clock that is `slack` ms off.
+def basis(
+    upstream: Upstream,
+    hits: Sequence[Hit],
+    seen: Windows,
+    since: float = -math.inf,
+    unanswered: Sequence[Hit] = (),
+) -> Basis:
+    """The basis for hits that a server answered, by their widened windows.
 
-    Those that began before `since`, in seconds, are load and nothing else.
+    Requests that began before `since`, in seconds, only count as load. The servers on which
+    `unanswered` requests failed may be banned like any other that failed.
     """
-    seen = windows(upstream, hits).widened(slack)
     load = open_requests(seen, len(upstream.servers))
     full = np.array([server.max_conns or np.inf for server in upstream.servers])
     fit = np.array(
         [not (server.down or server.drain or server.backup) for server in upstream.servers]
     )
-    judged = np.array([replay.start(hit) >= since for hit in hits])
-    return Ground(
+    judged = seen.start >= since * 1000
+    return Basis(
         seen,
         load,
         judged,
-        judged & undisturbed(upstream, hits, seen) & ~crowded(upstream, load, full),
+        judged
+        & undisturbed(upstream, hits, seen, unanswered)
+        & ~draws_may_repeat(upstream, load, full),
         fit & (load[0] < full),
         fit & (load[1] < full),
     )
 
 
-def crowded(upstream: Upstream, load: tuple[Array, Array], full: Array) -> Array:
-    """Picks of random_two at which a server may have been full: its draws are then drawn again."""
+def draws_may_repeat(upstream: Upstream, load: tuple[Array, Array], full: Array) -> Array:
+    """Picks of random_two while a server may have been at max_conns, so that draws repeat."""
     if not upstream.record.by_draw:
         return np.zeros(len(load[0]), dtype=bool)
     return np.asarray((load[1] >= full).any(axis=1))
 
 
-def undisturbed(upstream: Upstream, hits: Sequence[Hit], seen: Windows) -> Array:
-    """Picks that no failure can have touched: none within its ban and a second for the clock."""
+def undisturbed(
+    upstream: Upstream, hits: Sequence[Hit], seen: Windows, unanswered: Sequence[Hit]
+) -> Array:
+    """Picks that no failure can have affected: not within a ban plus a second for the clock."""
     ban = max(server.fail_timeout for server in upstream.servers) + 2
-    calm = np.ones(len(hits), dtype=bool)
-    for hit in hits:
+    calm = np.ones(len(seen.server), dtype=bool)
+    failures = [hits[number] for number in np.flatnonzero(seen.failed).tolist()]
+    for hit in (*failures, *unanswered):
         failed = any(replay.fault(upstream, hit, i) for i in range(len(hit.upstream_addr)))
         if failed or len(hit.upstream_addr) > 1:
             begin, end = replay.start(hit) * 1000, (hit.msec + ban) * 1000
@@ -98,8 +104,8 @@ def undisturbed(upstream: Upstream, hits: Sequence[Hit], seen: Windows) -> Array
     return calm
 
 
-def least_of(upstream: Upstream, on: Ground, values: tuple[Array, Array]) -> Tally:
-    """Count the picks of the smallest value per weight: requests in flight, or estimated time."""
+def least_of(upstream: Upstream, on: Basis, values: tuple[Array, Array]) -> Tally:
+    """Count the picks with the smallest value per weight: requests in flight or estimated time."""
     weights = np.array([server.weight for server in upstream.servers])
     low, high = values[0] / weights, values[1] / weights
     rows = np.arange(len(on.seen.server))
@@ -109,19 +115,19 @@ def least_of(upstream: Upstream, on: Ground, values: tuple[Array, Array]) -> Tal
     others_low[mine] = others_high[mine] = np.inf
     allowed = high[mine] <= others_low.min(axis=1)
     wrong = low[mine] > others_high.min(axis=1)
-    return tally(on, allowed & on.possible[mine], wrong | stray(upstream, on))
+    return tally(on, allowed & on.possible[mine], wrong | ineligible_picks(upstream, on))
 
 
-def stray(upstream: Upstream, on: Ground) -> Array:
-    """Picks of a server that was down, or of a backup while a primary surely had room."""
+def ineligible_picks(upstream: Upstream, on: Basis) -> Array:
+    """Picks of a server that was down, or of a backup while a primary was certainly eligible."""
     out = np.array([server.down or server.drain for server in upstream.servers])
     backup = np.array([server.backup for server in upstream.servers])
     chosen: Array = out[on.seen.server] | (backup[on.seen.server] & on.certain.any(axis=1))
     return chosen
 
 
-def tally(on: Ground, right: Array, wrong: Array) -> Tally:
-    """Count what was decided among the undisturbed picks."""
+def tally(on: Basis, right: Array, wrong: Array) -> Tally:
+    """Count the decided picks among the undisturbed ones."""
     wrong = wrong & on.undisturbed
     right = right & on.undisturbed & ~wrong
     first = np.flatnonzero(wrong)
@@ -134,36 +140,44 @@ def tally(on: Ground, right: Array, wrong: Array) -> Tally:
 
 
 def least_loaded(
-    upstream: Upstream, hits: Sequence[Hit], slack: float, since: float = -math.inf
+    upstream: Upstream,
+    hits: Sequence[Hit],
+    seen: Windows,
+    since: float = -math.inf,
+    unanswered: Sequence[Hit] = (),
 ) -> Tally:
     """Count the picks of a server with the least load, as the method computes it."""
-    on = ground(upstream, hits, slack, since)
+    on = basis(upstream, hits, seen, since, unanswered)
     return least_of(upstream, on, loads_of(upstream, on))
 
 
-def loads_of(upstream: Upstream, on: Ground) -> tuple[Array, Array]:
-    """The bounds of each server's load at each pick: its estimated time, or what is in flight."""
+def loads_of(upstream: Upstream, on: Basis) -> tuple[Array, Array]:
+    """The bounds of each server's load at each pick: estimated time or requests in flight."""
     return estimates(upstream, on.seen, on.load) if upstream.record.by_time else on.load
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draws:
-    """Per pick and server the least and the highest probability, given what was open.
+    """The lowest and highest probability per pick and server, given the requests in flight.
 
-    `best` is the probability of each server to be drawn at all: what the least loaded has.
+    `best` is the probability that a server is drawn at all, which is that of the least loaded one.
     """
 
-    on: Ground
+    on: Basis
     low: Array
     high: Array
     best: Array
 
 
 def random_two(
-    upstream: Upstream, hits: Sequence[Hit], slack: float, since: float = -math.inf
+    upstream: Upstream,
+    hits: Sequence[Hit],
+    seen: Windows,
+    since: float = -math.inf,
+    unanswered: Sequence[Hit] = (),
 ) -> Draws:
-    """The odds of two draws at each pick, as far as the load is known."""
-    on = ground(upstream, hits, slack, since)
+    """Bounds of the probabilities of two draws at each pick, from the bounds of the load."""
+    on = basis(upstream, hits, seen, since, unanswered)
     group: Group = group_of(upstream, {})
     number = {peer: index for index, peer in enumerate(group.peers)}
     weights = [server.weight for server in upstream.servers]
@@ -181,7 +195,7 @@ def random_two(
 
 
 def draws_tally(drawn: Draws) -> Tally:
-    """Count the picks whose odds are known, or that had a server which two draws cannot give.
+    """Count the picks with known probabilities, or with a server that two draws cannot yield.
 
     Such a server has more open requests per weight than any other; to pick it is wrong.
     """

@@ -1,4 +1,4 @@
-"""How much a verdict is worth: claims against simulated nginxes, right and wrong, and the words."""
+"""Measure the reliability of verdicts: judge correct and faulty simulated nginx instances."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,11 +15,12 @@ from .simulated import Recorded, Traffic, Truth, address_of, serve, server_name
 
 NEVER = 10**6  # seconds until a time would be halved, which the simulated nginx does not do
 FEWEST = 300
+USERS = 20  # where loads or draws decide
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One claim against one truth: how often each word came, and what the FAILs looked like."""
+    """One claim against one truth: the count of each word, and the explanations of the FAILs."""
 
     claim: str
     truth: str
@@ -39,7 +40,7 @@ class Cell:
 
 
 def claim_of(method: str, truth: Truth) -> Upstream:
-    """The config that would be right for a truth, without its faults."""
+    """The correct config for a truth, without its faults."""
     servers = tuple(
         Server(
             server_name(n),
@@ -58,16 +59,16 @@ def claim_of(method: str, truth: Truth) -> Upstream:
 
 
 def truth_of(method: str, weights: tuple[int, ...]) -> Truth:
-    """A right nginx with a method of the lab."""
+    """A correct nginx with a method of the lab."""
     return Truth(METHODS[method].runs, weights, sticky=method == STICKY.name)
 
 
 def usual_traffic(method: str, upstream: Upstream, number: int = 0) -> Traffic:
-    """The traffic that `lab run` sends: overlapping where that is the point, else one at a time."""
+    """The traffic of `lab run`: concurrent for methods that need it, else sequential."""
     number = number or requests_for_pass(upstream, FEWEST)
     record = METHODS[method]
     if record.by_load or record.by_draw:
-        return Traffic(number, 20, 5.0, 60.0)
+        return Traffic(number, USERS, 5.0, 60.0)
     return Traffic(number, 10 if record.by_turns else 1)
 
 
@@ -79,11 +80,11 @@ def verdict_on(claim: Upstream, run: Recorded, *, sequential: bool, traced: bool
 
 
 def wrong_truths(method: str, weights: tuple[int, ...]) -> Iterator[tuple[str, Truth]]:
-    """Simulated nginxes that do something else than a claim, with what that is."""
+    """Simulated nginx instances that differ from a claim, each with its name."""
     right, servers = truth_of(method, weights), range(len(weights))
     claimed = METHODS[method]
     for name, other in METHODS.items():
-        # visitors who come at random look random
+        # visitors that arrive at random look like random
         distinguishable = not (claimed.by_draw_alone and other is STICKY)
         bound = (other is STICKY) != (claimed is STICKY)
         if distinguishable and (bound or other.runs != claimed.runs):
@@ -104,11 +105,14 @@ def wrong_truths(method: str, weights: tuple[int, ...]) -> Iterator[tuple[str, T
     if METHODS[right.method].key:
         yield "another key", replace(right, key="$remote_addr")
     for share in (0.2, 0.1):
-        yield f"{share:.0%} taken to the last", replace(right, share=share, thief=len(weights) - 1)
+        yield (
+            f"{share:.0%} diverted to the last",
+            replace(right, share=share, diverted_to=len(weights) - 1),
+        )
 
 
 def depends_on_order(truth: Truth) -> bool:
-    """Whether the order of the servers changes what nginx does, but for rare fallbacks."""
+    """Whether the order of the servers affects picks, except in rare fallbacks."""
     weights, record = truth.weights, METHODS[truth.method]
     turned = len(weights) > 2 or weights[0] == weights[-1]  # 2:1 in turn is a cycle either way
     return record.in_order and (turned or record.by_request)
@@ -119,13 +123,15 @@ def limited(method: str, weights: tuple[int, ...]) -> Iterator[tuple[str, Truth,
     right = truth_of(method, weights)
     last = len(weights) - 1
     down = replace(right, down=frozenset({last}))
-    yield "1% to a server that is down", down, replace(down, share=0.01, thief=last)
+    yield "1% to a server that is down", down, replace(down, share=0.01, diverted_to=last)
     if METHODS[method].backup:
         backup = replace(right, backup=frozenset({last}))
-        yield "1% to a backup without need", backup, replace(backup, share=0.01, thief=last)
+        yield "1% to a backup without need", backup, replace(backup, share=0.01, diverted_to=last)
         yield "right, with a backup", backup, backup
     if METHODS[method].by_load or METHODS[method].by_draw:
-        full = replace(right, max_conns=(3,) * len(weights))
+        # draws reach a limit that fits all users on average; least_conn only a lower one
+        limit = USERS // len(weights) + 1 if METHODS[method].by_draw_alone else 3
+        full = replace(right, max_conns=(limit,) * len(weights))
         yield "max_conns ignored", full, replace(full, max_conns=())
         yield "right, with max_conns", full, full
 
@@ -189,7 +195,7 @@ def runs(
 
 
 def table(cells: Iterable[Cell]) -> Iterator[str]:
-    """The cells as lines of text, one truth a line."""
+    """The cells as lines of text, one truth per line."""
     yield f"{'claim':<16}{'what nginx ran':<32}{'PASS':>6}{'FAIL':>6}{'UNSURE':>8}  looks like"
     for cell in cells:
         counts = [cell.words[word] for word in ("PASS", "FAIL", "UNSURE")]

@@ -1,15 +1,17 @@
-"""Turn nginx's log back into what the oracle may know: requests and faults, never who answered."""
+"""Convert nginx's log to the oracle's input: requests and faults, never the answering server."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from ipaddress import ip_address
 from itertools import permutations
 from typing import NamedTuple, TypeVar
 
 from ..evidence.access_log import Hit
+from ..nginxconf import request as of
 from ..nginxconf.model import Upstream
+from ..nginxconf.request import Evaluator, Request
 from ..oracle.base import Arrival
-from ..oracle.sticky import cookies
 
 T = TypeVar("T")
 
@@ -17,14 +19,14 @@ MOST_ORDERS = 5  # servers with `resolve` whose order is still tried out: 120 wa
 
 
 class Seen(NamedTuple):
-    """What the log says of one request: who answered (None: no live upstreams), who was tried."""
+    """The server that answered a request, by the log (None: no live upstreams), and all tried."""
 
     server: str | None
     attempts: tuple[str, ...]
 
 
 def seen(upstream: Upstream, hit: Hit) -> Seen:
-    """Who answered and who was tried; nginx logs the upstream's own name where nobody was left."""
+    """The server that answered and those tried; nginx logs the upstream's name if none was left."""
     last = hit.upstream_addr[-1]
     if last == upstream.name and all(server.name != last for server in upstream.servers):
         return Seen(None, hit.upstream_addr[:-1])
@@ -36,6 +38,16 @@ def start(hit: Hit) -> float:
     return hit.msec - hit.request_time
 
 
+def beginning(hit: Hit) -> tuple[int | str, ...]:
+    """What requests are sorted by in the order in which they began.
+
+    Of those that began in the same ms, the first to connect stands first. A log is in the order of
+    the ends: there requests to one server stand side by side, as its answers come together.
+    """
+    began = round(start(hit) * 1000)
+    return began, hit.connection, hit.connection_requests, hit.request_id, hit.request_uri
+
+
 def lasted(hit: Hit) -> float:
     """How long the servers were busy with a request, in seconds."""
     times = [time for time in hit.upstream_response_time if time is not None]
@@ -43,14 +55,14 @@ def lasted(hit: Hit) -> float:
 
 
 def at(values: tuple[T | None, ...], index: int) -> T | None:
-    """One attempt's value; None where the log has none."""
+    """One attempt's value; None if the log has none."""
     return values[index] if 0 <= index < len(values) else None
 
 
 def fault(upstream: Upstream, hit: Hit, index: int) -> str:
-    """How an attempt failed, as Arrival.fail says it; empty where it did not.
+    """How an attempt failed, in the words of Arrival.fail; empty if it did not.
 
-    A status that proxy_next_upstream does not list is an answer like any other.
+    A status that proxy_next_upstream does not list is not a failure.
     """
     status, listed = at(hit.upstream_status, index), upstream.next_upstream.conditions
     last = index == len(hit.upstream_addr) - 1
@@ -65,20 +77,20 @@ def fault(upstream: Upstream, hit: Hit, index: int) -> str:
         return "" if last else "error"
     if not connected:
         return "refused"
-    # both are logged alike: what went on was listed, what did not was not
+    # both are logged alike: a retried status is listed, one that was not retried is not
     bad_header = ("error" in listed, "invalid_header" in listed) == (last, not last)
     return "invalid_header" if bad_header else "error"
 
 
 def succeeded(hit: Hit) -> bool:
-    """Whether the first server answered, with a status that is no error."""
+    """Whether the first server answered with a status that is not an error."""
     return len(hit.upstream_addr) == 1 and (at(hit.upstream_status, 0) or 0) < 400
 
 
 def key_of(upstream: Upstream, hit: Hit) -> bytes:
-    """The value of the hash key: of a variable that every log has, else as it was logged.
+    """The value of the hash key: of a variable in every log, else as it was logged.
 
-    The logged value is that of the key that the lab believes in; nginx may hash another.
+    The logged value is that of the claimed key; nginx may hash another.
     """
     if upstream.key == "$binary_remote_addr":
         return packed(hit.remote_addr)
@@ -87,7 +99,7 @@ def key_of(upstream: Upstream, hit: Hit) -> bytes:
 
 
 def packed(address: str) -> bytes:
-    """The bytes of an address; none where the log has no address."""
+    """The bytes of an address; empty if the log has no address."""
     try:
         return ip_address(address).packed
     except ValueError:
@@ -96,29 +108,26 @@ def packed(address: str) -> bytes:
 
 def sticky_of(upstream: Upstream, hit: Hit) -> str:
     """The value of the first sticky lookup variable that is not empty: a cookie or an argument."""
+    request = Request(hit.request_uri, headers={"Cookie": hit.http_cookie})
     for variable in upstream.sticky.lookups if upstream.sticky else ():
-        if variable.startswith("$cookie_"):
-            value = cookies(hit.http_cookie).get(variable[len("$cookie_") :], "")
-        elif variable.startswith("$arg_"):
-            value = argument(hit.request_uri, variable[len("$arg_") :])
-        else:
-            value = ""
-        if value:
-            return value
+        if value := _lookup(variable)(request):
+            return value.decode("utf-8", "surrogateescape")
     return ""
 
 
-def argument(uri: str, name: str) -> str:
-    """An argument of a request as nginx's $arg_ gives it: the first of its name, not decoded."""
-    for part in uri.partition("?")[2].partition("#")[0].split("&"):
-        found, _, value = part.partition("=")
-        if found.lower() == name.lower():
-            return value
-    return ""
+@cache
+def _lookup(variable: str) -> Evaluator:
+    """The function that evaluates a lookup variable; other variables are not in the log."""
+    if variable.lower().startswith("$cookie_"):
+        return of.cookie(variable[len("$cookie_") :])
+    if variable.lower().startswith("$arg_"):
+        find = of.argument(variable[len("$arg_") :])
+        return lambda request: find(of.args(request))
+    return lambda _request: b""
 
 
 def arrival(upstream: Upstream, hit: Hit, *, lasting: bool) -> Arrival:
-    """The request behind a hit, with the faults that it met; `lasting` also says how long."""
+    """The request of a hit, with its failed attempts; `lasting` also sets its duration."""
     tried = seen(upstream, hit).attempts
     faults = tuple(
         (fault(upstream, hit, index), at(hit.upstream_response_time, index) or 0.0)
@@ -145,7 +154,7 @@ def arrival(upstream: Upstream, hit: Hit, *, lasting: bool) -> Arrival:
 def orders(upstream: Upstream) -> Iterator[Upstream]:
     """The upstream with its servers in every order that nginx may have them in.
 
-    Servers with `resolve` join behind the others in the order in which DNS answers.
+    Servers with `resolve` come after the others, in the order of the DNS response.
     """
     fixed = tuple(server for server in upstream.servers if not server.resolve)
     late = [server for server in upstream.servers if server.resolve]
@@ -157,7 +166,7 @@ def orders(upstream: Upstream) -> Iterator[Upstream]:
 
 
 def unknown(upstream: Upstream, hits: Iterable[Hit]) -> Mapping[str, int]:
-    """Servers in the log that the upstream does not have, with the number of their first hit."""
+    """Servers in the log that the upstream lacks, with the number of their first hit."""
     names = {server.name for server in upstream.servers} | {upstream.name}
     strangers: dict[str, int] = {}
     for number, hit in enumerate(hits, 1):

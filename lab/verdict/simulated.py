@@ -1,6 +1,6 @@
-"""Logs of a simulated nginx, right or wrong, to learn what verdicts are worth.
+"""Logs of a simulated nginx, correct or faulty, to measure the reliability of verdicts.
 
-It shares no code with the oracle: what one gets wrong about nginx, the other does not. Servers
+It shares no code with the oracle, so that both do not have the same errors about nginx. Servers
 are numbered from 0; times are milliseconds.
 """
 
@@ -9,6 +9,7 @@ import random
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from hashlib import md5
 from ipaddress import IPv4Address
 from itertools import accumulate
@@ -23,7 +24,7 @@ SWAPPED = 0.01  # of the events of two workers that the trace leaves open which 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What a simulated nginx really runs; `share` of the requests go to `thief` against the rule.
+    """What a simulated nginx really runs; a `share` of the requests goes to `diverted_to`.
 
     `order` lists the servers as nginx has them; `slowness` multiplies each server's times.
     """
@@ -39,7 +40,7 @@ class Truth:
     key: str = "$request_uri"
     sticky: bool = False
     share: float = 0.0
-    thief: int = -1
+    diverted_to: int = -1
     slowness: tuple[float, ...] = ()
 
 
@@ -47,7 +48,7 @@ class Truth:
 class Traffic:
     """`number` requests by `users` at a time; answers take `shortest` plus `mean` ms on average.
 
-    A clock lags by up to `stall` ms at one in fifty looks.
+    A clock lags by up to `stall` ms at one in fifty readings.
     """
 
     number: int
@@ -59,7 +60,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a run leaves: its log, and nginx's own order of picks and releases."""
+    """The result of a run: its log, and nginx's own order of picks and releases."""
 
     hits: tuple[Hit, ...]
     order: tuple[Step, ...]
@@ -76,7 +77,7 @@ class Memory:
 
 @dataclass(slots=True)
 class Call:
-    """One request on its way."""
+    """One request in the simulation."""
 
     number: int
     worker: int
@@ -123,17 +124,10 @@ class Simulation:
     homes: dict[int, int] = field(default_factory=dict)
     events: list[tuple[float, int, str, Call | None]] = field(default_factory=list)
     serial: int = 0
-    ring: list[tuple[int, int]] = field(default_factory=list)
 
     def run(self) -> Recorded:
         """Serve all the traffic."""
-        truth, servers = self.truth, len(self.truth.weights)
-        shared = Memory([0] * servers, [0] * servers, [0] * servers)
-        self.memories = [
-            shared if truth.zone else Memory([0] * servers, [0] * servers, [0] * servers)
-            for _ in range(truth.workers)
-        ]
-        self.ring = ring_of(truth.weights) if truth.method == "hash_consistent" else []
+        self.memories = self.memories_of_workers()
         for _ in range(self.traffic.users):
             self.later(self.rng.random(), "begin", None)
         while self.events:
@@ -146,19 +140,31 @@ class Simulation:
                 self.release(now, call)
         return Recorded(tuple(self.hits), tuple(interleaved(self.steps, self.rng)))
 
+    def memories_of_workers(self) -> list[Memory]:
+        """The memory of each worker; with a zone the same one for all."""
+        workers = self.truth.workers
+        if self.truth.zone:
+            return [self.new_memory()] * workers
+        return [self.new_memory() for _ in range(workers)]
+
+    def new_memory(self) -> Memory:
+        """The memory of a fresh nginx."""
+        servers = len(self.truth.weights)
+        return Memory([0] * servers, [0] * servers, [0] * servers)
+
     def later(self, moment: float, kind: str, call: Call | None) -> None:
         """Put an event on the heap."""
         self.serial += 1
         heapq.heappush(self.events, (moment, self.serial, kind, call))
 
     def clock(self, now: float) -> int:
-        """What a worker's clock shows: the time of its last look, which may be a while ago."""
+        """The time on a worker's clock, which it may have read a while ago."""
         rng = self.rng
         lag = rng.uniform(1, self.traffic.stall) if rng.random() < 0.02 else rng.expovariate(5)
         return int(EPOCH + now - lag)
 
     def begin(self, now: float) -> None:
-        """A client sends its next request."""
+        """Let a client send its next request."""
         if self.begun == self.traffic.number:
             return
         rng, number = self.rng, self.begun
@@ -177,12 +183,12 @@ class Simulation:
         self.later(now + rng.expovariate(7), "pick", call)
 
     def pick(self, now: float, call: Call) -> None:
-        """A worker picks a server."""
+        """Let a worker pick a server."""
         memory = self.memories[call.worker]
-        picker = Picker(self.truth, memory, self.rng, self.ring)
+        picker = Picker(self.truth, memory, self.rng)
         call.server = picker.server(call)
-        if self.is_taken(call):
-            call.server = self.truth.thief % len(self.truth.weights)
+        if self.is_diverted(call):
+            call.server = self.truth.diverted_to % len(self.truth.weights)
         self.note(now, call, PICK)
         if call.server is None:
             self.log(now, call)
@@ -193,14 +199,15 @@ class Simulation:
         call.lasts = int(lasts * slow)
         self.later(now + lasts * slow, "release", call)
 
-    def is_taken(self, call: Call) -> bool:
-        """Whether a request goes to the thief: at random, a rare one regularly, so that it does."""
+    def is_diverted(self, call: Call) -> bool:
+        """Whether a request is diverted: at random; a small share at regular intervals."""
         if 0 < self.truth.share < 0.05:
-            return call.number % round(1 / self.truth.share) == 50
+            every = round(1 / self.truth.share)
+            return call.number % every == every // 2
         return self.truth.share > 0 and self.rng.random() < self.truth.share
 
     def release(self, now: float, call: Call) -> None:
-        """A worker has passed an answer on."""
+        """Let a worker release the server after a response."""
         memory = self.memories[call.worker]
         server = call.server or 0
         average = memory.header[server]
@@ -233,7 +240,7 @@ class Simulation:
         )
 
     def log(self, now: float, call: Call) -> None:
-        """Write a line of the access log; the client then sends its next request."""
+        """Write a line of the access log, and let the client send its next request."""
         end = max(self.clock(now), call.start + call.lasts)
         known = call.server is not None
         self.hits.append(
@@ -257,7 +264,7 @@ class Simulation:
 
 
 def interleaved(steps: Sequence[Step], rng: random.Random) -> Iterable[Step]:
-    """The steps as a trace has them: now and then two workers' neighbouring lines overlap."""
+    """The steps as in a trace, where neighbouring lines of two workers sometimes overlap."""
     number = 0
     while number < len(steps):
         first = steps[number]
@@ -281,7 +288,6 @@ class Picker:
     truth: Truth
     memory: Memory
     rng: random.Random
-    ring: Sequence[tuple[int, int]]
 
     def server(self, call: Call) -> int | None:
         """The server for a request; None where none is live."""
@@ -303,20 +309,20 @@ class Picker:
         ]
         if not fit:
             return None
-        home = self.home(fit, call)
+        home = self.home(group, fit, call)
         if home is not None:
             return home
         if len(group) < 2:
             return fit[0]
         return METHODS[self.truth.method](self, group, fit, call)
 
-    def home(self, fit: Sequence[int], call: Call) -> int | None:
+    def home(self, group: Sequence[int], fit: Sequence[int], call: Call) -> int | None:
         """The server that a cookie binds to, charged for its turn."""
         for n in fit if self.truth.sticky else ():
             if call.cookie == f"srv={sticky_id(n)}":
                 weights, scores = self.truth.weights, self.memory.scores
-                total = sum(w for i, w in enumerate(weights) if i not in self.truth.backup)
-                if self.truth.method == "round_robin" and scores[n] > weights[n] - total:
+                total = sum(weights[i] for i in group)
+                if METHODS[self.truth.method] is _round_robin and scores[n] > weights[n] - total:
                     for i in fit:
                         scores[i] += weights[i]
                     scores[n] -= sum(weights[i] for i in fit)
@@ -333,7 +339,7 @@ class Picker:
         return best
 
     def least(self, fit: Sequence[int], loads: Sequence[int]) -> int:
-        """The least load per weight; equals take turns."""
+        """The server with the least load per weight; ties take turns."""
         weights = self.truth.weights
         best = fit[0]
         for n in fit:
@@ -343,7 +349,7 @@ class Picker:
         return best if len(tied) == 1 else self.turn(tied)
 
     def draw(self, group: Sequence[int]) -> int:
-        """One draw by weight among all of a group, whether they are fit or not."""
+        """One draw by weight among all servers of a group, eligible or not."""
         return self.rng.choices(group, [self.truth.weights[n] for n in group])[0]
 
 
@@ -356,7 +362,7 @@ def _least_conn(picker: Picker, _group: Sequence[int], fit: Sequence[int], _call
 
 
 def _least_time(picker: Picker, _group: Sequence[int], fit: Sequence[int], _call: Call) -> int:
-    """In steps of 20 ms; among equals a winner of another weight shuts out those behind it."""
+    """In steps of 20 ms; on a tie a winner with another weight excludes later servers."""
     memory, weights = picker.memory, picker.truth.weights
     steps = [5000 if time > 5000 else (time // 20 + 1) * 20 for time in memory.header]
     loads = [step * (1 + held) for step, held in zip(steps, memory.open, strict=True)]
@@ -431,33 +437,38 @@ def _hash(picker: Picker, group: Sequence[int], fit: Sequence[int], call: Call) 
 
 
 def _hash_consistent(picker: Picker, _group: Sequence[int], fit: Sequence[int], call: Call) -> int:
-    start = bisect_left(picker.ring, (crc32(_key(picker, call)), -1))
+    ring = ring_of(picker.truth.weights)
+    start = bisect_left(ring, (crc32(_key(picker, call)), -1))
     for step in range(21):
-        server = picker.ring[(start + step) % len(picker.ring)][1]
+        server = ring[(start + step) % len(ring)][1]
         if server in fit:
             return server
     return picker.turn(fit)
 
 
-def ring_of(weights: Sequence[int]) -> list[tuple[int, int]]:
+@cache
+def ring_of(weights: tuple[int, ...]) -> list[tuple[int, int]]:
     """Each server's points on the ring of a consistent hash, 160 per weight."""
     ring: dict[int, int] = {}
     for number, weight in enumerate(weights):
         point = bytes(4)
         for _ in range(160 * weight):
-            value = crc32(server_name(number).encode() + b"\0" + b"" + point)
+            value = crc32(server_name(number).encode() + b"\0" + point)
             ring.setdefault(value, number)
             point = value.to_bytes(4, "little")
     return sorted(ring.items())
 
 
 METHODS = {
-    "round_robin": _round_robin,
-    "least_conn": _least_conn,
-    "least_time": _least_time,
-    "random": _random,
-    "random_two": _random_two,
-    "ip_hash": _ip_hash,
-    "hash": _hash,
-    "hash_consistent": _hash_consistent,
+    method.__name__.removeprefix("_"): method
+    for method in (
+        _round_robin,
+        _least_conn,
+        _least_time,
+        _random,
+        _random_two,
+        _ip_hash,
+        _hash,
+        _hash_consistent,
+    )
 }

@@ -1,4 +1,4 @@
-"""Weigh a claim against its alternatives: what the evidence excludes, and what it looks like."""
+"""Compare a claim with its alternatives: which are excluded, which explains the evidence best."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from .case import Case, column_of, shortened
 from .hypotheses import Hypothesis, alternatives, compound
 from .likelihoods import likelihoods
 
-EXCLUDED = log(1e6)  # an alternative that is true is excluded once in a million runs
-LIKELY = log(1e3)  # what speaks for a share, where clocks decide, before a PASS is refused
-ALARM = log(1e9)  # a claim that is true fails once in a thousand million runs
-SHARES = (0.1, 0.2)  # of requests taken from the rule: these a PASS must exclude
+EXCLUDED = log(1e6)  # a true alternative is excluded once in a million runs
+LIKELY = log(1e3)  # evidence for a share that prevents a PASS if clocks matter
+ALARM = log(1e9)  # a true claim fails once in 10^9 runs
+SHARES = (0.1, 0.2)  # diverted shares of the requests that a PASS must exclude
 FINEST = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)  # shares that may be detected
 SLIGHT = 0.05  # alternatives that move fewer requests than this need not be excluded
 PREFIXES = (200, 1_000, 5_000, 20_000)  # picks on which alternatives are tried in turn
@@ -25,14 +25,14 @@ SPREAD = 3.3  # standard deviations by which evidence may fall short: one run in
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """Compare a claim with its alternatives.
+    """The result of comparing a claim with its alternatives.
 
-    `excluded` holds the kinds of alternatives that the evidence excludes, `same` those that are
-    the same on this traffic, `slight` those that move less than SLIGHT of the requests and are
-    not excluded, `possible` the names of those that count against the claim. `share` is the
-    smallest share that is excluded, whichever server would get it. `better` is an alternative
-    that explains the evidence so much better that the claim fails. `needed` is how many requests
-    would exclude what is possible; 0 where more requests alone would not.
+    `excluded` has the kinds of alternatives that the evidence excludes, `same` those that are equal
+    on this traffic, `slight` those that move less than SLIGHT of the requests and are not excluded,
+    `possible` the names of those that prevent a PASS. `share` is the smallest diverted share that
+    is excluded, whichever server would get it. `better` is an alternative that explains the
+    evidence so much better that the claim fails. `needed` is how many requests would exclude the
+    possible ones; 0 if more requests alone would not.
     """
 
     excluded: tuple[str, ...] = ()
@@ -45,14 +45,14 @@ class Weighing:
 
     @property
     def text(self) -> str:
-        """What a PASS says of it."""
+        """The text for a PASS."""
         share = [f"a share of {self.share:.0%} or more"] if self.share else []
         excluded = [*self.excluded, *share]
         parts = [f"excludes: {', '.join(excluded)}"] if excluded else []
         if self.same:
             parts.append(f"the same on this traffic: {', '.join(self.same)}")
         if self.slight:
-            parts.append(f"too slight to tell: {', '.join(self.slight)}")
+            parts.append(f"too similar to tell apart: {', '.join(self.slight)}")
         return "; ".join(parts)
 
 
@@ -61,14 +61,14 @@ def weigh(case: Case, claim: Bounds) -> Weighing:
     fates = [weighed_one(case, claim, other) for other in alternatives(case.upstream, case.workers)]
     shares = [share_fate(case, claim, share, column) for share, column in every_share(case)]
     better = [fate for fate in fates if fate.against > ALARM + log(max(len(fates), 1))]
-    if not claim.doubt:  # a clock that lags looks like a share
+    if not claim.doubt:  # a lagging clock looks like a diverted share
         better += [fate for fate in shares if fate.against > ALARM + log(len(shares))]
     missing = [fate for fate in (*fates, *shares) if fate.word == "possible"]
     if claim.number == 0:
         return Weighing()
     return Weighing(
         kinds(fates, "excluded"),
-        kinds(fates, "same"),
+        (*kinds(fates, "same"), *hidden_zone(case)),
         tuple(dict.fromkeys(fate.name for fate in fates if fate.word == "slight")),
         tuple(fate.name for fate in missing),
         smallest_share(case, claim),
@@ -77,11 +77,23 @@ def weigh(case: Case, claim: Bounds) -> Weighing:
     )
 
 
+def hidden_zone(case: Case) -> tuple[str, ...]:
+    """The zone, if one worker took all requests: the log cannot show whether it is shared."""
+    stateless = case.upstream.record.stateless and not case.upstream.sticky
+    named = bool(
+        case.hits and case.hits[0].pid
+    )  # else the log does not show which worker took a request
+    if stateless or not named or case.workers > 1:
+        return ()
+    other = "no zone" if case.upstream.zone else "a shared zone"
+    return (f"{other} (one worker took every request)",)
+
+
 @dataclass(frozen=True, slots=True)
 class Fate:
     """An alternative after weighing: excluded, same, slight or possible.
 
-    `gain` is the logarithm of the odds against it, `against` of those against the claim.
+    `gain` is the logarithm of the odds against it, `against` that of the odds against the claim.
     """
 
     kind: str
@@ -92,7 +104,7 @@ class Fate:
 
 
 def weighed_one(case: Case, claim: Bounds, other: Hypothesis) -> Fate:
-    """Weigh one alternative on more and more picks, until it is excluded or all are seen."""
+    """Compare one alternative on more and more picks, until it is excluded or all are used."""
     name, gain = readable(case, other.name), -inf
     for number in (*(n for n in PREFIXES if n < claim.number), min(claim.number, PREFIXES[-1])):
         bounds = likelihoods(other.upstream, case, number)
@@ -109,28 +121,28 @@ def weighed_one(case: Case, claim: Bounds, other: Hypothesis) -> Fate:
 
 
 def every_share(case: Case) -> Iterator[tuple[float, int]]:
-    """Each share beside each server that could get it."""
+    """Each share with each server that it could go to."""
     for share in SHARES:
         for column in column_of(case).values():
             yield share, column
 
 
 def share_fate(case: Case, claim: Bounds, share: float, column: int) -> Fate:
-    """Weigh the alternative that a share of the requests goes to one server, whatever the rule."""
+    """Compare the alternative that a share of the requests is diverted to one server."""
     other = shared(claim, column, share)
     gain, server = bet(claim, other), list(column_of(case))[column]
-    name = f"{share:.0%} of requests taken to {shortened(case.upstream)[server]}"
+    name = f"{share:.0%} of requests diverted to {shortened(case.upstream)[server]}"
     if gain >= EXCLUDED:
         return Fate("a share", name, "excluded", gain)
     against = bet(other, claim)
     slight = moved_by(claim, share, column) < SLIGHT
-    if claim.doubt:  # a clock that lags looks like a share: only one that is likely counts
+    if claim.doubt:  # a lagging clock looks like a diverted share: only a likely one counts
         slight = against < LIKELY
     return Fate("a share", name, "slight" if slight else "possible", gain, against)
 
 
 def moved_by(claim: Bounds, share: float, column: int) -> float:
-    """How many of all requests a share moves: those that go to its server anyway stay."""
+    """The share of all requests that moves, without those that go to that server anyway."""
     return share * (1 - float(claim.guess()[:, column].mean())) + 1e-9
 
 
@@ -145,7 +157,7 @@ def smallest_share(case: Case, claim: Bounds) -> float | None:
 
 
 def kinds(fates: Iterable[Fate], word: str) -> tuple[str, ...]:
-    """The kinds whose alternatives all have one fate; of a mixed kind, those that are excluded."""
+    """The kinds whose alternatives all have one fate; of a mixed kind, the excluded ones."""
     words: dict[str, set[str]] = {}
     for fate in fates:
         words.setdefault(fate.kind, set()).add(fate.word)
@@ -155,7 +167,7 @@ def kinds(fates: Iterable[Fate], word: str) -> tuple[str, ...]:
 
 
 def hits_for(claim: Bounds, missing: Sequence[Fate]) -> int:
-    """How many picks would exclude what is still possible; 0 where their number does not decide."""
+    """How many picks would exclude the remaining ones; 0 if more picks would not."""
     worst = min((fate.gain for fate in missing), default=inf)
     if not missing or worst <= 0:
         return 0
@@ -163,17 +175,17 @@ def hits_for(claim: Bounds, missing: Sequence[Fate]) -> int:
 
 
 def isfinite(value: float) -> bool:
-    """Whether odds are neither none nor certainty."""
+    """Whether odds are finite."""
     return -inf < value < inf
 
 
 def rounded(hits: float) -> int:
-    """Up to hundreds."""
+    """A number of hits rounded up to hundreds."""
     return ceil(hits / 100) * 100
 
 
 def readable(case: Case, name: str) -> str:
-    """An alternative's name with its servers as a split writes them."""
+    """An alternative's name with server names as in a split."""
     for server, short in shortened(case.upstream).items():
         name = name.replace(server, short)
     return name
@@ -183,24 +195,28 @@ def readable(case: Case, name: str) -> str:
 
 
 def likeliest(case: Case, claim: Bounds, first: int = 0) -> str:
-    """The alternative that explains the evidence best; empty where none does better."""
+    """The alternative that explains the evidence best; empty if none does better."""
     columns = column_of(case)
-    whole = min(claim.number, max(2_000, first + 500), PREFIXES[-1])
+    requests = min(claim.number, max(2_000, first + 500), PREFIXES[-1])
     candidates = [*alternatives(case.upstream, case.workers)]
     candidates += compound(case.upstream, case.workers)
-    for number, keep in ((min(100, whole), 12), (min(500, whole), 5)):
-        candidates = sorted(candidates, key=lambda it: -liked(case, it, number))[:keep]
-    part = claim.first(whole)
-    scores = {readable(case, it.name): liked(case, it, whole) for it in candidates}
+    for number, keep in ((min(100, requests), 12), (min(500, requests), 5)):
+        candidates = sorted(candidates, key=lambda other: -log_likelihood(case, other, number))[
+            :keep
+        ]
+    part = claim.first(requests)
+    scores = {
+        readable(case, other.name): log_likelihood(case, other, requests) for other in candidates
+    }
     for share in (0.05, *SHARES):
         for server, column in columns.items():
-            name = f"{share:.0%} of requests taken to {shortened(case.upstream)[server]}"
+            name = f"{share:.0%} of requests diverted to {shortened(case.upstream)[server]}"
             scores.setdefault(name, likeness(shared(part, column, share)))
     best = max(scores, key=scores.__getitem__, default="")
     return best if best and scores[best] > likeness(part) + 1 else ""
 
 
-def liked(case: Case, other: Hypothesis, number: int) -> float:
+def log_likelihood(case: Case, other: Hypothesis, number: int) -> float:
     """How well an alternative explains the first picks."""
     return likeness(likelihoods(other.upstream, case, number))
 
@@ -213,9 +229,9 @@ def picks_to_tell(
     others: Iterable[Sequence[Array]],
     weights: Array | None = None,
 ) -> int:
-    """How many picks exclude other odds: one distribution a row, each row a kind of pick.
+    """How many picks exclude other probabilities; each row is the distribution of a kind of pick.
 
-    `weights` says how often each row comes; equally often where it is not given.
+    `weights` has the frequency of each row; by default all are equal.
     """
     often = np.full(len(rows), 1 / len(rows)) if weights is None else weights
     needed = 0.0

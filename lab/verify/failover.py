@@ -12,7 +12,7 @@ LOST = (502, 504)  # what nginx answers where no server took the request
 
 @dataclass(frozen=True, slots=True)
 class Drill:
-    """Servers that refuse connections, and those that must answer in their place.
+    """Servers that refuse connections, and those that must answer instead.
 
     `retried` says whether the config lets nginx try the next server after a refused connection;
     `rule` is the setting that decides it.
@@ -46,9 +46,9 @@ def drill(upstream: Upstream, closed: tuple[str, ...], heirs: tuple[str, ...]) -
 
 
 def outcome(drill: Drill, answers: Sequence[tuple[str, int]]) -> tuple[str, str]:
-    """What the answers (server, "" where nginx itself answered; status) say: a text, and a fault.
+    """Summarise the answers (server or "" for nginx itself, status) as a text and a fault.
 
-    The fault is empty where traffic went where the config says.
+    The fault is empty if traffic followed the config.
     """
     counts = Counter(server for server, _ in answers if server)
     lost = sum(1 for server, status in answers if not server and status in LOST)

@@ -1,4 +1,4 @@
-"""The files that nginx reads: the user's own as they are, and what the lab supplies for others."""
+"""The files that nginx reads: the user's own, unchanged, and those that the lab supplies."""
 
 import glob
 import os
@@ -20,6 +20,7 @@ INSTALLED = "/etc/nginx"
 WHOLE = 'worker_processes auto;\nevents {{}}\nhttp {{ include "{}"; }}\n'
 LARGEST = 16_000_000  # bytes of a file that nginx asks for
 SERVER = re.compile(rb"\bserver(?:\s|#[^\n]*\n)*\{")
+IMPORT = re.compile(rb"""\bimport\s+[\w{}*,\s]+?\s+from\s+['"]([^'"]+)['"]""")
 INCLUDE = re.compile(rb"^[ \t]*include[ \t]+([^;\s]+)[ \t]*;", re.MULTILINE)
 
 
@@ -29,8 +30,8 @@ def is_stream(conf: Path) -> bool:
 
 
 @contextmanager
-def kept(conf: Path) -> Iterator[Path]:
-    """A copy of such a config, as long as it is needed."""
+def copy_of_stream(conf: Path) -> Iterator[Path]:
+    """Context: a copy of such a config."""
     try:
         content = sys.stdin.buffer.read() if str(conf) == "-" else conf.read_bytes()
     except OSError as error:
@@ -41,20 +42,35 @@ def kept(conf: Path) -> Iterator[Path]:
         yield copy
 
 
-def laid(config: Config, conf: Path) -> dict[str, bytes]:
+def files_by_path(config: Config, conf: Path) -> dict[str, bytes]:
     """Every file of the config by the path at which nginx looks for it.
 
-    What stands beside `conf` is laid under /etc/nginx as well, where its includes may look for it.
+    Files beside `conf` are also laid under /etc/nginx, where its includes may look for them.
     """
     contents: dict[str, bytes] = {}
     unheard = servers_without_listen(config)
-    for name in own_names(config, conf):
+    for name in user_names(config, conf):
         path, content = absolute(name), with_listen(Path(name).read_bytes(), unheard.get(name, {}))
         contents[path] = content
         if path.startswith(f"{absolute(conf.parent)}/"):
             beside = path.removeprefix(f"{absolute(conf.parent)}/")
             contents.setdefault(f"{INSTALLED}/{beside}", content)
     return contents
+
+
+def njs_modules(config: Config, conf: Path) -> dict[str, bytes]:
+    """The user's njs modules of `js_import`, and those that they import, by nginx's path."""
+    lines = [line for line in directives(config) if line.args]
+    folders = ["", *(line.args[0] for line in lines if line.name == "js_path")]
+    wanted = [line.args[-1] for line in lines if line.name == "js_import"]
+    modules: dict[str, bytes] = {}
+    for name in wanted:  # grows as modules are read
+        for path in (absolute(conf.parent / folder / name) for folder in folders):
+            content = own_file(path, conf)
+            if content is not None and path not in modules:
+                modules[path] = content
+                wanted += [each.decode("utf-8", "replace") for each in IMPORT.findall(content)]
+    return modules
 
 
 def servers_without_listen(config: Config) -> dict[str, dict[int, list[bool]]]:
@@ -67,7 +83,7 @@ def servers_without_listen(config: Config) -> dict[str, dict[int, list[bool]]]:
 
 
 def with_listen(content: bytes, servers: Mapping[int, Sequence[bool]]) -> bytes:
-    """A file in which servers without `listen` say so: nginx as root takes port 80, here 8000.
+    """A file in which servers without `listen` have `listen 80`, as nginx assumes as root.
 
     Every line keeps its number.
     """
@@ -88,8 +104,8 @@ def _with_listen(text: bytes, without: Sequence[bool]) -> bytes:
     )
 
 
-def own_names(config: Config, conf: Path) -> tuple[str, ...]:
-    """The names of the config's files, as the user gave the first of them."""
+def user_names(config: Config, conf: Path) -> tuple[str, ...]:
+    """The names of the config's files, relative to the path that the user gave."""
     return tuple(
         dict.fromkeys(
             [str(conf), *(directive.file for directive in directives(config) if directive.file)]
@@ -98,12 +114,12 @@ def own_names(config: Config, conf: Path) -> tuple[str, ...]:
 
 
 def absolute(path: str | Path) -> str:
-    """A path as nginx is told it: from the root, its symbolic links as they are."""
+    """A path as it is passed to nginx: absolute, with its symbolic links."""
     return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow the links
 
 
-def entrance(config: Config, conf: Path) -> tuple[str, dict[str, bytes]]:
-    """The path of the file that nginx starts with, and that file where the lab has to write it.
+def main_file(config: Config, conf: Path) -> tuple[str, dict[str, bytes]]:
+    """The path of nginx's main file, and its content if the lab has to write it.
 
     A config without `http` is one that packages include inside theirs, from conf.d: it is included
     from a file beside it that does so.
@@ -115,9 +131,9 @@ def entrance(config: Config, conf: Path) -> tuple[str, dict[str, bytes]]:
     return main, {main: WHOLE.format(path).encode("utf-8", "surrogateescape")}
 
 
-def absent(config: Config, conf: Path) -> Iterator[str]:
-    """The includes with a pattern that fits no file: nginx passes over them without a word."""
-    for name in own_names(config, conf):
+def unmatched_includes(config: Config, conf: Path) -> Iterator[str]:
+    """The includes with a pattern that matches no file; nginx ignores them silently."""
+    for name in user_names(config, conf):
         content = Path(name).read_bytes()
         for match in INCLUDE.finditer(content):
             pattern = match[1].decode("utf-8", "surrogateescape").strip("\"'")
@@ -132,7 +148,7 @@ def _matches(pattern: str, folder: Path) -> Iterator[str]:
 
 
 def own_file(path: str, conf: Path) -> bytes | None:
-    """The user's own content of a file that nginx asks for; None where there is none to read."""
+    """The content of the user's file that nginx needs; None if it cannot be read."""
     choices = [Path(path)]
     if path.startswith(f"{INSTALLED}/"):
         choices.insert(0, conf.parent / path.removeprefix(f"{INSTALLED}/"))
@@ -156,12 +172,12 @@ def supplied(survey: Survey, conf: Path, pem: str) -> dict[str, bytes]:
 
 
 def _at(path: str, conf: Path) -> str:
-    """Where nginx looks for a file: relative ones beside its config."""
+    """The path at which nginx looks for a file; relative ones are beside its config."""
     return absolute(conf.parent / path)
 
 
 def certificate(survey: Survey) -> str:
-    """A key and a certificate for every name of the config, in one text; empty without any TLS."""
+    """A key and a certificate for every name of the config, in one text; empty without TLS."""
     spoken = any(templates.is_tls(endpoint) for endpoint in survey.listens) or any(
         endpoint.tls for endpoint in survey.endpoints
     )

@@ -32,7 +32,7 @@ class Carrier:
 
 
 def carriers(lines: Sequence[bytes]) -> dict[bytes, Carrier]:
-    """The carrier of each request target; of the last request where several had one target."""
+    """The carrier of each request target; if several requests had it, that of the last."""
     counts: dict[int, int] = {}
     by_target: dict[bytes, Carrier] = {}
     for line in lines:

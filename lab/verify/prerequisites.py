@@ -1,4 +1,4 @@
-"""Hosts and files that nginx needs to start and that are missing on this machine."""
+"""Hosts, files and modules that nginx needs to start and that are missing on this machine."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -57,6 +57,16 @@ def absent_file(path: str, where: str) -> Prerequisite:
         path,
         f"{path} ({where}): no such file, so nginx would not start; an empty one was used",
         f"put it beside the config; if it exists where nginx runs: --assume {path}",
+    )
+
+
+def absent_module(path: str, where: str) -> Prerequisite:
+    """A module that nginx needs to start and the lab's nginx lacks."""
+    return Prerequisite(
+        path,
+        f"module {path} ({where}): not in the lab's nginx, so it was left out; yours starts only"
+        " where the module is installed",
+        f"if it is installed where nginx runs: --assume {path}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Make a short text that a regex matches."""
+"""Generate a short text that a regex matches."""
 
 import re
 
@@ -15,7 +15,7 @@ ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|.)", re.DOTALL)
 
 
 def sample(text: str, *, ignore_case: bool = False) -> str:
-    """A short text that a regex of nginx's matches; empty where none could be made."""
+    """A short text that an nginx regex matches; empty if none was found."""
     try:
         compiled = pattern(text, ignore_case=ignore_case, where="")
         text_matched = _Sampler(compiled.pattern.decode("latin-1")).alternatives()
@@ -25,7 +25,7 @@ def sample(text: str, *, ignore_case: bool = False) -> str:
 
 
 class _Sampler:
-    """Reads a regex from left to right and puts the shortest choice for every part together."""
+    """Reads a regex from left to right and joins the shortest text for every part."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -59,7 +59,7 @@ class _Sampler:
         return {".": "a", "^": "", "$": ""}.get(character, character)
 
     def _least(self) -> int:
-        """How often the part before has to come at least."""
+        """The minimum repetitions of the part before."""
         match = QUANTIFIER.match(self.text, self.at)
         if match is None:
             return 1
@@ -67,7 +67,7 @@ class _Sampler:
         return 0 if match[1] else 1 if match[2] else int(match[3])
 
     def _group(self) -> str:
-        """What stands in a group; nothing for one that only looks, or sets a flag."""
+        """The text of a group; empty for look-around and flags."""
         if match := NAMED_REFERENCE.match(self.text, self.at - 1):
             self.at = match.end()
             return self.groups.get(match[1], "")
@@ -84,7 +84,7 @@ class _Sampler:
         return "" if looks else text
 
     def _character(self, text: str) -> str:
-        """A character for a class or an escape; what a group held for a reference to it."""
+        """A character for a class or an escape; for a back-reference the text of its group."""
         if re.fullmatch(r"\\[1-9]", text):
             return self.groups.get(text[1], "")
         if text in (r"\b", r"\B", r"\A", r"\Z"):

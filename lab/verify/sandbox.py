@@ -27,7 +27,7 @@ from ..stack.shell import poll, run
 from . import client, stub, veth
 from .environment import Endpoint, Environment
 from .logs import with_access_log, with_debug_log
-from .prerequisites import Prerequisite, absent_file, unresolved
+from .prerequisites import Prerequisite, absent_file, absent_module, unresolved
 from .survey import DNS_PORT
 from .veth import Address
 
@@ -38,14 +38,14 @@ IMAGES = {"nginx": "nginx", "backend": "backend-1", "load": "load"}  # by the se
 PACES = 0.01, 0.03, 0.05
 LIFE = 300  # seconds after which a sandbox's containers exit
 START_SECONDS = 15
-MENDS = 60  # the most items that nginx may find missing
+MAX_FIXES = 60  # the most items that nginx may find missing
 NGINX_USER = 101
 PREFIX = "/etc/nginx"
 # folders that packages and images make for nginx, which runs without root here
 FOLDERS = ("run", "var/run", "var/log/nginx", "var/cache/nginx", "var/lib/nginx", "etc/nginx/logs")
-# what an image keeps for its own sites; the user's file is to meet none of it
+# the image's own sites, which must not affect the user's file
 IMAGE_SITES = re.compile(r"/etc/nginx/(conf\.d|sites-enabled|modules-enabled|stream-enabled)/.")
-# answers "no such name" at once for what /etc/hosts lacks: each question would take 5 s otherwise
+# answers "no such name" at once for names not in /etc/hosts, instead of a timeout of 5 s each
 NAME_SERVER = "127.255.255.53"
 DEBUG_LOG = "/tmp/nginx.debug"  # noqa: S108 - in a container of its own
 ACCESS_LOG = "/tmp/nginx.access"  # noqa: S108 - in a container of its own
@@ -107,7 +107,7 @@ class Sandbox:
             try:
                 container.remove(force=True, v=True)
             except (docker.errors.NotFound, docker.errors.APIError) as error:
-                if error.status_code not in (404, 409):  # gone, or about to be
+                if error.status_code not in (404, 409):  # already removed, or being removed
                     raise
 
     # --- bring up -------------------------------------------------------------------------
@@ -129,9 +129,9 @@ class Sandbox:
         )
         self.image_files = self._image_files()
         hidden = {path: b"" for path in self.image_files if IMAGE_SITES.match(path)}
-        self.traced = "--with-debug" in self._ask(["nginx", "-V"])[1]
+        self.traced = "--with-debug" in self._run_text(["nginx", "-V"])[1]
         self._lay({**hidden, **self._logged(self.files)}, FOLDERS)
-        self._tell_names()
+        self._write_name_files()
         self._fix_all()
         self._serve()
 
@@ -182,7 +182,7 @@ class Sandbox:
             START_SECONDS,
         )
         if b"ready" not in output:
-            words = output.decode(errors="replace").strip() or "they said nothing"
+            words = output.decode(errors="replace").strip() or "no output"
             raise LabError(f"the stub backends did not come up: {words}")
         return container
 
@@ -250,7 +250,7 @@ class Sandbox:
         """Copy files and folders into nginx's container; nginx's user owns them."""
         self.nginx.put_archive("/", packed(files, folders))
 
-    def _tell_names(self) -> None:
+    def _write_name_files(self) -> None:
         """Write /etc/hosts and /etc/resolv.conf of nginx's container."""
         lines = ["127.0.0.1 localhost"]
         lines += ["::1 localhost"] if self.environment.ipv6 else []
@@ -261,10 +261,10 @@ class Sandbox:
         run([*words, script], stdin=text)
 
     def _fix_all(self) -> None:
-        """Supply what nginx lacks, one item at a time; else LabError with its message."""
+        """Supply what nginx lacks, one item at a time; LabError with its message if that fails."""
         complaint = ""
-        for _ in range(MENDS):
-            before, complaint = complaint, self._complaint()
+        for _ in range(MAX_FIXES):
+            before, complaint = complaint, self._first_error()
             if not complaint:
                 return
             fixes = (
@@ -297,13 +297,13 @@ class Sandbox:
         if fixes.files or fixes.folders:
             self._lay(self._logged(fixes.files), [folder.lstrip("/") for folder in fixes.folders])
         if fixes.names:
-            self._tell_names()
+            self._write_name_files()
         if fixes.own:
             self._network(self.near, [Address("lo", address) for address in fixes.own])
 
-    def _complaint(self) -> str:
-        """The first reason for which `nginx -t` fails, empty where it does not."""
-        code, output = self._ask(["nginx", "-t", *self._words()])
+    def _first_error(self) -> str:
+        """The first error of `nginx -t`; empty if it succeeds."""
+        code, output = self._run_text(["nginx", "-t", *self._words()])
         lines = output.splitlines()
         if code == 0:
             self.warnings = tuple(dict.fromkeys(warnings(lines)))
@@ -311,12 +311,12 @@ class Sandbox:
         grave = [line for line in lines if "[emerg]" in line or "[crit]" in line]
         return re.sub(r"^.*?\[(emerg|crit)\] (\d+#\d+: )?", "", (grave or lines or ["?"])[0])
 
-    def _ask(self, words: Sequence[str]) -> tuple[int, str]:
+    def _run_text(self, words: Sequence[str]) -> tuple[int, str]:
         """Run a command in nginx's container: its exit code and its output."""
-        code, output = self._ran(words)
+        code, output = self._run_bytes(words)
         return code, output.decode(errors="replace").strip()
 
-    def _ran(self, words: Sequence[str]) -> tuple[int, bytes]:
+    def _run_bytes(self, words: Sequence[str]) -> tuple[int, bytes]:
         """Run a command in nginx's container: its exit code and its output, byte by byte."""
         code, output = self.nginx.exec_run(list(words))
         return int(code or 0), bytes(output)  # type: ignore[arg-type]  # not a stream
@@ -339,8 +339,8 @@ class Sandbox:
             return
         self.awaited.add((host, port))
         if not self._execute({"host": host, "port": port, "seconds": START_SECONDS}):
-            _, output = self._ask(["cat", OUTPUT])
-            words = output or "it said nothing"
+            _, output = self._run_text(["cat", OUTPUT])
+            words = output or "no output"
             raise LabError(f"nginx does not listen on {host}:{port}\n{words}")
 
     def send(self, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -382,7 +382,7 @@ class Sandbox:
 
     def _lines(self, words: Sequence[str]) -> list[bytes]:
         """The lines that a command in nginx's container prints; none where it fails."""
-        code, output = self._ran(words)
+        code, output = self._run_bytes(words)
         return [] if code else output.splitlines()
 
     def _logged(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -397,7 +397,7 @@ class Sandbox:
     def hold_workers(self, count: str) -> None:
         """Stop all workers but the first, so that one worker's state is seen.
 
-        `count` is the config's number of workers; they may still be coming up.
+        `count` is the config's number of workers; they may still be starting.
         """
         script = r"""
             want=$1; [ "$want" = auto ] && want=$(nproc)
@@ -413,13 +413,13 @@ class Sandbox:
 
     def version(self) -> str:
         """The version of the sandbox's nginx."""
-        _, output = self._ask(["nginx", "-v"])
+        _, output = self._run_text(["nginx", "-v"])
         match = re.search(r"nginx/(\S+)", output)
         return match[1] if match else "?"
 
 
 def warnings(lines: Sequence[str]) -> Iterator[str]:
-    """nginx's warnings, except that it does not run as root here."""
+    """nginx's warnings, except the one about not running as root."""
     for line in lines:
         warning = re.sub(r"^.*?\[warn\] (\d+#\d+: )?", "", line)
         if warning != line and '"user" directive makes sense only' not in warning:
@@ -431,7 +431,7 @@ def fix_for(
 ) -> Fix | None:
     """The fix for one of nginx's error messages; None if the lab has none.
 
-    `content` gives the user's own file at a path, None where there is none.
+    `content` returns the user's own file at a path, None if there is none.
     The complaints are those of nginx's conf_file.c, connection.c, event_openssl.c and inet.c.
     """
     if match := re.search(r'dlopen\(\) "([^"]*)".* in (\S+):(\d+)$', complaint):
@@ -447,7 +447,7 @@ def fix_for(
             r'(?:certificate(?: key)?|BIO_new_file\(|locations\()\s?"([^"]+)"', complaint
         )
     ):
-        note = f"certificate {match[1]}: the lab's own instead"
+        note = f"certificate {match[1]}: the lab's own is used instead"
         return Fix(files={match[1]: pem.encode()}, note=note)
     if match := re.search(r'mkdir\(\) "([^"]+)" failed', complaint):
         return Fix(folders=[match[1]])
@@ -464,7 +464,7 @@ def opened(path: str, complaint: str, content: bytes | None) -> Fix:
     where = re.search(r" in (\S+:\d+)$", complaint)
     if where is None:
         return Fix(files={path: b""}, folders=folders)
-    note = f"{path} (asked for in {where[1]}): not there, an empty file instead"
+    note = f"{path} (needed by {where[1]}): missing, replaced by an empty file"
     return Fix(
         files={path: b""}, folders=folders, note=note, prerequisite=absent_file(path, where[1])
     )
@@ -477,7 +477,11 @@ def without_module(module: str, file: str, line: int, files: Mapping[str, bytes]
     lines = files[file].split(b"\n")
     lines[line - 1] = re.sub(rb"load_module[^;]*;", b"", lines[line - 1])
     note = f"load_module {module} ({file}:{line}): not in the lab's nginx, left out"
-    return Fix(files={file: b"\n".join(lines)}, note=note)
+    return Fix(
+        files={file: b"\n".join(lines)},
+        note=note,
+        prerequisite=absent_module(module, f"{file}:{line}"),
+    )
 
 
 def packed(files: Mapping[str, bytes], folders: Sequence[str]) -> bytes:
@@ -511,7 +515,7 @@ def near_end(number: int, other: str) -> str:
 
 
 def present(engine: docker.DockerClient, image: str) -> None:
-    """LabError if the engine lacks an image: the lab's images are in no registry."""
+    """Raise LabError if the engine lacks an image; the lab's images are in no registry."""
     try:
         engine.images.get(image)
     except docker.errors.ImageNotFound:
@@ -519,7 +523,7 @@ def present(engine: docker.DockerClient, image: str) -> None:
 
 
 def logs(container: Container) -> bytes:
-    """What a container has printed so far."""
+    """The output of a container so far."""
     try:
         return bytes(container.logs())
     except docker.errors.APIError:

@@ -1,4 +1,4 @@
-"""What a config needs around it, read from the config alone, and what the lab cannot give it."""
+"""What a config needs, by the config alone, and what the lab cannot provide."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import chain
 
+from ..errors import UsageError
 from ..nginxconf.model import Server, Upstream
 from ..nginxconf.routes import Listen, Route, everything, listens, routes
 from ..nginxconf.tree import Config, Directive
@@ -18,6 +19,7 @@ CERTIFICATE = re.compile(
     r"(?:proxy_|grpc_|uwsgi_)?ssl_"
     r"(?:certificate(?:_key)?|trusted_certificate|client_certificate|dhparam)"
 )
+IMPOSSIBLE = re.compile(r"[$\x00-\x20\x7f]")  # in no host's name
 OTHER_PASSES = ("grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcached_pass")
 WILDCARDS = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - what a config says, not a bind
 LOOPBACKS = {4: "127.0.0.1", 6: "::1"}
@@ -27,7 +29,7 @@ MOST_LINES = 3  # of one kind; more are counted in one
 
 @dataclass(frozen=True, slots=True)
 class ServerStubs:
-    """The stub backends of one `server` line, one an address; or why it has none."""
+    """The stub backends of one `server` line, one per address; or why it has none."""
 
     server: str
     endpoints: tuple[Endpoint, ...]
@@ -59,7 +61,7 @@ class Survey:
 
     @property
     def ipv6(self) -> bool:
-        """Whether IPv6 is spoken anywhere."""
+        """Whether IPv6 is used anywhere."""
         texts = [endpoint.host for endpoint in self.endpoints] + [
             listen.address for listen in self.listens
         ]
@@ -67,7 +69,7 @@ class Survey:
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
-        """Every stub backend once: an address that is named twice is one."""
+        """Every stub backend once, even if its address is named twice."""
         endpoints = [
             endpoint
             for places in self.places.values()
@@ -81,7 +83,8 @@ class Survey:
 
 
 def survey(config: Config) -> Survey:
-    """Read from a config what it needs around it."""
+    """Read from a config what it needs; UsageError for impossible host names."""
+    refuse_impossible_hosts(config)
     upstreams = read_all(config)
     http = [upstream for upstream in upstreams if not upstream.stream]
     routes_to: dict[str, tuple[Route, ...]] = {}
@@ -122,10 +125,25 @@ def survey(config: Config) -> Survey:
     )
 
 
+def refuse_impossible_hosts(config: Config) -> None:
+    """Refuse impossible host names that nginx resolves at start, such as `server ${GPU}:8000`."""
+    for line in directives(config):
+        text = line.args[0] if line.args else ""
+        names_host = line.name == "listen" or (line.name == "server" and line.block is None)
+        later = text.startswith("unix:") or "resolve" in line.args
+        if names_host and not later and IMPOSSIBLE.search(text):
+            raise UsageError(
+                f'host not found in "{line.name} {text}" in {line.where}',
+                "fill in the template first: envsubst < FILE | lab verify -"
+                if "$" in text
+                else "write a host's name or an address",
+            )
+
+
 def hosts_without_block(
     upstreams: Sequence[Upstream], routes_to: Mapping[str, Sequence[Route]]
 ) -> Iterator[tuple[str, Prerequisite]]:
-    """A prerequisite for each group that nginx makes of a `proxy_pass` to a host name."""
+    """A prerequisite for each implicit group, of a `proxy_pass` to a host name."""
     for upstream in upstreams:
         host, _ = split_address(upstream.servers[0].name)
         if not upstream.line and host and literal(host) is None and host.lower() != "localhost":
@@ -192,7 +210,7 @@ def literal(text: str) -> IPv4Address | IPv6Address | None:
 def host_names(
     upstreams: Iterable[Upstream], listens: Iterable[Listen], resolvers: Iterable[Directive]
 ) -> dict[str, str]:
-    """An address for every name: servers get one each, names of nginx's own machine loopback.
+    """An address for every name: one for each server, loopback for names of nginx's own machine.
 
     The servers' are from the range for benchmarks (RFC 2544), which no fleet uses.
     """
@@ -228,7 +246,7 @@ def _addresses(resolver: Directive) -> Iterator[str]:
 def name_servers(
     resolvers: Iterable[Directive], names: Mapping[str, str]
 ) -> Iterator[tuple[str, int]]:
-    """Where nginx asks for names, each once."""
+    """The addresses of nginx's resolvers, each once."""
     seen = set()
     for line in resolvers:
         for text in _addresses(line):
@@ -269,7 +287,7 @@ def place(
 
 
 def addresses(host: str, names: Mapping[str, str]) -> tuple[IPv4Address | IPv6Address, ...]:
-    """What a server's host may mean to nginx; its C library decides whether localhost is both."""
+    """The addresses of a server's host; the C library decides whether localhost is IPv4 or IPv6."""
     if host.lower() == "localhost":
         return tuple(map(ip_address, LOOPBACKS.values()))
     address = literal(host) or ip_address(names[host.lower()])
@@ -277,7 +295,7 @@ def addresses(host: str, names: Mapping[str, str]) -> tuple[IPv4Address | IPv6Ad
 
 
 def listening(address: str, port: int, listens: Iterable[Listen]) -> str:
-    """The `listen` that takes an address, as text; empty where none does."""
+    """The `listen` that includes an address, as text; empty if there is none."""
     target = ip_address(address)
     for listen in listens:
         bound = literal(listen.address)
@@ -299,9 +317,10 @@ def unmet(
     routes_to: Mapping[str, Sequence[Route]],
     places: Mapping[str, Sequence[ServerStubs]],
 ) -> Iterator[str]:
-    """Everything that the lab does otherwise than the config says, or leaves out, one by one."""
+    """Everything that the lab does differently from the config, or leaves out, one by one."""
     for block in config.block("stream").all("upstream"):
-        yield f"upstream {' '.join(block.args)} ({block.where}): of stream, which carries no HTTP"
+        name = " ".join(block.args)
+        yield f"upstream {name} ({block.where}): a stream upstream, which carries no HTTP"
     for upstream in upstreams:
         if upstream.line and upstream.name.lower() not in routes_to:
             where = f"{upstream.file}:{upstream.line}"
@@ -334,21 +353,32 @@ def unfollowed(config: Config) -> Iterator[str]:
 
 
 def _unmet(line: Directive) -> str:
-    """Why one directive is not followed; empty where it is."""
+    """Why one directive is not followed; empty if it is."""
     if not line.args:
         return ""
     if line.name in OTHER_PASSES:
-        return "only what proxy_pass leads to is judged"
+        return "only upstreams of proxy_pass are judged"
     if line.name == "resolver":
-        return "the lab's own names instead"
+        return "the lab's own name server is used instead"
     if line.name == "auth_basic_user_file":
-        return "the lab's own user instead"
+        return "the lab's own user is used instead"
     if is_certificate(line):
-        return "the lab's own certificate instead"
+        return "the lab's own certificate is used instead"
     if line.name == "ssl_verify_client" and line.args[0] == "on":
-        return "the lab's clients show no certificate"
+        return "the lab's clients send no certificate"
+    return _unmet_connection(line)
+
+
+def _unmet_connection(line: Directive) -> str:
+    """Why nginx's connections to clients or servers are not as a directive says; else empty."""
+    if line.name == "server" and any(word.startswith("service=") for word in line.args):
+        return "the lab's name server has no SRV records, so nginx finds no server"
+    if line.name == "proxy_bind" and literal(line.args[0]):
+        return "the lab's nginx lacks this address, so its requests may end with 500"
+    if line.name == "proxy_ssl_verify" and line.args[0] == "on":
+        return "the lab's certificate is valid only for the names in server lines"
     if line.name == "listen" and "quic" in line.args:
-        return "no HTTP/3 is spoken"
+        return "the lab sends no HTTP/3"
     return ""
 
 

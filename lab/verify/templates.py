@@ -18,6 +18,8 @@ from .sample import sample
 MOST_CANDIDATES = 24  # requests that are tried out for one route
 MOST_GUESSES = 300  # requests that are guessed where a variable decides
 NOBODY = "nobody.invalid"  # a host that no server_name matches: the default server's
+# an `if` that holds for requests without TLS
+PLAIN = re.compile(r"\$scheme (= http|!= https)|\$https (=|!= on)|\$server_port (= 80|!= 443)")
 LOGIN = "lab", "lab"
 BODY = b'{"model": "lab", "messages": [{"role": "user", "content": "hello"}]}'
 
@@ -35,7 +37,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A request that should pass through `route`, and the listener it is sent to."""
+    """A request that should take `route`, and the listener it is sent to."""
 
     route: Route
     entry: Entry
@@ -50,10 +52,11 @@ def entry(route: Route) -> Entry | None:
     usable = [listen for listen in route.listen if listen.port and "quic" not in listen.options]
     if not usable:
         return None
+    redirected = asks_for_tls(route)
     listen = min(
         usable,
         key=lambda listen: (
-            is_tls(listen),
+            is_tls(listen) != redirected,
             ":" in listen.address,
             "proxy_protocol" in listen.options,
         ),
@@ -62,13 +65,23 @@ def entry(route: Route) -> Entry | None:
     return Entry(host, listen.port, is_tls(listen), "proxy_protocol" in listen.options, mapped)
 
 
+def asks_for_tls(route: Route) -> bool:
+    """Whether an `if` on the route redirects requests without TLS."""
+    conditions = [test for scope in route.scopes for test in scope.all("if")]
+    return any(
+        PLAIN.fullmatch(" ".join(test.args).strip("() "))
+        and (test.all("return") or test.all("rewrite"))
+        for test in conditions
+    )
+
+
 def is_tls(listen: Listen) -> bool:
-    """Whether a `listen` speaks TLS."""
+    """Whether a `listen` uses TLS."""
     return "ssl" in listen.options
 
 
 def connectable(listen: Listen) -> tuple[str, bool]:
-    """An address on which a client on the same machine finds a `listen`."""
+    """An address at which a client on the same machine reaches a `listen`."""
     address = listen.address.strip("[]")
     if address in ("*", "0.0.0.0", "localhost"):  # noqa: S104 - what a config says, not a bind
         return "127.0.0.1", False
@@ -92,7 +105,7 @@ def hosts(route: Route) -> Iterator[str]:
 
 
 def host_of(name: str) -> str:
-    """A host that one word of `server_name` matches; empty where there is none."""
+    """A host that one word of `server_name` matches; empty if there is none."""
     if name.startswith("~"):
         return sample(name[1:], ignore_case=True)
     if name.startswith("*."):
@@ -106,7 +119,7 @@ def host_of(name: str) -> str:
 
 
 def location_of(scope: Directive, path: bytes) -> Directive | None:
-    """The location that nginx takes for a path, nested ones included (ngx_http_core_module.c)."""
+    """The location that nginx selects for a path, nested ones included (ngx_http_core_module.c)."""
     return _location_of(scope, path)[0]
 
 
@@ -162,7 +175,7 @@ def innermost(route: Route) -> Directive | None:
 
 
 def paths(route: Route) -> Iterator[str]:
-    """Paths that land in the route's location."""
+    """Paths for which nginx selects the route's location."""
     location = innermost(route)
     if location is None:
         yield "/"
@@ -182,7 +195,7 @@ def paths(route: Route) -> Iterator[str]:
         except UsageError:
             continue
         if lands is location or words(location).startswith("@"):
-            yield path
+            yield path.replace(" ", "%20")
 
 
 def _paths(location: Directive, server: Directive) -> Iterator[str]:
@@ -213,7 +226,7 @@ def _paths_to_named(name: str, server: Directive) -> Iterator[str]:
 
 
 def with_variable(request: Request, name: str, value: str) -> Request | None:
-    """The request with a value for one of nginx's variables; None where no client sets it."""
+    """The request with a value for one of nginx's variables; None if no client can set it."""
     if name.startswith("arg_"):
         mark = "&" if "?" in request.uri else "?"
         return replace(request, uri=f"{request.uri}{mark}{name[4:]}={value}")
@@ -349,7 +362,7 @@ def _by_map(request: Request, route: Route, conf: Variables) -> Iterator[Request
 
 
 def _guessed(request: Request, route: Route) -> Iterator[Request]:
-    """Requests from many addresses, for what splits clients."""
+    """Requests from many addresses, for variables that depend on the client."""
     rng = random.Random(route.where)
     for _ in range(MOST_GUESSES):
         address = ".".join(str(rng.randrange(1, 255)) for _ in range(3))
@@ -370,22 +383,24 @@ def from_outside(route: Route) -> bool:
 
 
 def leads_to(name: str, server: Directive) -> bool:
-    """Whether `try_files`, or `error_page` for a file that is not there, leads to a location."""
+    """Whether `try_files`, or `error_page` for a missing file or a `return`, leads there."""
+    returns = {line.args[0] for line in everything(server) if line.name == "return" and line.args}
+    codes = {"404", "403"} | returns
     for line in everything(server):
         if line.name == "try_files" and name in line.args:
             return True
-        if line.name == "error_page" and name in line.args and {"404", "403"} & set(line.args):
+        if line.name == "error_page" and name in line.args and codes & set(line.args):
             return True
     return False
 
 
 def obstacle(route: Route, conf: Variables) -> str:
-    """Why no request could be made for a route."""
+    """Why no request could be constructed for a route."""
     place = f'location "{route.location}" ({route.where})'
     if entry(route) is None:
         return f"{place}: its server listens only on unix sockets or by QUIC"
     if not any(paths(route)):
-        return f"{place}: no path was found that lands there"
+        return f"{place}: no request path was found that nginx sends there"
     names = [(match[1] or match[2]).lower() for match in VARIABLE.finditer(route.proxy_pass)]
     definitions = [
         f"{definition.name} {' '.join(definition.args)} ({definition.where})"
@@ -446,7 +461,7 @@ def needs_login(route: Route) -> bool:
 
 
 def _conditions(request: Request, route: Route, conf: Variables) -> Request | None:
-    """The request changed for every `if` and `limit_except` on its way."""
+    """The request, changed to pass every `if` and `limit_except` on its route."""
     changed: Request | None = request
     for scope in route.scopes:
         tests = scope.all("if") if scope.name in ("server", "location") else ()

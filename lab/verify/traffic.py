@@ -1,4 +1,4 @@
-"""Plan the requests that show an upstream's method; turn their records into hits."""
+"""Plan the requests that test an upstream's method; convert their records to hits."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,7 +79,7 @@ def at_once(upstream: Upstream) -> tuple[int, ...]:
 def method_traffic(
     upstream: Upstream, template: Template, conf: Variables, seed: int, trial: Trial
 ) -> Traffic:
-    """The requests that show an upstream's method; the same seed gives the same requests."""
+    """The requests that test an upstream's method; the same seed gives the same requests."""
     rng = random.Random(f"{seed} {upstream.name} {trial.name}")
     loaded = takes_time(upstream)
     vary = variation(upstream, template, conf)
@@ -109,13 +109,13 @@ def plain_traffic(
 
 
 def by_load(upstream: Upstream) -> bool:
-    """Whether only concurrent requests show the method."""
+    """Whether only concurrent requests test the method."""
     needs_overlap = upstream.record.by_load and not upstream.record.by_time
     return needs_overlap and several(upstream) and upstream.sticky is None
 
 
 def takes_time(upstream: Upstream) -> bool:
-    """Whether responses must take time to show the method."""
+    """Whether responses must take time to test the method."""
     return by_load(upstream) or (upstream.record.by_time and several(upstream))
 
 
@@ -127,7 +127,8 @@ def several(upstream: Upstream) -> bool:
 def probe(upstream: Upstream, template: Template, conf: Variables, number: int) -> PlannedRequest:
     """The request that tests whether a template reaches the upstream.
 
-    It has a key and a duration like the others: the first time that least_time sees counts long.
+    It has a key and a duration like the others, because least_time's first sample has a long
+    effect.
     """
     request = variation(upstream, template, conf)(-number, random.Random(number))
     if takes_time(upstream):
@@ -149,7 +150,7 @@ def how_many(upstream: Upstream, *, traced: bool = False) -> int:
 
 
 def draws_by_load(upstream: Upstream) -> bool:
-    """Whether load decides between random draws: this takes the most requests."""
+    """Whether load decides between random draws, which needs the most requests."""
     return by_load(upstream) and upstream.record.by_draw
 
 
@@ -176,7 +177,7 @@ def variation(
 
 
 def varied(request: Request, name: str, number: int) -> Request | None:
-    """The request with another value for a variable; None where none fits."""
+    """The request with another value for a variable; None if none fits."""
     value = f"{number * 2654435761 % 2**32:08x}"
     if name in FIXED or name in ADDRESSES:
         return None
@@ -228,7 +229,7 @@ def address(entry: Entry, rng: random.Random) -> str:
 
 
 def routed(request: Request, upstream: Upstream, rng: random.Random) -> Request:
-    """The request with a route for `sticky route`, as its application would hand it out."""
+    """The request with a route for `sticky route`, as an application would set it."""
     if upstream.sticky is None or upstream.sticky.kind != "route":
         return request
     known = [server.route for server in upstream.servers if server.route]
@@ -295,7 +296,7 @@ def hits(
     records: Sequence[Mapping[str, Any]],
     servers: Mapping[str, str],
 ) -> Iterator[Hit]:
-    """The hits of requests that reached the upstream, in the order of their answers.
+    """The hits of requests that reached the upstream, in the order of their responses.
 
     `servers` holds the `server` text behind each stub backend.
     """

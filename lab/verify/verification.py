@@ -25,11 +25,14 @@ from .templates import Template
 from .traffic import PlannedRequest, Traffic
 
 # what to do where there is no verdict
-NO_STANDIN = f"give it an address and port of its own in a copy of the file; {ALLOW}"
+NO_STUB = f"give it an address and port of its own in a copy of the file; {ALLOW}"
 SAME_ADDRESS = f"give each server an address or a port of its own; {ALLOW}"
+ALL_DOWN = f'remove "down" from a server in a copy of the file; {ALLOW}'
 NO_REQUEST = f"judge the other upstreams with --upstream NAME; {ALLOW}"
-REFUSED = f"relax in a copy of the file what answers instead; {ALLOW}"
-UNDECIDED = f"in a copy of the file, hash what a request says ($request_uri, a header); {ALLOW}"
+REFUSED = f"in a copy of the file, relax the rule that answers instead; {ALLOW}"
+UNDECIDED = (
+    f"in a copy of the file, hash something that requests contain ($request_uri, a header); {ALLOW}"
+)
 AGAIN = f"run it again on a quieter machine, or with --seed 2; {ALLOW}"
 ENOUGH = 4  # one in so many requests has to reach the upstream
 
@@ -52,7 +55,7 @@ class UpstreamVerdict:
     folder: str = ""
 
     def __str__(self) -> str:
-        besides = f"; besides: {self.besides}" if self.besides else ""
+        besides = f"; other responses: {self.besides}" if self.besides else ""
         lines = [str(self.verdict), f"       upstream {self.upstream}, {self.where}{besides}"]
         lines += [f"       fail-over: {self.failover}"] if self.failover else []
         lines += [f"       {self.folder}"] if self.folder else []
@@ -78,7 +81,7 @@ class UpstreamVerdict:
 
 
 def counts(split: str) -> dict[str, int]:
-    """A split's text as numbers: "a: 2, b: 1"."""
+    """Parse the text of a split, "a: 2, b: 1"."""
     parts = (part.rpartition(": ") for part in split.split(", ") if part)
     return {name: int(count.replace(",", "")) for name, _, count in parts}
 
@@ -107,7 +110,7 @@ class Verification:
 
     @property
     def words(self) -> set[str]:
-        """The words of all verdicts; with UNSURE if it is open whether nginx would start."""
+        """The words of all verdicts; with UNSURE if it is unknown whether nginx would start."""
         words = {judged.verdict.word for judged in self.upstreams}
         return words | ({Word.UNSURE} if self.prerequisites or not self.upstreams else set())
 
@@ -123,7 +126,8 @@ class Verification:
 
     def _rest(self) -> Iterator[str]:
         if not self.upstreams:
-            yield "UNSURE no upstream to judge: no proxy_pass leads to one"
+            reason = "no client's request" if self.unjudged else "no proxy_pass"
+            yield f"UNSURE no upstream to judge: {reason} leads to one"
             yield f"try:   name the file whose proxy_pass leads to an upstream; {ALLOW}"
         for title, lines in (
             ("no verdict", self.unjudged),
@@ -187,11 +191,9 @@ def verify(
     """
     begun = time.monotonic()
     if files.is_stream(conf):
-        with files.kept(conf) as copy:
-            found_there = verify(
-                copy, seed=seed, assumed=assumed, only=only, on_progress=on_progress
-            )
-            return renamed(found_there, str(copy), str(conf))
+        with files.copy_of_stream(conf) as copy:
+            of_copy = verify(copy, seed=seed, assumed=assumed, only=only, on_progress=on_progress)
+            return renamed(of_copy, str(copy), str(conf))
     config = tree.read(conf)
     survey_result = surveyed(config)
     refuse_unknown(only, survey_result)
@@ -206,31 +208,16 @@ def verify(
         raise type(error)(shown(error.message, conf), error.hint) from None
     missed = (
         *survey_result.unmet,
-        *files.absent(config, conf),
-        *(shown(prerequisite, conf) for prerequisite in fixes),
+        *files.unmatched_includes(config, conf),
+        *(shown(fix, conf) for fix in fixes),
     )
-    prerequisites = [
-        Prerequisite(
-            shown(prerequisite.name, conf),
-            shown(prerequisite.cause, conf),
-            shown(prerequisite.hint, conf),
-        )
-        for prerequisite in sandbox.prerequisites
-    ]
+    prerequisites = [shown_prerequisite(missing, conf) for missing in sandbox.prerequisites]
     return Verification(
         conf=str(conf),
         nginx=version,
         upstreams=judged,
         not_honoured=tuple(dict.fromkeys(missed)),
-        notes=(
-            *(shown(text, conf) for text in sandbox.warnings),
-            *(
-                note
-                for upstream in survey_result.upstreams
-                for note in hints(upstream, survey_result)
-            ),
-            *names_to_resolve(named_servers(survey_result)),
-        ),
+        notes=(*(shown(text, conf) for text in sandbox.warnings), *notes_on(survey_result)),
         seconds=time.monotonic() - begun,
         unjudged=tuple(unreachable(survey_result)),
         prerequisites=remaining(prerequisites, assumed),
@@ -241,7 +228,7 @@ Value = TypeVar("Value")
 
 
 def renamed(value: Value, old: str, new: str) -> Value:
-    """A value with another path in all its texts, at any depth."""
+    """A value with a path replaced in all its texts, at any depth."""
     changed: Any = value
     if isinstance(value, str):
         changed = value.replace(old, new)
@@ -253,8 +240,24 @@ def renamed(value: Value, old: str, new: str) -> Value:
     return cast("Value", changed)
 
 
+def shown_prerequisite(prerequisite: Prerequisite, conf: Path) -> Prerequisite:
+    """A prerequisite with the user's paths in place of the sandbox's."""
+    return Prerequisite(
+        shown(prerequisite.name, conf),
+        shown(prerequisite.cause, conf),
+        shown(prerequisite.hint, conf),
+    )
+
+
+def notes_on(survey_result: Survey) -> Iterator[str]:
+    """Hints on the upstreams of a config, and on the names that nginx resolves at start."""
+    for upstream in survey_result.upstreams:
+        yield from hints(upstream, survey_result)
+    yield from names_to_resolve(named_servers(survey_result))
+
+
 def surveyed(config: tree.Config) -> Survey:
-    """What a config needs around it; a config that breaks nginx's rules is a LabError."""
+    """What a config needs; LabError for a config that breaks nginx's rules."""
     try:
         return survey(config)
     except UsageError as error:
@@ -292,10 +295,15 @@ def named_servers(survey: Survey) -> Iterator[str]:
 def environment(config: tree.Config, conf: Path, survey: Survey) -> Environment:
     """Everything that the containers need for a config."""
     pem = files.certificate(survey)
-    main, wrapped = files.entrance(config, conf)
+    main, wrapped = files.main_file(config, conf)
     return Environment(
         conf=main,
-        files={**files.laid(config, conf), **wrapped, **files.supplied(survey, conf, pem)},
+        files={
+            **files.files_by_path(config, conf),
+            **files.njs_modules(config, conf),
+            **wrapped,
+            **files.supplied(survey, conf, pem),
+        },
         endpoints=survey.endpoints,
         names=survey.names,
         own=survey.own,
@@ -308,7 +316,7 @@ def environment(config: tree.Config, conf: Path, survey: Survey) -> Environment:
 
 
 def shown(text: str, conf: Path) -> str:
-    """A text of nginx's with paths as the user wrote them."""
+    """A text from nginx, with paths as the user wrote them."""
     folder = "" if conf.parent == Path() else f"{conf.parent}/"
     return text.replace(f"{files.absolute(conf.parent)}/", folder)
 
@@ -395,15 +403,17 @@ def judge_one(
 
 
 def unjudgeable(run: Run, upstream: Upstream) -> tuple[str, str] | None:
-    """Why an upstream has no verdict before any request is made, and what to do; None if it can."""
+    """Why an upstream cannot have a verdict before any request, and a hint; None if it can."""
     prerequisite = run.survey.prerequisites.get(upstream.name)
     if prerequisite and not exists(prerequisite.name, run.assumed):
         return prerequisite.cause, prerequisite.hint
     places = run.survey.places[upstream.name]
     if without_stub := [place for place in places if place.reason]:
-        return f"server {without_stub[0].server}: {without_stub[0].reason}", NO_STANDIN
+        return f"server {without_stub[0].server}: {without_stub[0].reason}", NO_STUB
     endpoints = {str(endpoint): place.server for place in places for endpoint in place.endpoints}
-    live = {server.name for server in upstream.servers if not server.down}
+    live = [server.name for server in upstream.servers if not server.down]
+    if not live:
+        return "every server is marked down, so nginx answers 502", ALL_DOWN
     if len(set(endpoints.values())) < len(live):
         return "two servers have the same address and cannot be distinguished", SAME_ADDRESS
     return None
@@ -515,16 +525,16 @@ class UpstreamRun:
         counted = {hit.request_id for hit in hits}
         besides = self.refusals([record for record in records if record["id"] not in counted])
         place = where(self.upstream, self.run.survey)
+        hint = AGAIN if outcome.word == Word.UNSURE else ""
         if outcome.word != Word.FAIL and len(hits) * ENOUGH < len(sent):
             why = f"{len(hits):,} of {len(sent):,} requests reached it"
-            outcome = replace(outcome, word=Word.UNSURE, why=why)
-        hint = AGAIN if outcome.word == Word.UNSURE else ""
+            outcome, hint = replace(outcome, word=Word.UNSURE, why=why), REFUSED
         # its command is one for the lab's own nginx
         outcome = replace(outcome, command="")
         return UpstreamVerdict(self.upstream.name, place, outcome, besides, hint, folder=str(kept))
 
     def addresses(self, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
-        """What each server's name means to nginx: the addresses that it asked, else the first."""
+        """The addresses that nginx used for each server's name, else the first."""
         asked = {record.get("server") for record in records}
         endpoints: dict[str, list[str]] = {}
         for endpoint, name in self.servers.items():
@@ -561,7 +571,7 @@ class UpstreamRun:
         return ", ".join(f"{reason}: {number:,}" for reason, number in counts.items())
 
     def refusal(self, record: Record) -> str:
-        """What one request got instead of a response of the upstream."""
+        """What one request got instead of a response from the upstream."""
         if record.get("server") in self.servers:
             return "answered from a cache"
         if record.get("server"):
@@ -589,6 +599,6 @@ def hints(upstream: Upstream, survey: Survey) -> Iterator[str]:
         return
     if not upstream.zone and survey.workers != "1" and not upstream.record.stateless:
         yield (
-            f"upstream {upstream.name} has no zone, so each worker counts for itself: one was"
-            f" judged alone. To share: zone {upstream.name} 64k;"
+            f"upstream {upstream.name} has no zone, so each worker counts separately: one was"
+            f" judged alone. To share the state: zone {upstream.name} 64k;"
         )

@@ -1,1 +1,1 @@
-"""What each method would have done with the traffic of a log."""
+"""Replay the traffic of a log through each method."""

@@ -1,18 +1,22 @@
-"""Read an access log by its `log_format`: one Visit for each line."""
+"""Read an access log by its `log_format`: one Visit for each request."""
 
-import json
 import re
+import socket
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 
 from ..errors import UsageError
+from ..evidence.access_log import parsed, without_prefix
+from ..nginxconf.request import raw
+from ..nginxconf.tree import words_of
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
-# combined, or the article's line, with the request time as the last number of the line
+# the combined format or the article's; the request time is the last number of the line
 _USUAL = re.compile(
-    r"(?P<remote_addr>[0-9A-Fa-f.:]+)(?::\d+ \S+)? - \S+ \[(?P<time_local>[^\]]+)\] "
+    r"(?P<remote_addr>unix:|[0-9A-Fa-f.:]+)(?::\d+ \S+)? - [^\[\]\"]+ \[(?P<time_local>[^\]]+)\] "
     r'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) \d+ '
     r'"(?:[^"\\]|\\.)*" "(?P<http_user_agent>(?:[^"\\]|\\.)*)"'
     r"(?:.*?(?<![\w.:])(?:\w+=)?\"?(?P<request_time>\d+\.\d{3})\"?(?![\w.:]))?.*"
@@ -20,15 +24,24 @@ _USUAL = re.compile(
 _TIMES = ("msec", "time_local", "time_iso8601")
 _DURATIONS = ("upstream_response_time", "request_time")
 _NONE = ("", "-")
+# variables with an entry for each attempt, separated by ", ", or by " : " where the group changed
+_LISTS = {
+    *("upstream_addr", "upstream_status", "upstream_response_length"),
+    *("upstream_connect_time", "upstream_header_time", "upstream_response_time"),
+    *("upstream_bytes_sent", "upstream_bytes_received"),
+}
+# what nginx makes of characters in a log: of escape=default, of escape=json
+_ESCAPED = re.compile(rb"""\\(?:x([0-9A-F]{2})|u00([0-9A-Fa-f]{2})|(["\\/bfnrt]))""")
+_LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
     """One request of a log.
 
-    `end` is when nginx logged it, in seconds since the epoch; `exact` says whether that has
-    milliseconds. `seconds` is how long it lasted, None where the log does not say. `headers` are
-    those that the format has as `$http_NAME`.
+    `end` is when nginx logged it, in seconds since the epoch; `exact` says whether it has
+    milliseconds. `seconds` is its duration, None if the log has none. `headers` are those that the
+    format has as `$http_NAME`.
     """
 
     end: float
@@ -44,52 +57,88 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A line that holds no request: its number, counted from 1, and why."""
+    """A line that cannot be read as a request: its number, counted from 1, and the reason."""
 
     number: int
     reason: str
 
 
-Reader = Callable[[str], Mapping[str, str] | None]
+Reader = Callable[[bytes], Mapping[str, str] | None]
 
 
 def visits(lines: Iterable[bytes], log_format: str = "") -> Iterator[Visit | Malformed]:
     """Yield a Visit or a Malformed for each line.
 
-    `log_format` is the text that nginx's `log_format` has. Without one, JSON lines whose keys are
-    nginx's variables and the combined format are read, the latter also with further fields.
+    `log_format` is the text of nginx's `log_format`, or the directive. If it is empty, a line is
+    read as JSON whose keys are nginx's variables, or as the combined format, also with further
+    fields behind it. What `docker compose logs` or syslog puts before a line is skipped.
     """
     fields = reader(log_format) if log_format else usual
     for number, line in enumerate(lines, 1):
-        text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
         try:
-            values = fields(text)
+            values = fields(line.rstrip(b"\r\n").removeprefix(BOM_UTF8))
             yield visit(values) if values is not None else Malformed(number, "not in the format")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield Malformed(number, str(error))
 
 
 def reader(log_format: str) -> Reader:
     """Return a function that reads a line of a format: each variable's value, None for no match.
 
-    UsageError where the format lacks what a replay needs: the request, a time.
+    UsageError for a format without what a replay needs: the request and a time.
     """
-    names = [braced or bare for braced, bare in _VARIABLE.findall(log_format)]
+    text, escape = _written(log_format)
+    names = [braced or bare for braced, bare in _VARIABLE.findall(text)]
     if not {"request", "request_uri", "uri"} & set(names):
         raise UsageError("the format has no $request", "a format with $request or $request_uri")
     if not set(_TIMES) & set(names):
         raise UsageError("the format has no time", f"a format with ${', $'.join(_TIMES)}")
-    pattern = re.compile(_pattern(log_format))
+    pattern = re.compile(_pattern(text, escaped=escape != "none"))
 
-    def read(line: str) -> Mapping[str, str] | None:
-        match = pattern.fullmatch(line)
-        return match.groupdict() if match else None
+    def read(line: bytes) -> Mapping[str, str] | None:
+        values = _matched(pattern, line)
+        return values if values is None or escape == "none" else _unescaped(values, line)
 
     return read
 
 
-def _pattern(log_format: str) -> str:
-    """A regular expression for a `log_format`; a variable that is used again must be the same."""
+def _matched(pattern: re.Pattern[str], line: bytes) -> Mapping[str, str] | None:
+    """The values of a line, also with something before it; None where it does not match."""
+    match = pattern.fullmatch(_text(line)) or pattern.fullmatch(_text(without_prefix(line)))
+    return match.groupdict("") if match else None
+
+
+def _written(log_format: str) -> tuple[str, str]:
+    """The text of a format and its `escape`, also of a whole directive with its quoted parts."""
+    if not re.match(r"\s*log_format\s", log_format):
+        return log_format, ""
+    parts = words_of(log_format, "--format")[2:]
+    if parts and parts[0].startswith("escape="):
+        return "".join(parts[1:]), parts[0].removeprefix("escape=")
+    return "".join(parts), ""
+
+
+def _unescaped(values: Mapping[str, str], line: bytes) -> Mapping[str, str]:
+    """The values of a line as the client sent them."""
+    if b"\\" not in line:
+        return values
+    return {name: _text(_ESCAPED.sub(_character, raw(value))) for name, value in values.items()}
+
+
+def _character(match: re.Match[bytes]) -> bytes:
+    digits, letter = match[1] or match[2], match[3]
+    return bytes.fromhex(digits.decode()) if digits else _LETTERS.get(letter, letter)
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "surrogateescape")
+
+
+def _pattern(log_format: str, *, escaped: bool) -> str:
+    """A regular expression for a `log_format`; a repeated variable must have the same value.
+
+    `escaped` says that quotes inside a value are escaped.
+    """
     parts: list[str] = []
     seen: set[str] = set()
     at = 0
@@ -101,28 +150,33 @@ def _pattern(log_format: str) -> str:
             parts.append(f"(?P={name})")
             continue
         seen.add(name)
-        parts.append(f"(?P<{name}>{_value(name, log_format[at : at + 1])})")
+        parts.append(f"(?P<{name}>{_value(name, log_format[at : at + 1], escaped)})")
     return "".join([*parts, re.escape(log_format[at:])])
 
 
-def _value(name: str, following: str) -> str:
+def _value(name: str, following: str, escaped: bool) -> str:
     """Return a regular expression for a variable, given the character that follows it."""
+    if name in _LISTS and following != "$":
+        # not just `.*?`: several of those take minutes for a long line of another format
+        entry = rf"(?:\[[^\s\]]*\]|[^\s,\[{re.escape(following)}])*"
+        return rf"{entry}(?:(?:,| :) {entry})*"
     if name.startswith("upstream_") or following == "$":
-        return ".*?"  # a list of attempts has spaces, commas and colons in it
+        return ".*?"
     if name == "time_local" and following == " ":
         return r"\S+ \S+"
     if following in ('"', "'"):
-        return rf"(?:[^{following}\\]|\\.)*"
+        return rf"(?:[^{following}\\]|\\.)*" if escaped else ".*?"
     return f"[^{re.escape(following)}]*" if following else ".*"
 
 
-def usual(line: str) -> Mapping[str, str] | None:
+def usual(line: bytes) -> Mapping[str, str] | None:
     """Return the values of a JSON line, or of a combined line with any further fields."""
-    if line.startswith("{"):
-        values = json.loads(line)
-        return {name: str(value) for name, value in values.items() if value is not None}
-    match = _USUAL.fullmatch(line)
-    return match.groupdict("") if match else None
+    if (values := _matched(_USUAL, line)) is not None:
+        return _unescaped(values, line)
+    fields = parsed(line) if b"{" in line else None
+    if not isinstance(fields, dict):
+        return None
+    return {name: str(value) for name, value in fields.items() if value is not None}
 
 
 def visit(values: Mapping[str, str]) -> Visit:
@@ -133,10 +187,10 @@ def visit(values: Mapping[str, str]) -> Visit:
         end,
         exact,
         _seconds(values),
-        values.get("remote_addr") or "127.0.0.1",
+        _address(values.get("remote_addr") or "127.0.0.1"),
         method,
         uri,
-        int(values.get("status") or 0),
+        _status(values.get("status", "")),
         _last(values.get("upstream_addr", "")),
         {
             name[len("http_") :].replace("_", "-"): value
@@ -169,8 +223,8 @@ def _clock(text: str, layout: str) -> float:
 
 def _request(values: Mapping[str, str]) -> tuple[str, str]:
     """Return method and URI, from `$request` or from their own variables."""
-    method, _, rest = values.get("request", "").partition(" ")
-    uri = values.get("request_uri") or values.get("uri") or rest.rpartition(" ")[0] or rest
+    method, _, target = values.get("request", "").partition(" ")
+    uri = values.get("request_uri") or values.get("uri") or target.rpartition(" ")[0] or target
     if not uri.startswith(("/", "http", "*")):
         raise ValueError("no request line")
     return values.get("request_method") or method or "GET", uri
@@ -185,8 +239,28 @@ def _seconds(values: Mapping[str, str]) -> float | None:
     return None
 
 
+@lru_cache(maxsize=65_536)
+def _address(text: str) -> str:
+    """A client's address; nginx writes `unix:` for a client of a unix socket."""
+    try:
+        if text != "unix:":
+            socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+    except (OSError, ValueError):
+        raise ValueError(f'not an IP address: "{text[:40]}"') from None
+    return text
+
+
+@lru_cache(maxsize=1_024)
+def _status(text: str) -> int:
+    if text in _NONE:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) <= 3):
+        raise ValueError(f'not a status: "{text[:40]}"')
+    return int(text)
+
+
 def _last(text: str) -> str:
-    """Return the last entry of a list that nginx writes for a request with several attempts."""
+    """Return the last entry of the list that nginx logs for a request with several attempts."""
     return re.split(r", | : ", text)[-1] if text not in _NONE else ""
 
 

@@ -1,4 +1,4 @@
-"""Replay a log by every method whose picks a log can show."""
+"""Replay an access log by each method for which the log has the data."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,15 +16,15 @@ UNSEEN = {
     Varied.SESSIONS: "its cookie is set by nginx, and is not in the log",
     Varied.PROMPTS: "the prompt is not in the log",
 }
-LARGE = 50_000  # requests from which on methods are replayed side by side
+LARGE = 50_000  # requests from which on methods are replayed in parallel processes
 
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """The results of all methods for a log.
+    """How each method would have spread the requests of a log.
 
-    `left_out` gives the reason for each method without a result; `assumptions` lists what the
-    replay assumes.
+    `left_out` gives the reason for each method that the log has no data for; `assumptions` lists
+    what the replay assumes.
     """
 
     requests: int
@@ -58,9 +58,11 @@ def whatif(
     service_time: float = 0.0,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> WhatIf:
-    """Replay a log by each of the methods `names` over `servers` (texts as nginx has them).
+    """Replay a log by each of the methods `names`; `servers` are as nginx's `server` lines.
 
-    `on_progress` is called with each method of a long log when it is done.
+    `key` is the hash key of the hash methods. `service_time` is how long a request without a
+    duration in the log was taken to last. For a long log, `on_progress` is called with each method
+    that has been replayed.
     """
     upstreams = [
         sources.from_method(name, servers, weights, hash_key(name, key), "header", True)[0]
@@ -79,16 +81,18 @@ def whatif(
 
 
 def hash_key(method: str, key: str) -> str:
-    """Return the key for a hash method, "" for a method that takes none."""
+    """Return `key` for a method that hashes a key, "" for any other."""
     return key if methods.method(method).key else ""
 
 
 def server_texts(text: str) -> list[str]:
-    """Return the servers of --servers: a number of servers, or their texts separated by commas."""
+    """Return the servers that --servers names, or as many as it says if it is a number."""
     if not text.isdecimal():
         return [part.strip() for part in text.split(",") if part.strip()]
     if not 1 <= int(text) <= 10_000:
-        raise UsageError(f"--servers {text}", "a number from 1 to 10000, or a:1,b:1")
+        raise UsageError(
+            f"--servers {text} is out of range", "a number from 1 to 10000, or a:1,b:1"
+        )
     return [f"server-{number}" for number in range(1, int(text) + 1)]
 
 
@@ -100,9 +104,9 @@ def _spreads(
         yield from (_spread(log, upstream) for upstream in upstreams)
         return
     with ProcessPoolExecutor() as pool:
-        for made in pool.map(partial(_spread, log), upstreams):
-            on_progress(made.method)
-            yield made
+        for replayed in pool.map(partial(_spread, log), upstreams):
+            on_progress(replayed.method)
+            yield replayed
 
 
 def _spread(log: Traffic, upstream: Upstream) -> Spread:
@@ -110,13 +114,13 @@ def _spread(log: Traffic, upstream: Upstream) -> Spread:
 
 
 def _assumptions(log: Traffic, service_time: float) -> Iterator[str]:
-    yield "a request lasts as long on every server as the log says of it"
+    yield "a request lasts as long on every server as in the log"
     yield "every server is healthy; nginx starts fresh and all workers share one zone"
     if not log.exact:
         yield "the log has whole seconds: requests of one second are taken 1 ms apart, in its order"
     if missing := len(log) - log.timed:
-        lasting = f"{service_time:g} s" if service_time else "no time (--service-time gives one)"
-        yield f"{missing:,} requests have no duration in the log and are taken to last {lasting}"
+        lasting = f"{service_time:g} s" if service_time else "0 s (--service-time sets it)"
+        yield f"requests that have no duration in the log ({missing:,}) last {lasting}"
     if len(log) > SAMPLE:
         yield f"what happens without the hottest server is from the first {SAMPLE:,} requests"
     yield "random and random_two are drawn with seed 1"

@@ -1,4 +1,4 @@
-"""Replay the traffic of a log by one method, and count requests and peaks by server."""
+"""Replay the requests of a log by one method; count requests and peaks in flight by server."""
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +20,7 @@ from .log_format import Malformed, Visit, visits
 Numbers = npt.NDArray[np.float64]
 Servers = npt.NDArray[np.int32]
 
+LONGEST = 86_400  # seconds that a request may be said to last
 SHOWN = 10  # malformed lines that are named
 SAMPLE = 200_000  # requests that are replayed a second time, without the hottest server
 
@@ -28,8 +29,8 @@ SAMPLE = 200_000  # requests that are replayed a second time, without the hottes
 class Traffic:
     """The requests of a log in the order in which they began, column by column.
 
-    `starts` (after the first one's start) and `lasted` are in seconds. `exact` says whether the
-    log's times have milliseconds, `timed` for how many requests it has a duration.
+    `starts` (since the first request's start) and `lasted` are in seconds. `exact` says whether
+    the log's times have milliseconds; `timed` is the number of requests with a duration in it.
     """
 
     starts: Numbers
@@ -73,10 +74,10 @@ class Traffic:
 class Spread:
     """The result of replaying a log by one method.
 
-    `requests`, `busy` (seconds) and `peak` (requests in flight at once) are by server. `hottest`
-    is the server with the highest peak, the first on a tie. Then the first SAMPLE requests without
-    it: `moved` is the share of the other servers' requests that change their server,
-    `peak_without` the highest peak.
+    `requests`, `busy` (seconds) and `peak` (the most requests in flight at once) are by server.
+    `hottest` is the server with the highest peak, the first on a tie. The first SAMPLE requests
+    are then replayed without it: `moved` is the share of the other servers' requests that go to
+    another server than before; `peak_without` is the highest peak of any server.
     """
 
     method: str
@@ -104,22 +105,30 @@ class Spread:
 
 
 def traffic(
-    lines: Iterable[bytes], key: str = "$request_uri", log_format: str = "", seconds: float = 0.0
+    lines: Iterable[bytes],
+    key: str = "$request_uri",
+    log_format: str = "",
+    seconds: float = 0.0,
+    source: str = "the log",
 ) -> Traffic:
     """Read a log.
 
-    `key` is what a hash method hashes; `seconds` is the duration of a request for which the log
-    has none. UsageError where the log holds no request at all.
+    `key` is what a hash method hashes; `seconds` is the duration of each request without one in
+    the log. UsageError for a log without requests, by its name `source`.
     """
+    if not 0 <= seconds <= LONGEST:
+        raise UsageError(
+            f"--service-time {seconds:g} is out of range", f"seconds from 0 to {LONGEST:,}"
+        )
     evaluate = compile_text(key, Variables(), "--key")
     rows = _Rows(seconds)
     for entry in visits(lines, log_format):
         rows.add(entry, evaluate)
-    return rows.traffic()
+    return rows.traffic(source)
 
 
 class _Rows:
-    """The columns of a log while it is read; equal texts are kept once."""
+    """The columns of a log while it is read; equal texts share one object."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -144,8 +153,8 @@ class _Rows:
         self.exact = self.exact and entry.exact
         self.begun.append(self._end(entry) - lasted)
         self.lasted.append(lasted)
-        self.keys.append(self._once(hash_key(evaluate, entry)))
-        self.clients.append(self._once(entry.client_ip))
+        self.keys.append(self._shared(hash_key(evaluate, entry)))
+        self.clients.append(self._shared(entry.client_ip))
 
     def _end(self, entry: Visit) -> float:
         """Return when a request ended; those of one whole second are put 1 ms apart, in order."""
@@ -155,15 +164,16 @@ class _Rows:
         self.second = entry.end
         return entry.end + min(self.number / 1000, 0.999)
 
-    def _once(self, text: Any) -> Any:
+    def _shared(self, text: Any) -> Any:
         return self.texts.setdefault(text, text)
 
-    def traffic(self) -> Traffic:
+    def traffic(self, source: str) -> Traffic:
         """Return all requests in the order of arrival."""
         if not self.begun:
             first = self.malformed[0] if self.malformed else None
             where = f"; line {first.number}: {first.reason}" if first else ""
-            raise UsageError(f"no request in the log{where}", "--format with nginx's log_format")
+            hint = "--format with nginx's log_format; without it, combined or JSON lines"
+            raise UsageError(f"no request in {source}{where}", hint)
         begun = np.array(self.begun)
         order = np.argsort(begun, kind="stable")
         return Traffic(
@@ -193,8 +203,8 @@ def hash_key(evaluate: Evaluator, entry: Visit) -> bytes:
 def spread(upstream: Upstream, log: Traffic, *, stateless: bool, seed: int = 1) -> Spread:
     """Replay a log by one method, then again without its hottest server.
 
-    `stateless` says that the method's picks do not depend on what is in flight. random and
-    random_two are drawn with `seed`.
+    `stateless` says that the method's picks do not depend on the requests in flight. `seed` is
+    that of the draws of random and random_two.
     """
     names = [server.name for server in upstream.servers]
     picked = picks(upstream, log, stateless, seed)
@@ -202,7 +212,7 @@ def spread(upstream: Upstream, log: Traffic, *, stateless: bool, seed: int = 1) 
     hottest = int(np.argmax(peaks))
     sample = log.first(SAMPLE)
     before = picked[: len(sample)]
-    without = picks(_down(upstream, hottest), sample, stateless, seed)
+    picked_without = picks(_down(upstream, hottest), sample, stateless, seed)
     others = (before != hottest) & (before >= 0)
     return Spread(
         upstream.method,
@@ -210,8 +220,8 @@ def spread(upstream: Upstream, log: Traffic, *, stateless: bool, seed: int = 1) 
         {name: float(log.lasted[picked == at].sum()) for at, name in enumerate(names)},
         dict(zip(names, peaks, strict=True)),
         names[hottest],
-        float((before != without)[others].mean()) if others.any() else 0.0,
-        max(peaks_in_flight(sample, without, len(names))),
+        float((before != picked_without)[others].mean()) if others.any() else 0.0,
+        max(peaks_in_flight(sample, picked_without, len(names))),
     )
 
 
@@ -219,36 +229,31 @@ def picks(upstream: Upstream, log: Traffic, stateless: bool, seed: int) -> Serve
     """Return the number of the server that takes each request; -1 where no server is left."""
     number: dict[str | None, int] = {None: -1}
     number |= {server.name: at for at, server in enumerate(upstream.servers)}
-    lasting = not stateless or bool(_limited(upstream))
-    # a hash that keeps finding servers that are down falls back on round robin, which counts
-    by_request = upstream.record.by_request and not any(one.down for one in upstream.servers)
+    lasting = not stateless or any(server.max_conns for server in upstream.servers)
+    # a hash that finds only servers that are down falls back on round robin, which has a state
+    by_request = upstream.record.by_request and not any(server.down for server in upstream.servers)
     if by_request and not lasting:
         return _picks_by_request(upstream, log, number)
     arrivals = log.arrivals(lasting=lasting)
-    made = oracle.predict(upstream, arrivals, draw=random.Random(seed).randrange)
-    return np.fromiter((number[pick.server] for pick in made), np.int32, len(log))
+    predicted = oracle.predict(upstream, arrivals, draw=random.Random(seed).randrange)
+    return np.fromiter((number[pick.server] for pick in predicted), np.int32, len(log))
 
 
 def _picks_by_request(
     upstream: Upstream, log: Traffic, number: Mapping[str | None, int]
 ) -> Servers:
-    """Pick once for each distinct client, or key: the pick depends on nothing else."""
+    """Predict once for each distinct client address, or key: the pick depends on nothing else."""
     by_address = methods.method(upstream.method).varied is methods.Varied.ADDRESSES
     texts: tuple[Any, ...] = log.clients if by_address else log.keys
     pairs = zip(log.keys, log.clients, strict=True)
     distinct = {text: Arrival(*pair) for text, pair in zip(texts, pairs, strict=True)}
-    made = oracle.predict(upstream, distinct.values())
-    servers = {text: number[pick.server] for text, pick in zip(distinct, made, strict=True)}
+    predicted = oracle.predict(upstream, distinct.values())
+    servers = {text: number[pick.server] for text, pick in zip(distinct, predicted, strict=True)}
     return np.fromiter((servers[text] for text in texts), np.int32, len(log))
 
 
-def _limited(upstream: Upstream) -> list[str]:
-    """Return the servers with max_conns, which take a request only below that number in flight."""
-    return [server.name for server in upstream.servers if server.max_conns]
-
-
 def _down(upstream: Upstream, at: int) -> Upstream:
-    """Return the upstream with one more server marked down; it keeps its slots in every hash."""
+    """Return the upstream with one more server marked down; it keeps its place in every hash."""
     servers = [
         replace(server, down=server.down or number == at)
         for number, server in enumerate(upstream.servers)
@@ -262,7 +267,7 @@ def peaks_in_flight(log: Traffic, picked: Servers, servers: int) -> list[int]:
 
 
 def peak(starts: Numbers, lasted: Numbers) -> int:
-    """Return the peak of requests in flight; one that ends as another begins does not count."""
+    """Return the most requests in flight at once; those that end when one begins do not count."""
     if not len(starts):
         return 0
     moments = np.concatenate([starts, starts + lasted])

@@ -1,4 +1,4 @@
-"""Every request of a faulted run has exactly one fate, and what no fault explains is named."""
+"""Every request of a run with faults has exactly one fate; unexplained ones are named."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from nginx_llm_lab.accounts.fates import (
     Fault,
     Rules,
     account,
-    excused,
-    losable,
+    explain_lost_lines,
     named_by_tenure,
     of_record,
+    possibly_lost_lines,
 )
 from nginx_llm_lab.accounts.join import Finding
 from nginx_llm_lab.evidence.access_log import Hit, Unproxied
@@ -54,8 +54,8 @@ def fate(
     calls: Call, hits: Any, entries: Any, *faults: Fault, rules: Rules = RULES
 ) -> tuple[str, str]:
     """The kind and reason of the one fate."""
-    found = account([calls], hits, entries, faults, rules)
-    (only,) = found.fates
+    ledger = account([calls], hits, entries, faults, rules)
+    (only,) = ledger.fates
     return only.kind, only.reason
 
 
@@ -64,45 +64,48 @@ def broken(kind: str, target: str = A, start: float = 99.0, end: float = 103.0) 
     return Fault(target, kind, start, end)
 
 
-def test_a_request_that_all_three_sides_saw_well_is_answered_once() -> None:
+def test_a_request_without_errors_in_all_three_logs_is_answered_once() -> None:
     """One line each, no fault."""
     assert fate(call(), [hit((A, 200))], [entry()]) == ("answered once", "")
 
 
-def test_a_refused_connection_and_the_next_server_is_a_retry() -> None:
-    """It was never sent to backend-1, so a POST may go on too."""
+def test_a_refused_connection_followed_by_another_server_is_a_retry() -> None:
+    """It was never sent to backend-1, so nginx may retry a POST too."""
     hits = [hit((A, 502), (B, 200), unsent=(A,))]
 
-    said = fate(call("POST"), hits, [entry(B)], broken("kill"))
+    request_fate = fate(call("POST"), hits, [entry(B)], broken("kill"))
 
-    assert said == ("answered after a retry", "broken off by kill of backend-1")
+    assert request_fate == ("answered after a retry", "broken off by kill of backend-1")
 
 
-def test_what_a_kill_took_the_journal_of_counts_as_begun() -> None:
-    """A GET in flight on backend-1 when it was killed, answered by backend-2, was begun twice."""
+def test_a_request_on_a_killed_backend_counts_as_started() -> None:
+    """A GET on the killed backend-1 that backend-2 answered counts as executed twice."""
     hits = [hit((A, 502), (B, 200))]
 
-    said = fate(call(), hits, [entry(B)], broken("kill"))
+    request_fate = fate(call(), hits, [entry(B)], broken("kill"))
 
-    assert said == ("executed twice", "broken off by kill of backend-1")
+    assert request_fate == ("executed twice", "broken off by kill of backend-1")
 
 
-def test_two_journals_with_one_id_are_two_executions() -> None:
-    """A paused backend reads the request when it runs on, long after another answered."""
+def test_one_id_in_two_journals_is_executed_twice() -> None:
+    """A paused backend reads the request when it resumes, long after another one answered."""
     hits = [hit((A, 504), (B, 200))]
 
-    said = fate(call(), hits, [entry(A, 0, "client_gone"), entry(B)], broken("pause"))
+    request_fate = fate(call(), hits, [entry(A, 0, "client_gone"), entry(B)], broken("pause"))
 
-    assert said == ("executed twice", "timeout by pause of backend-1")
+    assert request_fate == ("executed twice", "timeout by pause of backend-1")
 
 
-def test_a_plain_error_is_a_refusal_and_no_execution() -> None:
-    """With http_500 nginx goes on; backend-1 did nothing but say no."""
+def test_a_plain_error_is_not_an_execution() -> None:
+    """With http_500 nginx retries; backend-1 only sent an error."""
     hits = [hit((A, 500), (B, 200))]
 
-    said = fate(call(), hits, [entry(A, 500), entry(B)], broken("error_rate"))
+    request_fate = fate(call(), hits, [entry(A, 500), entry(B)], broken("error_rate"))
 
-    assert said == ("answered after a retry", "answered an error by error_rate of backend-1")
+    assert request_fate == (
+        "answered after a retry",
+        "answered an error by error_rate of backend-1",
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,7 @@ def test_a_plain_error_is_a_refusal_and_no_execution() -> None:
         ),
     ],
 )
-def test_a_failure_is_explained_by_a_fault_that_can_look_so(
+def test_a_failure_is_explained_by_a_fault_that_can_cause_it(
     made: Call, hits: list[Hit], entries: list[Entry], kind: str, why: str
 ) -> None:
     """With the fault it failed for a reason; without it, or later, it is unexplained."""
@@ -136,14 +139,17 @@ def test_a_failure_is_explained_by_a_fault_that_can_look_so(
     assert [without[0], elsewhere[0], later[0]] == ["unexplained"] * 3
 
 
-def test_a_fault_that_cannot_look_so_explains_nothing() -> None:
+def test_a_fault_that_cannot_cause_the_failure_explains_nothing() -> None:
     """A slow backend breaks no connection."""
-    said = fate(call("POST", 502), [hit((A, 502))], [entry(fate="failed")], broken("slow"))
+    request_fate = fate(call("POST", 502), [hit((A, 502))], [entry(fate="failed")], broken("slow"))
 
-    assert said == ("unexplained", "broken off (502), and no fault of backend-1 explains it")
+    assert request_fate == (
+        "unexplained",
+        "broken off (502), and no fault of backend-1 explains it",
+    )
 
 
-def test_a_post_that_is_sent_again_breaks_the_rules_of_nginx() -> None:
+def test_a_repeated_post_violates_the_retry_rules() -> None:
     """Only `non_idempotent` allows it; then it is counted as executed twice."""
     hits, entries = [hit((A, 502), (B, 200))], [entry(B)]
     allowed = Rules(RULES.servers, non_idempotent=True)
@@ -153,15 +159,15 @@ def test_a_post_that_is_sent_again_breaks_the_rules_of_nginx() -> None:
 
     assert forbidden == (
         "unexplained",
-        "tried again after it was sent, and non_idempotent is off",
+        "retried after it was sent, although non_idempotent is off",
     )
     assert counted[0] == "executed twice"
 
 
 def test_no_live_upstreams_needs_a_fault_of_every_server() -> None:
-    """A ban outlasts its fault by fail_timeout; one that no fault hit is unexplained."""
+    """A ban outlasts its fault by fail_timeout; a server without a fault makes it unexplained."""
     made, hits = call(status=502), [hit(("llm", 502), unsent=("llm",))]
-    past = [broken("kill", each, 80.0, 95.0) for each in (A, B, C)]
+    past = [broken("kill", backend, 80.0, 95.0) for backend in (A, B, C)]
 
     all_out = fate(made, hits, [], *past)
     one_well = fate(made, hits, [], *past[:2])
@@ -174,7 +180,54 @@ def test_no_live_upstreams_needs_a_fault_of_every_server() -> None:
     assert one_well[0] == long_ago[0] == "unexplained"
 
 
-def test_a_fault_of_all_is_one_of_every_backend_but_not_of_nginx() -> None:
+def open_at(server: str, count: int) -> list[Hit]:
+    """nginx's lines of requests that a server had from second 100.5 to second 102."""
+    return [
+        Hit((server,), 200, 102.0, 1.5, f"{server}-{number}", upstream_response_time=(1.5,))
+        for number in range(count)
+    ]
+
+
+def no_live(servers: dict[str, int], *faults: Fault, rules: Rules) -> tuple[str, str]:
+    """The fate of a 502 "no live upstreams" at second 101, while the servers have requests."""
+    lines = [*(line for server, count in servers.items() for line in open_at(server, count))]
+    refused = hit(("llm", 502), unsent=("llm",))
+    ledger = account([call("POST", 502)], [refused, *lines], [], faults, rules)
+    (fate,) = (fate for fate in ledger.fates if fate.id == "r")
+    return fate.kind, fate.reason
+
+
+def test_no_live_upstreams_at_max_conns_is_a_refusal_by_that_limit() -> None:
+    """Every server had its max_conns; with one request fewer at one of them it is unexplained."""
+    rules = Rules((A, B, C), max_conns={A: 2, B: 1, C: 2})
+
+    full = no_live({A: 2, B: 1, C: 3}, rules=rules)
+    room_at_c = no_live({A: 2, B: 1, C: 1}, rules=rules)
+
+    assert full == (
+        "refused by a limit",
+        "no live upstreams: max_conns=2 of backend-1, max_conns=1 of backend-2, "
+        "max_conns=2 of backend-3",
+    )
+    assert room_at_c[0] == "unexplained"
+
+
+def test_max_conns_of_the_remaining_servers_is_a_refusal() -> None:
+    """One server is killed, one is down in the config, the third has its max_conns."""
+    rules = Rules((A, B, C), max_conns={B: 1}, down={C})
+
+    kind, why = no_live({B: 1}, broken("kill"), rules=rules)
+    without_load = no_live({}, broken("kill"), rules=rules)
+    all_out = no_live({}, broken("kill"), broken("kill", B), rules=rules)
+
+    assert kind == "refused by a limit"
+    assert why.endswith(
+        "kill of backend-1, max_conns=1 of backend-2, backend-3 is down in the config"
+    )
+    assert (without_load[0], all_out[0]) == ("unexplained", "failed")
+
+
+def test_a_fault_of_all_backends_affects_each_backend_but_not_nginx() -> None:
     """`lab fault all kill` explains a failure at backend-1, not one at nginx."""
     at_a = fate(call("POST", 502), [hit((A, 502))], [], broken("kill", "all"))
     at_nginx = fate(call(status=0, error="reset"), [], [], broken("kill", "all"))
@@ -183,23 +236,23 @@ def test_a_fault_of_all_is_one_of_every_backend_but_not_of_nginx() -> None:
     assert at_nginx[0] == "unexplained"
 
 
-def test_a_killed_nginx_takes_its_own_line_with_it() -> None:
-    """The client was cut off; the backend did the work; nginx could write nothing."""
+def test_a_killed_nginx_loses_its_own_log_line() -> None:
+    """The client was disconnected and the backend did the work, but nginx logged nothing."""
     made = call(status=0, error="reset")
 
-    said = fate(made, [], [entry(fate="client_gone")], broken("kill", "nginx"))
+    request_fate = fate(made, [], [entry(fate="client_gone")], broken("kill", "nginx"))
 
-    assert said == ("failed", "broken off by kill of nginx")
+    assert request_fate == ("failed", "broken off by kill of nginx")
 
 
 @pytest.mark.parametrize(
     ("calls", "hits", "entries", "why"),
     [
         ([call(), call()], [hit((A, 200))], [entry()], "sent twice"),
-        ([], [hit((A, 200))], [entry()], "nobody sent it"),
-        ([call()], [], [entry()], "answered, and nginx did not see it"),
-        ([call()], [hit((A, 200))] * 2, [entry()], "nginx saw it twice"),
-        ([call()], [hit((A, 200))], [], "backend-1 has no line of it"),
+        ([], [hit((A, 200))], [entry()], "no client sent it"),
+        ([call()], [], [entry()], "answered, but nginx did not log it"),
+        ([call()], [hit((A, 200))] * 2, [entry()], "nginx logged it twice"),
+        ([call()], [hit((A, 200))], [], "backend-1 did not log it"),
         ([call()], [hit((A, 200))], [entry(), entry(B)], "nginx never sent it to backend-2"),
         ([call(status=201)], [hit((A, 200))], [entry()], "the client got 201, nginx sent 200"),
     ],
@@ -207,14 +260,14 @@ def test_a_killed_nginx_takes_its_own_line_with_it() -> None:
 def test_logs_that_contradict_each_other_are_unexplained(
     calls: list[Call], hits: list[Hit], entries: list[Entry], why: str
 ) -> None:
-    """No fault on the timeline makes up for it."""
-    found = account(calls, hits, entries, [broken("pause")], RULES)
+    """No fault on the timeline explains it."""
+    ledger = account(calls, hits, entries, [broken("pause")], RULES)
 
-    assert [(each.kind, each.reason) for each in found.fates] == [("unexplained", why)]
-    assert not found.holds
+    assert [(fate.kind, fate.reason) for fate in ledger.fates] == [("unexplained", why)]
+    assert not ledger.holds
 
 
-def test_a_ledger_reads_as_a_person_would_write_it() -> None:
+def test_a_ledger_is_printed_by_sort_and_fate() -> None:
     """Each sort with its fates, then the reasons of what failed."""
     calls = [
         Call("1", "GET", 1, 2, 200),
@@ -228,9 +281,9 @@ def test_a_ledger_reads_as_a_person_would_write_it() -> None:
     ]
     entries = [Entry("1", A, status=200, fate="ok"), Entry("3", C, status=200, fate="ok")]
 
-    found = account(calls, hits, entries, [Fault(B, "kill", 0, 3)], RULES)
+    ledger = account(calls, hits, entries, [Fault(B, "kill", 0, 3)], RULES)
 
-    assert str(found).splitlines() == [
+    assert str(ledger).splitlines() == [
         "PASS  3 requests",
         "  GET     1 answered once",
         "  POST    1 failed",
@@ -239,8 +292,8 @@ def test_a_ledger_reads_as_a_person_would_write_it() -> None:
     ]
 
 
-def test_an_address_is_named_by_who_had_it_then() -> None:
-    """At second 50 backend-3 gets the address of backend-2, which comes back elsewhere."""
+def test_an_address_is_named_after_the_backend_that_had_it_then() -> None:
+    """At second 50 backend-3 gets the address of backend-2, which gets another one."""
     tenures = [
         *(Tenure("x:1", A, 0.0), Tenure("y:1", B, 0.0)),
         *(Tenure("y:1", C, 50.0), Tenure("z:1", B, 50.5)),
@@ -265,39 +318,44 @@ def test_an_address_is_named_by_who_had_it_then() -> None:
     assert list(named_by_tenure(hits, [])) == hits
 
 
-def test_a_kill_may_take_the_lines_of_whatever_ran_meanwhile() -> None:
-    """Whoever waits for a log waits for the others only."""
+def test_a_kill_may_lose_the_log_lines_of_requests_in_flight() -> None:
+    """Waiting for a log expects only the lines of the other requests."""
     calls = [Call(str(n), "GET", float(n), n + 0.5, status=200) for n in (100, 110, 120)]
 
-    assert losable(calls, [broken("kill", start=109, end=111), broken("cut", "nginx")]) == 1
-    assert losable(calls, []) == 0
+    assert (
+        possibly_lost_lines(calls, [broken("kill", start=109, end=111), broken("cut", "nginx")])
+        == 1
+    )
+    assert possibly_lost_lines(calls, []) == 0
 
 
-def test_a_finding_is_excused_by_the_kill_that_its_request_met() -> None:
-    """Neither by another fault nor at another time; a reason that is told stays."""
+def test_a_finding_is_explained_by_a_kill_during_its_request() -> None:
+    """Not by another fault or at another time; an existing reason stays."""
     calls = [Call("1", "GET", 100.0, 101.0, 200), Call("2", "GET", 300.0, 301.0, 200)]
     findings = [
         Finding("not at nginx", "1", "no line"),
         Finding("not at nginx", "2", "no line"),
         Finding("tokens lost", "1", "3 tokens", reason="truncated"),
-        Finding("nginx only", "9", "nobody sent it"),
+        Finding("nginx only", "9", "no client sent it"),
     ]
 
-    found = excused(findings, calls, [broken("kill", "nginx"), broken("pause", start=299, end=302)])
+    remaining = explain_lost_lines(
+        findings, calls, [broken("kill", "nginx"), broken("pause", start=299, end=302)]
+    )
 
-    assert [one.reason for one in found] == ["kill of nginx", "", "truncated", ""]
+    assert [one.reason for one in remaining] == ["kill of nginx", "", "truncated", ""]
 
 
-def test_a_server_taken_away_is_out_and_fails_nothing() -> None:
-    """With both remaining servers killed none is there; a failure on it is unexplained."""
+def test_a_removed_server_is_unavailable_and_explains_no_failure() -> None:
+    """With both others killed none is live; a failure on the removed one is unexplained."""
     gone = Fault(C, "removal", 50.0)
     hits = [hit((A, 502), (B, 502), ("llm", 502), unsent=(A, B, "llm"))]
 
-    said = fate(call(status=502), hits, [], broken("kill"), broken("kill", B), gone)
+    request_fate = fate(call(status=502), hits, [], broken("kill"), broken("kill", B), gone)
     without_kill = fate(call(status=502), [hit((C, 502))], [entry(C, 502, "failed")], gone)
 
-    assert said[0] == "failed"
-    assert "removal of backend-3" in said[1]
+    assert request_fate[0] == "failed"
+    assert "removal of backend-3" in request_fate[1]
     assert without_kill[0] == "unexplained"
 
 
@@ -344,7 +402,7 @@ statuses = st.sampled_from([200, 500, 502, 504, None])
         max_size=3,
     ),
 )
-def test_every_id_has_exactly_one_fate_whatever_the_logs_say(
+def test_every_id_has_exactly_one_fate_for_any_logs(
     calls: list[Call],
     tried: list[tuple[str, list[tuple[str, int | None]]]],
     entries: list[Entry],
@@ -360,12 +418,12 @@ def test_every_id_has_exactly_one_fate_whatever_the_logs_say(
         for name, attempts in tried
     ]
 
-    found = account(calls, hits, entries, faults, RULES)
+    ledger = account(calls, hits, entries, faults, RULES)
 
     ids = {c.id for c in calls} | {h.request_id for h in hits} | {e.id for e in entries}
-    assert sorted(each.id for each in found.fates) == sorted(ids)
-    assert {each.kind for each in found.fates} <= set(FATES)
-    assert found.holds == (not found.unexplained)
+    assert sorted(fate.id for fate in ledger.fates) == sorted(ids)
+    assert {fate.kind for fate in ledger.fates} <= set(FATES)
+    assert ledger.holds == (not ledger.unexplained)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -373,9 +431,9 @@ def test_a_full_queue_refuses_by_the_limit_of_its_backend(status: int) -> None:
     """The backend's journal says why it answered so; no fault is needed, and the run holds."""
     hits = [hit((A, status))]
 
-    said = fate(call("POST", status), hits, [entry(A, status, "refused")])
+    request_fate = fate(call("POST", status), hits, [entry(A, status, "refused")])
 
-    assert said == ("refused by a limit", "queue limit of backend-1")
+    assert request_fate == ("refused by a limit", "queue limit of backend-1")
 
 
 def test_an_error_without_a_full_queue_is_no_refusal_by_a_limit() -> None:
@@ -390,15 +448,15 @@ def test_a_full_queue_and_the_next_server_is_a_retry() -> None:
     """With http_503 nginx goes on; the full backend did not begin the request."""
     hits = [hit((A, 503), (B, 200))]
 
-    said = fate(call(), hits, [entry(A, 503, "refused"), entry(B)])
+    request_fate = fate(call(), hits, [entry(A, 503, "refused"), entry(B)])
 
-    assert said == ("answered after a retry", "queue limit of backend-1")
+    assert request_fate == ("answered after a retry", "queue limit of backend-1")
 
 
 def test_nginxs_limit_on_large_bodies_is_named() -> None:
     """nginx answers 503 by itself, and no backend sees the request."""
     refused = Unproxied(status=503, request_id="r")
 
-    said = fate(call("POST", 503), [refused], [])
+    request_fate = fate(call("POST", 503), [refused], [])
 
-    assert said == ("refused by a limit", "nginx's limit on large request bodies")
+    assert request_fate == ("refused by a limit", "nginx's limit on large request bodies")

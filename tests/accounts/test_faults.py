@@ -1,4 +1,4 @@
-"""What a timeline did becomes the faults by which a run is accounted for."""
+"""A timeline is converted to the faults that explain failures."""
 
 from nginx_llm_lab.accounts.fates import Fault
 from nginx_llm_lab.accounts.faults import faults_of, rules_of
@@ -19,8 +19,8 @@ def event(at: float, do: str, backend: str = "all", kind: str = "", error: str =
     return Done(Event(at, do, backend, kind), at, at + 0.5, error)
 
 
-def test_a_fault_lasts_from_its_beginning_to_the_end_of_its_mending() -> None:
-    """By a heal of its backend or of all; what nobody healed, to the end of the run."""
+def test_a_fault_lasts_from_its_injection_to_the_end_of_its_repair() -> None:
+    """By a heal of its backend or of all; without one, to the end of the run."""
     run = timeline(
         event(1, "fault", A, "kill"),
         event(2, "fault", B, "pause"),
@@ -38,7 +38,7 @@ def test_a_fault_lasts_from_its_beginning_to_the_end_of_its_mending() -> None:
     ]
 
 
-def test_an_event_that_failed_broke_and_mended_nothing() -> None:
+def test_a_failed_event_injects_and_repairs_nothing() -> None:
     """A second kill is refused; a reload is no fault."""
     run = timeline(
         event(1, "fault", A, "kill"),
@@ -50,7 +50,7 @@ def test_an_event_that_failed_broke_and_mended_nothing() -> None:
     assert faults_of(run) == [Fault(A, "kill", 101.0, 200.0)]
 
 
-def test_a_backend_taken_away_is_there_for_nobody() -> None:
+def test_a_removed_backend_counts_as_a_fault() -> None:
     """From three to one, and to two again: the second is back then."""
     run = timeline(
         Done(Event(1, "scale", backends=1), 1.0, 2.0),
@@ -61,11 +61,15 @@ def test_a_backend_taken_away_is_there_for_nobody() -> None:
 
 
 def test_the_rules_are_those_of_the_config() -> None:
-    """The longest ban of any server, and whether a sent POST goes on."""
-    servers = (Server(f"{A}:8000", fail_timeout=3), Server(f"{B}:8000", fail_timeout=7))
+    """The longest ban of any server, limits, who is down, and whether a sent POST goes on."""
+    servers = (
+        Server(f"{A}:8000", fail_timeout=3, max_conns=2),
+        Server(f"{B}:8000", fail_timeout=7, down=True),
+    )
     again = NextUpstream(frozenset({"error", "non_idempotent"}))
 
-    told = rules_of(Upstream(servers, next_upstream=again), timeline())
+    rules = rules_of(Upstream(servers, next_upstream=again), timeline())
 
-    assert (told.servers, told.fail_timeout, told.non_idempotent) == ({A, B, C}, 7, True)
+    assert (rules.servers, rules.fail_timeout, rules.non_idempotent) == ({A, B, C}, 7, True)
+    assert (rules.max_conns, rules.down) == ({A: 2}, {B})
     assert not rules_of(Upstream(servers), timeline()).non_idempotent

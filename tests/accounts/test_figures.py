@@ -1,4 +1,4 @@
-"""Figures are what their definitions say, on runs small enough to work by hand."""
+"""Figures match their definitions, on runs small enough to compute by hand."""
 
 import json
 from typing import Any
@@ -72,7 +72,7 @@ def two_backends() -> Figures:
     return figures(join(records, None, entries), label="least_conn", backends=names)
 
 
-def test_times_are_measured_from_the_sending() -> None:
+def test_times_are_measured_from_the_send_time() -> None:
     """TTFT 100 ms, gaps of 100 and 200 ms, E2E 500 ms, 1 ms late."""
     made = figures(join([record()]))
 
@@ -86,26 +86,26 @@ def test_times_are_measured_from_the_sending() -> None:
 
 def test_percentiles_are_interpolated() -> None:
     """Of 1, 2, 3, 4, 5 the 95th percentile lies four fifths of the way from 4 to 5."""
-    found = spread([5, 3, 1, 2, 4])
+    percentiles = spread([5, 3, 1, 2, 4])
 
-    assert (found.n, found.p50, found.p95, found.max) == (5, 3.0, 4.8, 5.0)
-    assert found.p99 == pytest.approx(4.96)
+    assert (percentiles.n, percentiles.p50, percentiles.p95, percentiles.max) == (5, 3.0, 4.8, 5.0)
+    assert percentiles.p99 == pytest.approx(4.96)
 
 
-def test_no_value_has_no_percentile() -> None:
+def test_no_values_have_no_percentile() -> None:
     """Unknown is not zero."""
     assert spread([]) == Spread(0, None, None, None, None)
 
 
 def test_a_failed_request_has_no_end_to_end_time_but_its_first_token_counts() -> None:
-    """What came before the failure is known; the whole is not."""
+    """The first token before the failure counts; the whole request has no duration."""
     made = figures(join([record(error="truncated")]))
 
     assert (made.overall.ttft_ms.n, made.overall.e2e_ms.n) == (1, 0)
     assert (made.overall.failed, made.overall.errors) == (1, {"truncated": 1})
 
 
-def test_an_answer_in_one_piece_has_no_first_token() -> None:
+def test_an_answer_that_is_not_streamed_has_no_first_token() -> None:
     """Without a stream its time is unknown."""
     made = figures(join([record(first_token=None, token_times=(), stream=False)]))
 
@@ -143,7 +143,7 @@ def test_goodput_is_good_requests_by_the_seconds_in_which_load_was_offered() -> 
 
 
 def test_the_offered_time_is_from_the_first_moment_due_to_the_last() -> None:
-    """Where nobody says it otherwise."""
+    """By default, without a duration."""
     records = [record(n, due=float(n), end=30.0) for n in range(5)]
 
     assert figures(join(records)).offered_s == 4.0
@@ -158,7 +158,7 @@ def test_throughput_counts_answers_within_the_whole_run() -> None:
 
 
 def test_queueing_and_lateness_come_from_the_journals() -> None:
-    """What the backend says of a request: 30 ms in its queue, 250 ms behind its model."""
+    """By the journal: 30 ms in the queue, 250 ms behind the model."""
     entry = Entry("id-0", "backend-1", queued=0.03, late=0.25)
 
     [group] = figures(join([record()], None, [entry])).backends
@@ -191,8 +191,8 @@ def test_all_backends_together_count_each_request_once() -> None:
     )
 
 
-def test_the_journals_know_the_cache_better_than_the_clients() -> None:
-    """A quarter as the clients were told, half as the backends say."""
+def test_cache_figures_come_from_the_journals_before_the_clients() -> None:
+    """A quarter by the clients' usage, half by the journals."""
     assert figures(join([record()])).overall.cache_hit_rate == 0.25
     assert two_backends().overall.cache_hit_rate == 0.5
 
@@ -204,12 +204,12 @@ def test_without_journals_the_busy_seconds_are_unknown() -> None:
     assert (made.overall.busy_s, made.fairness.busy) == (None, None)
 
 
-def test_fairness_counts_the_backend_that_had_nothing_to_do() -> None:
+def test_fairness_counts_an_idle_backend() -> None:
     """Requests 2, 1, 0: (3)² / (3 · 5)."""
     assert two_backends().fairness.requests == pytest.approx(9 / 15)
 
 
-def test_equal_shares_are_fair_and_one_that_has_it_all_is_not() -> None:
+def test_fairness_is_1_for_equal_shares_and_1_over_n_for_one_busy_backend() -> None:
     """Jain's index is 1 and 1/n."""
     assert jain([7, 7, 7]) == pytest.approx(1.0)
     assert jain([5, 0, 0, 0]) == pytest.approx(0.25)
@@ -242,7 +242,7 @@ def test_the_picture_shows_the_shares_and_the_first_tokens() -> None:
     assert "p50 100 ms" in picture(two_backends())
 
 
-def test_nothing_has_figures_too() -> None:
+def test_an_empty_run_has_figures() -> None:
     """An empty run is no error, and has nothing to show."""
     made = figures(join([]))
 
@@ -256,7 +256,7 @@ def test_the_figures_are_json() -> None:
 
 @given(st.lists(st.floats(0.001, 100.0), min_size=1, max_size=60))
 def test_every_first_token_is_in_one_bin(times: list[float]) -> None:
-    """However far apart they are, or alike."""
+    """For any distance between them."""
     records = [record(n, sent=0.0, first_token=time) for n, time in enumerate(times)]
 
     made = figures(join(records))

@@ -27,7 +27,7 @@ def upstream(method: str, max_conns: int = 0) -> Upstream:
 
 
 def test_own_requests_are_the_client_s_else_those_at_the_lab_door() -> None:
-    """ab gives its requests no ids of their own."""
+    """ab's requests have no ids."""
     named = replace(EVIDENCE, records=(Record(0, "2", 1.0),))
 
     assert foreign.own_ids(EVIDENCE, HITS) == OWN
@@ -45,10 +45,10 @@ def test_own_requests_are_the_client_s_else_those_at_the_lab_door() -> None:
         (upstream("least_conn"), "FAIL", "UNSURE", [3]),
     ],
 )
-def test_a_method_that_remembers_is_never_accused(
+def test_a_method_with_state_never_fails_beside_foreign_requests(
     claim: Upstream, word: Word, expected: str, judged: list[int]
 ) -> None:
-    """One that forgets is judged by the run's own requests alone."""
+    """A method without state is judged by the run's own requests alone."""
     seen: list[int] = []
 
     def judge(hits, sequential):
@@ -69,7 +69,9 @@ def test_without_foreign_requests_nothing_changes() -> None:
         asked.append(sequential)
         return Verdict(Word.FAIL, "round_robin", "", "why")
 
-    own = frozenset("123")
-    said = foreign.judge_beside(upstream("round_robin"), HITS, own, sequential=True, judge=judge)
+    own_ids = frozenset("123")
+    verdict = foreign.judge_beside(
+        upstream("round_robin"), HITS, own_ids, sequential=True, judge=judge
+    )
 
-    assert (said.word, asked) == ("FAIL", [True])
+    assert (verdict.word, asked) == ("FAIL", [True])

@@ -1,4 +1,4 @@
-"""What three sides saw of a request is put together, and what does not fit is named."""
+"""The three logs are joined by request, and disagreements are findings."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from nginx_llm_lab.evidence.record import Record
 
 
 def record(request_id: str = "a", **changes: Any) -> Record:
-    """A request that went well: four tokens from backend-1."""
+    """A successful request: four tokens from backend-1."""
     fields: dict[str, Any] = {"number": 0, "due": 0.0, "status": 200, "backend": "backend-1"}
     fields |= {"tokens": 4, "completion_tokens": 4, **changes}
     return Record(id=request_id, **fields)
@@ -35,7 +35,7 @@ def told(joined: Joined) -> list[str]:
     return [str(finding) for finding in joined.findings]
 
 
-def test_three_sides_that_agree_leave_nothing_to_say() -> None:
+def test_three_logs_that_agree_give_no_finding() -> None:
     """One row, no finding."""
     joined = join([record()], [hit()], [entry()])
 
@@ -43,7 +43,7 @@ def test_three_sides_that_agree_leave_nothing_to_say() -> None:
     assert joined.findings == ()
 
 
-def test_a_side_that_is_not_known_is_not_missed() -> None:
+def test_a_log_that_is_not_available_gives_no_finding() -> None:
     """Without logs there is nothing to compare with; an empty log is another matter."""
     assert join([record()]).findings == ()
     assert told(join([record()], [], None)) == ["client only: a: client: 200"]
@@ -72,7 +72,7 @@ def test_a_side_that_is_not_known_is_not_missed() -> None:
         ),
     ],
 )
-def test_what_one_side_did_not_see_is_named_with_the_failure_that_explains_it(
+def test_a_request_missing_in_a_log_is_named_with_its_explanation(
     records: list[Record], hits: list[Hit], entries: list[Entry], says: str
 ) -> None:
     """Every way in which one or two of three sides can be missing."""
@@ -80,7 +80,7 @@ def test_what_one_side_did_not_see_is_named_with_the_failure_that_explains_it(
 
 
 def test_lines_without_an_id_are_counted() -> None:
-    """Somebody else's requests, which no row can hold."""
+    """Foreign requests, which have no row."""
     joined = join([], [hit("-"), hit("")], [entry("", method="GET", path="/")])
 
     assert joined.counts() == {"no id at nginx": 2, "no id at a backend": 1}
@@ -105,7 +105,7 @@ def test_a_request_that_ran_at_two_backends_is_named_with_nginxs_retry() -> None
 
 
 def test_a_request_that_ran_twice_without_a_retry_is_not_explained() -> None:
-    """Nobody asked for the second run."""
+    """Neither the client nor nginx sent it twice."""
     joined = join([record()], [hit()], [entry(), entry()])
 
     assert [finding.kind for finding in joined.unexplained] == ["twice at backends"]
@@ -138,7 +138,7 @@ def test_lost_tokens_that_nothing_explains_stay_unexplained() -> None:
     assert [finding.tokens for finding in joined.unexplained] == [1]
 
 
-def test_more_tokens_than_were_sent_cannot_be() -> None:
+def test_more_tokens_than_were_sent_are_a_finding() -> None:
     """Neither can usage that the backend does not know of."""
     joined = join([record(tokens=5, completion_tokens=5)], [hit()], [entry()])
 
@@ -148,17 +148,19 @@ def test_more_tokens_than_were_sent_cannot_be() -> None:
     ]
 
 
-def test_tokens_that_were_made_and_not_sent_are_named_with_their_fate() -> None:
-    """A client that hangs up leaves tokens behind."""
+def test_tokens_generated_but_not_sent_are_named_with_their_fate() -> None:
+    """After a client disconnects, generated tokens are not sent."""
     cut = entry(completion_tokens=9, fate="client_gone")
 
     joined = join([record(error="cut", completion_tokens=None)], [hit(status=499)], [cut])
 
-    assert told(joined) == ["tokens unsent: a: backend-1 made 9, sent 4 (backend-1: client_gone)"]
+    assert told(joined) == [
+        "tokens unsent: a: backend-1 generated 9 tokens, sent 4 (backend-1: client_gone)"
+    ]
 
 
-def test_tokens_of_an_attempt_that_was_given_up_are_lost() -> None:
-    """They left one backend, but the answer came from another."""
+def test_tokens_of_an_abandoned_attempt_are_lost() -> None:
+    """One backend sent them, but another one answered."""
     first = entry("a", "backend-1", fate="client_gone", tokens_sent=2, completion_tokens=2)
 
     joined = join(

@@ -1,4 +1,4 @@
-"""Whatever left a run folder, its outcome is computed from it."""
+"""The outcome of a run is computed from its folder, for every command."""
 
 import json
 from dataclasses import replace
@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from nginx_llm_lab.accounts.outcome import Loaded, Outcome, Soaked, judge
+from nginx_llm_lab.accounts.outcome import Loaded, Outcome, Soaked, judge, recoveries_of
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.evidence import folder
 from nginx_llm_lab.evidence.folder import Evidence
 from nginx_llm_lab.evidence.record import Record
 from nginx_llm_lab.evidence.timeline import Done, Event, Incident, Tenure, Timeline, Window
+from nginx_llm_lab.verdict import Verdict
+from nginx_llm_lab.word import Word
 
 BACKENDS = ("backend-1", "backend-2")
 ADDRESS = {"backend-1": "10.0.0.1:8000", "backend-2": "10.0.0.2:8000"}
@@ -21,7 +23,7 @@ BEGAN = 1000.0
 
 
 def took(number: int) -> str:
-    """Who must answer a request: round robin begins with the first."""
+    """The server that must answer a request by round robin."""
     return BACKENDS[number % 2]
 
 
@@ -59,7 +61,7 @@ def record(number: int, backend: str, **changes: Any) -> Record:
 
 
 def evidence(requests: int = 40, **changes: Any) -> Evidence:
-    """A right round robin, seen by three sides."""
+    """A correct round robin in all three logs."""
     numbers = range(requests)
     made = Evidence(
         method="round_robin",
@@ -78,7 +80,7 @@ def evidence(requests: int = 40, **changes: Any) -> Evidence:
 
 
 def timeline(**changes: Any) -> Timeline:
-    """A run in which nothing was done."""
+    """A run without events."""
     homes = [Tenure(address, name, BEGAN - 5) for name, address in ADDRESS.items()]
     made = Timeline(BEGAN, BACKENDS, homes, windows=[Window(BEGAN)])
     return replace(made, **changes)
@@ -99,7 +101,7 @@ def test_a_run_has_a_split_and_a_verdict(tmp_path: Path) -> None:
     assert run.case()["name"] == "round_robin: some requests"
 
 
-def test_a_client_that_counts_otherwise_fails_the_run(tmp_path: Path) -> None:
+def test_a_client_with_another_count_fails_the_run(tmp_path: Path) -> None:
     """Whatever the verdict on the picks."""
     run = outcome(tmp_path, evidence(sent=41))
 
@@ -127,7 +129,7 @@ def test_a_load_is_judged_from_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_failure_that_nothing_explains_fails_a_load_without_a_timeline(tmp_path: Path) -> None:
-    """It says how many, at whom, when, and why."""
+    """The output has their number, servers, time and reason."""
     right = evidence(kind="load")
     broken = tuple(
         replace(one, error="truncated", truncated=True) if one.number in (10, 12) else one
@@ -152,7 +154,7 @@ def test_an_incident_fails_a_load(tmp_path: Path) -> None:
     assert (load.incidents, load.holds) == ((incident,), False)
 
 
-def test_events_whose_time_never_came_are_named(tmp_path: Path) -> None:
+def test_events_that_were_not_reached_are_named(tmp_path: Path) -> None:
     """The scenario planned two, one was done."""
     planned = [Event(1.0, "reload"), Event(90.0, "heal")]
     scenario = {"duration": 40.0, "timeline": [{"at": e.at, "do": e.do} for e in planned]}
@@ -169,15 +171,45 @@ def test_a_soak_is_judged_from_its_folder(tmp_path: Path) -> None:
     notes = {"seed": 3, "seconds": 40.0, "steps": ["kill x"], "memory": {"nginx": [1, 2]}}
     soak = evidence(kind="soak", notes=notes, timeline=timeline(windows=windows))
 
-    found = outcome(tmp_path, replace(soak, claims={"upstream-2.conf": CLAIM}))
+    judged = outcome(tmp_path, replace(soak, claims={"upstream-2.conf": CLAIM}))
 
-    assert isinstance(found, Soaked)
-    assert [(each.step, each.verdict.hits) for each in found.recoveries] == [("kill x", 20)]
-    assert found.ledger.holds
+    assert isinstance(judged, Soaked)
+    assert [(recovery.step, recovery.verdict.hits) for recovery in judged.recoveries] == [
+        ("kill x", 20)
+    ]
+    assert judged.ledger.holds
 
 
-def test_an_upstream_that_lab_verify_kept_is_judged_again(tmp_path: Path) -> None:
-    """Its log is in server names already; the stand-ins count the same."""
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["PASS"], ("PASS", 0.0)),
+        (["UNSURE", "PASS"], ("PASS", 5.0)),
+        (["UNSURE", "UNSURE"], ("UNSURE", 5.0)),
+        (["UNSURE", "FAIL"], ("FAIL", 5.0)),
+        (["FAIL", "PASS"], ("FAIL", 0.0)),
+        (["PASS", "FAIL"], ("PASS", 0.0)),
+    ],
+)
+def test_a_later_window_counts_only_if_the_first_is_unsure(
+    words: list[str], expected: tuple[str, float]
+) -> None:
+    """A FAIL of the first window stays a FAIL."""
+    windows = [Window(10.0 + 5 * n, after="kill x", again=n > 0) for n in range(len(words))]
+    judged = [
+        (window, Verdict(Word(word), "least_conn", "", ""))
+        for window, word in zip(windows, words, strict=True)
+    ]
+    other = (Window(50.0, after="cut y"), Verdict(Word.PASS, "least_conn", "", ""))
+
+    first, second = recoveries_of([*judged, other])
+
+    assert (first.step, first.verdict.word, first.later) == ("kill x", *expected)
+    assert (second.step, second.later) == ("cut y", 0.0)
+
+
+def test_a_verify_run_folder_is_judged_again(tmp_path: Path) -> None:
+    """Its log already has server names; the stub backends' counts agree."""
     claim = "upstream mine { zone z 64k; server 10.0.0.1:8000; server 10.0.0.2:8000; }\n"
     journal = "".join(entry(n, ADDRESS[took(n)]) for n in range(40)).encode()
     notes = {"fresh": True, "upstream": "mine"}
@@ -199,7 +231,7 @@ def test_an_upstream_that_lab_verify_kept_is_judged_again(tmp_path: Path) -> Non
         (evidence(kind="soak", notes={"seed": "x"}), "run.json .* seed must be|is missing"),
         (
             evidence(kind="load", timeline=timeline(windows=[Window(BEGAN, claim="../../x")])),
-            'timeline.json names a claim "../../x"',
+            'timeline.json names the claim "../../x"',
         ),
     ],
 )

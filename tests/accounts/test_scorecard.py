@@ -1,4 +1,4 @@
-"""Who wins a comparison, and when it is a tie."""
+"""The winner of a comparison, and the conditions of a tie."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def seeds(*values: float) -> dict[int, float]:
     return dict(enumerate(values))
 
 
-def test_a_constant_gain_wins_whatever_the_seeds_do():
+def test_a_constant_gain_wins_over_the_variation_of_seeds():
     """Seeds differ by a factor of ten, the pairs always by 20."""
     result = contest("s", TTFT, {"a": seeds(100, 1000, 300), "b": seeds(120, 1020, 320)})
 
@@ -43,7 +43,7 @@ def test_three_pairs_of_the_same_sign_are_not_enough_by_themselves():
 
 
 def test_a_difference_under_a_hundredth_is_a_tie():
-    """Decided, but nothing that anybody would notice."""
+    """The interval excludes zero, but the difference is negligible."""
     result = contest("s", TTFT, {"a": seeds(1000, 1000, 1000), "b": seeds(1005, 1006, 1005)})
 
     assert result.best == ("a", "b")
@@ -65,7 +65,7 @@ def test_equal_methods_hardly_ever_win():
     assert wins <= 20
 
 
-def test_a_winner_that_loses_something_else_is_told():
+def test_a_winner_that_loses_another_measure_is_a_trade_off():
     """The trade-off names both measures."""
     runs = [
         Run("s", method, seed, {"ttft_p99_ms": ttft + seed, "fair_tokens": fair})
@@ -73,9 +73,9 @@ def test_a_winner_that_loses_something_else_is_told():
         for seed in range(3)
     ]
 
-    told = list(trade_offs(Scorecard(tuple(runs), {}).contests()))
+    lines = list(trade_offs(Scorecard(tuple(runs), {}).contests()))
 
-    assert told == [
+    assert lines == [
         "s: a wins ttft_p99_ms; loses fair_tokens",
         "s: b wins fair_tokens; loses ttft_p99_ms",
     ]

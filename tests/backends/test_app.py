@@ -13,7 +13,7 @@ def test_health_is_ok(lab: Running):
 
 
 def test_every_request_leaves_a_line_with_its_id(lab: Running):
-    """Both ways, errors too, in the order of their ends."""
+    """On the fast path and by uvicorn, errors too, in the order of their ends."""
     for number, path in enumerate(["/a?x=1", "/%20a", "/v1/models", "/v1/nothing"]):
         http.get(lab.url + path, headers={"X-Request-ID": f"id-{number}"})
 
@@ -28,7 +28,7 @@ def test_every_request_leaves_a_line_with_its_id(lab: Running):
 
 
 def test_probes_leave_a_line_only_if_they_came_through_nginx(lab: Running):
-    """A health check of Compose's own is nobody's request."""
+    """Compose's own health check is not a client's request."""
     http.get(lab.url + "/health")
     http.get(lab.url + "/health", headers={"X-Request-ID": "id-1"})
     http.get(lab.url + "/metrics")

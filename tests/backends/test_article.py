@@ -1,4 +1,4 @@
-"""The article's API, the short way and uvicorn's."""
+"""The article's API, on the fast path and by uvicorn."""
 
 import re
 from datetime import datetime
@@ -35,7 +35,7 @@ def test_get_of_any_path_tells_who_answers(lab: Running, way: dict[str, str], pa
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_chat_shouts(lab: Running, way: dict[str, str]):
+def test_chat_answers_in_upper_case(lab: Running, way: dict[str, str]):
     """Upper case, in any script."""
     answer = http.post(lab.url + "/chat", json={"message": "grüße, ok"}, headers=way)
 
@@ -89,12 +89,18 @@ def test_completions_have_the_first_and_the_last_five_characters(
         ("/completions", b"abc\xff", 400, r"body is not UTF-8 \(byte 3\)"),
         ("/chat", b" " * 2_000_000, 413, "body over the limit of 1048576 bytes"),
         ("/nowhere", b"{}", 404, "no such path: POST /nowhere"),
+        (
+            "/chat/completions",
+            b"{}",
+            404,
+            "no such path: POST /chat/completions; OpenAI's API is under /v1/",
+        ),
     ],
 )
-def test_a_bad_post_is_told_so_in_json(
+def test_a_bad_post_gets_a_json_error(
     lab: Running, way: dict[str, str], path: str, body: bytes, status: int, error: str
 ):
-    """And the service lives on."""
+    """And the service continues."""
     answer = http.post(lab.url + path, data=body, headers={**way, "Content-Length": str(len(body))})
 
     assert answer.status_code == status
@@ -102,8 +108,8 @@ def test_a_bad_post_is_told_so_in_json(
     assert http.get(lab.url).ok
 
 
-def test_a_lone_surrogate_comes_back_as_it_was_sent(lab: Running):
-    """JSON can say what UTF-8 cannot."""
+def test_a_lone_surrogate_is_returned_unchanged(lab: Running):
+    """JSON can encode it, UTF-8 cannot."""
     answer = http.post(lab.url + "/chat", data=b'{"message": "\\ud800"}')
 
     assert signed(answer)["original"] == "\ud800"
@@ -135,7 +141,7 @@ def test_a_duration_is_seconds_up_to_ten_minutes(lab: Running, seconds: str):
     assert signed(answer) == {"error": "X-Lab-Duration must be seconds from 0 to 600"}
 
 
-def test_an_answer_lasts_as_long_as_it_is_told_to(lab: Running):
+def test_an_answer_takes_the_requested_duration(lab: Running):
     """Never less, by the journal's own clock."""
     http.post(lab.url + "/chat", json={"message": "x"}, headers={"X-Lab-Duration": "0.05"})
 

@@ -40,8 +40,8 @@ def stream(lab: Running) -> requests.Response:
         ({"slow": 3}, Behaviour(slow=3.0)),
     ],
 )
-def test_what_is_not_named_is_healthy(content: object, expected: Behaviour):
-    """And tokens to drop after mean dropping."""
+def test_missing_fields_mean_no_fault(content: object, expected: Behaviour):
+    """`drop_after_tokens` alone drops every response."""
     assert parse(content) == expected
 
 
@@ -81,7 +81,7 @@ def test_a_seed_decides_which_requests_are_hit():
 
 @pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions"])
 def test_errors_come_in_the_apis_own_shape(lab: Running, path: str):
-    """An object for OpenAI's clients, a text for the article's."""
+    """An object for OpenAI's API, a text for the article's."""
     behave(lab, error_rate=1, error_status=503)
 
     answer = http.post(lab.url + path, json={**CALL, "message": "x"})
@@ -92,7 +92,7 @@ def test_errors_come_in_the_apis_own_shape(lab: Running, path: str):
 
 
 def test_healing_ends_it(lab: Running):
-    """DELETE, and all is well."""
+    """DELETE removes every fault."""
     behave(lab, error_rate=1)
     assert http.delete(lab.panel + "/behaviour").json()["error_rate"] == 0
 
@@ -138,7 +138,7 @@ def test_a_body_over_the_limit_is_refused_even_while_hanging(lab: Running):
 
 
 def test_a_stream_is_dropped_after_so_many_tokens(lab: Running):
-    """They arrive, the end of the stream does not."""
+    """The tokens arrive, the end of the stream does not."""
     behave(lab, drop_after_tokens=4)
     pieces = stream(lab).iter_content(None)
 
@@ -152,8 +152,8 @@ def test_a_stream_is_dropped_after_so_many_tokens(lab: Running):
     assert (line["status"], line["fate"], line["tokens_sent"]) == (200, "dropped", 4)
 
 
-def test_a_whole_answer_is_dropped_in_the_middle(lab: Running):
-    """Its head is out: nginx cannot try another server."""
+def test_an_unstreamed_answer_is_dropped_in_the_middle(lab: Running):
+    """The response head was sent, so nginx cannot retry."""
     behave(lab, drop_rate=1)
 
     with pytest.raises(requests.exceptions.ChunkedEncodingError, match="IncompleteRead"):
@@ -164,7 +164,7 @@ def test_a_whole_answer_is_dropped_in_the_middle(lab: Running):
 
 
 @pytest.mark.parametrize("path", ["/chat", "/v1/chat/completions"])
-def test_dropped_after_no_token_means_no_answer_at_all(lab: Running, path: str):
+def test_drop_after_zero_tokens_sends_no_byte(lab: Running, path: str):
     """Not a byte: nginx may try another server."""
     behave(lab, drop_after_tokens=0)
 
@@ -175,7 +175,7 @@ def test_dropped_after_no_token_means_no_answer_at_all(lab: Running, path: str):
     assert (line["status"], line["bytes"], line["fate"]) == (0, 0, "dropped")
 
 
-def test_malformed_json_is_almost_json(lab: Running):
+def test_malformed_json_lacks_its_last_character(lab: Running):
     """The last character is missing, the length is true."""
     behave(lab, malformed_json=True)
 
@@ -199,7 +199,7 @@ def test_slow_counts_an_instant_answer_as_ten_milliseconds(lab: Running):
     assert all(line["duration"] >= 0.02 for line in lab.lines(3))
 
 
-def test_slow_stretches_durations(lab: Running):
+def test_slow_multiplies_durations(lab: Running):
     """50 ms become 100."""
     behave(lab, slow=2)
     http.get(lab.url, headers={"X-Lab-Duration": "0.05"})
@@ -217,8 +217,8 @@ def test_only_health_is_refused_by_refuse_health(lab: Running):
     assert http.get(lab.url + "/health").ok
 
 
-def test_a_stopping_backend_hangs_no_longer(start: Callable[..., Running]):
-    """What it held is answered before it ends."""
+def test_a_stopping_backend_releases_held_requests(start: Callable[..., Running]):
+    """Held requests are answered before it exits."""
     lab = start()
     behave(lab, hang=True)
     statuses: list[int] = []

@@ -1,4 +1,4 @@
-"""KV blocks: held, remembered, free."""
+"""KV blocks: held, cached, free."""
 
 from nginx_llm_lab.backends.llm.blocks import BlockPool
 
@@ -10,8 +10,8 @@ def filled(pool: BlockPool, *names: str) -> None:
         pool.give_name(name)
 
 
-def test_released_blocks_are_remembered_until_their_place_is_needed():
-    """Two of four blocks are remembered; a sequence of three evicts one of them."""
+def test_released_blocks_stay_cached_until_their_memory_is_needed():
+    """Two of four blocks are cached; a sequence of three evicts one of them."""
     pool = BlockPool(4)
     filled(pool, "a1", "a2")
     pool.release(["a1", "a2"], 0)
@@ -24,7 +24,7 @@ def test_released_blocks_are_remembered_until_their_place_is_needed():
 
 
 def test_the_least_recently_used_goes_first_and_tails_before_heads():
-    """Of two chains in four places the older one loses its end first."""
+    """Of two chains in four blocks the older one loses its last block first."""
     pool = BlockPool(4)
     for chain in (["a1", "a2"], ["b1", "b2"]):
         filled(pool, *chain)
@@ -35,7 +35,7 @@ def test_the_least_recently_used_goes_first_and_tails_before_heads():
     assert (pool.match(["a1", "a2"]), pool.match(["b1", "b2"])) == (1, 2)
 
 
-def test_a_shared_block_is_free_only_when_its_last_holder_has_left():
+def test_a_shared_block_is_free_only_after_its_last_sequence():
     """Two sequences hold one named block: one block is in use, not two."""
     pool = BlockPool(2)
     filled(pool, "a")
@@ -60,7 +60,7 @@ def test_a_copy_of_a_known_block_is_given_back():
     assert (pool.available, pool.usage) == (3, 0.25)
 
 
-def test_clear_forgets_what_nobody_holds():
+def test_clear_drops_cached_blocks_only():
     """The block of a running sequence stays known."""
     pool = BlockPool(4)
     filled(pool, "a", "b")
@@ -71,7 +71,7 @@ def test_clear_forgets_what_nobody_holds():
     assert (len(pool), pool.available) == (1, 3)
 
 
-def test_a_smaller_pool_evicts_before_it_owes():
+def test_a_smaller_pool_evicts_cached_blocks_first():
     """Sequences keep what they hold, even if the pool is too small for it now."""
     pool = BlockPool(4)
     filled(pool, "a", "b", "c")

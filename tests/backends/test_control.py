@@ -7,8 +7,8 @@ import pytest
 from tests.backends.serving import Running, http
 
 
-def test_a_behaviour_is_set_whole(lab: Running):
-    """What was set before and is not named again is gone."""
+def test_a_behaviour_replaces_the_one_before(lab: Running):
+    """Fields that are not set again are reset."""
     http.put(lab.panel + "/behaviour", json={"hang": True})
     http.put(lab.panel + "/behaviour", json={"slow": 2})
 
@@ -57,7 +57,7 @@ def test_limits_replace_those_of_a_profile_until_one_is_set(start: Callable[...,
         ("GET", "/other", None, 404),
     ],
 )
-def test_bad_input_is_told_so_in_json_and_changes_nothing(
+def test_bad_input_gets_a_json_error_and_changes_nothing(
     lab: Running, method: str, path: str, body: bytes | None, status: int
 ):
     """error, server, timestamp."""
@@ -77,7 +77,7 @@ def test_the_backends_own_port_has_no_behaviours(lab: Running):
 
 
 def test_the_prefix_cache_is_emptied_on_request(lab: Running):
-    """So that two loads can start alike."""
+    """So that two loads can start in the same state."""
     asked = {"model": "lab-llm", "prompt": "word " * 64, "max_tokens": 4}
     http.post(lab.url + "/v1/completions", json=asked)
     held = http.get(lab.panel + "/cache").json()["blocks"]

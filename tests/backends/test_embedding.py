@@ -56,7 +56,7 @@ def test_openais_client_gets_embeddings(lab: Running):
         ({"input": "word " * 40_000}, "input"),
     ],
 )
-def test_a_wrong_call_for_embeddings_is_told_what_is_wrong(
+def test_a_wrong_call_for_embeddings_names_the_invalid_field(
     lab: Running, fields: dict[str, Any], param: str
 ):
     """The field at fault, in OpenAI's shape."""

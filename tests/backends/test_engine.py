@@ -27,7 +27,7 @@ def times(tokens: list[Token], generation: Generation) -> list[float]:
     return [round(token.at, 6) for token in tokens if token.generation is generation]
 
 
-def test_a_lone_request_has_its_prefill_then_a_token_a_step():
+def test_a_single_request_has_its_prefill_then_one_token_per_step():
     """50 tokens of prompt: 100 ms + 50 x 10 ms, then 110 ms a token."""
     engine = Engine(SIMPLE)
     generation = engine.submit(10.0, Request(50, 4))
@@ -113,7 +113,7 @@ def drained_until(engine: Engine, until: float) -> list[Step]:
     return steps
 
 
-def test_the_third_of_two_slots_waits_for_the_first_to_end():
+def test_a_third_request_waits_for_one_of_two_slots():
     """It starts the moment a slot is free, not before and not later."""
     engine = Engine(SIMPLE)
     for _ in range(2):
@@ -140,7 +140,7 @@ def test_nothing_starts_before_it_arrives():
 
 
 def test_a_cancelled_generation_gives_its_slot_to_the_next():
-    """Whatever it was doing: here its prefill."""
+    """Here during its prefill."""
     engine = Engine(SIMPLE)
     first, _ = (engine.submit(0.0, Request(10, 3)) for _ in range(2))
     third = engine.submit(0.0, Request(10, 1))
@@ -153,7 +153,7 @@ def test_a_cancelled_generation_gives_its_slot_to_the_next():
     assert times(tokens, first) == []
 
 
-def test_a_cancelled_decode_gets_no_token_of_the_step_under_way():
+def test_a_cancelled_decode_gets_no_token_of_the_current_step():
     """And its blocks are free at once."""
     engine = Engine(SIMPLE)
     generation = engine.submit(0.0, Request(20, 9))
@@ -273,7 +273,7 @@ def test_the_last_admitted_is_preempted_when_blocks_run_out_and_computed_again()
 
 
 def test_a_preempted_sequence_finds_its_own_blocks_in_the_prefix_cache():
-    """If nobody took their place: here the first ends in the step after."""
+    """If they were not evicted: here the first sequence ends in the next step."""
     engine = Engine(changed(SIMPLE, kv_blocks=4))
     engine.submit(0.0, Request(31, 3, ("a",)))
     second = engine.submit(0.0, Request(31, 6, ("b", "c")))
@@ -286,7 +286,7 @@ def test_a_preempted_sequence_finds_its_own_blocks_in_the_prefix_cache():
 
 
 def test_a_sequence_larger_than_the_cache_runs_alone():
-    """It is for the caller to refuse it; the engine never stops."""
+    """The caller should refuse it; the engine does not stall."""
     engine = Engine(changed(SIMPLE, kv_blocks=2))
     generation = engine.submit(0.0, Request(70, 3))
 
@@ -294,7 +294,7 @@ def test_a_sequence_larger_than_the_cache_runs_alone():
     assert len(times(drained(engine), generation)) == 3
 
 
-def test_a_full_queue_says_so():
+def test_a_full_queue_is_reported():
     """A limit of one, reached by the second of two requests for one slot."""
     engine = Engine(changed(SIMPLE, max_num_seqs=1, max_queued=1))
     engine.submit(0.0, Request(1, 9))
@@ -307,7 +307,7 @@ def test_a_full_queue_says_so():
     assert engine.queue_is_full
 
 
-def test_slow_stretches_the_steps_that_begin_after_it():
+def test_slow_affects_only_steps_that_begin_after_it():
     """The step under way takes 200 ms, the next ones three times their 110 ms."""
     engine = Engine(SIMPLE)
     generation = engine.submit(0.0, Request(10, 3))
@@ -318,7 +318,7 @@ def test_slow_stretches_the_steps_that_begin_after_it():
     assert times(drained(engine), generation) == [0.2, 0.53, 0.86]
 
 
-def test_another_profile_lets_the_queue_in_at_the_next_step():
+def test_a_new_profile_admits_the_queue_at_the_next_step():
     """From one slot to many."""
     engine = Engine(changed(SIMPLE, max_num_seqs=1))
     waiting = [engine.submit(0.0, Request(10, 2)) for _ in range(3)][-1]
@@ -417,10 +417,8 @@ def played(profile: Profile, plan: list[Arrival]) -> tuple[list[Generation], lis
 
 
 @given(profiles, arrivals)
-def test_whatever_comes_tokens_are_conserved_in_order_and_blocks_are_freed(
-    profile: Profile, plan: list[Arrival]
-):
-    """Each token once, in order; first come, first started; nothing is left at the end."""
+def test_any_plan_conserves_tokens_and_frees_blocks(profile: Profile, plan: list[Arrival]):
+    """Each token once and in order, requests start in order, no block is held at the end."""
     generations, tokens, engine = played(profile, plan)
 
     assert [token.at for token in tokens] == sorted(token.at for token in tokens)
@@ -440,7 +438,7 @@ def test_whatever_comes_tokens_are_conserved_in_order_and_blocks_are_freed(
 
 @given(profiles, arrivals)
 def test_the_same_calls_give_the_same_tokens(profile: Profile, plan: list[Arrival]):
-    """Nothing is left to chance."""
+    """The engine is deterministic."""
     first, second = (played(profile, plan) for _ in range(2))
 
     assert [token[1:] for token in first[1]] == [token[1:] for token in second[1]]

@@ -3,12 +3,24 @@
 import json
 import random
 import re
-from typing import Any
+from decimal import Decimal
+from ipaddress import IPv4Interface, IPv6Network
+from typing import Annotated, Any
 
 import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import (
+    UUID5,
+    UUID7,
+    Base64Str,
+    Base64UrlStr,
+    BaseModel,
+    Field,
+    IPvAnyAddress,
+    PostgresDsn,
+)
 
 from nginx_llm_lab.backends.llm import example
 from nginx_llm_lab.backends.llm.pattern import PatternError, matching_text
@@ -33,6 +45,11 @@ SCHEMAS: list[Any] = [
     {"type": "object"},
     {"type": "string", "minLength": 20, "maxLength": 22},
     {"type": "string", "pattern": r"^[A-Z]{2}-\d{4}(?:/(?:a|b)+)?$"},
+    {"type": "string", "pattern": "^[a-z]+$", "minLength": 12, "maxLength": 12},
+    {"type": "string", "pattern": "^[a-z]*$", "minLength": 1, "maxLength": 1},
+    {"type": "string", "pattern": r"^(?!\.)[\w.]{3,}(?<!\.)@\w+\.[a-z]{2,}$", "format": "email"},
+    {"type": "string", "pattern": "[A-Z]", "minLength": 8},
+    {"type": "string", "pattern": r"^[A-Z\u00c4-\u00d6]{2}\x2d$"},
     {"type": "string", "format": "uuid"},
     {"type": "string", "format": "date-time"},
     {"type": "integer", "minimum": 7, "maximum": 7},
@@ -46,10 +63,12 @@ SCHEMAS: list[Any] = [
     {"type": "array", "items": {"type": "integer"}, "minItems": 4, "maxItems": 5},
     {"type": "array", "items": {"enum": [1, 2, 3]}, "uniqueItems": True, "minItems": 3},
     {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "null"}], "items": False},
+    {"type": "array", "prefixItems": [{"type": "integer"}], "items": {"type": "null"}},
     {"type": "object", "required": ["x"], "additionalProperties": {"type": "integer"}},
     {"type": "object", "minProperties": 2},
     {"allOf": [{"type": "object", "required": ["a"]}, {"properties": {"a": {"type": "null"}}}]},
     {"oneOf": [{"type": "integer"}, {"type": "string"}]},
+    {"anyOf": [{"type": "number", "minimum": 2, "maximum": 1}, {"type": "string"}]},
     {
         "type": "object",
         "properties": {"unit": {"enum": ["C", "F"]}, "days": {"type": "integer", "minimum": 1}},
@@ -71,6 +90,49 @@ def test_a_value_is_valid_against_its_schema(schema: Any):
         checker.validate(example.value(schema, seed))
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_tuple_of_the_older_drafts_has_the_items_that_it_names(seed: int):
+    """Zod's JSON Schema of a tuple, as clients in JavaScript send it."""
+    schema = {"type": "array", "items": [{"type": "integer"}, {"type": "null"}]}
+
+    value: Any = example.value(schema, seed)
+
+    jsonschema.Draft7Validator(schema).validate(value)
+    assert len(value) == 2
+
+
+class Order(BaseModel):
+    """Types whose JSON Schema says less than pydantic asks for."""
+
+    price: Decimal
+    share: Annotated[Decimal, Field(gt=0, lt=1)]
+    id: UUID5
+    trace: UUID7
+    address: IPvAnyAddress
+    network: IPv6Network
+    host: IPv4Interface
+    store: PostgresDsn
+    picture: Base64Str
+    key: Base64UrlStr
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_pydantics_types_are_followed(seed: int):
+    """A Decimal is "a number or a string"; networks and UUIDs have formats of pydantic's own."""
+    Order.model_validate(example.value(Order.model_json_schema(), seed))
+
+
+@pytest.mark.parametrize("path", ["#/properties/a/anyOf/0", "#/definitions/Map%3Ctext%3E"])
+def test_a_reference_may_count_or_be_encoded(path: str):
+    """As generators in JavaScript write them."""
+    schema = {
+        "definitions": {"Map<text>": {"const": 1}},
+        "properties": {"a": {"anyOf": [{"const": 1}]}, "b": {"$ref": path}},
+    }
+
+    assert example.value(schema, 1) == {"a": 1, "b": 1}
+
+
 @pytest.mark.parametrize(
     ("schema", "message"),
     [
@@ -78,17 +140,20 @@ def test_a_value_is_valid_against_its_schema(schema: Any):
         ({"type": "object", "required": ["x"], "properties": {"x": 3}}, "at x"),
         ({"type": "text"}, 'unknown type "text"'),
         ({"$ref": "#/$defs/none"}, '"#/$defs/none" names nothing'),
+        ({"$ref": "#/anyOf/1", "anyOf": [{}]}, '"#/anyOf/1" names nothing'),
         ({"$ref": "#"}, "is circular"),
         ({"type": "integer", "minimum": 3, "maximum": 2}, "no number is within the limits"),
         ({"enum": []}, "no value is allowed"),
         ({"type": "string", "pattern": "(?=a)b"}, "no text can be made for the pattern"),
+        ({"type": "string", "pattern": "^a$", "minLength": 2}, "no text can be made for"),
+        ({"type": "string", "pattern": "a", "minLength": 10**12}, "no text can be made for"),
         (
             {"type": "object", "required": ["x"], "properties": {"x": {"$ref": "#"}}},
             "the schema is infinitely nested",
         ),
     ],
 )
-def test_a_schema_that_allows_nothing_says_where(schema: Any, message: str):
+def test_a_schema_that_allows_nothing_is_an_error_with_its_path(schema: Any, message: str):
     """Not a value that would be wrong."""
     with pytest.raises(example.SchemaError, match=re.escape(message)):
         example.value(schema, 1)
@@ -102,12 +167,15 @@ def test_the_same_seed_makes_the_same_value():
 
 @given(
     st.sampled_from(
-        [r"[a-c]+\d*", r"^(foo|ba[rz]){2}$", r"x?y{1,3}.", r"\w+@\w+\.[a-z]{2,}", "[^a]"]
+        [
+            *(r"[a-c]+\d*", r"^(foo|ba[rz]){2}$", r"x?y{1,3}.", r"\w+@\w+\.[a-z]{2,}", "[^a]"),
+            "^(?=.*7)[5-8]+(?!x)$",
+        ]
     ),
     st.integers(0, 1000),
 )
 def test_a_made_up_text_matches_its_pattern(pattern: str, seed: int):
-    """Literals, classes, groups, alternatives and quantifiers."""
+    """Literals, classes, groups, alternatives, quantifiers, look-around."""
     assert re.search(pattern, matching_text(pattern, random.Random(seed)))
 
 

@@ -43,7 +43,7 @@ def test_an_llm_call_adds_its_figures():
     }
 
 
-def test_all_lines_of_a_turn_leave_in_one_write():
+def test_lines_of_one_loop_iteration_are_written_together():
     """The first asks for the write, the others join it."""
     written: list[str] = []
     turn: list[Any] = []

@@ -55,30 +55,63 @@ def test_each_token_of_a_chat_has_its_probability(lab: Running, top: int):
 def test_a_stream_has_the_same_probabilities(lab: Running, tools: dict[str, Any]):
     """Each token's event has that token's, and no other event has any."""
     asked = {"messages": MESSAGES, "logprobs": True, "top_logprobs": 2, **tools}
-    (whole,) = answer(lab, "/v1/chat/completions", **asked)
+    (complete,) = answer(lab, "/v1/chat/completions", **asked)
 
     opening, *tokens, end = answer(lab, "/v1/chat/completions", **asked, stream=True)
 
     assert (opening["logprobs"], end["logprobs"]) == (None, None)
     assert [token["logprobs"]["content"] for token in tokens] == [
-        [listed] for listed in whole["logprobs"]["content"]
+        [listed] for listed in complete["logprobs"]["content"]
     ]
 
 
 def test_a_text_has_its_probabilities_in_lists(lab: Running):
     """Tokens, probabilities, alternatives and offsets, whole and streamed alike."""
     asked = {"prompt": "x", "logprobs": 3}
-    (whole,) = answer(lab, "/v1/completions", **asked)
+    (complete,) = answer(lab, "/v1/completions", **asked)
 
-    *tokens, _end = answer(lab, "/v1/completions", **asked, stream=True)
+    tokens = answer(lab, "/v1/completions", **asked, stream=True)
 
-    listed = whole["logprobs"]
-    assert "".join(listed["tokens"]) == whole["text"]
+    listed = complete["logprobs"]
+    assert "".join(listed["tokens"]) == complete["text"]
     offsets = listed["text_offset"]
-    assert [whole["text"][n:] for n in offsets] == ["".join(listed["tokens"][n:]) for n in range(5)]
+    assert [complete["text"][n:] for n in offsets] == [
+        "".join(listed["tokens"][n:]) for n in range(5)
+    ]
     assert all(2 <= len(top) <= 3 for top in listed["top_logprobs"])
     for name, values in listed.items():
         assert [token["logprobs"][name] for token in tokens] == [[value] for value in values]
+
+
+@pytest.mark.parametrize("prompt", ["once upon a time", [7, 8, 9]])
+def test_an_echo_has_the_prompts_tokens_too(lab: Running, prompt: object):
+    """As those who score texts ask for it: only the very first token has no probability."""
+    asked = {"prompt": prompt, "logprobs": 2}
+    (plain,) = answer(lab, "/v1/completions", **asked)
+    (whole,) = answer(lab, "/v1/completions", **asked, echo=True)
+
+    opening, *tokens = answer(lab, "/v1/completions", **asked, echo=True, stream=True)
+
+    listed = whole["logprobs"]
+    text = "once upon a time" if isinstance(prompt, str) else "#7#8#9"
+    echoed = len(listed["tokens"]) - 5
+    assert whole["text"] == text + plain["text"] == "".join(listed["tokens"])
+    assert [value is None for value in listed["token_logprobs"]] == [True] + [False] * (echoed + 4)
+    assert listed["token_logprobs"][echoed:] == plain["logprobs"]["token_logprobs"]
+    assert opening["text"] == text
+    for name, values in listed.items():
+        assert opening["logprobs"][name] == values[:echoed]
+        assert [token["logprobs"][name] for token in tokens] == [[v] for v in values[echoed:]]
+
+
+def test_an_echo_without_probabilities_is_the_prompt_and_the_answer(lab: Running):
+    """Of an empty prompt there is nothing to repeat."""
+    (plain,) = answer(lab, "/v1/completions", prompt="a b", echo=False)
+    (echo,) = answer(lab, "/v1/completions", prompt="a b", echo=True)
+    (empty,) = answer(lab, "/v1/completions", prompt="", echo=True)
+
+    assert echo["text"] == "a b" + plain["text"]
+    assert empty["text"] == answer(lab, "/v1/completions", prompt="")[0]["text"]
 
 
 def test_no_probabilities_unless_asked_for(lab: Running):
@@ -88,7 +121,7 @@ def test_no_probabilities_unless_asked_for(lab: Running):
 
 
 def test_a_token_is_never_its_own_alternative():
-    """Each is listed once, whatever the dice say."""
+    """Each is listed once, whatever the rng say."""
     for key in range(300):
         content: Any = Logprobs(key, 20, chat=True).of((" the",))["content"]
         texts = [other["token"] for other in content[0]["top_logprobs"]]

@@ -1,5 +1,8 @@
 """Prometheus text."""
 
+import re
+from itertools import pairwise
+
 from nginx_llm_lab.backends.llm.engine import Engine, Request
 from nginx_llm_lab.backends.llm.metrics import Histogram, Metrics
 from nginx_llm_lab.backends.llm.profiles import PROFILES
@@ -12,7 +15,6 @@ def test_a_histogram_counts_up_to_and_with_each_bound():
         histogram.observe(value)
 
     assert list(histogram.lines("h", 'm="x"')) == [
-        "# TYPE h histogram",
         'h_bucket{m="x",le="1.0"} 2',
         'h_bucket{m="x",le="2.0"} 3',
         'h_bucket{m="x",le="+Inf"} 4',
@@ -21,7 +23,7 @@ def test_a_histogram_counts_up_to_and_with_each_bound():
     ]
 
 
-def test_the_engines_present_state_is_told_in_vllms_names():
+def test_the_engines_state_is_exported_under_vllms_names():
     """Running, waiting, cache."""
     engine = Engine(PROFILES["cpu-small"])
     for _ in range(6):
@@ -66,6 +68,21 @@ def test_every_series_of_vllms_dashboards_is_there():
         "vllm:request_params_n",
         "vllm:request_params_max_tokens",
     }
+
+
+def test_every_family_has_help_and_type():
+    """Its HELP and its TYPE, once each and before its samples."""
+    lines = Metrics("lab-llm").text(Engine(PROFILES["h100-8b"])).splitlines()
+
+    family, heads = "", []
+    for first, second in pairwise(lines):
+        if first.startswith("# HELP "):
+            family = first.split()[2]
+            heads.append(family)
+            assert second.startswith(f"# TYPE {family} ")
+        elif not first.startswith("#"):
+            assert re.fullmatch(rf"{family}(_bucket|_sum|_count)?\{{.+\}} [0-9.]+", first)
+    assert len(heads) == len(set(heads)) == sum(line.startswith("# TYPE ") for line in lines)
 
 
 def test_the_cache_config_names_its_blocks():

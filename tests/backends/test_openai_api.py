@@ -1,5 +1,6 @@
 """OpenAI's API as its clients see it."""
 
+import gzip
 import json
 import socket
 from collections.abc import Callable
@@ -41,7 +42,7 @@ def test_openais_own_client_works_unchanged(lab: Running):
     messages: Any = HELLO
     with client:
         assert [model.id for model in client.models.list()] == ["lab-llm"]
-        whole = client.chat.completions.create(model="lab-llm", messages=messages, max_tokens=7)
+        complete = client.chat.completions.create(model="lab-llm", messages=messages, max_tokens=7)
         stream = client.chat.completions.create(
             model="lab-llm",
             messages=messages,
@@ -54,11 +55,11 @@ def test_openais_own_client_works_unchanged(lab: Running):
             client.chat.completions.create(model="other", messages=messages)
 
     content = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
-    assert content == whole.choices[0].message.content
-    assert whole.usage
-    assert whole.usage.completion_tokens == 7
+    assert content == complete.choices[0].message.content
+    assert complete.usage
+    assert complete.usage.completion_tokens == 7
     assert chunks[-1].usage
-    assert chunks[-1].usage.total_tokens == whole.usage.total_tokens
+    assert chunks[-1].usage.total_tokens == complete.usage.total_tokens
 
 
 def test_a_stream_is_one_event_a_token(lab: Running):
@@ -88,6 +89,26 @@ def test_a_stream_is_one_event_a_token(lab: Running):
     assert streamed[6] == "[DONE]"
 
 
+@pytest.mark.parametrize("fields", [{"max_tokens": 3, "ignore_eos": True}, {"stop": "e"}])
+def test_a_streamed_text_ends_with_its_last_token(lab: Running, fields: dict[str, Any]):
+    """As vLLM's does: load tools take the time of every event as a token's."""
+    asked = {"model": "lab-llm", "prompt": "x", **fields}
+    whole = http.post(lab.url + "/v1/completions", json=asked).json()
+
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    *texts, usage, done = events(http.post(lab.url + "/v1/completions", json={**asked, **options}))
+
+    choices = [event["choices"][0] for event in texts]
+    (expected,) = whole["choices"]
+    assert (
+        len(choices) == usage["usage"]["completion_tokens"] == whole["usage"]["completion_tokens"]
+    )
+    assert "".join(choice["text"] for choice in choices) == expected["text"]
+    reasons = [choice["finish_reason"] for choice in choices]
+    assert reasons == [None] * (len(choices) - 1) + [expected["finish_reason"]]
+    assert done == "[DONE]"
+
+
 def test_every_event_is_a_chunk_of_its_own(lab: Running):
     """However fast they come, none is merged with another; the role rides with the first."""
     answer = http.post(
@@ -104,12 +125,30 @@ def test_every_event_is_a_chunk_of_its_own(lab: Running):
 
     chunks = list(answer.raw.read_chunked())
 
-    assert [chunk.count(b"data: ") for chunk in chunks] == [1] * 52
+    assert [chunk.count(b"data: ") for chunk in chunks] == [1] * 51
 
 
 def test_without_usage_asked_for_no_event_has_it(lab: Running):
     """As OpenAI does."""
     assert all("usage" not in event for event in events(chat(lab, max_tokens=3, stream=True))[:-1])
+
+
+@pytest.mark.parametrize("fields", [{}, {"logprobs": True}])
+def test_every_event_may_have_the_usage_so_far(lab: Running, fields: dict[str, Any]):
+    """vLLM's continuous_usage_stats, which load tools count tokens with; the text is the same."""
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    asked = {"max_tokens": 3, "ignore_eos": True, "n": 2, "stream": True, **fields}
+
+    streamed = events(chat(lab, **asked, stream_options=options))
+    plain = events(chat(lab, **asked))
+
+    for index in (0, 1):
+        usages = [e["usage"] for e in streamed[:-2] if e["choices"][0]["index"] == index]
+        assert [usage["completion_tokens"] for usage in usages] == [0, 1, 2, 3, 3]
+        assert {usage["prompt_tokens"] for usage in usages} == {6}
+        assert [usage["total_tokens"] for usage in usages] == [6, 7, 8, 9, 9]
+    assert streamed[-2]["usage"]["completion_tokens"] == 6
+    assert [e["choices"] for e in streamed[:-2]] == [e["choices"] for e in plain[:-1]]
 
 
 def test_the_same_call_gets_the_same_answer_from_every_backend(start: Callable[..., Running]):
@@ -154,12 +193,12 @@ def test_a_header_sets_the_length_of_an_answer(lab: Running):
 
 def test_a_stop_text_ends_an_answer(lab: Running):
     """It is not part of what is shown."""
-    whole = chat(lab, max_tokens=30, ignore_eos=True).json()["choices"][0]["message"]["content"]
-    word = whole.split()[5]
+    complete = chat(lab, max_tokens=30, ignore_eos=True).json()["choices"][0]["message"]["content"]
+    word = complete.split()[5]
 
     choice = chat(lab, max_tokens=30, ignore_eos=True, stop=word).json()["choices"][0]
 
-    assert choice["message"]["content"] == whole[: whole.index(word)]
+    assert choice["message"]["content"] == complete[: complete.index(word)]
     assert choice["finish_reason"] == "stop"
 
 
@@ -192,7 +231,7 @@ def test_a_conversation_finds_its_own_past_in_the_cache(lab: Running):
         ({"messages": [{"role": "user", "content": "word " * 40}], "max_tokens": 30}, "messages"),
     ],
 )
-def test_what_does_not_fit_the_context_is_refused(
+def test_a_request_beyond_the_context_length_is_refused(
     start: Callable[..., Running], fields: dict[str, Any], param: str
 ):
     """Prompt and answer together."""
@@ -231,6 +270,20 @@ def test_errors_have_openais_shape(
     assert (error["type"], error["code"]) == ("invalid_request_error", code)
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat"])
+def test_a_compressed_body_is_refused_with_a_remedy(lab: Running, path: str):
+    """In the format of the API that was asked."""
+    body = gzip.compress(json.dumps(call()).encode())
+
+    answer = http.post(lab.url + path, data=body, headers={"Content-Encoding": "gzip"})
+
+    error = answer.json()["error"]
+    assert (answer.status_code, answer.headers["Accept-Encoding"]) == (415, "identity")
+    assert (error if path == "/chat" else error["message"]) == (
+        'Content-Encoding "gzip" is not supported: send the body uncompressed'
+    )
+
+
 def test_a_call_leaves_its_figures_in_the_journal(lab: Running):
     """Tokens counted as the client's usage has them."""
     chat(lab, max_tokens=5, ignore_eos=True, stream=True)
@@ -257,7 +310,7 @@ def test_a_client_that_hangs_up_frees_its_slot(start: Callable[..., Running]):
     assert lab.service.lab.runner.engine.running == 0
 
 
-def test_a_client_that_hangs_up_in_the_queue_is_forgotten(start: Callable[..., Running]):
+def test_a_client_that_disconnects_in_the_queue_is_removed(start: Callable[..., Running]):
     """It never had a slot, nor a token."""
     lab = start(**NARROW)
     first = lab.begin("/v1/chat/completions", call(max_tokens=2000, ignore_eos=True, stream=True))
@@ -271,7 +324,7 @@ def test_a_client_that_hangs_up_in_the_queue_is_forgotten(start: Callable[..., R
     assert (line["queued"], line["ttft"], line["completion_tokens"]) == (None, None, 0)
 
 
-def test_a_full_queue_refuses_and_says_when_to_come_back(start: Callable[..., Running]):
+def test_a_full_queue_refuses_with_retry_after(start: Callable[..., Running]):
     """One slot, one place in the queue: the third call is refused, in OpenAI's shape."""
     lab = start(profile=Profile("narrow", 0.05, max_num_seqs=1, max_queued=1, queue_status=429))
     asked = call(max_tokens=2000, ignore_eos=True, stream=True)

@@ -35,11 +35,20 @@ def test_parts_of_text_are_one_text():
     assert call == parse_chat(chat(), "m", 100)
 
 
-def test_null_is_as_good_as_absent_and_unknown_fields_are_accepted():
+def test_a_refusal_that_an_assistant_gave_is_text_too():
+    """As OpenAI's answers have it, which clients send back."""
+    refused = [{"role": "assistant", "content": [{"type": "refusal", "refusal": "no, sorry"}]}]
+
+    call = parse_chat(chat(messages=[*refused, *HELLO]), "m", 100)
+
+    assert call.prompts[0][:3] == ("<|assistant|>", "no,", " sorry")
+
+
+def test_null_counts_as_absent_and_unknown_fields_are_accepted():
     """SDKs send the one, vLLM's users the other."""
     nothing = dict.fromkeys(["n", "stop", "max_tokens", "stream", "stream_options", "seed", "user"])
 
-    call = parse_chat(chat(**nothing, top_k=5, guided_json={}), "m", 100)
+    call = parse_chat(chat(**nothing, top_k=5, repetition_penalty=1.1), "m", 100)
 
     assert call == parse_chat(chat(), "m", 100)
 
@@ -98,12 +107,19 @@ def test_a_prompt_is_text_or_tokens_one_or_many(prompt: object, count: int):
         (chat(max_completion_tokens="5"), 400, "max_completion_tokens", "invalid_type"),
         (chat(stream="yes"), 400, "stream", "invalid_type"),
         (chat(stream_options={}), 400, "stream_options", None),
+        (
+            chat(stream=True, stream_options={"include_usage": True, "continuous_usage_stats": 1}),
+            400,
+            "stream_options.continuous_usage_stats",
+            "invalid_type",
+        ),
         (chat(stop=[1]), 400, "stop[0]", "invalid_type"),
         (chat(stop=["a"] * 5), 400, "stop", "array_above_max_length"),
         (chat(tools={}), 400, "tools", "invalid_type"),
+        (chat(modalities=["text", "audio"]), 400, "modalities", "unsupported_value"),
     ],
 )
-def test_a_wrong_call_is_told_what_is_wrong_and_where(
+def test_a_wrong_call_gets_the_error_and_its_field(
     body: object, status: int, param: str | None, code: str | None
 ):
     """OpenAI's status, param and code."""

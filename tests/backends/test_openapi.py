@@ -50,6 +50,7 @@ TEXT = {"model": "lab-llm", "prompt": "hi", "max_tokens": 2}
         ("post", "/tokenize", {"messages": CHAT["messages"], "return_token_strs": True}),
         ("post", "/tokenize", {"messages": CHAT["messages"], "prompt": "a"}),
         ("post", "/v1/completions", TEXT),
+        ("post", "/v1/completions", {**TEXT, "echo": True, "logprobs": 1}),
         ("post", "/v1/completions", {**TEXT, "model": "x"}),
     ],
 )

@@ -1,7 +1,9 @@
 """What arrives on a connection: bytes that no client library would send."""
 
 import json
+import select
 import socket
+from contextlib import ExitStack
 
 import pytest
 
@@ -83,7 +85,7 @@ def test_pipelined_requests_are_answered_in_order(lab: Running):
     assert [line["path"] for line in lab.lines(4)] == ["/chat", "/", "/chat", "/last"]
 
 
-def test_nonsense_behind_a_request_does_not_answer_in_its_place(lab: Running):
+def test_garbage_after_a_request_does_not_replace_its_answer(lab: Running):
     """No answer at all is better than one that looks like another request's."""
     assert b"400" not in exchanged(lab, SLOW + b"nonsense\r\n\r\n")
 
@@ -128,7 +130,7 @@ def test_a_request_that_cannot_be_parsed_is_journalled_with_its_id(
 
 
 @pytest.mark.parametrize("more", [b"", b"X-Lab-Duration: 0\r\n"])
-def test_a_client_that_leaves_inside_its_body_is_journalled(lab: Running, more: bytes):
+def test_a_client_that_disconnects_within_its_body_is_journalled(lab: Running, more: bytes):
     """499, as nginx says it."""
     with socket.create_connection(("127.0.0.1", lab.port)) as connection:
         connection.sendall(
@@ -138,6 +140,36 @@ def test_a_client_that_leaves_inside_its_body_is_journalled(lab: Running, more: 
     line = lab.lines(1)[0]
 
     assert (line["id"], line["status"], line["fate"]) == ("r1", 499, "client_gone")
+
+
+def test_a_request_that_drips_in_is_refused_after_its_arrival_time(start):
+    """408 after ARRIVAL, however short the gaps: inside a head, and inside both kinds of body."""
+    lab = start(arrival=1)
+    body = b"Content-Length: 99\r\n\r\n{"
+    simple, timed = (
+        b"POST /chat HTTP/1.1\r\n" + more + body for more in (b"", b"X-Lab-Duration: 0\r\n")
+    )
+    parts = (b"GET / HTTP/1.1\r\nX: ", simple, timed)
+    with ExitStack() as stack:
+        slow = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", lab.port), timeout=10))
+            for _ in parts
+        ]
+        for connection, part in zip(slow, parts, strict=True):
+            connection.sendall(part)
+        ends = []
+        for _ in range(50):
+            if not slow:
+                break
+            ready, _, _ = select.select(slow, [], [], 0.1)
+            ends += [connection.recv(65536) for connection in ready]
+            slow = [connection for connection in slow if connection not in ready]
+            for connection in slow:
+                connection.sendall(b"x")
+
+    assert [end.partition(b"\r\n")[0] for end in ends] == [b"HTTP/1.1 408 Request Timeout"] * 3
+    assert all(b"did not arrive in full within 1 s" in end for end in ends)
+    assert sorted(line["status"] for line in lab.lines(3)) == [408, 408, 499]
 
 
 @pytest.mark.parametrize("requests", [[CHAT, CHAT], [CHAT, SLOW], [SLOW, CHAT]])

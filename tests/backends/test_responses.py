@@ -76,19 +76,21 @@ def test_a_stream_is_numbered_and_ends_with_the_whole_response(
     """One delta a token; the last event carries the response that is not streamed otherwise."""
     events = sse(lab, **fields)
 
-    whole = http.post(lab.url + "/v1/responses", json={**ASKED, **fields}).json()
+    complete = http.post(lab.url + "/v1/responses", json={**ASKED, **fields}).json()
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert [event["type"] for event in events[:2]] == ["response.created", "response.in_progress"]
     last = events[-1]
-    assert last["type"] == f"response.{whole['status']}"
+    assert last["type"] == f"response.{complete['status']}"
     changing = ("id", "created_at", "output", "usage")
-    kept = {name: value for name, value in whole.items() if name not in changing}
+    kept = {name: value for name, value in complete.items() if name not in changing}
     assert {name: last["response"][name] for name in kept} == kept
     deltas = [event["delta"] for event in events if event["type"].endswith(".delta")]
     assert (
-        len(deltas) == last["response"]["usage"]["output_tokens"] == whole["usage"]["output_tokens"]
+        len(deltas)
+        == last["response"]["usage"]["output_tokens"]
+        == complete["usage"]["output_tokens"]
     )
-    (item,) = whole["output"]
+    (item,) = complete["output"]
     content = item["arguments"] if fields.get("tools") else item["content"][0]["text"]
     assert "".join(deltas) == content
 
@@ -128,6 +130,22 @@ def test_a_tool_is_called_after_a_user_and_answered_after_its_result(client: ope
     assert after.output_text
 
 
+def test_only_an_allowed_tool_is_called(client: openai.OpenAI):
+    """This API's form of the choice; the response repeats it."""
+    other: Any = {"type": "function", "name": "other", "parameters": {"type": "object"}}
+    choice: Any = {"type": "allowed_tools", "mode": "required"}
+    choice["tools"] = [{"type": "function", "name": "other"}]
+
+    for number in range(10):
+        answer = client.responses.create(
+            model="lab-llm", input=f"Question {number}?", tools=[TOOL, other], tool_choice=choice
+        )
+        (call,) = answer.output
+        assert call.type == "function_call"
+        assert call.name == "other"
+    assert answer.to_dict()["tool_choice"] == choice
+
+
 def test_instructions_and_tools_are_part_of_the_prompt(lab: Running):
     """As a system message and as definitions, before the input."""
 
@@ -149,6 +167,29 @@ def test_an_answer_that_is_cut_is_incomplete(client: openai.OpenAI):
     assert answer.incomplete_details.reason == "max_output_tokens"
 
 
+def test_the_probabilities_of_a_text_are_those_of_a_chat_completion(lab: Running):
+    """Only if they are included; the deltas have the same ones, piece by piece."""
+    asked = {"max_output_tokens": 4, "ignore_eos": True, "top_logprobs": 2}
+    included = {**asked, "include": ["message.output_text.logprobs"]}
+    messages = [{"role": "user", "content": ASKED["input"]}]
+    body = {"model": "lab-llm", "messages": messages, "max_tokens": 4, "ignore_eos": True}
+    probable = {"logprobs": True, "top_logprobs": 2}
+
+    chat = http.post(lab.url + "/v1/chat/completions", json={**body, **probable}).json()
+    answer = http.post(lab.url + "/v1/responses", json={**ASKED, **included}).json()
+    plain = http.post(lab.url + "/v1/responses", json={**ASKED, **asked}).json()
+    streamed = sse(lab, **included)
+
+    expected = chat["choices"][0]["logprobs"]["content"]
+    deltas = [event["logprobs"] for event in streamed if event["type"].endswith("text.delta")]
+    assert [len(token["top_logprobs"]) for token in expected] == [2] * 4
+    assert answer["output"][0]["content"][0]["logprobs"] == expected
+    assert answer["top_logprobs"] == 2
+    assert plain["output"][0]["content"][0]["logprobs"] == []
+    assert deltas == [[token] for token in expected]
+    assert streamed[-1]["response"]["output"][0]["content"] == answer["output"][0]["content"]
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
@@ -165,7 +206,7 @@ def test_an_answer_that_is_cut_is_incomplete(client: openai.OpenAI):
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"background": True}, "background"),
-        ({"include": ["message.output_text.logprobs"]}, "include"),
+        ({"top_logprobs": 21}, "top_logprobs"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         ({"tool_choice": {"type": "function", "name": "x"}}, "tool_choice"),
@@ -179,3 +220,14 @@ def test_what_is_wrong_is_named(lab: Running, fields: Mapping[str, Any], param: 
 
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("kind", ["item_reference", "reasoning", "web_search_call"])
+def test_an_item_that_is_not_supported_is_named(lab: Running, kind: str):
+    """Which one, and what may stand there instead."""
+    items = [*SAID, {"type": kind, "id": "x"}]
+
+    error = http.post(lab.url + "/v1/responses", json={**ASKED, "input": items}).json()["error"]
+
+    assert (error["param"], error["code"]) == ("input[3].type", "invalid_value")
+    assert "'function_call_output'" in error["message"]

@@ -10,7 +10,7 @@ STEADY = Profile("steady", 0.5, max_num_seqs=1)
 
 
 class Clock:
-    """A clock that stands still until it is told otherwise."""
+    """A clock that changes only when it is set."""
 
     now = 100.0
 
@@ -67,6 +67,6 @@ async def _cancelled() -> tuple[list[object], int, int]:
     return list(await waiting), runner.engine.running, runner.engine.waiting
 
 
-def test_cancelling_wakes_the_waiter_and_lets_the_next_in():
-    """It takes nothing, and its slot is not its own any more."""
+def test_cancelling_wakes_the_reader_and_admits_the_next_request():
+    """It gets no tokens, and its slot is free."""
     assert asyncio.run(_cancelled()) == ([], 1, 0)

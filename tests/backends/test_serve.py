@@ -41,8 +41,8 @@ def listening() -> tuple[subprocess.Popen[str], int]:
     return backend, port
 
 
-def test_a_request_under_way_on_an_idle_connection_is_answered_while_it_stops():
-    """nginx keeps connections: closed at once they would lose what it has just sent."""
+def test_a_request_on_an_idle_connection_is_answered_during_shutdown():
+    """nginx reuses connections: closing one at once would lose the request just sent on it."""
     backend, port = listening()
     message = {"role": "user", "content": "x"}
     content = {"message": "x", "model": "lab-llm", "messages": [message]}
@@ -64,7 +64,7 @@ def test_a_request_under_way_on_an_idle_connection_is_answered_while_it_stops():
 
 
 def sent(connection: HTTPConnection, method: str, path: str, content: object) -> int:
-    """The status of an answer on a connection that is there already, once there has been one."""
+    """The status of a response on an open connection."""
     connection.request(method, path, json.dumps(content), {"Content-Type": "application/json"})
     connection.auto_open = 0
     with connection.getresponse() as answer:
@@ -73,13 +73,13 @@ def sent(connection: HTTPConnection, method: str, path: str, content: object) ->
 
 
 def refused(port: int) -> bool:
-    """Whether nobody listens any more."""
+    """Whether the port is closed."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_well(number: signal.Signals):
+def test_a_signal_ends_the_process_cleanly(number: signal.Signals):
     """Exit code 0, the journal complete, nothing but lines on stdout."""
     backend, port = listening()
     assert http.get(f"http://127.0.0.1:{port}/").ok

@@ -1,6 +1,7 @@
 """Tool calls and JSON in chat completions, whole and streamed."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,6 +68,17 @@ def test_a_named_tool_is_called_with_valid_arguments(lab: Running, seed: int):
     assert choice["message"]["content"] is None
 
 
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_only_an_allowed_tool_is_called(lab: Running, mode: str):
+    """The others stay in the prompt: their definitions are cached."""
+    allowed = {"mode": mode, "tools": [{"type": "function", "function": {"name": "now"}}]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+
+    for seed in range(10):
+        answer = chat(lab, tools=TOOLS, tool_choice=choice, seed=seed)["choices"][0]
+        assert answer["message"]["tool_calls"][0]["function"]["name"] == "now"
+
+
 @pytest.mark.parametrize(
     ("fields", "called"),
     [
@@ -113,15 +125,15 @@ def test_a_streamed_tool_call_is_one_event_a_token(lab: Running):
 
 def test_a_streamed_tool_call_is_the_whole_one(lab: Running):
     """The same call and the same usage; the journal's tokens are those of the usage."""
-    whole = chat(lab, tools=TOOLS, tool_choice=NAMED)
+    complete = chat(lab, tools=TOOLS, tool_choice=NAMED)
     streamed = events(lab, tools=TOOLS, tool_choice=NAMED)
 
-    (call,) = whole["choices"][0]["message"]["tool_calls"]
+    (call,) = complete["choices"][0]["message"]["tool_calls"]
     calls = [event["choices"][0]["delta"].get("tool_calls") for event in streamed[:-2]]
     text = "".join(call[0]["function"]["arguments"] for call in calls)
     assert text == call["function"]["arguments"]
     assert calls[0][0]["id"] == call["id"]
-    count = whole["usage"]["completion_tokens"]
+    count = complete["usage"]["completion_tokens"]
     assert streamed[-1]["usage"]["completion_tokens"] == count
     assert [(n["completion_tokens"], n["tokens_sent"]) for n in lab.lines(2)] == [
         (count, count)
@@ -159,8 +171,43 @@ def test_a_json_object_is_an_object(lab: Running):
     assert choice["finish_reason"] == "stop"
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"structured_outputs": {"json": WEATHER}},
+        {"guided_json": WEATHER},
+        {"guided_json": json.dumps(WEATHER)},
+    ],
+)
+def test_vllms_own_fields_for_json_are_followed(lab: Running, fields: Any, seed: int):
+    """Under the newer name and the older, in a chat and in a text completion."""
+    content = chat(lab, seed=seed, **fields)["choices"][0]["message"]["content"]
+    body = {"model": "lab-llm", "prompt": "x", "max_tokens": 500, "seed": seed, **fields}
+    text = http.post(lab.url + "/v1/completions", json=body).json()["choices"][0]["text"]
+
+    for answer in (content, text):
+        jsonschema.validate(json.loads(answer), WEATHER)
+
+
+@pytest.mark.parametrize(
+    ("fields", "pattern"),
+    [
+        ({"structured_outputs": {"choice": ["yes", "no"]}}, "yes|no"),
+        ({"guided_choice": ["yes", "no"]}, "yes|no"),
+        ({"guided_regex": r"\d{3}-[a-c]+|none"}, r"\d{3}-[a-c]+|none"),
+        ({"structured_outputs": {"json_object": True, "regex": None}}, r"\{.+\}"),
+    ],
+)
+def test_vllms_choices_and_patterns_are_followed(lab: Running, fields: Any, pattern: str):
+    """The answer is one of them and nothing else: no quotes."""
+    for seed in range(5):
+        content = chat(lab, seed=seed, **fields)["choices"][0]["message"]["content"]
+        assert re.fullmatch(pattern, content)
+
+
 @pytest.mark.parametrize("fields", [{"tools": TOOLS}, {"response_format": FORMAT}])
-def test_what_exceeds_max_tokens_is_cut(lab: Running, fields: Mapping[str, Any]):
+def test_an_answer_beyond_max_tokens_is_cut_off(lab: Running, fields: Mapping[str, Any]):
     """The reason says so, as OpenAI's does: the JSON is not whole."""
     answer = chat(lab, max_tokens=1, **fields)
 
@@ -177,11 +224,27 @@ def test_what_exceeds_max_tokens_is_cut(lab: Running, fields: Mapping[str, Any])
         ({"tools": TOOLS, "tool_choice": "all"}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": TOOLS, "tool_choice": {"type": "function", "name": "x"}}, "tool_choice"),
+        (
+            {"tools": TOOLS, "tool_choice": {"type": "allowed_tools"}},
+            "tool_choice.allowed_tools.tools",
+        ),
+        (
+            {"tools": TOOLS, "tool_choice": {"type": "allowed_tools", "tools": []}},
+            "tool_choice",
+        ),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"guided_grammar": "root ::= x"}, "guided_grammar"),
+        ({"guided_choice": []}, "guided_choice"),
+        ({"guided_choice": [1]}, "guided_choice"),
+        ({"guided_regex": "("}, "guided_regex"),
+        ({"guided_regex": ""}, "guided_regex"),
+        ({"guided_json": "{"}, "guided_json"),
+        ({"structured_outputs": []}, "structured_outputs"),
+        ({"structured_outputs": {"json": {}}, "guided_json": {}}, "guided_json"),
     ],
 )
-def test_a_wrong_form_is_told_what_is_wrong_and_where(
+def test_a_wrong_form_gets_the_error_and_its_field(
     lab: Running, fields: Mapping[str, Any], param: str
 ):
     """The field at fault."""

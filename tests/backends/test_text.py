@@ -24,8 +24,8 @@ def test_a_token_is_a_word_or_eight_characters_of_it(words: str, count: int):
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(1, 300))
-def test_an_answer_counts_as_it_was_made(key: int, length: int):
-    """Sent back in the next turn it has the same tokens, so its blocks are found."""
+def test_an_answer_has_the_same_tokens_when_sent_back(key: int, length: int):
+    """In the next turn it has the same tokens, so its blocks are found in the cache."""
     answer = text.words(key, length)
 
     assert tuple(text.tokens("".join(answer))) == answer
@@ -43,7 +43,7 @@ def test_blocks_are_named_by_all_the_text_before_them():
     assert set(text.blocks([" x", *parts[1:]])).isdisjoint(names)
 
 
-def test_natural_lengths_lie_around_the_profiles_median():
+def test_natural_lengths_have_the_profiles_median():
     """Half of them below it, some far above."""
     lengths = sorted(text.natural_length(key, PROFILES["instant"]) for key in range(2001))
 

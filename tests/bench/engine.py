@@ -39,7 +39,7 @@ def closed_loop(profile: Profile, users: int) -> tuple[float, float, float]:
             if left:
                 left -= 1
                 engine.submit(end, Request(TOKENS, TOKENS))
-    firsts = [(each.first_token_at or 0.0) - each.arrived for each in ended]
+    firsts = [(generation.first_token_at or 0.0) - generation.arrived for generation in ended]
     return (
         len(ended) * TOKENS / end,
         statistics.mean(firsts) * 1e3,

@@ -86,3 +86,8 @@ def test_every_target_names_a_section_s_figure():
     names = [(bar.what, bar.subject) for bar in BARS]
 
     assert len(names) == len(set(names))
+
+
+def test_a_pipeline_is_one_cell() -> None:
+    """A bar in a cell would end it."""
+    assert page.markdown(["of"], [["awk | sort"]]).splitlines()[-1] == r"| awk \| sort |"

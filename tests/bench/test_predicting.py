@@ -11,13 +11,13 @@ from nginx_llm_lab.evidence.split import count_file
 
 def test_every_method_is_measured_at_every_size():
     """Nine methods on 3 and on 5 servers, and an exponent each."""
-    found = list(predicting.measure((3, 5), 50, 2, lambda _: None))
+    measured = list(predicting.measure((3, 5), 50, 2, lambda _: None))
 
-    assert len(found) == 9 * 3
-    assert {len(series.values) for series in found} == {2}
+    assert len(measured) == 9 * 3
+    assert {len(series.values) for series in measured} == {2}
 
 
-def test_growth_is_told_from_100_to_1000_servers():
+def test_growth_is_measured_from_100_to_1000_servers():
     """Twice the time for ten times the servers."""
     ratio, exponent = predicting.growth("hash", {100: [1.0], 1000: [2.0]})
 

@@ -1,4 +1,4 @@
-"""What CI is told where something went wrong."""
+"""Reports to CI after an error."""
 
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ def ended(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     return left.value.code
 
 
-def test_junit_is_written_whatever_happens(
+def test_junit_is_written_even_after_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run folder that is not there is an error case, and wrong usage."""

@@ -1,11 +1,15 @@
 """The command: what it prints, and how it leaves."""
 
+import gzip
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from nginx_llm_lab.cli import prints_interruption_notes
+from nginx_llm_lab.signals import Terminated
 
 LAB = str(Path(sys.executable).with_name("lab"))
 LINE = b'127.0.0.1:5 / - - [02/Mar/2025:21:10:11 +0800] "GET / HTTP/1.0" 200 18 "-" "ab" "-" to: '
@@ -31,10 +35,18 @@ def lab(*words, stdin=b""):
         ("nonsense",),
         ("--port", "x", "up"),
         ("up", "--backends", "33"),
+        ("advise", "--fleet", "fleet.yaml", "--servers", "4"),
+        ("advise", "--log", "/nowhere", "--service-time", "nan"),
+        ("advise", "--fleet", "fleet.yaml", "--config", "/nowhere/nginx.conf"),
+        ("simulate", "uniform_chat", "--duration", "nan"),
+        ("simulate", "uniform_chat", "--duration", "-1"),
+        ("simulate", "uniform_chat", "--seed", "-1"),
+        ("simulate", "uniform_chat", "--speed", "0"),
+        ("load", "uniform_chat", "--limit", "5"),
     ],
 )
 def test_wrong_usage_is_two_lines_and_exit_code_2(words):
-    """No traceback for what a user can mend."""
+    """No traceback for an error that a user can fix."""
     done = lab(*words)
 
     assert done.returncode == 2, done.stderr
@@ -50,6 +62,15 @@ def test_the_list_of_commands_cuts_off_no_description():
     assert [line for line in listed if line.endswith("...")] == []
 
 
+def test_advice_on_a_log_without_durations_is_refused():
+    """Requests that last no time never overlap: all methods would tie."""
+    done = lab("advise", "--log", "-", stdin=(LINE + b"127.0.0.1:8001\n") * 3)
+
+    assert done.returncode == 2
+    assert b"has no durations" in done.stderr
+    assert b"--service-time" in done.stderr
+
+
 def test_a_log_piped_in_is_counted():
     """The article's lines, one of them broken."""
     log = (
@@ -58,10 +79,24 @@ def test_a_log_piped_in_is_counted():
 
     done = lab("split", "--json", stdin=log)
 
-    found = json.loads(done.stdout)
-    assert found["split"] == {"127.0.0.1:8001": 2, "127.0.0.1:8002": 1}
-    assert found["malformed_lines"] == [3]
+    printed = json.loads(done.stdout)
+    assert printed["split"] == {"127.0.0.1:8001": 2, "127.0.0.1:8002": 1}
+    assert printed["malformed_lines"] == [3]
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("verb", ["split", "whatif"])
+def test_a_damaged_gzip_log_is_named(verb, tmp_path):
+    """No traceback for bytes that do not unpack."""
+    packed = bytearray(gzip.compress(LINE * 100, mtime=0))
+    packed[10:30] = b"\xff" * 20
+    log = tmp_path / "access.log.gz"
+    log.write_bytes(packed)
+
+    done = lab(verb, str(log))
+
+    assert done.returncode == 2, done.stderr
+    assert f'log "{log}" cannot be read'.encode() in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -114,7 +149,20 @@ def test_every_verb_explains_itself():
 
 def test_methods_as_json_name_their_directives():
     """For programs."""
-    found = {each["name"]: each for each in json.loads(lab("methods", "--json").stdout)}
+    records = {method["name"]: method for method in json.loads(lab("methods", "--json").stdout)}
 
-    assert found["least_conn"]["directive"] == "least_conn;"
-    assert found["sticky"]["needs_nginx"] == "1.29.6"
+    assert records["least_conn"]["directive"] == "least_conn;"
+    assert records["sticky"]["needs_nginx"] == "1.29.6"
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, Terminated])
+def test_what_stopped_a_simulation_decides_the_exit_code(interruption):
+    """typer ends a KeyboardInterrupt with 130; SIGTERM has to reach the command as itself."""
+
+    def verb():
+        raise KeyboardInterrupt from interruption()
+
+    with pytest.raises((KeyboardInterrupt, Terminated)) as raised:
+        prints_interruption_notes(verb, ["lab", "simulate"])()
+
+    assert isinstance(raised.value, Terminated) == (interruption is Terminated)

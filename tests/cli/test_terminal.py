@@ -3,8 +3,8 @@
 from nginx_llm_lab.cli import terminal
 
 
-def test_what_a_client_sent_cannot_drive_the_terminal() -> None:
-    """Escape sequences in a log are shown, not obeyed; lines and tabs stay."""
+def test_escape_sequences_of_clients_are_shown_not_executed() -> None:
+    """Escape sequences in a log are printed escaped; lines and tabs stay."""
     assert terminal.visible("a\x1b[2Jb\x9bc\r\n\td") == r"a\x1b[2Jb\x9bc\x0d" + "\n\td"
 
 

@@ -65,9 +65,9 @@ def report(name: str) -> AbReport:
     return ab_report.parse(text(name))
 
 
-def meaning(name: str, found: AbReport) -> str:
+def meaning(name: str, parsed: AbReport) -> str:
     """What is said of one figure."""
-    return next(figure.meaning for figure in ab_report.explain(found) if figure.name == name)
+    return next(figure.meaning for figure in ab_report.explain(parsed) if figure.name == name)
 
 
 def test_every_figure_has_its_field() -> None:
@@ -100,21 +100,21 @@ def test_every_figure_has_its_field() -> None:
 
 def test_the_articles_own_figures_are_read() -> None:
     """832.30 requests a second, 12.015 ms, 90 % within 14 ms, however the page spaces them."""
-    found = ab_report.parse(ARTICLE)
+    figures = ab_report.parse(ARTICLE)
 
-    assert (found.requests_per_second, found.time_per_request_ms) == (832.30, 12.015)
-    assert found.connection_times is not None
-    assert found.connection_times.total == Times(min=2, mean=12, sd=1.9, median=12, max=26)
-    assert found.percentiles is not None
-    assert (found.percentiles[90], found.percentiles[100]) == (14, 26)
+    assert (figures.requests_per_second, figures.time_per_request_ms) == (832.30, 12.015)
+    assert figures.connection_times is not None
+    assert figures.connection_times.total == Times(min=2, mean=12, sd=1.9, median=12, max=26)
+    assert figures.percentiles is not None
+    assert (figures.percentiles[90], figures.percentiles[100]) == (14, 26)
 
 
 def test_a_post_tells_what_it_sent() -> None:
     """The body sent, and the rates of sending and of both ways."""
-    found = report("post")
+    figures = report("post")
 
-    assert found.total_body_sent == 37000
-    assert found.transfer_rate_kbytes == Rate(received=495.35, sent=434.31, total=929.67)
+    assert figures.total_body_sent == 37000
+    assert figures.transfer_rate_kbytes == Rate(received=495.35, sent=434.31, total=929.67)
 
 
 def test_a_run_that_keeps_connections_counts_them() -> None:
@@ -123,7 +123,7 @@ def test_a_run_that_keeps_connections_counts_them() -> None:
     assert report("get").keep_alive_requests is None
 
 
-def test_failures_are_told_apart() -> None:
+def test_failures_are_read_by_category() -> None:
     """Answers of another length than the first are ab's commonest `failure`."""
     assert report("length").failed_requests == 133
     assert report("length").failures == Failures(length=133)
@@ -151,22 +151,22 @@ def test_tls_is_read() -> None:
 
 def test_a_run_without_spread_has_least_mean_and_most() -> None:
     """`-S -d` prints a shorter table and no percentiles."""
-    found = report("bare")
+    figures = report("bare")
 
-    assert found.connection_times is not None
-    assert found.connection_times.total == Times(min=0, mean=1, max=6)
-    assert found.percentiles is None
+    assert figures.connection_times is not None
+    assert figures.connection_times.total == Times(min=0, mean=1, max=6)
+    assert figures.percentiles is None
 
 
 def test_a_run_that_completed_nothing_has_no_rates() -> None:
     """ab stops printing before it would divide by zero."""
-    found = report("zero")
+    figures = report("zero")
 
-    assert (found.complete_requests, found.requests_per_second) == (0, None)
-    assert found.connection_times is None
+    assert (figures.complete_requests, figures.requests_per_second) == (0, None)
+    assert figures.connection_times is None
 
 
-def test_ab_s_doubts_are_kept() -> None:
+def test_ab_s_warnings_are_kept() -> None:
     """Its warnings about mean and median, each on one line."""
     assert report("nopercent").warnings == (
         "ERROR: The median and mean for the processing time are more than twice the standard "
@@ -207,9 +207,9 @@ def test_progress_before_the_error_is_not_the_error() -> None:
 
 
 @pytest.mark.parametrize("output", ["", "hello\n", b"\xff\xfe"])
-def test_what_ab_did_not_print_is_refused(output: str | bytes) -> None:
+def test_text_that_is_not_ab_s_output_is_refused(output: str | bytes) -> None:
     """Another file by mistake."""
-    with pytest.raises(LabError, match="not what ab prints"):
+    with pytest.raises(LabError, match="not the output of ab"):
         ab_report.parse(output)
 
 
@@ -226,11 +226,11 @@ def test_output_cut_short_never_gives_wrong_figures(name: str) -> None:
 
     for end in range(len(whole)):
         try:
-            found = ab_report.parse(whole[:end])
+            figures = ab_report.parse(whole[:end])
         except LabError:
             continue
-        assert found == full or whole[:end].endswith("\n")
-        assert found in (full, replace(full, percentiles=None))
+        assert figures == full or whole[:end].endswith("\n")
+        assert figures in (full, replace(full, percentiles=None))
 
 
 def test_each_figure_is_explained_in_the_order_of_ab() -> None:
@@ -251,16 +251,16 @@ def test_each_figure_is_explained_in_the_order_of_ab() -> None:
 
 def test_the_mean_across_all_is_not_a_servers_time() -> None:
     """1.201 ms is the pace of answers: ten clients wait 12.015 ms each."""
-    found = ab_report.parse(ARTICLE)
+    figures = ab_report.parse(ARTICLE)
 
-    assert "pace" in meaning("Time per request (mean, across all concurrent requests)", found)
-    assert "one client waits" in meaning("Time per request (mean)", found)
+    assert "pace" in meaning("Time per request (mean, across all concurrent requests)", figures)
+    assert "one client waits" in meaning("Time per request (mean)", figures)
 
 
-def test_failures_of_length_are_explained_away() -> None:
+def test_failures_of_length_are_explained() -> None:
     """The reader learns of -l; other failures are only named."""
     assert meaning("Failed requests", report("length")).startswith(
-        "length: 133; length is no fault"
+        "length: 133; another length is no fault"
     )
     assert meaning("Failed requests", report("broken")) == "receive: 20, exceptions: 10"
 
@@ -282,7 +282,7 @@ def test_any_report_can_be_explained_and_written_as_json(name: str) -> None:
 
 @given(st.text() | st.binary())
 def test_any_text_is_read_or_refused(output: str | bytes) -> None:
-    """Nothing but a LabError comes of it."""
+    """The only error is a LabError."""
     with pytest.raises(LabError):
         ab_report.parse(output)
 

@@ -21,9 +21,9 @@ def line(**values: object) -> bytes:
 
 def hit(**values: object) -> Hit:
     """The hit that such a line holds."""
-    found = access_log.record(line(**values))
-    assert isinstance(found, Hit)
-    return found
+    parsed = access_log.record(line(**values))
+    assert isinstance(parsed, Hit)
+    return parsed
 
 
 def recorded() -> access_log.Log:
@@ -112,18 +112,18 @@ def test_requests_that_never_reached_the_upstream_are_counted_by_kind() -> None:
     ],
 )
 def test_a_kind_follows_from_the_status(status: str, kind: str) -> None:
-    """Nginx's 499 is the client's doing, a 5xx without an upstream its own."""
-    found = access_log.record(line(upstream_addr="-", status=status))
+    """A 499 is caused by the client, a 5xx without an upstream by nginx."""
+    parsed = access_log.record(line(upstream_addr="-", status=status))
 
-    assert isinstance(found, Unproxied)
-    assert found.kind == kind
+    assert isinstance(parsed, Unproxied)
+    assert parsed.kind == kind
 
 
 def test_unquoted_numbers_are_read_too() -> None:
     """A format may leave the quotes of a number away; null is nothing."""
-    found = hit(status=200, msec=1.5, upstream_status=200, http_cookie=None, mine=[1])
+    parsed = hit(status=200, msec=1.5, upstream_status=200, http_cookie=None, mine=[1])
 
-    assert (found.status, found.msec, found.upstream_status, found.http_cookie) == (
+    assert (parsed.status, parsed.msec, parsed.upstream_status, parsed.http_cookie) == (
         200,
         1.5,
         (200,),
@@ -133,9 +133,9 @@ def test_unquoted_numbers_are_read_too() -> None:
 
 def test_an_entry_without_an_address_goes_with_its_status() -> None:
     """A group that found no server leaves an empty address: the tuples still run side by side."""
-    found = hit(upstream_addr="10.0.0.1:80 : ", upstream_status="503 : ")
+    parsed = hit(upstream_addr="10.0.0.1:80 : ", upstream_status="503 : ")
 
-    assert (found.upstream_addr, found.upstream_status) == (("10.0.0.1:80",), (503,))
+    assert (parsed.upstream_addr, parsed.upstream_status) == (("10.0.0.1:80",), (503,))
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,26 @@ def test_a_line_that_holds_no_request_is_malformed(text: bytes) -> None:
     assert good == Hit(("10.0.0.1:80",))
 
 
-def test_a_prefix_of_docker_compose_is_skipped() -> None:
-    """`docker compose logs` puts the service's name before each line."""
-    assert access_log.record(b"nginx-1  | " + line()) == Hit(("10.0.0.1:80",))
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        b"nginx-1  | ",
+        b"nginx-1  | 2026-11-26T10:00:00.000000000Z ",
+        b"<190>Nov 26 10:00:00 gw nginx: ",
+        b"2026-11-26T10:00:00.123456+00:00 gw nginx[12]: ",
+        b"\xef\xbb\xbf",
+    ],
+)
+def test_what_a_collector_puts_before_a_line_is_skipped(prefix: bytes) -> None:
+    """`docker compose logs` puts the service's name there, syslog a time, the host and a tag."""
+    assert access_log.record(prefix + line()) == Hit(("10.0.0.1:80",))
+
+
+def test_a_format_without_escape_json_is_read() -> None:
+    """nginx then writes a quote as JSON does not; a byte that is not ASCII comes back."""
+    entry = access_log.record(rb'{"upstream_addr":"a:1","request_uri":"/\x22\x5C\x0A\xFF"}')
+
+    assert entry == Hit(("a:1",), request_uri='/"\\\n\udcff')
 
 
 def test_names_replace_addresses_where_known() -> None:
@@ -247,7 +264,7 @@ def test_a_hit_that_is_written_is_read_back() -> None:
     assert access_log.record(access_log.line(hit)) == hit
 
 
-def test_a_hit_knows_the_door_at_which_it_came_in() -> None:
+def test_a_hit_has_the_port_that_received_it() -> None:
     """0 where the log does not say: logs of earlier versions."""
     line = b'{"upstream_addr":"10.0.0.1:80","status":"200","upstream_status":"200"%s}'
     named, silent = access_log.read([line % b',"server_port":"8081"', line % b""]).hits

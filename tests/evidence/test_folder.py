@@ -25,6 +25,29 @@ def test_what_was_written_is_read(tmp_path):
     assert folder.read(tmp_path / "run") == RUN
 
 
+def test_a_key_that_is_not_utf_8_is_read_back(tmp_path):
+    """A config may hash any bytes."""
+    run = replace(RUN, claim="hash \udce9$uri;", claims={"upstream-2.conf": "# \udce9"})
+    folder.write(run, tmp_path / "run")
+
+    assert folder.read(tmp_path / "run") == run
+    assert b"\xe9" in (tmp_path / "run" / "upstream.conf").read_bytes()
+
+
+def test_an_interrupted_run_is_marked(tmp_path):
+    """In its folder and in the list of runs; folders of earlier versions have no such mark."""
+    folder.write(replace(RUN, interrupted=True), tmp_path / "stopped")
+    folder.write(RUN, tmp_path / "whole")
+    file = tmp_path / "whole" / "run.json"
+    fields = json.loads(file.read_text())
+    del fields["interrupted"]
+    file.write_text(json.dumps(fields))
+
+    assert [run.interrupted for run in folder.list_runs(tmp_path)] == [True, False]
+    assert folder.read(tmp_path / "stopped").interrupted
+    assert folder.read(tmp_path / "whole") == RUN
+
+
 @pytest.mark.parametrize("file", ["run.json", "access.jsonl", "upstream.conf"])
 def test_a_missing_file_is_named(tmp_path, file):
     """Which one."""
@@ -92,7 +115,7 @@ def test_a_broken_record_is_named_with_its_line(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"method": 1, "more": 2}'])
-def test_a_broken_run_is_told_so(tmp_path, text):
+def test_an_invalid_run_folder_is_an_error(tmp_path, text):
     """Not a run's folder."""
     folder.write(RUN, tmp_path / "run")
     (tmp_path / "run/run.json").write_text(text)
@@ -101,19 +124,19 @@ def test_a_broken_run_is_told_so(tmp_path, text):
         folder.read(tmp_path / "run")
 
 
-def test_the_doubt_of_the_clock_is_how_late_requests_reached_their_backends():
-    """99 of 100 within it; retried requests do not count."""
+def test_the_clock_lag_is_the_longest_delay_of_a_request_to_its_backend():
+    """All of them within it; retried requests do not count."""
     hits = [Hit(("a",), msec=10.0, request_time=0.5, request_id=str(n)) for n in range(100)]
     hits.append(Hit(("a", "b"), msec=1.0, request_time=0.0, request_id="retried"))
     entries = [Entry(str(n), "a", start=9.5 + n / 1e4) for n in range(100)]
     entries.append(Entry("retried", "a", start=99.0))
 
-    assert folder.clock_doubt(hits, entries) == pytest.approx(9.9)
+    assert folder.clock_lag(hits, entries) == pytest.approx(9.9)
 
 
-def test_without_a_journal_nothing_is_doubted():
+def test_without_a_journal_the_clock_lag_is_zero():
     """The verdict's own least doubt remains."""
-    assert folder.clock_doubt([], []) == 0.0
+    assert folder.clock_lag([], []) == 0.0
 
 
 def test_run_folders_are_listed_the_oldest_first(tmp_path):
@@ -124,12 +147,12 @@ def test_run_folders_are_listed_the_oldest_first(tmp_path):
     (tmp_path / "20260103-broken/run.json").write_text("{}")
     (tmp_path / "notes").mkdir()
 
-    found = folder.list_runs(tmp_path)
+    runs = folder.list_runs(tmp_path)
 
-    assert [(run.path.name, run.kind, run.sent) for run in found] == [
+    assert [(run.path.name, run.kind, run.sent) for run in runs] == [
         ("20260101-soak", "soak", 100),
         ("20260102-hash", "run", 100),
         ("20260103-broken", "?", 0),
     ]
-    assert all(run.size > 0 for run in found)
+    assert all(run.size > 0 for run in runs)
     assert folder.list_runs(tmp_path / "nowhere") == []

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nginx_llm_lab.evidence.journal import Entry, Journal
+from nginx_llm_lab.evidence.journal import Entry, Journal, served
 from nginx_llm_lab.evidence.journal import read as journal
 
 LINE = (
@@ -14,6 +14,15 @@ LINE = (
     b'"prompt_tokens":8,"cached_tokens":0,"completion_tokens":4,"tokens_sent":4,"queued":0.0,'
     b'"ttft":null,"stream":true}\n'
 )
+
+
+def test_times_at_the_backends_are_those_of_whole_lines() -> None:
+    """A line without a start, or with an end before it, tells no times."""
+    early, endless = Entry("b", "x", start=9.0, t=8.0), Entry("c", "x", start=1.0, t=1e308)
+
+    times = served([Entry("a", "x", start=9.0, t=9.5), early, endless, Entry("d", "x", t=3.0)])
+
+    assert times == {"a": (9.0, 9.5)}
 
 
 def test_a_backends_line_becomes_an_entry() -> None:

@@ -4,13 +4,17 @@ import gzip
 import io
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.evidence import access_log
+from nginx_llm_lab.evidence import split as counting
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.evidence.split import Count, Split, count, count_file, split
 
@@ -25,26 +29,26 @@ def counted(*lines: bytes) -> Count:
     return count(io.BytesIO(b"".join(line + b"\n" for line in lines)))
 
 
-def test_a_split_reads_as_a_person_would_write_it() -> None:
+def test_a_split_is_printed_in_natural_order() -> None:
     """Servers in natural order: 2 before 10."""
-    found = split([Hit(("backend-10",)), Hit(("backend-2",)), Hit(("backend-2",))])
+    counts = split([Hit(("backend-10",)), Hit(("backend-2",)), Hit(("backend-2",))])
 
-    assert str(found) == "backend-2: 2, backend-10: 1"
-    assert found.total == 3
+    assert str(counts) == "backend-2: 2, backend-10: 1"
+    assert counts.total == 3
 
 
 def test_a_hit_counts_for_the_server_that_answered() -> None:
-    """The last server tried has it, not the one that was passed over."""
+    """It counts for the last server tried, not for the failed attempt."""
     assert str(split([Hit(("a", "b")), Hit(("a",))])) == "a: 1, b: 1"
 
 
-def test_names_that_meet_count_together() -> None:
+def test_addresses_with_one_name_count_together() -> None:
     """Two addresses of one backend are one backend."""
-    found = Split({"10.0.0.1:80": 2, "10.0.0.2:80": 3}).named(
+    counts = Split({"10.0.0.1:80": 2, "10.0.0.2:80": 3}).named(
         {"10.0.0.1:80": "one", "10.0.0.2:80": "one"}
     )
 
-    assert str(found) == "one: 5"
+    assert str(counts) == "one: 5"
 
 
 @pytest.mark.parametrize("name", ["article.log", "lab.jsonl"])
@@ -53,7 +57,7 @@ def test_both_logs_of_one_run_give_one_count(name: str) -> None:
     assert str(count_file(str(RECORDED / name))) == (
         "127.0.0.1:18101: 5, 127.0.0.1:18102: 4, 127.0.0.1:18105: 1, 127.0.0.1:18199: 1, "
         "[::1]:18104: 3, gone: 2, unix:/run/llm.sock: 1\n"
-        "passed over: "
+        "failed attempts: "
         "127.0.0.1:18101: 1, 127.0.0.1:18102: 1, 127.0.0.1:18103: 4, 127.0.0.1:18198: 1\n"
         "not proxied: 4"
     )
@@ -64,11 +68,11 @@ def test_formats_may_be_mixed_and_carry_compose_prefixes() -> None:
     both = [line for name in ("article.log", "lab.jsonl") for line in lines_of(name)]
     alone = counted(*lines_of("article.log"))
 
-    found = counted(*(b"nginx-1  | " + line for line in both))
+    count = counted(*(b"nginx-1  | " + line for line in both))
 
-    assert found.split.total == 2 * alone.split.total
-    assert found.attempts.total == 2 * alone.attempts.total
-    assert (found.not_proxied, found.malformed) == (8, 0)
+    assert count.split.total == 2 * alone.split.total
+    assert count.attempts.total == 2 * alone.attempts.total
+    assert (count.not_proxied, count.malformed) == (8, 0)
 
 
 def lines_of(name: str) -> list[bytes]:
@@ -78,7 +82,7 @@ def lines_of(name: str) -> list[bytes]:
 
 def test_a_malformed_line_is_counted_and_its_number_named() -> None:
     """Lines of another format, cut short or blank do not vanish."""
-    found = counted(
+    count = counted(
         REQUEST + b"10.0.0.1:80",
         b'127.0.0.1 - - [02/Mar/2025:21:10:11 +0800] "GET / HTTP/1.0" 200 18 "-" "ab"',
         REQUEST + b"10.0.0.",
@@ -86,25 +90,25 @@ def test_a_malformed_line_is_counted_and_its_number_named() -> None:
         REQUEST + b"10.0.0.1:80",
     )
 
-    assert str(found) == "10.0.0.1:80: 2\nmalformed: 3 (lines 2, 3, 4)"
-    assert found.lines == 5
+    assert str(count) == "10.0.0.1:80: 2\nmalformed: 3 (lines 2, 3, 4)"
+    assert count.lines == 5
 
 
 def test_only_the_first_malformed_lines_are_named() -> None:
     """A log of another format gives ten numbers, not a million."""
-    found = counted(*[b"nonsense"] * 25)
+    count = counted(*[b"nonsense"] * 25)
 
-    assert (found.malformed, found.malformed_lines) == (25, tuple(range(1, 11)))
-    assert str(found) == "no hits\nmalformed: 25 (lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …)"
+    assert (count.malformed, count.malformed_lines) == (25, tuple(range(1, 11)))
+    assert str(count) == "no hits\nmalformed: 25 (lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …)"
 
 
 def test_numbers_go_on_from_block_to_block() -> None:
     """The log is read in blocks; a line's number is its place in the log."""
     good = [REQUEST + b"10.0.0.1:80"] * 10_000
 
-    found = counted(*good, b"bad", *good, b"bad")
+    count = counted(*good, b"bad", *good, b"bad")
 
-    assert (found.split.total, found.malformed_lines) == (20_000, (10_001, 20_002))
+    assert (count.split.total, count.malformed_lines) == (20_000, (10_001, 20_002))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +138,7 @@ def test_what_only_looks_like_an_address_is_malformed(line: bytes) -> None:
     assert counted(REQUEST + b"10.0.0.1:80", REQUEST + b"-", line).malformed_lines == (3,)
 
 
-def test_a_line_is_not_taken_for_one_whose_last_byte_it_shares() -> None:
+def test_a_line_is_not_confused_with_one_that_ends_alike() -> None:
     """A line that is `to: ADDRESS` alone teaches nothing about lines of the next block."""
     assert counted(b"to: 10.0.0.1:80", *[b"to: a"] * 50_000, b"nonsense 0").malformed_lines == (
         50_002,
@@ -145,9 +149,9 @@ def test_json_lines_that_end_alike_keep_their_own_servers() -> None:
     """A client's `to:` in a URI makes two lines end alike that went to two servers."""
     end = b'","request_uri":"/ to: x"}'
 
-    found = counted(b'{"upstream_addr":"a:1' + end, b'{"upstream_addr":"b:1' + end)
+    count = counted(b'{"upstream_addr":"a:1' + end, b'{"upstream_addr":"b:1' + end)
 
-    assert str(found) == "a:1: 1, b:1: 1"
+    assert str(count) == "a:1: 1, b:1: 1"
 
 
 def test_a_log_may_stop_without_a_newline() -> None:
@@ -196,6 +200,19 @@ def test_a_missing_log_is_an_error(tmp_path: Path) -> None:
         count_file(str(tmp_path / "access.log"))
     with pytest.raises(UsageError, match="cannot be read: Is a directory"):
         count_file(str(tmp_path))
+
+
+def test_a_log_without_any_server_is_an_error(tmp_path: Path) -> None:
+    """It names the lines, and says what a line may be."""
+    log = tmp_path / "combined.log"
+    log.write_bytes(b'::1 - - [26/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" 200 5 "-" "-"\n')
+
+    with pytest.raises(
+        UsageError, match=r'combined.log" names a server: malformed line 1'
+    ) as error:
+        count_file(str(log))
+
+    assert error.value.hint == "lines that end in to: ADDRESS, or JSON lines with upstream_addr"
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
@@ -251,7 +268,7 @@ def test_every_line_of_any_log_is_counted_once(lines: list[bytes]) -> None:
 
 
 @given(st.lists(text_lines | json_lines | st.binary(), min_size=1))
-def test_a_line_counts_the_same_alone_and_in_company(lines: list[bytes]) -> None:
+def test_a_line_counts_the_same_alone_and_among_others(lines: list[bytes]) -> None:
     """Counting by tails is a shortcut: it gives what reading each line by itself gives."""
     lines = [line.replace(b"\n", b"") for line in lines]
     alone = [counted(line) for line in lines]
@@ -261,3 +278,56 @@ def test_a_line_counts_the_same_alone_and_in_company(lines: list[bytes]) -> None
     assert together.split.total == sum(one.split.total for one in alone)
     assert together.attempts.total == sum(one.attempts.total for one in alone)
     assert together.malformed == sum(one.malformed for one in alone)
+
+
+PLAIN = access_log.line(Hit(("a:1",), 200, 1.5, 0.1, "id", upstream_response_time=(0.1,)))
+# what makes a line no plain one, an escaped one, or none at all; and what leaves it plain
+EDITS = (
+    (b"a:1", b"b:1"),
+    (b"a:1", b"a:1, b:1"),
+    (b"a:1", b"a:1 : b:1"),
+    (b"a:1", b"-"),
+    (b"a:1", b""),
+    (b"a:1", b"127.0.0."),
+    (b'"id"', b'"i\\"d"'),
+    (b'"id"', b'"i\xff to: x"'),
+    (b'"200"', b"200"),
+    (b'"200"', b'"2x0"'),
+    (b'"1.5"', b'"1.5.1"'),
+    (b'"1.5"', b'"99999999999999999999"'),
+    (b'"0.1"', b'"0.1, 0.2"'),
+    (b'"0.1"', b'"-"'),
+    (b"{", b"nginx-1  | {"),
+    (b"{", b"<190>Nov 26 10:00:00 gw nginx: {"),
+    (b"{", b"{{"),
+    (b"}", b"} to: a:1"),
+    (b'"status"', b'"msec"'),
+)
+plain_lines = st.lists(st.sampled_from(EDITS), max_size=2).map(
+    lambda edits: reduce(lambda line, edit: line.replace(*edit), edits, PLAIN.rstrip())
+)
+
+
+@given(st.lists(plain_lines, min_size=1))
+def test_a_plain_json_line_counts_as_if_it_were_read(lines: list[bytes]) -> None:
+    """From the second block on a pattern matches most lines; the count is the same."""
+    with mock.patch.object(counting, "_BLOCK", len(PLAIN)):
+        together = counted(PLAIN.rstrip(), *lines)
+
+    alone = [counted(line) for line in (PLAIN.rstrip(), *lines)]
+    assert together.malformed == sum(one.malformed for one in alone)
+    assert together.not_proxied == sum(one.not_proxied for one in alone)
+    for server in ("a:1", "b:1"):
+        for part in ("split", "attempts"):
+            expected = sum(getattr(one, part).counts.get(server, 0) for one in alone)
+            assert getattr(together, part).counts.get(server, 0) == expected
+
+
+def test_the_pattern_of_plain_lines_is_used() -> None:
+    """It matches the lab's own line and none with several servers."""
+    pattern = access_log.plain(PLAIN.rstrip())
+
+    assert pattern is not None
+    assert pattern.fullmatch(PLAIN.rstrip())
+    assert not pattern.fullmatch(PLAIN.rstrip().replace(b"a:1", b"a:1, b:1"))
+    assert access_log.plain(PLAIN.replace(b'"200"', b"200")) is None

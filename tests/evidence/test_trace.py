@@ -101,7 +101,7 @@ def test_an_event_lies_between_two_lines_of_its_own_worker() -> None:
     ]
 
 
-def test_requests_of_a_kept_connection_are_told_apart() -> None:
+def test_requests_of_a_kept_alive_connection_are_distinguished() -> None:
     """By their number on the connection."""
     line = '7 *1 http request line: "GET / HTTP/1.1"'
     pick, free = "7 *1 get rr peer, try: 3", "7 *1 free rr peer 3 0"
@@ -112,7 +112,7 @@ def test_requests_of_a_kept_connection_are_told_apart() -> None:
 
 
 def test_a_client_cannot_write_picks_into_the_trace() -> None:
-    """A URI that looks like a line of the debug log is only text."""
+    """A URI that looks like a line of the debug log is ignored."""
     uri = '7 *1 http uri: "/*1 get rr peer, try: 3"'
 
     assert trace.events(numbered('7 *1 http request line: "GET / HTTP/1.1"', uri)) == []

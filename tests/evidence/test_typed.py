@@ -53,9 +53,27 @@ def test_values_are_made_as_annotated() -> None:
         ([], "run must be an object, not a list"),
     ],
 )
-def test_what_does_not_fit_is_named(data: Any, wrong: str) -> None:
+def test_an_invalid_field_is_named(data: Any, wrong: str) -> None:
     """The field, what it must be, what it is."""
     with pytest.raises(typed.MisfitError) as refusal:
         typed.read(Outer, data, "run")
 
     assert str(refusal.value).startswith(wrong)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ({"name": "x", "maybe": 1.5}, {"name": "x", "maybe": float("nan")}),
+        ({"name": "x", "kind": "a"}, {"name": "x", "kind": "c"}),
+        ({"name": "x", "count": 1}, {"name": "x", "count": True}),
+        ({"name": "x", "parts": []}, {"name": "x", "parts": [{}]}),
+    ],
+)
+def test_an_object_like_one_before_is_still_checked(good: Any, bad: Any) -> None:
+    """Its keys and types alone do not make it valid."""
+    for _ in range(2):
+        assert typed.read(Outer, good).name == "x"
+
+    with pytest.raises(typed.MisfitError):
+        typed.read(Outer, bad)

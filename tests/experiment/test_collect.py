@@ -1,9 +1,12 @@
-"""What befell a lab's services beside the timeline, and how run folders are named."""
+"""Changes of services that no event explains, and the names of run folders."""
 
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from nginx_llm_lab.evidence.timeline import Done, Event, Incident, Timeline
-from nginx_llm_lab.experiment.collect import State, incidents, traffic_name
+from nginx_llm_lab.experiment.collect import State, fresh_folder, incidents, traffic_name
 
 RUNNING = State("id", "running", started=100.0)
 BEFORE = {"nginx": RUNNING, "backend-1": RUNNING, "backend-2": RUNNING}
@@ -24,7 +27,7 @@ def test_a_backend_killed_from_elsewhere_is_named_with_the_moment() -> None:
     ]
 
 
-def test_what_an_event_did_is_no_incident() -> None:
+def test_a_change_by_an_event_is_no_incident() -> None:
     """A fault of that backend, or of all; a heal starts whatever is down."""
     after = {**BEFORE, "backend-2": KILLED}
 
@@ -35,11 +38,11 @@ def test_what_an_event_did_is_no_incident() -> None:
     ):
         assert list(incidents(BEFORE, after, timeline(event))) == []
     elsewhere = timeline(Event(5.0, "fault", "backend-1", "kill"))
-    assert [each.service for each in incidents(BEFORE, after, elsewhere)] == ["backend-2"]
+    assert [incident.service for incident in incidents(BEFORE, after, elsewhere)] == ["backend-2"]
 
 
 def test_a_restart_and_a_pause_are_seen() -> None:
-    """It runs again, since when; it stands still."""
+    """The start time of the restarted one; the paused state."""
     after = {
         **BEFORE,
         "nginx": replace(RUNNING, started=160.0, exit_code=1),
@@ -57,3 +60,13 @@ def test_a_folder_is_named_after_its_run() -> None:
     assert traffic_name("run", "hash", "300 generated requests") == "hash"
     assert traffic_name("load", "hash", "bursts") == "bursts-hash"
     assert traffic_name("soak", "several", "mixed") == "soak-several"
+
+
+def test_git_sees_no_run_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a user's repository whose own .gitignore does not list them."""
+    runs = tmp_path / ".lab/runs"
+    monkeypatch.setattr("nginx_llm_lab.experiment.collect.runs_folder", lambda: runs)
+
+    fresh_folder("hash")
+
+    assert (tmp_path / ".lab/.gitignore").read_text() == "*\n"

@@ -12,10 +12,10 @@ from nginx_llm_lab.experiment.comparing import Plan
 PLAN = Plan(("shared_prompts",), ("round_robin", "prompt_prefix"), 2, 5.0, simulated=True)
 
 
-def test_an_interrupted_comparison_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_an_interrupted_comparison_is_resumed(tmp_path, monkeypatch):
     """What was run is kept, the rest is run, a line that was cut off is run again."""
     monkeypatch.setattr(comparing, "fresh_folder", lambda name: tmp_path / name)
-    whole = comparing.compare(comparing.begin(PLAN), None)
+    complete = comparing.compare(comparing.begin(PLAN), None)
     file = tmp_path / "compare" / scorecard.RUNS
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines[:2], lines[2][:20]]))
@@ -26,7 +26,7 @@ def test_an_interrupted_comparison_goes_on_where_it_was(tmp_path, monkeypatch):
     )
 
     assert len(done) == 2
-    assert sorted(again.runs, key=str) == sorted(whole.runs, key=str)
+    assert sorted(again.runs, key=str) == sorted(complete.runs, key=str)
 
 
 def test_every_method_has_the_same_seeds():
@@ -64,7 +64,16 @@ def test_a_plan_gets_the_longest_runs_that_fit_into_its_minutes():
     assert comparing.estimate(replace(fitted, duration=fitted.duration + 1)) > 90
 
 
-def test_too_little_time_is_told_with_what_would_do():
+def test_too_few_minutes_are_an_error_with_the_needed_number():
     """Four runs take more than six seconds."""
     with pytest.raises(UsageError, match="too short for 4 runs"):
         comparing.fitted(PLAN, 0.1)
+
+
+def test_the_estimate_knows_the_seed_of_every_repeat() -> None:
+    """One long answer more makes a run of the next seed last longer."""
+    once = comparing.Plan(("mixed_fleet",), ("round_robin",), 1, 4.0)
+
+    first, both = comparing.estimate(once), comparing.estimate(replace(once, repeats=2))
+
+    assert abs(both - 2 * first) > 0.1

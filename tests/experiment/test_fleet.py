@@ -3,7 +3,7 @@
 from nginx_llm_lab.experiment.fleet import Condition
 
 
-def test_a_slow_backend_is_sound_and_says_so() -> None:
+def test_a_slow_backend_is_sound_and_shows_its_speed() -> None:
     """A scenario may change its speed; nothing about it is broken."""
     slow = Condition("healthy", "h100-8b", 1.0, slow=4.0)
 
@@ -21,7 +21,7 @@ def test_a_backend_that_misbehaves_or_does_not_run_is_not_sound() -> None:
     assert str(Condition("exited")) == "exited"
 
 
-def test_limits_that_are_not_the_profiles_stand_beside_it() -> None:
+def test_limits_that_differ_from_the_profile_are_shown() -> None:
     """A user sees why a backend queues."""
     limited = Condition("healthy", "h100-8b", 1.0, limits={"max_num_seqs": 4, "queue_limit": 9})
 

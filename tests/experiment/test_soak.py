@@ -3,8 +3,12 @@
 from collections import Counter
 from itertools import islice
 
+import pytest
+
+from nginx_llm_lab.evidence.timeline import Window
 from nginx_llm_lab.experiment import soak
 from nginx_llm_lab.stack import faults
+from nginx_llm_lab.word import Word
 
 NAMES = ("backend-1", "backend-2", "backend-3")
 
@@ -18,26 +22,56 @@ def test_the_same_seed_does_the_same_steps() -> None:
     assert once != other
 
 
-def test_random_steps_leave_nothing_out() -> None:
+def test_random_steps_include_every_kind() -> None:
     """Every fault, switches, reloads, all backends at once, and nginx itself."""
-    found = list(islice(soak.steps(1, NAMES), 1000))
+    steps = list(islice(soak.steps(1, NAMES), 1000))
 
-    assert {step.do for step in found} >= {"reload", "use", *faults.kinds("backend-1")}
-    assert {"all", "nginx", *NAMES} <= {step.target for step in found}
+    assert {step.do for step in steps} >= {"reload", "use", *faults.kinds("backend-1")}
+    assert {"all", "nginx", *NAMES} <= {step.target for step in steps}
 
 
-def test_a_proof_has_exactly_the_steps_it_names() -> None:
+def test_planned_steps_have_exact_counts() -> None:
     """20 kills are 20 kills, in an order that the seed decides."""
     counts = {"kill": 20, "reload": 50, "use": 50}
 
-    found = soak.steps_of(counts, 3, NAMES)
+    steps = soak.steps_of(counts, 3, NAMES)
 
-    assert Counter(step.do for step in found) == counts
-    assert found == soak.steps_of(counts, 3, NAMES)
-    assert found != soak.steps_of(counts, 4, NAMES)
+    assert Counter(step.do for step in steps) == counts
+    assert steps == soak.steps_of(counts, 3, NAMES)
+    assert steps != soak.steps_of(counts, 4, NAMES)
 
 
-def test_a_step_reads_as_a_person_would_say_it() -> None:
+def test_a_step_is_printed_in_words() -> None:
     """The line that a soak prints before it does it."""
     assert str(soak.Step("kill", "backend-2", 1.25)) == "kill backend-2 for 1.2 s"
     assert str(soak.Step("use", "round_robin", weights=(3, 2, 1))) == "use round_robin 3,2,1"
+
+
+@pytest.mark.parametrize(
+    ("words", "windows"),
+    [
+        (["PASS"], [(100.0, 101.0)]),
+        (["FAIL"], [(100.0, 101.0)]),
+        (["UNSURE", "PASS"], [(100.0, 102.0)]),
+        (["UNSURE", "UNSURE", "PASS"], [(100.0, 102.0), (101.0, 102.0)]),
+        (["UNSURE"] * 99, [(100.0, 106.0), (105.0, 106.0)]),
+    ],
+)
+def test_traffic_goes_on_until_it_decides(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], windows: list[tuple[float, float]]
+) -> None:
+    """The requests since the repair are judged together first, then the last ones by themselves."""
+    clock, verdicts = [100.0], iter(words)
+
+    def let_pass(seconds: float) -> None:
+        clock[0] += seconds > soak.LASTS
+
+    monkeypatch.setattr(soak, "_pass", let_pass)
+    monkeypatch.setattr("time.time", lambda: clock[0])
+
+    observed = soak.until_decided(
+        Window(100.0, after="kill x"), 2.0, lambda _: Word(next(verdicts))
+    )
+
+    assert [(window.start, window.end) for window in observed] == windows
+    assert [window.again for window in observed] == [False, True][: len(windows)]

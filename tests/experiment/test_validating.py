@@ -1,5 +1,6 @@
-"""Live and simulated figures side by side, from runs that were made up."""
+"""Live and simulated figures side by side, from invented runs."""
 
+import numpy as np
 import pytest
 
 from nginx_llm_lab.experiment import validating
@@ -8,7 +9,7 @@ from nginx_llm_lab.experiment.validating import Cell, Validation
 
 def cell(method: str, lives: tuple[float, ...], simulated: float) -> Cell:
     """A cell of one scenario."""
-    return Cell("chat", method, "p99", lives, simulated, 1.0, ("a", "b"))
+    return Cell("chat", method, "p99", lives, (simulated - 5, simulated + 5), 1.0, ("a", "b"))
 
 
 def test_methods_are_ordered_only_where_they_differ_by_more_than_the_noise():
@@ -28,7 +29,7 @@ def test_methods_are_ordered_only_where_they_differ_by_more_than_the_noise():
     ]
 
 
-def test_a_simulated_order_that_life_contradicts_is_told():
+def test_a_simulated_order_that_contradicts_the_live_one_is_listed():
     """The lower one live is the higher one simulated."""
     cells = (cell("round_robin", (100, 100), 100), cell("least_conn", (80, 80), 120))
 
@@ -41,6 +42,13 @@ def test_a_simulated_order_that_life_contradicts_is_told():
 def test_a_cell_is_close_within_15_percent_of_the_mean_of_its_live_runs(simulated, is_close):
     """The live mean is 100 ms."""
     assert cell("random", (90, 110), simulated).is_close is is_close
+
+
+def test_a_validation_compares_the_methods_that_llm_traffic_shows():
+    """The default, those that look at requests in flight, and the hash of the prompt."""
+    assert ",".join(validating.METHODS) == (
+        "round_robin,least_conn,least_time,random_two,prompt_prefix"
+    )
 
 
 def test_the_answers_of_a_validation_are_short():
@@ -59,3 +67,16 @@ def test_the_time_of_a_validation_is_estimated_from_its_simulated_runs():
         2 * validating.estimate(["uniform_chat"], ["round_robin"], 3.0, 1)[1],
     )
     assert seconds > 6
+
+
+def test_simulations_differ_where_live_runs_do():
+    """Draws differ between simulations; turns do not, and constant delays change nothing."""
+    chat = validating.slowed("uniform_chat", 3.0)
+
+    drawn = validating.simulated(chat, "random_two", np.array([0.004, 0.004]))
+    in_turn = validating.simulated(chat, "round_robin", np.array([0.004, 0.004]))
+    late = validating.simulated(chat, "round_robin", np.array([0.001, 0.004, 0.009]))
+
+    assert len({one.overall.ttft_ms for one in drawn}) > 10
+    assert len({one.overall.ttft_ms for one in in_turn}) == 1
+    assert len({one.overall.ttft_ms for one in late}) > 10

@@ -39,13 +39,13 @@ BEHAVIOURS: tuple[Mapping[str, object], ...] = (
 
 @dataclass(frozen=True)
 class Config:
-    """One random upstream.conf; `ill` is the backend that misbehaves, and how."""
+    """One random upstream.conf; `faulty` is the faulty backend, and its fault."""
 
     seed: int
     method: str
     key: str
     text: str
-    ill: str = ""
+    faulty: str = ""
     behaviour: Mapping[str, object] | None = None
 
 
@@ -57,11 +57,11 @@ def config(seed: int, methods: tuple[str, ...] = EXACT, failing: bool = False) -
     if failing and len(names) == 1:
         names.append("backend-1" if names[0] != "backend-1" else "backend-2")
     ports = ["8000"] * len(names)
-    ill, behaviour = "", None
+    faulty, behaviour = "", None
     if failing and rng.random() < 0.5:
         ports[rng.randrange(len(ports))] = "9"  # nothing listens there: refused
     elif failing:
-        ill, behaviour = rng.choice(names), rng.choice(BEHAVIOURS)
+        faulty, behaviour = rng.choice(names), rng.choice(BEHAVIOURS)
     lines = [
         f"server {name}:{port}{_parameters(rng, failing)};"
         for name, port in zip(names, ports, strict=True)
@@ -78,7 +78,7 @@ proxy_http_version 1.1;
 proxy_next_upstream {retried};
 map "" $hash_key {{ default {key if method.startswith("hash") else '""'}; }}
 """
-    return Config(seed, method, key if method.startswith("hash") else "", text, ill, behaviour)
+    return Config(seed, method, key if method.startswith("hash") else "", text, faulty, behaviour)
 
 
 def _parameters(rng: random.Random, failing: bool) -> str:
@@ -91,20 +91,20 @@ def _parameters(rng: random.Random, failing: bool) -> str:
 
 def _out_of_line(lines: list[str], method: str, rng: random.Random) -> list[str]:
     """Perhaps one server down, perhaps one a backup where the method takes one."""
-    found = list(lines)
-    if len(found) > 1 and rng.random() < 0.3:
-        place = rng.randrange(len(found))
-        found[place] = found[place].replace(";", " down;")
-    if len(found) > 2 and method in ("round_robin", "least_conn") and rng.random() < 0.3:
-        found[-1] = found[-1].replace(" down;", ";").replace(";", " backup;")
-    return found
+    drawn = list(lines)
+    if len(drawn) > 1 and rng.random() < 0.3:
+        place = rng.randrange(len(drawn))
+        drawn[place] = drawn[place].replace(";", " down;")
+    if len(drawn) > 2 and method in ("round_robin", "least_conn") and rng.random() < 0.3:
+        drawn[-1] = drawn[-1].replace(" down;", ";").replace(";", " backup;")
+    return drawn
 
 
-def requests(found: Config, count: int) -> probes.Plan:
+def requests(drawn: Config, count: int) -> probes.Plan:
     """Sequential requests of many clients and keys; a few last, so that seconds pass."""
-    rng = random.Random(-found.seed - 1)
-    plan = probes.plan(found.method, found.key, count, found.seed, concurrency=1)
-    slow = set(rng.sample(range(count), 3)) if "fail_timeout" in found.text else set()
+    rng = random.Random(-drawn.seed - 1)
+    plan = probes.plan(drawn.method, drawn.key, count, drawn.seed, concurrency=1)
+    slow = set(rng.sample(range(count), 3)) if "fail_timeout" in drawn.text else set()
     lasting = tuple(
         _lasting(request) if number in slow else request
         for number, request in enumerate(plan.requests)
@@ -117,28 +117,28 @@ def _lasting(request: Request) -> Request:
     return Request(request.uri, request.client_ip, request.method, headers, request.body)
 
 
-def observe(lab: Lab, found: Config, plan: probes.Plan, folder: Path) -> verdict.Verdict:
+def observe(lab: Lab, drawn: Config, plan: probes.Plan, folder: Path) -> verdict.Verdict:
     """Serve a config by real nginx, send the plan, and judge what its log says."""
-    nginx.switch(lab, found.text)
-    if found.ill:
-        faults.tell(lab, found.ill, "PUT", "/behaviour", found.behaviour)
+    nginx.switch(lab, drawn.text)
+    if drawn.faulty:
+        faults.tell(lab, drawn.faulty, "PUT", "/behaviour", drawn.behaviour)
     try:
         mark, began = nginx.log_size(lab), time.time()
         requests = workload.fixed(plan.requests, plan.concurrency, plan.sessions)
         sent = sender.run(requests, lab.door, timeout=120)
         log = nginx.log_with(lab, mark, len(sent))
     finally:
-        if found.ill:
-            faults.tell(lab, found.ill, "DELETE", "/behaviour")
+        if drawn.faulty:
+            faults.tell(lab, drawn.faulty, "DELETE", "/behaviour")
     clock = doubt(lab, log, began) if plan.concurrency > 1 else 0.0
-    return judged(lab, found.text, log, plan.concurrency == 1, folder, clock)
+    return judged(lab, drawn.text, log, plan.concurrency == 1, folder, clock)
 
 
 def doubt(lab: Lab, log: bytes, began: float) -> float:
     """How far nginx's clock was behind, by what the backends noted."""
     hits = access_log.read(log.splitlines(keepends=True)).hits
     lines = compose.journals(lab, began, len(hits)).splitlines()
-    return evidence.clock_doubt(hits, journals.read(lines).entries)
+    return evidence.clock_lag(hits, journals.read(lines).entries)
 
 
 def judged(

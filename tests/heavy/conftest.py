@@ -1,4 +1,4 @@
-"""Long proofs share a lab of five backends."""
+"""Long tests share a lab of five backends."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from nginx_llm_lab.experiment import fleet
-from nginx_llm_lab.pytest_plugin import LiveLab, free_port
+from nginx_llm_lab.pytest_plugin import LiveLab
 from nginx_llm_lab.stack import compose
 from tests.live.conftest import inside, no_alarms, pytest_runtest_makereport
 
@@ -16,7 +16,7 @@ __all__ = ["five", "inside", "no_alarms", "pytest_runtest_makereport", "say"]
 @pytest.fixture(scope="session")
 def five():
     """Five backends behind nginx, under a project name of their own."""
-    here = compose.Lab(f"lab-heavy-{os.getpid()}", free_port(), free_port())
+    here = compose.Lab(f"lab-heavy-{os.getpid()}", compose.free_port(), compose.free_port())
     fleet.up(here, 5)
     try:
         yield LiveLab(here)
@@ -26,7 +26,7 @@ def five():
 
 @pytest.fixture
 def say(capsys):
-    """Print a line that people see whether the test passes or not: the figures of a proof."""
+    """Print a line of figures that is shown even if the test passes."""
 
     def line(text: str) -> None:
         with capsys.disabled():

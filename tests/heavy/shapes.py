@@ -288,6 +288,30 @@ SPECIAL = {
         ),
         UNSURE,
     ),
+    "models by argument": Shape(
+        whole(
+            "upstream small { zone s 64k; server gpu-1:80; server gpu-2:80; }"
+            " upstream large { zone l 64k; server gpu-3:80; server vllm-1:80; }"
+            " server { listen 80; location / { proxy_pass http://$arg_model; } }"
+        )
+    ),
+    "both ports in one server, and TLS alone served": Shape(
+        llm(
+            server="listen 80; listen 443 ssl; ssl_certificate /etc/ssl/fleet.pem;"
+            " ssl_certificate_key /etc/ssl/fleet.pem; server_name api.example.org;"
+            " if ($scheme = http) { return 301 https://$host:443$request_uri; }"
+        )
+    ),
+    "a status as a jump to a named location": Shape(
+        llm(location="error_page 418 = @llm; return 418; } location @llm { proxy_pass http://llm;")
+    ),
+    "an njs module beside": Shape(
+        llm(
+            http="js_path njs; js_import keys from keys.js; js_set $tenant keys.tenant;",
+            location="proxy_set_header X-Tenant $tenant; proxy_pass http://llm;",
+        ),
+        files={"njs/keys.js": "function tenant(r) { return r.uri; }\nexport default { tenant };\n"},
+    ),
     "nothing to balance": Shape(whole("server { listen 80; return 204; }"), UNSURE),
     "everybody is sent away": Shape(llm(location="deny all; proxy_pass http://llm;"), UNSURE),
 }
@@ -326,20 +350,23 @@ WRONG = {
     "a host of another service": llm(
         location="proxy_pass http://llm; } location /rpc { grpc_pass grpc://typo:50051;"
     ),
+    "a template that was not filled in": llm("server ${GPU_1}:8000; server ${GPU_2}:8000;"),
+    "a port that was not filled in": llm(server="listen ${PORT};"),
+    "a module that is not installed": llm(main="load_module modules/ngx_http_geoip2_module.so;"),
     "a log format that is not there": llm(http="access_log /var/log/nginx/a.log missing;"),
 }
 
 
 def shapes() -> dict[str, Shape]:
     """Every shape by its name."""
-    found = {f"method: {name}": Shape(llm(lines)) for name, lines in METHODS.items()}
-    found |= {f"location: {name}": Shape(llm(location=it)) for name, it in LOCATIONS.items()}
-    found |= {f"server: {name}": Shape(llm(server=lines)) for name, lines in SERVERS.items()}
-    found |= {f"http: {name}": Shape(llm(http=lines)) for name, lines in HTTP.items()}
-    found |= {
+    by_name = {f"method: {name}": Shape(llm(lines)) for name, lines in METHODS.items()}
+    by_name |= {f"location: {name}": Shape(llm(location=text)) for name, text in LOCATIONS.items()}
+    by_name |= {f"server: {name}": Shape(llm(server=lines)) for name, lines in SERVERS.items()}
+    by_name |= {f"http: {name}": Shape(llm(http=lines)) for name, lines in HTTP.items()}
+    by_name |= {
         f"key: {name}": Shape(llm(f"hash $who consistent; {ZONED}", http=lines), word)
         for name, (lines, word) in KEYS.items()
     }
-    found |= SPECIAL
-    found |= {f"wrong: {name}": Shape(text, REFUSED) for name, text in WRONG.items()}
-    return found
+    by_name |= SPECIAL
+    by_name |= {f"wrong: {name}": Shape(text, REFUSED) for name, text in WRONG.items()}
+    return by_name

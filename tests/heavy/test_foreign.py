@@ -1,4 +1,4 @@
-"""Runs beside a hundred foreign requests a second: nginx is never accused, word and code agree."""
+"""Runs beside a hundred foreign requests a second: no FAIL, verdict and exit code agree."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ CALL = Ab(200)
 
 
 class Stranger:
-    """Somebody who sends requests to the front door until told to end."""
+    """A client that sends requests to the front door until it is stopped."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nginx_llm_lab.accounts import outcome
 from nginx_llm_lab.evidence import folder
 from nginx_llm_lab.experiment import fleet
 from nginx_llm_lab.paths import ROOT, runs_folder
@@ -18,10 +19,12 @@ from nginx_llm_lab.stack import compose, nginx
 from nginx_llm_lab.stack.sdk import engine
 from nginx_llm_lab.stack.shell import poll
 from nginx_llm_lab.verify.sandbox import LABEL
+from nginx_llm_lab.word import Word
 
 MOMENTS = int(os.environ.get("LAB_INTERRUPT_MOMENTS", "1"))  # ten for the full proof
 CONF = ROOT / "tests/data/verify/vllm-compose.conf"
 END_SECONDS = 60
+KEEP = frozenset({"run", "run by ab", "load", "soak"})  # the verbs that keep what they saw
 # the seconds of each verb over which the signals are spread, and its words
 VERBS: Mapping[str, tuple[float, str]] = {
     "run": (8, "run least_conn -n 20000"),
@@ -63,13 +66,20 @@ def lab(five: LiveLab, words: str) -> subprocess.Popen[str]:
     )
 
 
-def interrupted(five: LiveLab, words: str, after: float, number: signal.Signals) -> str:
-    """Signal a command `after` seconds; its output, once it has ended as documented."""
-    process = lab(five, words)
+def interrupted(
+    five: LiveLab, words: str, after: float, number: signal.Signals
+) -> tuple[str, bool]:
+    """Signal a command `after` seconds.
+
+    Its output, once it has ended as documented, and whether it had sent requests by then.
+    """
+    mark = nginx.log_size(five.lab)
+    process, sent = lab(five, words), False
     try:
         process.wait(after)
         allowed = {0, 1}
     except subprocess.TimeoutExpired:
+        sent = nginx.log_size(five.lab) > mark
         process.send_signal(number)
         # a signal that comes before Python can handle it ends the process as any other
         allowed = {{signal.SIGINT: 130, signal.SIGTERM: 143}[number], -number}
@@ -79,8 +89,9 @@ def interrupted(five: LiveLab, words: str, after: float, number: signal.Signals)
         process.kill()
         raise
     assert process.returncode in allowed, f"{process.returncode}\n{errors}"
-    assert "Traceback" not in errors or process.returncode == -number, errors
-    return output + errors
+    noise = [word for word in ("Traceback", "nhandled", "never retrieved") if word in errors]
+    assert not noise or process.returncode == -number, errors
+    return output + errors, sent and process.returncode != -number
 
 
 def left_behind(five: LiveLab, before: set[Path], verb: str) -> list[str]:
@@ -112,16 +123,30 @@ def is_readable(place: Path) -> bool:
     return True
 
 
+def is_wrong(judged: outcome.AnyOutcome) -> bool:
+    """Whether the verdict on an interrupted run accuses nginx."""
+    if isinstance(judged, outcome.Soaked):
+        return not judged.ledger.holds
+    return judged.verdict.word == Word.FAIL
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_an_interrupted_verb_leaves_nothing(five: LiveLab, verb: str) -> None:
-    """At spread moments, by SIGINT and SIGTERM in turn; the next command works."""
+    """At spread moments, by SIGINT and SIGTERM in turn; the next command works.
+
+    What a run, a load and a soak had seen by then is in a folder, which can be judged.
+    """
     seconds, words = VERBS[verb]
     before = folders()
     for moment in range(MOMENTS):
         number = signal.SIGTERM if moment % 3 == 2 else signal.SIGINT
-        output = interrupted(five, words, seconds * (moment + 0.5) / MOMENTS, number)
+        had = folders()
+        output, sent = interrupted(five, words, seconds * (moment + 0.5) / MOMENTS, number)
         left = poll(lambda: left_behind(five, before, verb), lambda left: not left, END_SECONDS)
         assert not left, f"moment {moment}: {left}\n{output}"
+        kept = [outcome.judge(place) for place in folders() - had] if verb in KEEP else []
+        assert kept or not sent or verb not in KEEP, f"moment {moment}: no folder\n{output}"
+        assert not [str(path) for path in kept if is_wrong(path)], f"moment {moment}\n{output}"
 
         process = lab(five, "up --backends 5" if verb == "up" else "use least_conn")
         told, errors = process.communicate(timeout=120)

@@ -8,8 +8,8 @@ import requests
 
 from nginx_llm_lab.experiment import fleet
 from nginx_llm_lab.paths import ROOT
-from nginx_llm_lab.pytest_plugin import free_port
 from nginx_llm_lab.stack import compose
+from nginx_llm_lab.stack.compose import free_port
 from nginx_llm_lab.stack.shell import poll, run
 
 DASHBOARD = ROOT / "lab/stack/metrics/grafana/dashboards/vllm.json"
@@ -40,12 +40,12 @@ def test_prometheus_scrapes_every_backend_and_answers(lab, prometheus, say):
 
     counts = poll(
         lambda: result(prometheus, "sum(vllm:generation_tokens_total)"),
-        lambda found: bool(found) and float(found[0]["value"][1]) >= 30,
+        lambda series: bool(series) and float(series[0]["value"][1]) >= 30,
         60,
     )
     up = poll(
         lambda: {one["metric"]["backend"]: one["value"][1] for one in result(prometheus, "up")},
-        lambda found: len(found) == 3,
+        lambda series: len(series) == 3,
         60,
     )
 

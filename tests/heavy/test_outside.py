@@ -1,4 +1,4 @@
-"""What `lab load` says of what befalls it from outside, and of what a limit refuses."""
+"""`lab load` with faults from outside and with requests that a limit refuses."""
 
 import os
 import subprocess
@@ -23,28 +23,28 @@ backends: 5
 
 
 @pytest.fixture
-def mended(five):
+def restored(five):
     """The five backends; afterwards all of them run, and are as they were."""
     yield five.lab
     faults.heal(five.lab)
     fleet.up(five.lab, 5, "instant", 1.0)
 
 
-def test_a_backend_killed_from_outside_fails_the_load_and_is_named(mended, tmp_path, say):
+def test_a_backend_killed_from_outside_fails_the_load_and_is_named(restored, tmp_path, say):
     """Nothing in the scenario kills backend-2: exit code 1, with its name and how it ended."""
     scenario = tmp_path / "steady.yaml"
     scenario.write_text(STEADY)
     where = {
-        "LAB_PROJECT": mended.project,
-        "LAB_PORT": str(mended.port),
-        "LAB_DOOR_PORT": str(mended.door_port),
+        "LAB_PROJECT": restored.project,
+        "LAB_PORT": str(restored.port),
+        "LAB_DOOR_PORT": str(restored.door_port),
     }
-    mark = nginx.log_size(mended)
+    mark = nginx.log_size(restored)
 
     words = [sys.executable, "-m", "nginx_llm_lab.cli", "load", str(scenario)]
     with subprocess.Popen(words, env={**os.environ, **where}, stdout=subprocess.PIPE) as command:
-        poll(lambda: nginx.log_size(mended), lambda size: size > mark, 120)
-        run(["docker", "kill", compose.container_id(mended, "backend-2")])
+        poll(lambda: nginx.log_size(restored), lambda size: size > mark, 120)
+        run(["docker", "kill", compose.container_id(restored, "backend-2")])
         printed = command.communicate(timeout=240)[0].decode()
 
     about = [line for line in printed.splitlines() if "backend-2" in line and "exited" in line]
@@ -53,9 +53,9 @@ def test_a_backend_killed_from_outside_fails_the_load_and_is_named(mended, tmp_p
     assert about
 
 
-def test_a_full_queue_is_refused_by_the_limit_of_its_backend(mended, say):
+def test_a_full_queue_is_refused_by_the_limit_of_its_backend(restored, say):
     """The run holds: each refusal is named, and no fault is needed to explain it."""
-    fleet.up(mended, 5, "h100-8b", 1.0)
+    fleet.up(restored, 5, "h100-8b", 1.0)
     small = Machine("h100-8b", limits=Limits(max_num_seqs=1, queue_limit=1))
     scenario = Scenario(
         "small-queue",
@@ -67,7 +67,7 @@ def test_a_full_queue_is_refused_by_the_limit_of_its_backend(mended, say):
         fleet={"backend-3": small},
     )
 
-    loaded = load.load(mended, scenario, load.blank("round_robin"))
+    loaded = load.load(restored, scenario, load.choice_without_backends("round_robin"))
 
     reasons = loaded.ledger.reasons()
     say(f" {reasons}")
@@ -75,7 +75,7 @@ def test_a_full_queue_is_refused_by_the_limit_of_its_backend(mended, say):
     assert loaded.holds, loaded.ledger.problems()
 
 
-def test_nginxs_limit_on_large_bodies_is_named(mended, say):
+def test_nginxs_limit_on_large_bodies_is_named(restored, say):
     """Of 160 prompts of over 100 kB at once nginx holds 128; the others get its own 503."""
     scenario = Scenario(
         "large-bodies",
@@ -87,7 +87,7 @@ def test_nginxs_limit_on_large_bodies_is_named(mended, say):
         backends=5,
     )
 
-    loaded = load.load(mended, scenario, load.blank("round_robin"))
+    loaded = load.load(restored, scenario, load.choice_without_backends("round_robin"))
 
     reasons = loaded.ledger.reasons()
     say(f" {reasons}")

@@ -1,4 +1,4 @@
-"""What verdicts are worth: simulated nginxes, right and wrong, against every claim."""
+"""The reliability of verdicts: correct and faulty simulated nginxes against every claim."""
 
 import os
 from collections.abc import Iterator

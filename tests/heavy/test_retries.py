@@ -1,4 +1,4 @@
-"""What nginx tries again: GET and POST, before and after they were sent, and for how long."""
+"""nginx's retries of GET and POST, before and after they were sent, and their limits."""
 
 import threading
 import time
@@ -36,7 +36,7 @@ def ask(lab, method="GET", path="/", **headers):
 
 def attempts(lab, answer):
     """The servers that nginx tried for a request, and their status."""
-    names = faults.known(lab.lab)
+    names = faults.known_addresses(lab.lab)
     request_id = answer.headers["X-Request-ID"]
 
     def line():
@@ -95,7 +95,7 @@ def test_what_was_sent_is_retried_only_where_it_may_be_repeated(lab, method, rul
 
 
 def test_in_flight_on_a_killed_backend_a_get_goes_on_and_a_post_is_lost(lab):
-    """The POST was sent; nginx cannot know whether it was done, and asks nobody else."""
+    """The POST was sent; it may have been executed, so nginx does not retry it."""
     lab.use("round_robin", server_params=FIRST)
     answers = {}
 
@@ -146,7 +146,7 @@ def test_an_error_is_an_answer_unless_its_status_is_listed(lab, method, rules, s
 
 
 @pytest.mark.parametrize(("most", "tries"), [(1, [2, 1, 1, 1]), (2, [2, 2, 1, 1]), (0, [2] * 4)])
-def test_max_fails_says_how_often_a_server_may_fail_before_it_is_left_out(lab, most, tries):
+def test_max_fails_is_the_number_of_failures_before_a_ban(lab, most, tries):
     """0 never leaves it out: every request tries the broken server first."""
     everywhere = f"max_fails={most} fail_timeout=60s"
     lab.use("round_robin", server_params=(everywhere, *FIRST))
@@ -158,7 +158,7 @@ def test_max_fails_says_how_often_a_server_may_fail_before_it_is_left_out(lab, m
     assert [len(attempts(lab, answer)) for answer in answers] == tries
 
 
-def test_with_every_server_out_nginx_asks_nobody(lab):
+def test_with_every_server_banned_nginx_makes_no_attempt(lab):
     """502 without an attempt, until fail_timeout is over."""
     lab.use("round_robin", server_params=("max_fails=1 fail_timeout=60s",))
 

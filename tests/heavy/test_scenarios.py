@@ -78,7 +78,7 @@ def scenario(tmp_path, text):
 
 def test_client_nginx_and_backends_agree_on_every_request_and_token(fleet, tmp_path):
     """120 streams on a mixed fleet: no finding, and the same sums on all sides."""
-    loaded = load.load(fleet, scenario(tmp_path, SMALL), load.blank("least_conn"))
+    loaded = load.load(fleet, scenario(tmp_path, SMALL), load.choice_without_backends("least_conn"))
 
     told, kept = loaded.figures, {file.name for file in loaded.folder.iterdir()}
     lines = (loaded.folder / "client.jsonl").read_text().splitlines()
@@ -96,26 +96,30 @@ def test_client_nginx_and_backends_agree_on_every_request_and_token(fleet, tmp_p
 
 def test_a_timeline_breaks_mends_shrinks_and_grows_the_fleet_under_load(fleet, tmp_path):
     """What the fault cut is truncated and explained; whoever comes later gets work; no loss."""
-    loaded = load.load(fleet, scenario(tmp_path, EVENTFUL), load.blank("round_robin"))
+    loaded = load.load(
+        fleet, scenario(tmp_path, EVENTFUL), load.choice_without_backends("round_robin")
+    )
 
-    told = loaded.figures
+    figures = loaded.figures
     assert [(done.event.do, done.error) for done in loaded.timeline] == [
         ("fault", ""),
         ("heal", ""),
         ("scale", ""),
         ("scale", ""),
     ]
-    assert told.overall.requests == 320
-    assert set(told.overall.errors) == {"truncated"}
+    assert figures.overall.requests == 320
+    assert set(figures.overall.errors) == {"truncated"}
     assert loaded.holds, loaded.findings
-    work = {group.name: group.requests for group in told.backends}
+    work = {group.name: group.requests for group in figures.backends}
     assert work["backend-3"] > 0  # removed after 3 s: what it answered is still known
     assert work["backend-4"] > 0
 
 
 def test_every_request_of_a_timeline_with_kills_has_one_fate(fleet, tmp_path):
     """What failed did so by a kill, lines that it took are explained, a refused reload is told."""
-    loaded = load.load(fleet, scenario(tmp_path, BROKEN), load.blank("round_robin"))
+    loaded = load.load(
+        fleet, scenario(tmp_path, BROKEN), load.choice_without_backends("round_robin")
+    )
 
     assert loaded.ledger is not None
     assert loaded.holds, (str(loaded.ledger), loaded.findings)

@@ -12,9 +12,8 @@ import requests
 from nginx_llm_lab.accounts import join
 from nginx_llm_lab.evidence import journal as journals
 from nginx_llm_lab.evidence.record import Record
-from nginx_llm_lab.pytest_plugin import free_port
 from nginx_llm_lab.stack import compose, faults, nginx
-from nginx_llm_lab.stack.compose import Lab
+from nginx_llm_lab.stack.compose import Lab, free_port
 from nginx_llm_lab.stack.shell import run
 from nginx_llm_lab.traffic import sender, workload
 from nginx_llm_lab.traffic.scenario import Lengths, Scenario
@@ -66,10 +65,10 @@ def test_a_generation_longer_than_a_minute_survives(five, say):
 def alone(five):
     """A backend by itself that runs a thousand sequences at once: its container and address."""
     image = compose.container(five.lab, "backend-1").attrs["Config"]["Image"]
-    told = {"BACKEND_NAME": "backend-1", "PROFILE": "slow-8b", "MAX_NUM_SEQS": str(THOUSAND)}
+    environment = {"BACKEND_NAME": "backend-1", "PROFILE": "slow-8b", "MAX_NUM_SEQS": str(THOUSAND)}
     port, name = free_port(), f"lab-heavy-{os.getpid()}-alone"
     options = ["--read-only", "--cap-drop", "ALL", "--memory", "512m", "--pids-limit", "64"]
-    settings = [word for key, value in told.items() for word in ("-e", f"{key}={value}")]
+    settings = [word for key, value in environment.items() for word in ("-e", f"{key}={value}")]
     publish = ["-p", f"127.0.0.1:{port}:8000"]
     run(["docker", "run", "-d", "--name", name, *options, *settings, *publish, str(image)])
     try:
@@ -91,9 +90,9 @@ def answers(url: str) -> bool:
 def peak_mib(container: str) -> float:
     """The most memory that the first process of a container ever had resident."""
     status = run(["docker", "exec", container, "cat", "/proc/1/status"]).stdout
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found
-    return int(found[1]) / 1024
+    match = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    assert match
+    return int(match[1]) / 1024
 
 
 def most_open(records: list[Record]) -> int:
@@ -124,10 +123,10 @@ def test_a_backend_under_a_thousand_streams_stays_correct(alone, say):
 
     peak, most = peak_mib(name), most_open(records)
     journal = run(["docker", "logs", name]).stdout.encode().splitlines()
-    found = join.join(records, None, journals.read(journal).entries)
+    joined = join.join(records, None, journals.read(journal).entries)
     say(f" {most:,} streams at once: {peak:.0f} MiB at most, {idle:.0f} MiB idle")
     assert most == THOUSAND
     assert {record.error for record in records} == {""}
     assert [record.tokens for record in records] == [TOKENS] * THOUSAND
-    assert found.findings == ()
+    assert joined.findings == ()
     assert peak < MEMORY_LIMIT

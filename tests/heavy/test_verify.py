@@ -66,7 +66,9 @@ def refusal(machine: Container, shape: Shape) -> str:
         code, output = machine.exec_run(["nginx", "-t", "-p", "/etc/nginx/", "-c", "nginx.conf"])
         return bytes(output).decode(errors="replace") if code else ""  # type: ignore[arg-type]  # not a stream
     finally:
-        machine.exec_run(["sh", "-c", "rm -rf /etc/nginx/conf.d /etc/nginx/upstreams"])
+        machine.exec_run(
+            ["sh", "-c", "rm -rf /etc/nginx/conf.d /etc/nginx/upstreams /etc/nginx/njs"]
+        )
 
 
 def verified(conf: Path) -> Verification | LabError:
@@ -85,12 +87,16 @@ def test_a_shape(name: str, machine: Container, tmp_path: Path) -> None:
     complaint = refusal(machine, shape)
 
     assert bool(complaint) == (shape.word == REFUSED), complaint
-    found = verified(conf)
-    if isinstance(found, LabError):
-        assert complaint, f"refused, and nginx would start: {found}"
+    result = verified(conf)
+    if isinstance(result, LabError):
+        assert complaint, f"refused, and nginx would start: {result}"
         return
-    assert not (found.holds and complaint), f"green, and nginx says: {complaint}\n{found}"
-    doubtful = [(it.verdict.why, it.hint) for it in found.upstreams if it.verdict.word == UNSURE]
-    assert all(why and hint for why, hint in doubtful), str(found)
-    assert shape.word == REFUSED or found.holds == (shape.word == PASS), str(found)
-    assert "FAIL" not in found.words, str(found)
+    assert not (result.holds and complaint), f"green, and nginx says: {complaint}\n{result}"
+    doubtful = [
+        (judged.verdict.why, judged.hint)
+        for judged in result.upstreams
+        if judged.verdict.word == UNSURE
+    ]
+    assert all(why and hint for why, hint in doubtful), str(result)
+    assert shape.word == REFUSED or result.holds == (shape.word == PASS), str(result)
+    assert "FAIL" not in result.words, str(result)

@@ -9,16 +9,16 @@ def test_every_key_goes_where_it_was_predicted(lab, method, key):
     """Whatever the key is made of."""
     lab.use(method, weights=(5, 1, 3), key=key)
 
-    found = lab.send(300)
+    outcome = lab.send(300)
 
-    assert found.holds, found
+    assert outcome.holds, outcome
 
 
 def test_a_down_server_keeps_its_place_on_the_ring(lab):
     """Its keys go to the owner of the next point; the others stay."""
     lab.use("hash_consistent", server_params=["backend-2: down"])
 
-    found = lab.send(300)
+    outcome = lab.send(300)
 
-    assert "backend-2" not in found.split.counts
-    assert found.holds, found
+    assert "backend-2" not in outcome.split.counts
+    assert outcome.holds, outcome

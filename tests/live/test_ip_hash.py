@@ -8,16 +8,16 @@ def test_many_addresses_go_where_they_were_predicted(lab):
     """IPv4 by three octets, IPv6 whole."""
     lab.use("ip_hash", weights=(1, 2, 3))
 
-    found = lab.send(400)
+    outcome = lab.send(400)
 
-    assert found.holds, found
+    assert outcome.holds, outcome
 
 
 def test_one_ab_run_is_one_client(lab):
     """All of its requests go to one server, and the lab says why."""
     lab.use("ip_hash")
 
-    found = run.bench(lab.lab, ab.Ab(200))
+    bench = run.bench(lab.lab, ab.Ab(200))
 
-    assert list(found.split.counts.values()) == [200]
-    assert "one address" in found.note
+    assert list(bench.split.counts.values()) == [200]
+    assert "one address" in bench.note

@@ -54,10 +54,10 @@ def test_both_doors_listen_on_loopback_only(lab):
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_container_is_hardened(lab, service):
     """No root, nothing writable, no capability, no new privileges; memory, pids, CPU bounded."""
-    found = inspected(lab, service)
-    host = found["HostConfig"]
+    container = inspected(lab, service)
+    host = container["HostConfig"]
 
-    assert found["Config"]["User"] not in ("", "0", "root", "0:0")
+    assert container["Config"]["User"] not in ("", "0", "root", "0:0")
     assert host["ReadonlyRootfs"]
     assert host["CapDrop"] == ["ALL"]
     assert host["CapAdd"] is None
@@ -168,7 +168,7 @@ def test_the_front_door_believes_no_forwarded_address(lab):
         (b"x" * 2_000_000, {}, 413),
     ],
 )
-def test_what_is_wrong_with_a_chat_is_said_in_json(lab, body, headers, status):
+def test_a_wrong_chat_gets_a_json_error(lab, body, headers, status):
     """The service is unharmed and answers the next one."""
     answer = requests.post(f"{lab.lab.front}/chat", data=body, headers=headers, timeout=10)
 
@@ -231,11 +231,11 @@ def test_no_request_is_lost_by_switching_under_load(lab):
     with subprocess.Popen(start, stdout=subprocess.PIPE, text=True) as ab:
         for name in names:
             lab.use(name)
-        said, _ = ab.communicate(timeout=60)
+        output, _ = ab.communicate(timeout=60)
 
     if nginx.version(lab.lab) >= (1, 27, 4):
-        assert re.search(r"Failed requests:\s+0\n", said), said
-        assert "Non-2xx" not in said
+        assert re.search(r"Failed requests:\s+0\n", output), output
+        assert "Non-2xx" not in output
     else:
         pytest.skip("a lossless switch needs nginx 1.27.4: keepalive_min_timeout")
 

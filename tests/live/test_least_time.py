@@ -16,9 +16,9 @@ def test_one_at_a_time_each_pick_is_predicted_from_the_times_before(lab):
     """Idle and faster than 20 ms, equal servers take turns."""
     lab.use("least_time", measure="header")
 
-    found = lab.send(600, concurrency=1)
+    outcome = lab.send(600, concurrency=1)
 
-    assert found.holds, found
+    assert outcome.holds, outcome
 
 
 @pytest.mark.parametrize("measure", ["header", "last_byte"])
@@ -26,6 +26,6 @@ def test_many_at_a_time_no_pick_was_wrong(lab, measure):
     """In nginx's own order."""
     lab.use("least_time", measure=measure)
 
-    found = lab.send()
+    outcome = lab.send()
 
-    assert found.holds, found
+    assert outcome.holds, outcome

@@ -71,41 +71,41 @@ def test_the_sdk_gets_a_whole_chat(client):
 def test_the_sdk_streams_a_chat(client):
     """One event a token, usage last; together they are the answer that comes whole."""
     asked = {"model": MODEL, "messages": HELLO, "max_tokens": 12}
-    whole = client.chat.completions.create(**asked)
+    complete = client.chat.completions.create(**asked)
 
     options = {"include_usage": True}
     chunks = list(client.chat.completions.create(**asked, stream=True, stream_options=options))
 
     pieces = [piece for chunk in chunks for c in chunk.choices if (piece := c.delta.content)]
-    assert "".join(pieces) == whole.choices[0].message.content
+    assert "".join(pieces) == complete.choices[0].message.content
     assert chunks[-1].choices == []
-    assert len(pieces) == chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+    assert len(pieces) == chunks[-1].usage.completion_tokens == complete.usage.completion_tokens
 
 
 def test_the_sdk_gets_a_completion_whole_and_streamed(client):
     """The older API, on a prompt instead of messages."""
     asked = {"model": MODEL, "prompt": "Once upon a time", "max_tokens": 8}
-    whole = client.completions.create(**asked)
+    complete = client.completions.create(**asked)
 
     chunks = client.completions.create(**asked, stream=True)
 
     pieces = [choice.text for chunk in chunks for choice in chunk.choices]
-    assert "".join(pieces) == whole.choices[0].text
-    assert whole.object == "text_completion"
+    assert "".join(pieces) == complete.choices[0].text
+    assert complete.object == "text_completion"
 
 
 @pytest.mark.parametrize("choice", ["auto", "required", TOOL | {"function": {"name": "weather"}}])
 def test_the_sdk_gets_a_tool_call(client, choice):
     """Its arguments are valid against the tool's schema; streamed, they are the same."""
     asked = {"model": MODEL, "messages": HELLO, "tools": [TOOL], "tool_choice": choice}
-    whole = client.chat.completions.create(**asked).choices[0]
+    complete = client.chat.completions.create(**asked).choices[0]
 
     with client.chat.completions.stream(**asked) as stream:
         streamed = stream.get_final_completion().choices[0]
 
-    (call,) = whole.message.tool_calls
+    (call,) = complete.message.tool_calls
     jsonschema.validate(json.loads(call.function.arguments), WEATHER)
-    assert (call.function.name, whole.finish_reason) == ("weather", "tool_calls")
+    assert (call.function.name, complete.finish_reason) == ("weather", "tool_calls")
     assert streamed.message.tool_calls[0].function.arguments == call.function.arguments
     assert streamed.finish_reason == "tool_calls"
 
@@ -142,13 +142,13 @@ def test_the_sdk_parses_structured_output(client):
 def test_the_sdk_creates_streams_and_parses_responses(client):
     """The newer API: one delta for each token, and a pydantic model's instance."""
     asked = {"model": MODEL, "input": "Plan my day."}
-    whole = client.responses.create(**asked)
+    complete = client.responses.create(**asked)
 
     with client.responses.stream(**asked) as stream:
         deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
         final = stream.get_final_response()
 
-    assert "".join(deltas) == final.output_text == whole.output_text
+    assert "".join(deltas) == final.output_text == complete.output_text
     assert len(deltas) == final.usage.output_tokens
     parsed = client.responses.parse(**asked, text_format=Outline)
     assert isinstance(parsed.output_parsed, Outline)

@@ -64,8 +64,8 @@ def body(rng):
     pairs = [*fields.items(), ("model", "lab-llm"), ("max_tokens", 1)]
     rng.shuffle(pairs)
     written = json.dumps(dict(pairs), indent=rng.choice([None, 2]), ensure_ascii=rng.random() < 0.5)
-    whole = written.encode("utf-8", "replace")
-    return whole[: rng.randrange(len(whole))] if rng.random() < 0.05 else whole
+    encoded = written.encode("utf-8", "replace")
+    return encoded[: rng.randrange(len(encoded))] if rng.random() < 0.05 else encoded
 
 
 @BOTH
@@ -120,9 +120,9 @@ def test_one_system_prompt_has_one_server(lab, reader):
     """1,000 chats with 40 system prompts, judged as every run is."""
     use(lab, Prefix(reader=reader))
 
-    found = lab.send(600)
+    outcome = lab.send(600)
 
-    assert found.holds, found
+    assert outcome.holds, outcome
 
 
 def test_njs_joins_two_spellings_that_the_map_keeps_apart(lab):

@@ -1,20 +1,20 @@
-"""random and random_two: by lot, within a band."""
+"""random and random_two: random draws within a band."""
 
 
 def test_draws_stay_within_their_band(lab):
     """By weight."""
     lab.use("random", weights=(3, 2, 1))
 
-    found = lab.send()
+    outcome = lab.send()
 
-    assert found.holds, found
+    assert outcome.holds, outcome
 
 
 def test_two_draws_on_an_idle_upstream_favour_the_light_server(lab):
     """Ties go to the second draw: weights 3 and 1 give the light one 75 %."""
     lab.use("random_two", weights=(3, 1, 1), server_params=["backend-3: down"])
 
-    found = lab.send(6000, concurrency=1)
+    outcome = lab.send(6000, concurrency=1)
 
-    assert found.split.counts["backend-2"] > 2 * found.split.counts["backend-1"]
-    assert found.holds, found
+    assert outcome.split.counts["backend-2"] > 2 * outcome.split.counts["backend-1"]
+    assert outcome.holds, outcome

@@ -1,4 +1,4 @@
-"""What SECURITY.md promises, and what the front door does with bytes that no client sends."""
+"""The guarantees of SECURITY.md, and malformed requests at the front door."""
 
 import json
 import secrets
@@ -151,8 +151,8 @@ def test_pipelined_requests_are_answered_one_by_one_in_order(lab, mark):
     answer = say(lab, text)
 
     assert answer.count(b"HTTP/1.1 200") == 3
-    found = [line["path"] for line in sorted(journals(lab, mark), key=lambda line: line["start"])]
-    assert found == [f"/{mark}/1", f"/{mark}/2", f"/{mark}/3"]
+    paths = [line["path"] for line in sorted(journals(lab, mark), key=lambda line: line["start"])]
+    assert paths == [f"/{mark}/1", f"/{mark}/2", f"/{mark}/3"]
 
 
 def test_a_line_that_is_no_header_is_left_out(lab, mark):
@@ -165,19 +165,41 @@ def test_a_line_that_is_no_header_is_left_out(lab, mark):
     assert len(journals(lab, mark)) == 1
 
 
-def test_slow_senders_are_sent_away_and_hold_nobody_up(lab, mark):
-    """200 connections that never finish a header are closed; others are answered meanwhile."""
-    before = soak.memory(lab.lab)
-    slow = [socket.create_connection(("127.0.0.1", lab.lab.port), 30) for _ in range(200)]
-    try:
-        for each in slow:
-            each.sendall(b"GET /%s HTTP/1.1\r\nX: " % mark.encode())
-        answers = [requests.get(lab.lab.front, timeout=5).status_code for _ in range(20)]
-        ends = [each.recv(4096) for each in slow]
-    finally:
-        for each in slow:
-            each.close()
+def closed_while_dripping(connections):
+    """How many connections nginx closes while each sends a byte every 5 s, three times."""
+    for _ in range(3):
+        closed = poll(
+            lambda: select.select(connections, [], [], 0)[0],
+            lambda ends: len(ends) == len(connections),
+            5,
+        )
+        for each in set(connections) - set(closed):
+            each.sendall(b"x")
+    return len(closed)
 
+
+def test_slow_senders_are_sent_away_and_hold_nobody_up(lab, mark):
+    """200 connections that never finish a header are closed; others are answered meanwhile.
+
+    So are 20 that send a byte of their body every 5 s.
+    """
+    before = soak.memory(lab.lab)
+    head = POST.replace(b"MARK", mark.encode()) + b"Content-Length: 990000\r\n\r\n{"
+    slow = [socket.create_connection(("127.0.0.1", lab.lab.port), 30) for _ in range(220)]
+    dripping = slow[200:]
+    try:
+        for connection in slow[:200]:
+            connection.sendall(b"GET /%s HTTP/1.1\r\nX: " % mark.encode())
+        for connection in dripping:
+            connection.sendall(head)
+        closed = closed_while_dripping(dripping)
+        answers = [requests.get(lab.lab.front, timeout=5).status_code for _ in range(20)]
+        ends = [connection.recv(4096) for connection in slow]
+    finally:
+        for connection in slow:
+            connection.close()
+
+    assert closed == len(dripping)
     assert answers == [200] * 20
     assert {status(end) for end in ends} <= {0, 408}
     assert journals(lab, mark) == []
@@ -186,24 +208,34 @@ def test_slow_senders_are_sent_away_and_hold_nobody_up(lab, mark):
 
 
 def test_the_sum_of_buffered_bodies_is_bounded(lab, mark):
-    """Of 200 unfinished bodies of 990 kB 128 are held; the rest is refused, and others served."""
-    head = b"POST /%s HTTP/1.1\r\nHost: lab\r\nContent-Length: 990000\r\n\r\n" % mark.encode()
+    """Of 200 unfinished bodies of 990 kB 128 are held; the rest is refused, and others served.
+
+    The refusal, an error of OpenAI's shape, names the limit and when to come back.
+    """
+    head = b"POST /v1/%s HTTP/1.1\r\nHost: lab\r\nContent-Length: 990000\r\n\r\n" % mark.encode()
     slow = [socket.create_connection(("127.0.0.1", lab.lab.port), 30) for _ in range(200)]
     try:
-        for each in slow:
-            each.sendall(head)
+        for connection in slow:
+            connection.sendall(head)
         most = len(slow) - LARGE_BODIES
-        refused = poll(lambda: select.select(slow, [], [], 0)[0], lambda it: len(it) >= most, 20)
+        refused = poll(
+            lambda: select.select(slow, [], [], 0)[0], lambda readable: len(readable) >= most, 20
+        )
         answers = [requests.get(lab.lab.front, timeout=5).status_code for _ in range(20)]
         small = requests.post(f"{lab.lab.front}/chat", json={"message": "hi"}, timeout=5)
-        ends = [each.recv(4096) for each in refused]
+        ends = [connection.recv(4096) for connection in refused]
     finally:
-        for each in slow:
-            each.close()
+        for connection in slow:
+            connection.close()
 
     assert answers == [200] * 20
     assert small.status_code == 200
     assert [status(end) for end in ends] == [503] * most
+    assert all(b"Retry-After: 1\r\n" in end for end in ends)
+    errors = [json.loads(end.partition(b"\r\n\r\n")[2])["error"] for end in ends]
+    assert {error["code"] for error in errors} == {"too_many_large_bodies"}
+    assert {error["type"] for error in errors} == {"server_error"}
+    assert all("at most 128 requests with a body of 100 kB" in e["message"] for e in errors)
     assert journals(lab, mark) == []
 
 
@@ -266,8 +298,8 @@ def test_the_behaviour_port_is_not_behind_nginx(lab, door):
 @pytest.mark.parametrize("service", SERVICES)
 def test_no_process_has_or_can_gain_privileges(lab, inside, service):
     """No capability in any set, no root, and no way to get them by a set-uid file."""
-    found = inside(service).check_output("cat /proc/1/status")
-    lines = dict(line.split(":\t", 1) for line in found.splitlines() if ":\t" in line)
+    status = inside(service).check_output("cat /proc/1/status")
+    lines = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
 
     assert lines["NoNewPrivs"] == "1"
     assert lines["CapPrm"] == lines["CapEff"] == lines["CapBnd"] == "0" * 16
@@ -298,11 +330,11 @@ def test_no_container_can_ask_for_a_name_outside(lab, inside, service):
 
 def test_every_image_has_a_package_list(lab):
     """CycloneDX: what runs in each image is in it."""
-    found = sbom.sbom(lab.lab)
+    documents = sbom.sbom(lab.lab)
 
     named = {
-        image.rpartition("/")[2].split(":")[0]: {each["name"] for each in one["components"]}
-        for image, one in found.items()
+        image.rpartition("/")[2].split(":")[0]: {part["name"] for part in document["components"]}
+        for image, document in documents.items()
     }
     assert set(named) == {"nginx", "backend", "load"}
     assert "nginx" in named["nginx"]

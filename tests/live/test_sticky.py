@@ -16,6 +16,6 @@ def test_visitors_return_to_their_server(lab):
     """Every pick is predicted, of new visitors and of old ones."""
     lab.use("sticky")
 
-    found = lab.send(300)
+    outcome = lab.send(300)
 
-    assert found.holds, found
+    assert outcome.holds, outcome

@@ -1,4 +1,4 @@
-"""Streams through nginx: token by token, nothing merged, nothing lost, no slot held for nobody."""
+"""Streams through nginx: token by token, nothing merged or lost, slots freed at once."""
 
 import json
 import statistics
@@ -79,7 +79,7 @@ def joined(lab: LiveLab, scenario: Scenario) -> join.Joined:
     log = access_log.read(nginx.log_with(lab.lab, mark, len(records)).splitlines(keepends=True))
     journal = compose.journals(lab.lab, began, len(records))
     known = {record.id for record in records}
-    entries = [each for each in journals.read(journal.splitlines()).entries if each.id in known]
+    entries = [entry for entry in journals.read(journal.splitlines()).entries if entry.id in known]
     return join.join(records, (*log.hits, *log.unproxied), entries)
 
 
@@ -135,8 +135,8 @@ def test_tokens_come_one_by_one(lab, timed):
 def test_the_first_token_is_as_early_as_without_nginx(lab, timed):
     """Curl in nginx's container, by turns direct and through nginx: 5 ms later at most.
 
-    The median of 20 pairs, each within a tenth of a second: whatever else the machine does
-    befalls both of a pair alike.
+    The median of 20 pairs, each within a tenth of a second: other work of the
+    machine affects both of a pair alike.
     """
     lab.use("round_robin", server_params=ONLY_FIRST)
     timed("h100-8b")
@@ -144,9 +144,9 @@ def test_the_first_token_is_as_early_as_without_nginx(lab, timed):
     outputs = [word for _ in urls for word in ("-o", "/dev/null")]
     options = ["-sSN", "-w", r"%{time_starttransfer}\n", "-d", json.dumps(body(2))]
 
-    said = compose.execute(lab.lab, "nginx", ["curl", *options, *outputs, *urls])
+    output = compose.execute(lab.lab, "nginx", ["curl", *options, *outputs, *urls])
 
-    times = [float(line) * 1e3 for line in said.split()]
+    times = [float(line) * 1e3 for line in output.split()]
     later = [through - direct for direct, through in zip(times[::2], times[1::2], strict=True)]
     assert len(later) == 20
     assert min(times) > 4  # the model's own time to the first token: 4.8 ms
@@ -160,11 +160,11 @@ def test_no_chunk_is_lost_among_many_streams(lab, timed):
     lengths = Lengths("lognormal", median=40, sigma=1.0, max=400)
     scenario = Scenario("many", requests=300, arrivals="poisson", rate=100.0, output=lengths)
 
-    found = joined(lab, scenario)
+    rows = joined(lab, scenario)
 
-    assert found.findings == ()
-    sent = [entry.tokens_sent for row in found.rows for entry in row.entries]
-    records = [row.record for row in found.rows if row.record]
+    assert rows.findings == ()
+    sent = [entry.tokens_sent for row in rows.rows for entry in row.entries]
+    records = [row.record for row in rows.rows if row.record]
     assert len(sent) == 300
     assert [record.tokens for record in records] == sent
     assert [record.max_tokens for record in records] == sent
@@ -224,7 +224,7 @@ def test_tokens_sent_to_nobody_are_counted_as_such(lab, timed):
 
     line = json.loads(nginx.log_with(lab.lab, mark, 1).splitlines()[0])
     entries = journals.read(compose.journals(lab.lab, began, 1).splitlines()).entries
-    [entry] = [each for each in entries if each.id == "leaves-early"]
+    [entry] = [entry for entry in entries if entry.id == "leaves-early"]
     assert line["request_id"] == "leaves-early"
     assert entry.fate == "client_gone"
     assert 0 < (entry.completion_tokens or 0) < 100
@@ -238,15 +238,15 @@ def test_a_truncated_stream_is_seen_and_counted(lab):
 
     faults.tell(lab.lab, "backend-1", "PUT", "/behaviour", {"drop_after_tokens": 5})
     try:
-        found = joined(lab, scenario)
+        rows = joined(lab, scenario)
     finally:
         faults.tell(lab.lab, "backend-1", "DELETE", "/behaviour")
 
-    told = figures.figures(found)
-    records = [row.record for row in found.rows if row.record]
+    told = figures.figures(rows)
+    records = [row.record for row in rows.rows if row.record]
     cut = [record for record in records if record.truncated]
     assert told.overall.errors == {"truncated": 10}
     assert {record.backend for record in cut} == {"backend-1"}
     assert {record.tokens for record in cut} == {5}
     assert {record.tokens for record in records} == {5, 20}
-    assert found.unexplained == ()
+    assert rows.unexplained == ()

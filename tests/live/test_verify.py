@@ -18,10 +18,14 @@ CONFIGS = Path(__file__).resolve().parents[1] / "data/verify"
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Any:
-    """Whatever becomes of a verification, no container of it stays."""
-    before = {it.id for it in engine().containers.list(all=True, filters={"label": LABEL})}
+    """No container is left after a verification, whatever its result."""
+    before = {
+        container.id for container in engine().containers.list(all=True, filters={"label": LABEL})
+    }
     yield
-    after = {it.id for it in engine().containers.list(all=True, filters={"label": LABEL})}
+    after = {
+        container.id for container in engine().containers.list(all=True, filters={"label": LABEL})
+    }
     assert after <= before
 
 
@@ -43,27 +47,27 @@ def words(found: Verification) -> dict[str, str]:
 
 def test_the_article_s_complete_config_passes() -> None:
     """least_conn on two loopback ports, no zone, folders that only its author has."""
-    found = verification.verify(CONFIGS / "article.conf")
+    result = verification.verify(CONFIGS / "article.conf")
 
-    assert words(found) == {"backend": "PASS"}, str(found)
-    assert found.upstreams[0].verdict.method == "least_conn"
-    assert len(found.not_honoured) == 3
-    assert "has no zone" in found.notes[0]
+    assert words(result) == {"backend": "PASS"}, str(result)
+    assert result.upstreams[0].verdict.method == "least_conn"
+    assert len(result.not_honoured) == 3
+    assert "has no zone" in result.notes[0]
 
 
 @pytest.mark.parametrize("name", ["vllm-compose.conf", "vllm-fleet.conf"])
-def test_what_people_put_in_front_of_vllm_passes(name: str) -> None:
+def test_typical_configs_for_vllm_pass(name: str) -> None:
     """A snippet with names and nginx's own port; a fleet behind TLS, by literal addresses."""
-    found = verification.verify(CONFIGS / name)
+    result = verification.verify(CONFIGS / name)
 
-    assert found.holds, str(found)
+    assert result.holds, str(result)
 
 
 def test_several_upstreams_are_judged_each_by_its_method() -> None:
     """By path, header, session and method; ports below 1024, IPv6, passwords, a second module."""
-    found = verification.verify(CONFIGS / "models.conf")
+    result = verification.verify(CONFIGS / "models.conf")
 
-    assert [(it.upstream, it.verdict.method) for it in found.upstreams] == [
+    assert [(judged.upstream, judged.verdict.method) for judged in result.upstreams] == [
         ("chat", "least_conn"),
         ("embed", "round_robin"),
         ("sessions", "hash_consistent"),
@@ -71,45 +75,47 @@ def test_several_upstreams_are_judged_each_by_its_method() -> None:
         ("small", "random_two"),
         ("large", "round_robin"),
     ]
-    assert found.holds, str(found)
-    assert any("of stream" in line for line in found.not_honoured)
+    assert result.holds, str(result)
+    assert any("a stream upstream" in line for line in result.not_honoured)
 
 
 def test_backends_may_have_the_port_that_nginx_listens_on(tmp_path: Path) -> None:
     """As containers do: every name has an address of its own, away from nginx's."""
-    found = verified(tmp_path, "zone u 64k; server a:8080; server b:8080 weight=3;")
+    result = verified(tmp_path, "zone u 64k; server a:8080; server b:8080 weight=3;")
 
-    assert found.upstreams[0].verdict.split_text == "a: 100, b: 301"
-    assert found.holds
+    assert result.upstreams[0].verdict.split_text == "a: 100, b: 301"
+    assert result.holds
 
 
 def test_names_that_nginx_resolves_as_it_runs_are_told_to_it(tmp_path: Path) -> None:
     """`resolve` asks the config's resolver, in whose place the lab's own answers."""
-    found = verified(
+    result = verified(
         tmp_path,
         "zone u 64k; resolver kube-dns.kube-system valid=5s;"
         " server vllm-1:8000 resolve; server vllm-2:8000 resolve;",
     )
 
-    assert found.holds, str(found)
+    assert result.holds, str(result)
 
 
-def test_a_nginx_that_does_otherwise_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_nginx_that_deviates_from_the_config_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The claim is changed behind nginx's back: two to one, where it serves one to one."""
 
     def wrong(config: Any) -> Survey:
-        found = survey(config)
-        (upstream,) = found.upstreams
+        survey_result = survey(config)
+        (upstream,) = survey_result.upstreams
         first, *rest = upstream.servers
         claim = replace(upstream, servers=(replace(first, weight=2), *rest))
-        return replace(found, upstreams=(claim,))
+        return replace(survey_result, upstreams=(claim,))
 
     monkeypatch.setattr(verification, "survey", wrong)
 
     assert words(verified(tmp_path, "zone u 64k; server a:1; server b:1;")) == {"u": "FAIL"}
 
 
-def test_a_config_that_nginx_refuses_is_told_in_its_words(
+def test_a_refused_config_shows_nginx_s_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With file and line, as the user named the file."""

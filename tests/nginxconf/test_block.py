@@ -29,7 +29,7 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize("body", BLOCKS)
-def test_what_is_written_is_read(tmp_path: Path, body: str) -> None:
+def test_a_written_upstream_is_read_back(tmp_path: Path, body: str) -> None:
     """Servers with their parameters, method, key, stickiness, zone, rules of retry."""
     file, again = tmp_path / "nginx.conf", tmp_path / "upstream.conf"
     file.write_text(f"http {{ upstream llm {{ {body} }} }}")

@@ -153,6 +153,15 @@ def test_geo_takes_the_narrowest_network(address: str, expected: str) -> None:
     assert value("place", uri=f"/?ip={address}") == expected
 
 
+def test_a_share_may_lack_digits_on_one_side_of_its_dot(tmp_path: Path) -> None:
+    """nginx takes .5% and 99.% and leading zeros."""
+    conf = snippet(tmp_path, "split_clients $arg_k $half { .5% a; 0099.% b; * c; }")
+    given = [variables.evaluate("$half", Request(f"/?k={n}"), conf) for n in range(1_000)]
+
+    assert 0 < given.count(b"a") < 20
+    assert 0 < given.count(b"c") < 20
+
+
 def test_geo_may_be_of_ranges(tmp_path: Path) -> None:
     """A range is inclusive at both ends; `delete` takes a network out again."""
     conf = snippet(

@@ -129,7 +129,15 @@ def test_forwarded_for_ends_with_the_client() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "user"), [("Basic dTpw", "u"), ("Basic xx!", ""), ("Bearer dTpw", ""), ("", "")]
+    ("sent", "user"),
+    [
+        ("Basic dTpw", "u"),
+        ("Basic  dTpwIA", "u"),
+        ("Basic dQ==", ""),
+        ("Basic xx!", ""),
+        ("Bearer dTpw", ""),
+        ("", ""),
+    ],
 )
 def test_the_user_is_that_of_basic_authorization(sent: str, user: str) -> None:
     """$remote_user: anything else is nobody."""

@@ -20,17 +20,17 @@ def of(folder: Path, text: str) -> tuple[routes.Route, ...]:
 
 def test_each_proxy_pass_is_a_route() -> None:
     """Nested locations, several upstreams and a variable's values are all followed."""
-    found = routes.routes(tree.read(DATA / "several/nginx.conf"))
+    listed = routes.routes(tree.read(DATA / "several/nginx.conf"))
 
-    assert [(each.location, each.upstream) for each in found] == [
+    assert [(route.location, route.upstream) for route in listed] == [
         ("/v1/chat/", "chat"),
         ("/v1/chat/batch", "embed"),
         ("= /direct", "127.0.0.1:9000"),
         ("~ ^/any/", "chat"),
         ("~ ^/any/", "embed"),
     ]
-    assert found[0].listen == (Listen("*", 8080), Listen("127.0.0.1", 8443, ("ssl",)))
-    assert found[0].server_name == "llm.example.com"
+    assert listed[0].listen == (Listen("*", 8080), Listen("127.0.0.1", 8443, ("ssl",)))
+    assert listed[0].server_name == "llm.example.com"
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,19 @@ def test_nginx_s_own_variables_leave_the_upstream_known(tmp_path: Path, url: str
     )
 
     assert route.upstream == "llm"
+
+
+@pytest.mark.parametrize("name", ["$arg_pool", "$cookie_pool", "$http_x_pool", "$1", "$region"])
+def test_what_a_client_chooses_may_be_any_upstream(tmp_path: Path, name: str) -> None:
+    """An argument, a cookie, a header, or what a regex captures of the request."""
+    possible = of(
+        tmp_path,
+        f"""http {{ upstream eu {{ server a:1; }} upstream us {{ server b:1; }}
+            server {{ server_name ~^(?<region>eu|us); location / {{ proxy_pass http://{name}; }}
+            }} }}""",
+    )
+
+    assert [route.upstream for route in possible] == ["eu", "us"]
 
 
 def test_a_name_without_a_block_ends_where_the_path_begins(tmp_path: Path) -> None:

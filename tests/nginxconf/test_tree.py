@@ -39,6 +39,27 @@ def test_quotes_escapes_and_comments_are_nginx_own(tmp_path: Path) -> None:
     assert directive.args == ("b c", 'd"e', 'f"g', "\\d+", "h\\i", "j#k", "", "ü", "m")
 
 
+def test_a_word_ends_where_nginx_ends_it(tmp_path: Path) -> None:
+    """A "}" inside a word is a part of it, and so is a space that ASCII does not have."""
+    path = conf(tmp_path, "hash a}b${c}d#e$f consistent;\nserver\u00a0a:1;\v x;")
+
+    hashed, server, tab = tree.read(path).directives
+
+    assert hashed.args == ("a}b${c}d#e$f", "consistent")
+    assert server.name == "server\u00a0a:1"
+    assert tab.name == "\v"
+
+
+def test_bytes_that_are_not_utf_8_are_kept(tmp_path: Path) -> None:
+    """A key of Latin-1 hashes as nginx hashes it; the bytes come back as they were."""
+    path = tmp_path / "nginx.conf"
+    path.write_bytes(b"# caf\xe9\nhash \xe9$uri;")
+
+    (directive,) = tree.read(path).directives
+
+    assert directive.args[0].encode("utf-8", "surrogateescape") == b"\xe9$uri"
+
+
 def test_includes_start_at_the_main_file_s_folder(tmp_path: Path) -> None:
     """An include inside conf.d/ is relative to nginx.conf, as in nginx, and globs are sorted."""
     path = conf(tmp_path, "http { include conf.d/*.conf; z 3; }")
@@ -48,8 +69,8 @@ def test_includes_start_at_the_main_file_s_folder(tmp_path: Path) -> None:
 
     http = tree.read(path).block("http")
 
-    assert [each.name for each in http.block or ()] == ["a", "b", "z"]
-    assert [Path(each.file).name for each in http.block or ()] == ["a.inc", "2.conf", "nginx.conf"]
+    assert [line.name for line in http.block or ()] == ["a", "b", "z"]
+    assert [Path(line.file).name for line in http.block or ()] == ["a.inc", "2.conf", "nginx.conf"]
 
 
 def test_what_etc_nginx_holds_is_looked_for_beside_the_file(tmp_path: Path) -> None:
@@ -57,7 +78,7 @@ def test_what_etc_nginx_holds_is_looked_for_beside_the_file(tmp_path: Path) -> N
     path = conf(tmp_path, "include /etc/nginx/conf.d/*.conf;")
     conf(tmp_path, "a 1;", "conf.d/1.conf")
 
-    assert [each.name for each in tree.read(path).directives] == ["a"]
+    assert [line.name for line in tree.read(path).directives] == ["a"]
 
 
 def test_a_missing_include_is_listed(tmp_path: Path) -> None:
@@ -66,8 +87,8 @@ def test_a_missing_include_is_listed(tmp_path: Path) -> None:
 
     read = tree.read(path)
 
-    assert [each.name for each in read.directives] == ["a"]
-    assert [(each.pattern, each.where) for each in read.missing] == [
+    assert [line.name for line in read.directives] == ["a"]
+    assert [(include.pattern, include.where) for include in read.missing] == [
         (str(tmp_path / "nope.conf"), f"{path}:2")
     ]
 
@@ -81,6 +102,10 @@ def test_a_missing_include_is_listed(tmp_path: Path) -> None:
         ("a 1;\n}", 'unexpected "}" in nginx.conf:2'),
         ("a 1;\n;", 'unexpected ";" in nginx.conf:2'),
         ("{ a; }", 'unexpected "{" in nginx.conf:1'),
+        ('a "b"c;', 'unexpected "c" in nginx.conf:1'),
+        ("a 1; b", 'unexpected end of file, expecting ";" or "}" in nginx.conf:1'),
+        ('a 1;\nb "2;', 'unexpected end of file, expecting ";" or "}" in nginx.conf:2'),
+        ("a 1; \\", 'unexpected end of file, expecting ";" or "}" in nginx.conf:1'),
         ("\ufeffa 1;", "byte order mark in nginx.conf:1"),
         ("include nginx.conf;", 'include of "nginx.conf" inside itself in nginx.conf'),
         ("a {" * 101 + "}" * 101, "blocks nested deeper than 100 in nginx.conf:1"),
@@ -106,7 +131,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 @settings(max_examples=150, deadline=None)
 @given(
     st.binary(max_size=80)
-    | st.lists(st.sampled_from(TOKENS), max_size=40).map(lambda each: "".join(each).encode())
+    | st.lists(st.sampled_from(TOKENS), max_size=40).map(lambda tokens: "".join(tokens).encode())
 )
 def test_any_bytes_are_a_config_or_a_refusal(
     tmp_path_factory: pytest.TempPathFactory, text: bytes

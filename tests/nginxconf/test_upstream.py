@@ -47,20 +47,20 @@ def refusal(folder: Path, body: str) -> str:
 
 def test_the_article_s_config_is_two_servers_under_least_conn() -> None:
     """The article's whole nginx.conf: method, servers, no zone, the place of the block."""
-    found = upstream.read(DATA / "article.conf")
+    group = upstream.read(DATA / "article.conf")
 
-    assert (found.name, found.method, found.zone) == ("backend", "least_conn", False)
-    assert found.servers == (Server("127.0.0.1:8001"), Server("127.0.0.1:8002"))
-    assert (found.file, found.line) == (str(DATA / "article.conf"), 21)
-    assert found.next_upstream == NextUpstream(frozenset({"error", "timeout"}))
+    assert (group.name, group.method, group.zone) == ("backend", "least_conn", False)
+    assert group.servers == (Server("127.0.0.1:8001"), Server("127.0.0.1:8002"))
+    assert (group.file, group.line) == (str(DATA / "article.conf"), 21)
+    assert group.next_upstream == NextUpstream(frozenset({"error", "timeout"}))
 
 
 def test_a_snippet_without_http_is_read() -> None:
     """A bare upstream block, as the lab's own active/upstream.conf, with every parameter."""
-    found = upstream.read(DATA / "snippet.conf", "llm")
+    group = upstream.read(DATA / "snippet.conf", "llm")
 
-    assert (found.method, found.key, found.zone) == ("hash_consistent", "$request_uri", True)
-    assert found.servers == (
+    assert (group.method, group.key, group.zone) == ("hash_consistent", "$request_uri", True)
+    assert group.servers == (
         Server("backend-1:8000", weight=3, max_fails=2, fail_timeout=90),
         Server("backend-2:8000", max_conns=10),
         Server("backend-3:8000", down=True),
@@ -69,17 +69,17 @@ def test_a_snippet_without_http_is_read() -> None:
 
 def test_all_upstreams_of_a_config_are_read() -> None:
     """Blocks from includes, a group of a bare proxy_pass, and stream's, marked as such."""
-    found = upstream.read_all(DATA / "several/nginx.conf")
+    groups = upstream.read_all(DATA / "several/nginx.conf")
 
-    assert [(each.name, each.method, each.stream, bool(each.line)) for each in found] == [
+    assert [(group.name, group.method, group.stream, bool(group.line)) for group in groups] == [
         ("chat", "ip_hash", False, True),
         ("embed", "round_robin", False, True),
         ("127.0.0.1:9000", "round_robin", False, False),
         ("tcp", "least_time", True, True),
     ]
-    assert found[1].sticky == Sticky("cookie", ("$cookie_node",))
-    assert found[1].servers[1] == Server("10.0.1.2:80", route="b", drain=True)
-    assert found[2].servers == (Server("127.0.0.1:9000"),)
+    assert groups[1].sticky == Sticky("cookie", ("$cookie_node",))
+    assert groups[1].servers[1] == Server("10.0.1.2:80", route="b", drain=True)
+    assert groups[2].servers == (Server("127.0.0.1:9000"),)
 
 
 def test_the_rules_of_retry_are_those_of_the_location() -> None:
@@ -101,7 +101,7 @@ def test_a_location_s_own_rules_hide_the_inherited(tmp_path: Path) -> None:
                                proxy_next_upstream_timeout 1m500ms; proxy_pass http://b; } } }"""
     )
 
-    off, added = (each.next_upstream for each in upstream.read_all(path))
+    off, added = (group.next_upstream for group in upstream.read_all(path))
 
     assert off == NextUpstream(frozenset())
     assert added == NextUpstream(frozenset({"error", "http_429"}), timeout=60.5)
@@ -127,9 +127,9 @@ def test_every_method_is_read_and_the_last_one_wins(
     tmp_path: Path, line: str, method: str, key: str, measure: str
 ) -> None:
     """The balancing directive, its key and its measure, under the lab's words."""
-    found = block(tmp_path, f"{line} server a:1;")
+    group = block(tmp_path, f"{line} server a:1;")
 
-    assert (found.method, found.key, found.measure) == (method, key, measure)
+    assert (group.method, group.key, group.measure) == (method, key, measure)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def test_sticky_is_lost_before_a_method(tmp_path: Path, line: str, sticky: Stick
 )
 def test_times_are_in_nginx_syntax(tmp_path: Path, text: str, expected: int) -> None:
     """fail_timeout takes units from years to seconds, a bare number being seconds."""
-    found = block(tmp_path, f'server a:1 "fail_timeout={text}";')
+    group = block(tmp_path, f'server a:1 "fail_timeout={text}";')
 
-    assert found.servers[0].fail_timeout == expected
+    assert group.servers[0].fail_timeout == expected
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_an_unknown_or_a_stream_upstream_is_refused() -> None:
 
     with pytest.raises(UsageError, match=f'no upstream "nope" in {path}'):
         upstream.read(path, "nope")
-    with pytest.raises(UsageError, match=f'upstream "tcp" in {path} is of stream, not http'):
+    with pytest.raises(UsageError, match=f'upstream "tcp" in {path} belongs to stream, not http'):
         upstream.read(path, "tcp")
 
 
@@ -281,18 +281,18 @@ def test_a_thousand_servers_behind_windows_line_ends_are_read(tmp_path: Path) ->
     """Size, CRLF and names beyond ASCII are no matter."""
     lines = "".join(f"server höst-{number}:80;  # {number}\r\n" for number in range(1000))
 
-    found = block(tmp_path, lines)
+    group = block(tmp_path, lines)
 
-    assert len(found.servers) == 1000
-    assert found.servers[999].name == "höst-999:80"
+    assert len(group.servers) == 1000
+    assert group.servers[999].name == "höst-999:80"
 
 
 def test_options_are_read_as_the_lines_of_a_config() -> None:
     """--servers takes the text of server lines, under nginx's own rules."""
-    found = upstream.from_options("hash", ["10.0.0.1:80 weight=3", "10.0.0.2:80 down"], "$arg_a")
+    group = upstream.from_options("hash", ["10.0.0.1:80 weight=3", "10.0.0.2:80 down"], "$arg_a")
 
-    assert (found.method, found.key, found.zone) == ("hash", "$arg_a", True)
-    assert found.servers == (Server("10.0.0.1:80", weight=3), Server("10.0.0.2:80", down=True))
+    assert (group.method, group.key, group.zone) == ("hash", "$arg_a", True)
+    assert group.servers == (Server("10.0.0.1:80", weight=3), Server("10.0.0.2:80", down=True))
 
 
 @pytest.mark.parametrize("method", methods.METHODS)
@@ -335,8 +335,8 @@ def test_any_lines_are_upstreams_or_a_refusal(
     path.write_text(text)
 
     try:
-        found = upstream.read_all(path)
+        groups = upstream.read_all(path)
     except LabError:
         return
 
-    assert all(any(not server.backup for server in each.servers) for each in found)
+    assert all(any(not server.backup for server in group.servers) for group in groups)

@@ -135,7 +135,7 @@ def test_set_if_and_captures_run_before_the_pick(text: str, sent: Request, expec
     assert value(text, sent) == expected
 
 
-def test_what_the_lab_cannot_tell_matters_only_to_who_asks() -> None:
+def test_an_unknown_value_is_an_error_only_when_it_is_used() -> None:
     """`if (-f …)` depends on files: the variable it sets is refused, the others are not."""
     assert value("$kind$door") == "door-"
     with pytest.raises(UsageError, match=r'cannot evaluate "if \(-f \$request_filename\)" in'):
@@ -165,24 +165,24 @@ def test_set_of_args_changes_the_arguments(tmp_path: Path) -> None:
         server { location / { set $args "a=new&b=$arg_a"; proxy_pass http://llm; } }"""
     )
 
-    found = value("$arg_a $arg_b", Request("/?a=old"), variables.read(path, "llm"))
+    key = value("$arg_a $arg_b", Request("/?a=old"), variables.read(path, "llm"))
 
-    assert found == "new old"
+    assert key == "new old"
 
 
 @pytest.mark.parametrize(("length", "whole"), [(1279, True), (1280, False)])
 def test_a_long_body_is_an_empty_key(length: int, whole: bool) -> None:
     """Beyond 5/4 of client_body_buffer_size (1k here) nginx writes the body to a file."""
-    found = value("$request_body", Request(TENANT, method="POST", body=b"x" * length))
+    key = value("$request_body", Request(TENANT, method="POST", body=b"x" * length))
 
-    assert found == ("x" * length if whole else "")
+    assert key == ("x" * length if whole else "")
 
 
 def test_a_whole_variable_may_have_any_name() -> None:
     """`sticky cookie my-id` looks up a cookie that no text could name."""
-    found = variables.compile_variable("$cookie_my-id", Variables())
+    key = variables.compile_variable("$cookie_my-id", Variables())
 
-    assert found(Request(headers={"Cookie": "my-id=7"})) == b"7"
+    assert key(Request(headers={"Cookie": "my-id=7"})) == b"7"
 
 
 @given(
@@ -195,13 +195,13 @@ def test_any_text_and_request_give_bytes_or_a_refusal(
 ) -> None:
     """No text and no request make another error than the lab's own."""
     try:
-        found = variables.evaluate(
+        key = variables.evaluate(
             text + "$host$cookie_a$arg_b$uri", Request(uri, "::1", "GET", headers), READ
         )
     except UsageError:
         return
 
-    assert isinstance(found, bytes)
+    assert isinstance(key, bytes)
 
 
 def test_what_no_request_decides_is_an_error_only_where_a_map_chooses_it(tmp_path: Path) -> None:

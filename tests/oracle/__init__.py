@@ -1,1 +1,1 @@
-"""The oracles against literals and slow models; a package, as tests/live names files alike."""
+"""The oracles against literals and slow models."""

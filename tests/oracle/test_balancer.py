@@ -1,4 +1,4 @@
-"""Requests that overlap, and the short way for those that nothing disturbs."""
+"""Overlapping requests, and the fast path for requests without other events."""
 
 from collections.abc import Iterator, Sequence
 from itertools import repeat
@@ -14,7 +14,7 @@ from tests.oracle.strategies import server_lists
 
 
 def by_the_long_way(upstream: Upstream, arrivals: Sequence[Arrival]) -> Iterator[Pick | None]:
-    """The picks with all the bookkeeping, whatever the arrivals are."""
+    """The picks without the fast path."""
     lab = balancer(upstream)
     requests = [lab.arrive(arrival) for arrival in arrivals]
     lab.finish()
@@ -42,7 +42,7 @@ streams = st.lists(
 
 
 @given(st.sampled_from(sorted(ORACLES)), servers, streams)
-def test_the_short_way_leads_where_the_long_one_does(
+def test_the_fast_path_gives_the_same_picks(
     method: str, lines: list[Server], steps: list[tuple[float, Arrival]]
 ) -> None:
     """Any servers, any faults between quiet requests: the same picks, one by one."""
@@ -51,10 +51,19 @@ def test_the_short_way_leads_where_the_long_one_does(
         tuple(lines), method, measure="header", next_upstream=NextUpstream(conditions)
     )
     now, arrivals = 0.0, []
-    for pause, it in steps:
+    for pause, request in steps:
         now += pause
         arrivals.append(
-            Arrival(it.key, it.client_ip, "", it.method, now, it.duration, it.fail, it.took)
+            Arrival(
+                request.key,
+                request.client_ip,
+                "",
+                request.method,
+                now,
+                request.duration,
+                request.fail,
+                request.took,
+            )
         )
 
     short = [(pick.server, pick.attempts) for pick in predict(upstream, arrivals)]
@@ -64,7 +73,7 @@ def test_the_short_way_leads_where_the_long_one_does(
 
 
 def test_requests_overlap_while_an_attempt_lasts():
-    """The first hangs at a for 5 s and then goes on; the second comes meanwhile and has b."""
+    """The first waits at a for 5 s, then retries; the second arrives meanwhile and gets b."""
     slow = Arrival(t=0, fail={"a": "timeout"}, took={"a": 5})
     upstream = Upstream(tuple(Server(name) for name in "abc"))
 

@@ -115,7 +115,7 @@ lines = st.lists(
     st.tuples(names, st.sampled_from(["", "80", "8000"]), st.integers(1, 3)),
     min_size=2,
     max_size=4,
-    unique_by=lambda it: it[:2],
+    unique_by=lambda server: server[:2],
 )
 
 
@@ -133,7 +133,7 @@ def test_a_key_goes_to_the_first_point_at_or_after_its_hash(
     assert pick.server == model(servers, key)
 
 
-@given(lines.filter(lambda it: len(it) > 2), st.integers(0, 1))
+@given(lines.filter(lambda servers: len(servers) > 2), st.integers(0, 1))
 def test_losing_a_server_moves_only_its_own_keys(
     servers: list[tuple[str, str, int]], lost: int
 ) -> None:

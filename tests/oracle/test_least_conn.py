@@ -17,7 +17,7 @@ def upstream_of(*weights: int) -> Upstream:
 
 
 def test_an_idle_group_takes_turns_as_round_robin_does():
-    """One request after the other: everybody has none open, so weights 3, 2, 1 are a b a c b a."""
+    """No server has requests in flight, so weights 3, 2, 1 give a b a c b a."""
     picks = predict(upstream_of(3, 2, 1), repeat(Arrival(), 6))
 
     assert "".join(str(pick.server) for pick in picks) == "abacba"

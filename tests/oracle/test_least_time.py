@@ -38,7 +38,7 @@ def test_the_average_takes_a_twentieth_of_what_is_new():
 
 
 def test_idle_fast_servers_of_equal_weight_take_turns():
-    """Everybody is estimated at 20 ms."""
+    """The estimate of every server is 20 ms."""
     assert servers_of(upstream_of(1, 1, 1), *repeat(Arrival(), 6)) == "abcabc"
 
 

@@ -31,20 +31,20 @@ def predicted(group: Upstream, *lines: str) -> list[dict[str, Any]]:
     """The output lines, one for each input line."""
     out = io.BytesIO()
     count = prediction.predict_lines(group, [line.encode() for line in lines], out)
-    found = [json.loads(line) for line in out.getvalue().splitlines()]
-    assert count == len(found)
-    return found
+    picks = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert count == len(picks)
+    return picks
 
 
 def test_a_line_in_is_a_line_out() -> None:
     """Round robin over two servers, whatever the requests hold."""
-    found = predicted(TWO, "{}", '{"uri": "/a"}', '{"client_ip": "::1"}')
+    lines = predicted(TWO, "{}", '{"uri": "/a"}', '{"client_ip": "::1"}')
 
-    assert found == [{"server": name, "attempts": [name]} for name in ("a:1", "b:1", "a:1")]
+    assert lines == [{"server": name, "attempts": [name]} for name in ("a:1", "b:1", "a:1")]
 
 
 def test_a_failure_shows_in_the_attempts() -> None:
-    """A refused request goes on to the next server; none left is an answer by nobody."""
+    """A refused request is retried on the next server; without one the server is null."""
     refused = '{"fail": {"a:1": "refused", "b:1": "refused"}}'
 
     first, second, third = predicted(TWO, '{"fail": {"a:1": "refused"}}', refused, "{}")
@@ -58,9 +58,9 @@ def test_candidates_show_where_nginx_draws() -> None:
     """Random names every server that it may pick, with its share of the weight."""
     group = upstream.from_options("random", ["a:1 weight=3", "b:1"])
 
-    (found,) = predicted(group, "{}")
+    (lines,) = predicted(group, "{}")
 
-    assert found["candidates"] == {"a:1": 0.75, "b:1": 0.25}
+    assert lines["candidates"] == {"a:1": 0.75, "b:1": 0.25}
 
 
 def test_every_field_reaches_the_oracle() -> None:
@@ -119,9 +119,9 @@ def test_times_stand_until_a_line_moves_them() -> None:
     """A line without `t` comes with the one before; equal lines at other times differ."""
     lines = [b"{}", b'{"t": 2}', b"{}", b"{}", b'{"start": 3.5}', b"{}"]
 
-    found = [arrival.t for arrival in prediction.arrivals(lines, TWO)]
+    times = [arrival.t for arrival in prediction.arrivals(lines, TWO)]
 
-    assert found == [0.0, 2.0, 2.0, 2.0, 3.5, 3.5]
+    assert times == [0.0, 2.0, 2.0, 2.0, 3.5, 3.5]
 
 
 @pytest.mark.parametrize(
@@ -204,9 +204,9 @@ def test_a_repeated_line_means_what_it_meant(numbers: list[int]) -> None:
     """Remembered lines change nothing: each arrival is that of its line read alone."""
     lines = [json.dumps({"headers": {"X-A": str(number)}}).encode() for number in numbers]
 
-    found = list(prediction.arrivals(lines, HASHED))
+    arrivals = list(prediction.arrivals(lines, HASHED))
 
-    assert found == [read(line, HASHED) for line in lines]
+    assert arrivals == [read(line, HASHED) for line in lines]
 
 
 @given(
@@ -214,7 +214,7 @@ def test_a_repeated_line_means_what_it_meant(numbers: list[int]) -> None:
     | st.dictionaries(
         st.sampled_from(prediction.FIELDS),
         st.none() | st.booleans() | st.floats() | st.text(max_size=5) | st.just({"a:1": "refused"}),
-    ).map(lambda each: json.dumps(each).encode())
+    ).map(lambda request: json.dumps(request).encode())
 )
 def test_any_bytes_are_a_request_or_a_refusal(line: bytes) -> None:
     """No line makes the prediction fail in another way than with its own error."""

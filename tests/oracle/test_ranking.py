@@ -46,7 +46,7 @@ def picks(upstream: Upstream, arrivals: list[Arrival], ranked_from: int) -> list
 
 @pytest.mark.parametrize("method", ["round_robin", "least_conn", "least_time"])
 @given(servers, steps)
-def test_a_ranking_leads_where_a_scan_does(
+def test_a_ranking_gives_the_same_picks_as_a_scan(
     method: str, lines: list[Server], plan: list[tuple[float, float | None, dict[str, str]]]
 ) -> None:
     """Weights, bans, full servers, backups, retries: the same picks and the same candidates."""
@@ -71,7 +71,7 @@ def test_the_current_weights_are_those_of_nginx():
 
 
 @pytest.mark.parametrize("method", ["round_robin", "least_conn", "least_time"])
-def test_what_is_left_behind_is_dropped(method: str):
+def test_outdated_heap_entries_are_removed(method: str):
     """After 20,000 requests on 50 servers no heap has grown beyond a few entries a server."""
     rng = random.Random(1)
     upstream = Upstream(tuple(Server(f"s{n}") for n in range(50)), method, measure="header")

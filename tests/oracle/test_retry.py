@@ -1,4 +1,4 @@
-"""When nginx blames a server, and when it tries the next."""
+"""When nginx counts a failure of a server, and when it tries the next one."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_what_is_listed_is_retried(kind: str):
     assert attempts(failing(kind), kind) == "ab"
 
 
-def test_off_retries_nothing_but_still_blames():
+def test_off_retries_nothing_but_counts_failures():
     """The next request finds the server banned."""
     upstream = Upstream((Server("a"), Server("b")), next_upstream=NextUpstream(frozenset({"off"})))
 
@@ -68,7 +68,7 @@ def test_the_number_of_tries_is_limited():
 
 
 def test_the_time_of_tries_is_limited():
-    """proxy_next_upstream_timeout 3: after 3 s nobody else is asked."""
+    """proxy_next_upstream_timeout 3: after 3 s there is no further attempt."""
     assert attempts(failing("timeout", took=2.9), timeout=3) == "ab"
     assert attempts(failing("timeout", took=3), timeout=3) == "a"
 
@@ -83,7 +83,7 @@ def test_the_last_servers_status_is_passed_on_as_a_success():
     assert picks == [Pick("c", ("a", "b", "c")), Pick("c", ("c",))]
 
 
-def test_a_missing_page_moves_on_without_blame():
+def test_a_listed_404_is_retried_without_counting_as_a_failure():
     """404 is listed: the next server is asked, and the first keeps its turns."""
     rules = NextUpstream(frozenset({"http_404"}))
     upstream = Upstream((Server("a"), Server("b")), next_upstream=rules)

@@ -97,7 +97,7 @@ def test_a_ban_ends_when_the_second_number_passes():
 
 
 def test_one_request_at_a_time_probes_a_server_that_failed():
-    """Choosing a server whose ban is over bans it again for everybody else."""
+    """Choosing a server whose ban has expired bans it again for other requests."""
     upstream = Upstream((Server("a", 9, fail_timeout=1), Server("b")))
     warm = [Arrival(t=0, fail={"a": "refused"}), *repeat(Arrival(t=5), 2)]
     probing = Arrival(t=5, duration=0.5)
@@ -122,8 +122,8 @@ def test_a_lone_server_is_never_banned_and_never_retried():
     assert picks == [Pick("a", ("a",))] * 3
 
 
-def test_everybody_banned_is_no_live_upstreams():
-    """The next request is answered at once, by nobody."""
+def test_all_servers_banned_is_no_live_upstreams():
+    """The next request gets 502 at once, without an attempt."""
     failing = Arrival(fail={"a": "refused", "b": "refused"})
 
     picks = list(predict(weighted(1, 1), [failing, Arrival()]))

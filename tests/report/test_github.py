@@ -24,7 +24,7 @@ VERIFICATION = Verification(
 ).as_dict()
 
 
-def test_what_does_not_pass_stands_at_its_line() -> None:
+def test_each_verdict_except_pass_has_an_annotation_at_its_line() -> None:
     """PASS needs no annotation."""
     fail, prerequisite = github.annotations(VERIFICATION)
 
@@ -50,6 +50,6 @@ def test_the_summary_is_a_table_that_no_name_breaks() -> None:
         ('unknown directive "x" in a/b.conf:7', "::error file=a/b.conf,line=7::unknown directive"),
     ],
 )
-def test_a_refusal_stands_where_nginx_says(text: str, expected: str) -> None:
+def test_a_refusal_is_annotated_at_nginx_s_line(text: str, expected: str) -> None:
     """And nowhere in particular where it does not say."""
     assert github.annotation("error", text, text).startswith(expected)

@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 from nginx_llm_lab.report import junit
 
 
-def test_junit_tells_failures_from_what_cannot_be_told(tmp_path):
+def test_junit_distinguishes_failures_from_errors(tmp_path):
     """FAIL is a failure, UNSURE an error, PASS neither."""
     cases = [
         {"name": word, "word": word, "text": f"{word} why"} for word in ("PASS", "FAIL", "UNSURE")

@@ -1,4 +1,4 @@
-"""A report is one page without a network, and its numbers are those of its JSON."""
+"""A report is one page without network access, with the same numbers as its JSON."""
 
 import re
 

@@ -56,6 +56,7 @@ WORDS = {
     "report": [f"{RUNS}/load"],
     "power": ["round_robin", "--seeds", "1", "-n", "20"],
     "simulate": ["uniform_chat", "--requests", "20"],
+    "advise": ["--log", f"{RUNS}/round_robin/access.jsonl"],
 }
 
 
@@ -93,6 +94,19 @@ def test_what_a_verb_prints_fits_its_own_schema(
     jsonschema.validate(printed, SCHEMA)
 
 
+def test_advice_with_one_winner_fits_the_schema(tmp_path: Path) -> None:
+    """`tie` is null then; the keys of a fleet are others than those of a log."""
+    fleet = tmp_path / "fleet.yaml"
+    servers = "[{profile: h100-8b, count: 3}, {profile: h100-8b, slow: 8}]"
+    fleet.write_text(f"servers: {servers}\nrate: 12\nprompt: 200\noutput: 40\nrequests: 400\n")
+
+    printed = printed_by("advise", "--fleet", str(fleet))
+
+    assert printed["tie"] is None
+    jsonschema.validate(printed, SCHEMA["$defs"]["advise"] | {"$defs": SCHEMA["$defs"]})
+    jsonschema.validate(printed, SCHEMA)
+
+
 def test_a_judged_load_fits_the_schema_of_load() -> None:
     """`lab load` prints what `lab judge` prints of its folder."""
     printed = printed_by("judge", f"{RUNS}/load")
@@ -102,7 +116,7 @@ def test_a_judged_load_fits_the_schema_of_load() -> None:
 
 
 @pytest.mark.parametrize(("data", "key"), [(RUN, "foreign"), (VERIFICATION, "prerequisites")])
-def test_a_key_that_goes_breaks_the_schema(data: dict[str, object], key: str) -> None:
+def test_a_removed_key_violates_the_schema(data: dict[str, object], key: str) -> None:
     """The version has to be raised then."""
     rest = {"schema": terminal.SCHEMA, **{name: data[name] for name in data if name != key}}
 

@@ -39,6 +39,16 @@ def test_a_load_shows_its_figures_as_they_were_computed():
     assert list(rows) == ["backend-1", "backend-2", "backend-3", "all"]
 
 
+def test_a_load_says_whether_its_picks_were_decided():
+    """PASS is the word on its requests; the picks of a short load may be UNSURE."""
+    outcome = judge(RUNS / "load")
+    section = sections.section(RUNS / "load")
+
+    assert isinstance(outcome, Loaded)
+    assert section.word == outcome.case()["word"]
+    assert section.verdict.startswith(f"picks {outcome.verdict.word}: ")
+
+
 def test_a_load_has_its_distributions_and_its_timeline():
     """One time to the first token for each stream, and the pause marked where it was."""
     section = sections.section(RUNS / "load")

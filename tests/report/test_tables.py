@@ -1,14 +1,29 @@
 """Results as people and CI read them."""
 
+from dataclasses import replace
+from pathlib import Path
+
+from nginx_llm_lab.accounts.figures import Spread
+from nginx_llm_lab.accounts.outcome import Loaded, judge
+from nginx_llm_lab.evidence.timeline import Done
 from nginx_llm_lab.report import tables
-from nginx_llm_lab.traffic.scenario import Event
+from nginx_llm_lab.traffic.scenario import Event, Targets
+
+LOAD = Path(__file__).parents[1] / "data/runs/load"
+
+
+def recorded() -> Loaded:
+    """A load that was recorded."""
+    load = judge(LOAD)
+    assert isinstance(load, Loaded)
+    return load
 
 
 def test_a_lab_that_is_down_is_one_line():
     """No empty table."""
-    found = {"project": "p", "containers": []}
+    status = {"project": "p", "containers": []}
 
-    assert tables.status(found) == 'lab "p" is not up'
+    assert tables.status(status) == 'lab "p" is not up'
 
 
 def test_a_table_has_no_trailing_blanks():
@@ -38,3 +53,46 @@ def test_an_event_reads_as_a_command_would_say_it():
         "use least_conn 3,2,1",
         "reload",
     ]
+
+
+def test_a_load_explains_good_and_busy():
+    """With the scenario's targets, and for how long requests were sent."""
+    load = replace(recorded(), targets=Targets(ttft_ms=300, e2e_ms=5000))
+    load = replace(load, figures=replace(load.figures, offered_s=18.0))
+
+    shown = tables.loaded(load).splitlines()
+
+    assert "good: answered without an error, TTFT at most 300 ms, E2E at most 5,000 ms" in shown
+    assert "goodput/s: good requests per second of the 18.0 s in which requests were sent" in shown
+    assert any(line.startswith("busy s: sum of the requests' durations") for line in shown)
+
+
+def test_a_load_on_a_busy_machine_says_so():
+    """Which backends sent their tokens late, and by how much; the worst first."""
+    load = replace(recorded(), timeline=())
+
+    def shown(*late: Spread) -> str:
+        groups = zip(load.figures.backends, late, strict=True)
+        backends = tuple(replace(group, late_ms=spread) for group, spread in groups)
+        return tables.loaded(replace(load, figures=replace(load.figures, backends=backends)))
+
+    in_time = Spread(p99=19, max=400)
+    busy = shown(in_time, Spread(p99=30, max=50), Spread(p99=21, max=60))
+
+    assert "too busy" in busy
+    assert "  by up to 60 ms at backend-3, 50 ms at backend-2; the times" in busy
+    assert "too busy" not in shown(in_time, in_time, in_time)
+
+
+def test_a_backend_that_the_timeline_paused_is_no_sign_of_a_busy_machine():
+    """Its tokens were late by the pause."""
+    load = recorded()
+    late = tuple(replace(g, late_ms=Spread(p99=900, max=900)) for g in load.figures.backends)
+    load = replace(load, figures=replace(load.figures, backends=late))
+
+    def saturated(backend: str) -> tuple[str, ...]:
+        pause = Done(Event(1.0, "fault", backend, "pause"), 1.0, 1.1)
+        return replace(load, timeline=(pause,)).saturated
+
+    assert saturated("backend-2") == ("backend-1", "backend-3")
+    assert saturated("all") == ()

@@ -22,9 +22,9 @@ Components: main
 
 def test_a_deb822_stanza_gives_its_address():
     """Source packages are of no use here."""
-    found = apt.deb822(DEB822)
+    stanzas = apt.deb822(DEB822)
 
-    assert [entry["URIs"] for entry in found] == ["http://mirror.example/debian"]
+    assert [entry["URIs"] for entry in stanzas] == ["http://mirror.example/debian"]
 
 
 def test_a_one_line_source_keeps_its_key():
@@ -49,7 +49,7 @@ def test_another_suite_comes_through_the_same_mirror(monkeypatch):
     assert apt.source_line("trixie").endswith("http://mirror.example/debian trixie main")
 
 
-def test_a_machine_without_such_a_source_is_told_so(monkeypatch):
+def test_a_machine_without_such_a_source_is_an_error(monkeypatch):
     """Not a Debian, or no main archive."""
     monkeypatch.setattr(apt, "entries", list)
     monkeypatch.setattr(apt, "release", lambda: {"VERSION_CODENAME": "noble"})

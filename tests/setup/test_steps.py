@@ -1,4 +1,4 @@
-"""Set-up says which step failed and what to do next."""
+"""Set-up names the failed step and the next step."""
 
 import shutil
 
@@ -12,12 +12,12 @@ def test_a_failing_step_is_named():
     """With the hint of what failed."""
 
     def fail() -> str:
-        raise LabError("it broke", "mend it")
+        raise LabError("it broke", "repair it")
 
     with pytest.raises(LabError) as caught:
         steps.step("engine", fail)
 
-    assert str(caught.value) == "error: set-up step engine: it broke\ntry:   mend it"
+    assert str(caught.value) == "error: set-up step engine: it broke\ntry:   repair it"
 
 
 def test_no_engine_and_no_way_to_install_one_is_an_error(monkeypatch):

@@ -33,6 +33,7 @@ class Outcome:
     first: int = -1
     last: int = -1
     cached: int = 0
+    queued: float = 0.0  # ms
     tokens: list[int] = field(default_factory=list)
 
 
@@ -146,6 +147,8 @@ class Loop:
     ) -> None:
         outcome = self.outcomes[number]
         outcome.last, outcome.cached = now, generation.cached_tokens
+        assert generation.started is not None
+        outcome.queued = (generation.started - generation.arrived) * 1e3
         milli = PICOSECONDS // 1000
         request.now = now // milli
         sent = outcome.sent // milli
@@ -166,5 +169,5 @@ def ticks(seconds: float) -> int:
 
 def arrays(outcomes: Sequence[Outcome]) -> "dict[str, np.ndarray[tuple[int], np.dtype[np.int64]]]":
     """Each figure of all requests as an array."""
-    names = ("backend", "sent", "first", "last", "cached")
+    names = ("backend", "sent", "first", "last", "cached", "queued")
     return {name: np.array([getattr(one, name) for one in outcomes]) for name in names}

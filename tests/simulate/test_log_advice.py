@@ -1,5 +1,6 @@
 """Which method for the traffic of a log."""
 
+from nginx_llm_lab.report import scores
 from nginx_llm_lab.simulate import log_advice
 from nginx_llm_lab.simulate.advice import CANDIDATES
 from nginx_llm_lab.whatif.replay import whatif
@@ -11,7 +12,7 @@ SERVERS = ("backend-1", "backend-2", "backend-3")
 
 def advised(lines: list[bytes]) -> log_advice.LogAdvice:
     """The advice on a log."""
-    return log_advice.advise(whatif(traffic(lines), CANDIDATES, SERVERS), SERVERS)
+    return log_advice.advise(whatif(traffic(lines), list(CANDIDATES), SERVERS), SERVERS)
 
 
 def test_long_requests_at_every_third_place_need_least_conn():
@@ -33,7 +34,15 @@ def test_equal_requests_are_a_tie_and_the_simplest_method_is_named():
     assert advice.ranking[-1].method == "ip_hash"
 
 
-def test_what_a_log_cannot_show_is_said():
+def test_lines_that_are_no_requests_are_counted():
+    """Advice on a tenth of the traffic must say that it is."""
+    advice = advised([line(n, 1.0) for n in range(3)] + [b"{"] * 27)
+
+    assert (advice.requests, advice.malformed) == (3, 27)
+    assert "3 requests of the log, replayed; malformed lines: 27" in scores.log_advice(advice)
+
+
+def test_limits_of_a_log_are_listed():
     """No cookie, no prompt, no cache."""
     advice = advised([line(n, 1.0) for n in range(30)])
 

@@ -1,19 +1,23 @@
 """A simulated scenario: its figures, its keys, what it refuses."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nginx_llm_lab.accounts import figures
+from nginx_llm_lab.accounts.join import join
 from nginx_llm_lab.accounts.outcome import judge
 from nginx_llm_lab.backends.llm.profiles import PROFILES
 from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.evidence.record import Record
 from nginx_llm_lab.experiment import simulating
 from nginx_llm_lab.nginxconf import sources
 from nginx_llm_lab.oracle import Arrival
 from nginx_llm_lab.report import sections
+from nginx_llm_lab.signals import INTERRUPTIONS
 from nginx_llm_lab.simulate import fast, simulation
 from nginx_llm_lab.simulate.jobs import workload_of
 from nginx_llm_lab.simulate.picks import picks
@@ -93,11 +97,65 @@ def test_hashed_requests_go_where_the_oracle_says(method, monkeypatch):
 
 def test_a_trace_shares_the_blocks_of_equal_hash_ids():
     """Two of the four requests begin with the same two blocks of 512 tokens as another."""
-    scenario = scenarios.asked("", trace=str(DATA / "mooncake.jsonl"))
+    scenario = scenarios.requested("", trace=str(DATA / "mooncake.jsonl"))
 
     simulated = simulation.simulate(scenario, "round_robin", backends=1)
 
     assert simulated.figures.overall.cached_tokens == 2 * 1024
+
+
+def test_a_long_trace_is_hashed_by_the_first_block(tmp_path, monkeypatch):
+    """The first 512 tokens contain what prompt_prefix hashes; ids may have 64 bits."""
+    ids = [2**63 + 5, 7, 7, 2**63 + 5, 9]
+    rows = [
+        {"timestamp": n, "input_length": 512, "output_length": 1, "hash_ids": [block]}
+        for n, block in enumerate(ids * 20)
+    ]
+    trace = tmp_path / "long.jsonl"
+    trace.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr("nginx_llm_lab.simulate.picks.MOST_TEXTS", 10)
+    scenario = scenarios.requested("", trace=str(trace))
+
+    result = simulation.simulate(scenario, "prompt_prefix", backends=40).run.result
+
+    servers = {block: set(result.backend[place::5]) for place, block in enumerate(ids)}
+    assert [len(one) for one in servers.values()] == [1, 1, 1]
+    assert set(result.backend[0::5]) == set(result.backend[3::5])
+    assert result.cached.sum() == 97 * 512  # each first block is computed once
+
+
+@pytest.mark.parametrize("limits", [{"requests": 90}, {"requests": None, "duration": 4.0}])
+def test_the_figures_are_those_of_a_live_load(limits):
+    """The code for live runs computes the same from records of the same moments."""
+    scenario = replace(CHATS, **limits)
+
+    simulated = simulation.simulate(scenario, "round_robin", backends=2)
+
+    work, result = workload_of(scenario), simulated.run.result
+    moments = (result.sent / 1e12, result.first / 1e12, result.last / 1e12)
+    live = figures.figures(
+        join(
+            Record(number, str(number), sent, sent, first, tuple(np.linspace(first, last, output)),
+                   last, tokens=output, backend=f"backend-{backend + 1}")
+            for number, (output, backend, sent, first, last) in enumerate(
+                zip(work.output, result.backend, *moments, strict=True)
+            )
+            if sent >= 0  # a turn that would follow after the end is not sent
+        ),
+        scenario.targets,
+        offered=scenario.duration,
+    )  # fmt: skip
+    assert simulated.figures.seconds == pytest.approx(live.seconds)
+    assert simulated.figures.offered_s == pytest.approx(live.offered_s)
+    for mine, theirs in zip(
+        (*simulated.figures.backends, simulated.figures.overall),
+        (*live.backends, live.overall),
+        strict=True,
+    ):
+        for name in ("ttft_ms", "tpot_ms", "e2e_ms"):
+            assert asdict(getattr(mine, name)) == pytest.approx(asdict(getattr(theirs, name)))
+        for name in ("requests", "tokens", "good", "goodput", "tokens_per_s", "requests_per_s"):
+            assert getattr(mine, name) == pytest.approx(getattr(theirs, name)), name
 
 
 def test_a_larger_fleet_gets_more_load():
@@ -126,22 +184,25 @@ def test_a_request_that_no_backend_can_hold_is_refused():
         simulation.simulate(long, "round_robin")
 
 
-def test_an_interrupted_simulation_keeps_what_was_answered(tmp_path, monkeypatch):
-    """Ctrl-C after 20 requests: their figures are written, and run.json says that more was due."""
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+def test_an_interrupted_simulation_keeps_what_was_answered(tmp_path, monkeypatch, interruption):
+    """Interrupted after 20 requests: their figures are written; run.json says that more was due."""
     monkeypatch.setattr(fast, "_SLICE", 20)
     monkeypatch.setattr(simulating, "fresh_folder", lambda name: tmp_path / name)
 
     def interrupt(_sent: int) -> None:
-        raise KeyboardInterrupt
+        raise interruption
 
     with pytest.raises(simulation.Stopped) as stopped:
         simulating.simulated(CHATS, "round_robin", on_sent=interrupt)
 
+    assert isinstance(stopped.value.__cause__, interruption)
+
     kept = stopped.value.simulated
     assert kept.folder is not None
-    figures = json.loads((kept.folder / "figures.json").read_text())
-    assert not figures["complete"]
-    assert 0 < figures["figures"]["overall"]["requests"] <= 20
+    written = json.loads((kept.folder / "figures.json").read_text())
+    assert not written["complete"]
+    assert 0 < written["figures"]["overall"]["requests"] <= 20
     assert json.loads((kept.folder / "run.json").read_text())["notes"] == {"complete": False}
 
 

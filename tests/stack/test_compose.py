@@ -9,7 +9,7 @@ from nginx_llm_lab.paths import ROOT
 from nginx_llm_lab.stack import compose
 
 
-def test_a_removed_backend_leaves_its_journal_to_the_lab(tmp_path, monkeypatch):
+def test_the_journal_of_a_removed_backend_is_kept(tmp_path, monkeypatch):
     """Of it only what ended since the moment asked for, and nothing that is no entry."""
     monkeypatch.setattr(compose, "state_folder", lambda: tmp_path)
     lab = compose.Lab("shrunk")

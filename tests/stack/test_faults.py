@@ -13,17 +13,17 @@ LAB = Lab("no-such-lab")
 
 
 @pytest.mark.parametrize("kind", fault_kinds.names(By.BACKEND))
-def test_a_backend_understands_every_fault_that_it_plays(kind: str) -> None:
+def test_every_backend_fault_is_a_valid_behaviour(kind: str) -> None:
     """What the behaviour port is told is a behaviour, and not the healthy one."""
-    assert parse(faults.played(kind)) != HEALTHY
+    assert parse(faults.behaviour_of(kind)) != HEALTHY
 
 
-def test_a_value_says_how_bad_it_is() -> None:
+def test_a_value_sets_the_fault_s_strength() -> None:
     """Slow by a factor, errors by a share, cut off after so many tokens."""
-    assert faults.played("slow", 10.0) == {"slow": 10.0}
-    assert faults.played("error_rate", 0.5) == {"error_rate": 0.5}
-    assert faults.played("drop", 3.0) == {"drop_rate": 1.0, "drop_after_tokens": 3}
-    assert faults.played("drop", 0.0) == {"drop_rate": 1.0, "drop_after_tokens": 0}
+    assert faults.behaviour_of("slow", 10.0) == {"slow": 10.0}
+    assert faults.behaviour_of("error_rate", 0.5) == {"error_rate": 0.5}
+    assert faults.behaviour_of("drop", 3.0) == {"drop_rate": 1.0, "drop_after_tokens": 3}
+    assert faults.behaviour_of("drop", 0.0) == {"drop_rate": 1.0, "drop_after_tokens": 0}
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_a_value_says_how_bad_it_is() -> None:
         ("backend-1", "kill", 9.0, "kill takes no value, got 9"),
     ],
 )
-def test_a_fault_that_there_is_not_is_wrong_usage(
+def test_an_unknown_fault_is_wrong_usage(
     service: str, kind: str, value: float | None, says: str
 ) -> None:
     """It is refused before anything is asked of the engine."""

@@ -1,4 +1,4 @@
-"""One command at a time works on a lab."""
+"""Only one command at a time uses a lab."""
 
 from pathlib import Path
 
@@ -15,18 +15,17 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compose, "state_folder", lambda: tmp_path)
 
 
-def test_a_second_command_is_told_who_works_there() -> None:
-    """Its words, its process, and how to go on."""
+def test_a_second_command_is_told_who_uses_the_lab() -> None:
+    """Its command line, its process, and the next step."""
     with lock.held(Lab("one"), ["lab", "run", "hash"]), pytest.raises(LabError) as refused:
         lock.held(Lab("one"), ["lab", "up"]).__enter__()
 
-    assert refused.value.message.startswith('"lab run hash" (process ')
-    assert refused.value.message.endswith(' works on lab "one"')
+    assert refused.value.message.startswith('lab "one" is in use by "lab run hash" (process ')
     assert "kill" in refused.value.hint
 
 
-def test_the_lock_is_given_back_and_is_of_one_lab() -> None:
-    """Two labs are worked on at once; after one command comes the next."""
+def test_the_lock_is_released_and_belongs_to_one_lab() -> None:
+    """Two labs can be in use at once; after a command ends the next can start."""
     with lock.held(Lab("one"), ["lab", "up"]), lock.held(Lab("two"), ["lab", "up"]):
         pass
     with lock.held(Lab("one"), ["lab", "down"]):

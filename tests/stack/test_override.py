@@ -10,11 +10,11 @@ BASE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 
 def test_more_backends_are_copies_of_the_first():
     """backend-5 differs from backend-1 in its name alone."""
-    found = override(BASE, 5)["services"]["backend-5"]
+    service = override(BASE, 5)["services"]["backend-5"]
 
-    assert found["hostname"] == "backend-5"
-    assert found["cap_drop"] == ["ALL"]
-    assert found["image"] == BASE["services"]["backend-1"]["image"]
+    assert service["hostname"] == "backend-5"
+    assert service["cap_drop"] == ["ALL"]
+    assert service["image"] == BASE["services"]["backend-1"]["image"]
 
 
 def test_fewer_backends_leave_the_surplus_behind_a_profile():

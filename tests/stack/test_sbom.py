@@ -19,10 +19,10 @@ def test_only_what_is_installed_is_listed() -> None:
 
 def test_a_document_names_the_image_and_each_package() -> None:
     """CycloneDX, with a package URL in which an epoch is escaped."""
-    found = document("lab/backend:0.1.0", (*read(LISTING), Package("nginx", "1.31.3")))
+    bill = document("lab/backend:0.1.0", (*read(LISTING), Package("nginx", "1.31.3")))
 
-    assert found["metadata"]["component"]["name"] == "lab/backend"
-    assert [each["purl"] for each in found["components"]] == [
+    assert bill["metadata"]["component"]["name"] == "lab/backend"
+    assert [component["purl"] for component in bill["components"]] == [
         "pkg:deb/debian/bash@5.2?arch=amd64",
         "pkg:deb/debian/zlib1g@1%3A1.3.1%2Bb1?arch=amd64",
         "pkg:generic/nginx@1.31.3",

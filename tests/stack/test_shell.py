@@ -1,4 +1,4 @@
-"""Commands are run, and what fails is told."""
+"""Commands are run, and failures are reported."""
 
 import signal
 import sys
@@ -16,7 +16,7 @@ def test_output_is_text():
     assert done.stdout == "a\udcff"
 
 
-def test_a_failure_shows_the_command_and_its_last_words():
+def test_a_failure_shows_the_command_and_its_last_output():
     """And its exit code."""
     with pytest.raises(CommandError) as caught:
         run([sys.executable, "-c", "import sys; sys.exit('broken')"])
@@ -33,9 +33,9 @@ def test_a_command_that_is_not_there_is_an_error_too():
     assert not works(["no-such-command-anywhere"])
 
 
-def test_a_command_that_does_not_end_is_ended():
+def test_a_command_that_exceeds_its_timeout_is_killed():
     """In time."""
-    with pytest.raises(CommandError, match="no end after"):
+    with pytest.raises(CommandError, match="timed out after"):
         run(["tail", "-f", "/dev/null"], timeout=0.3)
 
 

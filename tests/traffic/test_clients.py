@@ -228,7 +228,7 @@ def test_one_connection_serves_many_calls(server: Server) -> None:
         ("dribble", "timeout", "in 0.3 s"),
     ],
 )
-def test_what_fails_names_the_url_and_the_servers_own_words(
+def test_a_failure_names_the_url_and_the_server_s_message(
     chat: Chat, server: Server, case: str, kind: str, message: str
 ) -> None:
     """The article's and OpenAI's errors, nginx's page, a broken and a silent server."""
@@ -353,7 +353,7 @@ def test_it_does_not_matter_where_the_network_cuts(
 
 @given(st.lists(st.binary() | st.binary().map(lambda text: b"data: " + text + b"\n")))
 def test_any_bytes_of_a_stream_are_read_or_refused(chunks: list[bytes]) -> None:
-    """Nothing but a LabError comes of them, and no text without [DONE]."""
+    """The only error is a LabError, and there is no text without [DONE]."""
     with pytest.raises(LabError):
         read([chunk.replace(b"[DONE]", b"") for chunk in chunks])
 
@@ -375,7 +375,7 @@ def test_events_of_any_shape_are_read_or_refused(event: Any) -> None:
         assert read([b"data: " + json.dumps(event).encode() + b"\ndata: [DONE]"]) is not None
 
 
-def test_a_line_without_end_is_given_up() -> None:
+def test_an_endless_line_is_an_error() -> None:
     """Two megabytes without a newline are no event."""
     with pytest.raises(CallError, match="sent a line without end"):
         read([b"data: " + b"x" * 2_000_000])

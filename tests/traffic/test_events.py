@@ -13,12 +13,12 @@ TEXT = b": a comment\n\ndata: one\r\n\r\ndata:two\n\ndata: [DONE]\n\ndata: late\
 def test_events_are_the_same_in_any_pieces(sizes: list[int]) -> None:
     """Comments and blank lines are nothing; nothing counts behind [DONE]."""
     events: list[bytes] = []
-    stream, rest = EventStream(), TEXT
+    stream, remaining = EventStream(), TEXT
 
     for size in sizes:
-        events += stream.feed(rest[:size])
-        rest = rest[size:]
-    events += stream.feed(rest)
+        events += stream.feed(remaining[:size])
+        remaining = remaining[size:]
+    events += stream.feed(remaining)
 
     assert events == [b"one", b"two"]
     assert stream.done

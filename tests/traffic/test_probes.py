@@ -34,7 +34,7 @@ def test_every_variable_of_a_key_varies(key, seen):
 
 def test_two_arguments_make_one_query():
     """One question mark, then ampersands."""
-    uri = probes.keyed("$arg_a$arg_b", 0, random.Random(1)).uri
+    uri = probes.request_with_key("$arg_a$arg_b", 0, random.Random(1)).uri
 
     assert uri.count("?") == 1
     assert "&b=" in uri
@@ -42,9 +42,9 @@ def test_two_arguments_make_one_query():
 
 def test_addresses_are_of_both_families():
     """ip_hash treats them differently."""
-    found = [request.client_ip for request in probes.plan("ip_hash", "", 100, 1).requests]
+    addresses = [request.client_ip for request in probes.plan("ip_hash", "", 100, 1).requests]
 
-    assert {":" in each for each in found} == {True, False}
+    assert {":" in address for address in addresses} == {True, False}
 
 
 def test_sticky_visitors_come_back():
@@ -57,7 +57,9 @@ def test_sticky_visitors_come_back():
 
 def test_prompts_share_their_first_200_characters():
     """That is what prompt_prefix hashes."""
-    bodies = [json.loads(each.body) for each in probes.plan("prompt_prefix", "", 400, 1).requests]
+    bodies = [
+        json.loads(request.body) for request in probes.plan("prompt_prefix", "", 400, 1).requests
+    ]
 
     assert len({body["message"][:200] for body in bodies}) == 40
     assert len({body["message"] for body in bodies}) > 390

@@ -123,7 +123,7 @@ def test_the_timeline_is_sorted_by_time() -> None:
         ("fleet: [h100-8b]", "fleet must be a mapping such as {backend-1: l40s-8b}, not a list"),
         ("prompt: {dist: uniform, min: 3}", 'prompt uniform needs "max", which is missing in my.'),
         ("prompt: {dist: uniform, min: 3, max: 2}", "prompt.min is larger than prompt.max in my."),
-        ("prompt: {dist: fixed, tokens: 3, max: 4}", '"max" means nothing with prompt fixed in my'),
+        ("prompt: {dist: fixed, tokens: 3, max: 4}", '"max" is not allowed with prompt fixed in'),
         ("prompt: [1]", "prompt must be a mapping with the keys dist, tokens"),
         ("[2]: 1", 'unknown key "a list" of a scenario in my.yaml:1:1'),
         ("rate: 1", "neither duration nor requests is given in my.yaml:1:1 | duration: 60"),
@@ -131,7 +131,7 @@ def test_the_timeline_is_sorted_by_time() -> None:
         ("{requests: 1, arrivals: closed}", 'arrivals closed needs "users", which is missing in'),
         (
             "{requests: 1, arrivals: closed, users: 2, rate: 3}",
-            '"rate" means nothing with arrivals closed in my.yaml:1:49 | keys: users',
+            '"rate" is not allowed with arrivals closed in my.yaml:1:49 | keys: users',
         ),
         (
             "{requests: 1, rate: 1, fleet: {backend-4: instant}}",
@@ -140,7 +140,7 @@ def test_the_timeline_is_sorted_by_time() -> None:
         ("timeline: [{at: 1}]", 'timeline[0] needs "do", which is missing in my.yaml:1:12'),
         ("timeline: [{at: 1, do: scale}]", 'timeline[0]: scale needs "backends", which is missi'),
         ("timeline: [{at: 1, do: heel}]", 'did you mean "heal"?'),
-        ("timeline: [{at: 1, do: heal, key: k}]", 'timeline[0]: "key" means nothing with heal in'),
+        ("timeline: [{at: 1, do: heal, key: k}]", 'timeline[0]: "key" is not allowed with heal in'),
         (
             "timeline: [{at: 1, do: fault, backend: backend-1, kind: slow}]",
             'timeline[0]: fault "slow" needs a value from 1 to 1,000 in my.yaml:1:12',

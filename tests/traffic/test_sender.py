@@ -1,7 +1,8 @@
-"""The generator is punctual, patient with none but the user it serves, and loses no request."""
+"""The generator sends on time, waits only for the same user's response, records every request."""
 
 import asyncio
 import json
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
@@ -14,8 +15,9 @@ from aiohttp.test_utils import TestServer
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.evidence.record import Record
 from nginx_llm_lab.nginxconf.request import Request
+from nginx_llm_lab.signals import INTERRUPTIONS, Terminated, terminate
 from nginx_llm_lab.traffic.scenario import Lengths, Scenario, Sessions
-from nginx_llm_lab.traffic.sender import Progress, generate
+from nginx_llm_lab.traffic.sender import Progress, cancelled_by_sigterm, generate
 from nginx_llm_lab.traffic.workload import Plan, fixed, plan
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -306,7 +308,7 @@ def test_a_turn_is_sent_after_the_answer_before_it() -> None:
 
 
 def test_nothing_is_sent_after_the_duration() -> None:
-    """A closed user without end is sent home."""
+    """An endless closed-loop user stops."""
     closed = scenario(arrivals="closed", users=2, requests=None, duration=0.2)
 
     records = send(whole, closed)
@@ -323,7 +325,7 @@ def test_the_limit_cuts_what_is_open() -> None:
 
 
 def test_requests_beyond_the_cap_are_recorded_as_unsent() -> None:
-    """The cap is not silent."""
+    """Requests above the cap are recorded."""
     records = send(never, scenario(), limit=0.2, cap=2)
 
     assert [(r.error, r.sent is None) for r in records] == [
@@ -484,3 +486,34 @@ def test_an_id_of_the_request_s_own_is_kept() -> None:
     own = Request("/", headers={"x-request-id": "ab" * 16})
 
     assert [record.id for record in asyncio.run(sent_plain(fine, fixed([own])))] == ["ab" * 16]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_the_records_of_what_had_ended(
+    number: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was open is cut; the interruption is raised as itself, and asyncio logs nothing."""
+    kept: list[Record] = []
+
+    async def stopping(request: web.Request) -> web.StreamResponse:
+        if len(kept) < 2:
+            return await whole(request)
+        signal.raise_signal(number)
+        return await never(request)
+
+    async def stopped() -> None:
+        await cancelled_by_sigterm(
+            sent(stopping, scenario(requests=50, rate=50.0), records_so_far=kept)
+        )
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        with asyncio.Runner() as runner, pytest.raises(INTERRUPTIONS) as stop:
+            runner.run(stopped())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert stop.type is {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}[number]
+    assert [record.error for record in kept[:2]] == ["", ""]
+    assert {record.error for record in kept[2:]} == {"cut"}
+    assert not caplog.records

@@ -152,7 +152,7 @@ REPORT = StressReport(
 )
 
 
-def test_a_report_reads_as_a_person_would_write_it() -> None:
+def test_a_report_is_printed_in_words() -> None:
     """What was answered, by whom, and what failed and why."""
     assert str(REPORT) == (
         "5 of 6 answered in 1.23 s (4 chats + 2 completions)\n"

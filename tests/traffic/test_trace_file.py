@@ -1,5 +1,8 @@
 """The traces that people publish become plans; what is wrong in one is named by its line."""
 
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ TRACES = Path(__file__).parents[1] / "data/traces"
 
 def prompts(name: str) -> list[str]:
     """The prompt texts of a recorded trace's plan."""
-    plan = workload.plan(scenario.asked("", trace=str(TRACES / name)))
+    plan = workload.plan(scenario.requested("", trace=str(TRACES / name)))
     return [next(user.requests).messages[0]["content"] for user in plan.users]
 
 
@@ -74,7 +77,7 @@ def test_speed_and_limit_shorten_a_trace():
 
 def test_a_trace_goes_to_a_scenarios_fleet():
     """Its targets and backends stay; its arrivals and lengths give way to the trace's."""
-    asked = scenario.asked("mixed_fleet", trace=str(TRACES / "azure.csv"))
+    asked = scenario.requested("mixed_fleet", trace=str(TRACES / "azure.csv"))
 
     assert (asked.name, asked.backends) == ("azure", scenario.load("mixed_fleet").backends)
     assert [next(user.requests).max_tokens for user in workload.plan(asked).users] == [44, 109, 55]
@@ -84,7 +87,7 @@ def test_a_trace_goes_to_a_scenarios_fleet():
 def test_neither_a_scenario_nor_a_trace_is_an_error():
     """It says how to find one."""
     with pytest.raises(UsageError, match="no scenario and no trace"):
-        scenario.asked("")
+        scenario.requested("")
 
 
 @pytest.mark.parametrize(
@@ -109,13 +112,51 @@ def test_neither_a_scenario_nor_a_trace_is_an_error():
         ("c.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\nnow,1,1\n", 'TIMESTAMP "now"'),
         ("d.csv", "time,tokens\n1,2\n", "not a known trace format"),
         ("e.csv", "Timestamp,Request tokens,Response tokens\n1,2,0\n", "no request in trace"),
+        ("e.csv", "Timestamp,Request tokens,Response tokens\n1,2\n", r"no 'Response tokens' .*:2"),
+        ("e.csv", f"TIMESTAMP,ContextTokens,GeneratedTokens\n\n{'x' * 200_000}\n", "limit .*:3"),
+        ("g.jsonl", '{"timestamp": null, "input_length": 1}', r"no 'timestamp' in .*:1"),
+        ("g.jsonl", '{"a":' * 100_000, r"recursion .*g\.jsonl:1"),
         ("f.csv", "Timestamp,Request tokens,Response tokens\n-1,2,1\n", "not a number from 0"),
     ],
 )
 def test_what_is_wrong_is_named_with_file_and_line(tmp_path, name, text, message):
-    """The user can mend it."""
+    """The user can fix it."""
     with pytest.raises(UsageError, match=message):
         trace_file.read(written(tmp_path, name, text))
+
+
+@pytest.mark.parametrize("name", ["mooncake.jsonl", "burstgpt.csv", "azure.csv"])
+def test_blank_lines_and_blanks_around_column_names_do_not_count(tmp_path, name):
+    """Before the first row, between rows, after a comma."""
+    text = (TRACES / name).read_text()
+    first, rest = text.split("\n", 1)
+    head = first if name.endswith("jsonl") else first.replace(",", " , ")
+    file = written(tmp_path, name, f"\n \n{head}\n\n{rest}\n\n")
+
+    assert trace_file.read(file).rows == trace_file.read(str(TRACES / name)).rows
+
+
+def test_a_trace_may_come_from_a_pipe(tmp_path):
+    """As from `--trace <(zcat trace.csv.gz)`."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(pipe.write_bytes, (TRACES / "azure.csv").read_bytes())
+
+        assert len(trace_file.read(str(pipe)).rows) == 3
+
+
+def test_a_time_without_a_zone_is_utc(tmp_path, monkeypatch):
+    """Where the clocks go forward in between, as anywhere else."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    head = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    rows = "2023-03-26 00:30:00,10,5\n2023-03-26 06:30:00+02:00,10,5\n"
+    trace = trace_file.read(written(tmp_path, "a.csv", head + rows))
+    monkeypatch.undo()
+    time.tzset()
+
+    assert trace.seconds == 4 * 3600
 
 
 def test_a_file_that_is_not_there_is_an_error():

@@ -124,7 +124,7 @@ def test_closed_users_without_a_number_of_requests_never_leave() -> None:
 
 
 def test_a_closed_user_keeps_the_address() -> None:
-    """A person does not move between two conversations."""
+    """It is the same in all conversations of a user."""
     scenario = Scenario("closed", arrivals="closed", users=1, requests=50, clients=1000)
 
     assert len({one.client_ip for one in planned(scenario)}) == 1

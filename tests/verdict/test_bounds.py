@@ -1,4 +1,4 @@
-"""What picks weigh for one hypothesis against another."""
+"""The evidence of picks for one hypothesis against another."""
 
 from dataclasses import replace
 from math import inf, log
@@ -16,32 +16,32 @@ def fixed(seen: list[int], *odds: float) -> Bounds:
 
 
 def test_each_pick_multiplies_the_odds() -> None:
-    """A certainty against a half, ten times: 2 to the power of 10."""
+    """Probability 1 against 0.5, ten times: 2 to the power of 10."""
     seen = [0] * 10
 
     assert bet(fixed(seen, 1.0, 0.0), fixed(seen, 0.5, 0.5)) == pytest.approx(10 * log(2))
 
 
 def test_an_impossible_pick_excludes() -> None:
-    """However the others went."""
+    """Regardless of the other picks."""
     assert bet(fixed([0, 1], 0.5, 0.5), fixed([0, 1], 1.0, 0.0)) == inf
 
 
-def test_what_is_unknown_neither_speaks_for_nor_against() -> None:
-    """No bet is made on it."""
+def test_unknown_picks_are_no_evidence() -> None:
+    """They do not change the odds."""
     seen = [0, 1, 0]
 
     assert bet(fixed(seen, 0.5, 0.5), unknown(np.array(seen), 3)) == 0.0
 
 
-def test_a_doubt_bounds_what_one_pick_can_say() -> None:
+def test_a_doubt_limits_the_evidence_of_one_pick() -> None:
     """With a doubt of 5 % an impossible pick counts as one of 5 %, not as none."""
     doubtful = replace(fixed([0], 0.0, 1.0), doubt=0.05)
 
     assert bet(fixed([0], 1.0, 0.0), doubtful) == pytest.approx(log(0.95 + 0.05 / 3) - log(0.05))
 
 
-def test_a_share_moves_what_did_not_go_there_anyway() -> None:
+def test_a_share_moves_only_requests_of_other_servers() -> None:
     """30 % taken to the second of two equal servers: half of that was there already."""
     claim = fixed([0, 1], 0.5, 0.5)
 

@@ -1,6 +1,7 @@
-"""Requests that nginx cannot have sent where they went, whatever the method."""
+"""Requests that nginx must not have sent to their servers by any method."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,9 @@ def hit(server: str, start: float, lasts: float = 0.01, *before: str) -> Hit:
     )
 
 
-def why(hits: list[Hit], *servers: Server, method: str = "round_robin", **more: object) -> str:
+def why(hits: list[Hit], *servers: Server, method: str = "round_robin", **more: Any) -> str:
     """Why a log fails; empty where it does not."""
-    upstream = Upstream(servers, method, key="$request_uri", measure="header", **more)  # type: ignore[arg-type] # by name
+    upstream = Upstream(servers, method, key="$request_uri", measure="header", **more)
     verdict = judge(upstream, hits, sequential=False, alone=True)
     return verdict.why if verdict.word == "FAIL" else ""
 
@@ -84,7 +85,7 @@ def test_a_banned_server_gets_none() -> None:
     assert "banned" not in why([failed, hit("a", 11.5)], *servers)
 
 
-def test_retries_keep_the_rules() -> None:
+def test_retries_that_break_a_rule_are_facts() -> None:
     """An answer that is not listed, a POST that was sent, more tries than allowed."""
     servers = Server("a"), Server("b"), Server("c")
     answered = replace(

@@ -46,7 +46,25 @@ def test_a_missing_zone_needs_two_workers_to_show() -> None:
     """One worker alone has the same state with and without it."""
     assert "least_conn without zone, 2 workers" in names(CLAIM, workers=2)
     assert not any("zone" in name for name in names(CLAIM))
-    assert "round_robin without zone, 2 workers" in [it.name for it in compound(CLAIM, 2)]
+    assert "round_robin without zone, 2 workers" in [
+        hypothesis.name for hypothesis in compound(CLAIM, 2)
+    ]
+
+
+def test_limits_may_be_ignored_and_of_draws_lower() -> None:
+    """No single draw shows a limit that is lower; a FAIL may look like a higher one, too."""
+    limited = replace(
+        CLAIM, servers=tuple(replace(server, max_conns=3) for server in CLAIM.servers)
+    )
+    draws = replace(limited, method="random")
+
+    assert [name for name in names(limited) if "max_conns" in name] == ["max_conns ignored"]
+    assert "max_conns one lower" in names(draws)
+    assert not any("max_conns" in name for name in names(CLAIM))
+    assert [server.name for server in compound(limited, 1)] == [
+        "max_conns one higher",
+        "max_conns one lower",
+    ]
 
 
 def test_draws_have_no_order() -> None:

@@ -1,4 +1,4 @@
-"""Verdicts on right and wrong nginxes: logs of a small simulator that shares no code with them."""
+"""Verdicts on correct and faulty nginxes: logs of a small, independent simulator."""
 
 import heapq
 import random
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import md5
 from ipaddress import IPv4Address
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -95,7 +96,7 @@ class Nginx:
 
 
 def clock(now: float, rng: random.Random) -> int:
-    """What a worker's clock shows at `now`, in ms: as of its last look, sometimes long ago."""
+    """The time on a worker's clock at `now`, in ms: that of its last reading."""
     lag = rng.uniform(1, 6) if rng.random() < 0.02 else rng.expovariate(5)
     return int(1_700_000_000_000 + now - lag)
 
@@ -156,16 +157,16 @@ def hit(server: int, start: int, end: int, lasted: int, who: int, number: int) -
     )
 
 
-def claim(method: str, *weights: int, **more: object) -> Upstream:
+def claim(method: str, *weights: int, **more: Any) -> Upstream:
     """What the config says; the simulator does not halve the times of servers left alone."""
     servers = tuple(
         Server(f"backend-{n + 1}", w, fail_timeout=NEVER)
         for n, w in enumerate(weights or (1, 1, 1))
     )
-    return Upstream(servers, method, measure="header", **more)  # type: ignore[arg-type] # by name
+    return Upstream(servers, method, measure="header", **more)
 
 
-def judge(*arguments: object, **more: object) -> Verdict:
+def judge(*arguments: object, **more: Any) -> Verdict:
     """Judge a log by the claim alone: short ones exclude no alternatives."""
     return judge_all(*arguments, alone=True, **more)  # type: ignore[arg-type] # as judge takes them
 
@@ -178,16 +179,16 @@ def words(
     return {judge(upstream, hits, sequential=users == 1).word for hits in logs}
 
 
-def sequence(servers: str, **more: object) -> list[Hit]:
+def sequence(servers: str, **more: Any) -> list[Hit]:
     """Requests one after the other, by the numbers of their servers."""
     plain = (hit(int(n) - 1, 1000 * t, 1000 * t + 5, 5, 0, t) for t, n in enumerate(servers))
-    return [replace(it, **more) for it in plain]  # type: ignore[arg-type] # by name
+    return [replace(hit, **more) for hit in plain]
 
 
 # --- text ----------------------------------------------------------------------------------
 
 
-def test_a_pass_tells_its_split_and_why():
+def test_a_pass_has_its_split_and_reason():
     """The word, the method, the numbers, the reason."""
     verdict = judge(claim("round_robin", 5, 1, 1), sequence("1121311"), sequential=True)
 
@@ -214,7 +215,7 @@ def test_an_unsure_names_the_command_that_would_settle_it():
 
 
 def test_a_port_that_all_servers_share_is_left_out():
-    """As a person would write it."""
+    """The port is the same for all, so it is omitted."""
     upstream = Upstream((Server("backend-1:8000"), Server("backend-2:8000")))
     hits = [Hit((name,)) for name in ("backend-1:8000", "backend-2:8000")]
 
@@ -222,7 +223,7 @@ def test_a_port_that_all_servers_share_is_left_out():
 
 
 def test_no_hits_are_unsure():
-    """Nothing was seen, nothing is claimed."""
+    """Without evidence there is no verdict."""
     assert judge(claim("round_robin"), [], sequential=True).word == "UNSURE"
 
 
@@ -306,13 +307,15 @@ def test_a_server_that_has_not_come_back_is_seen():
     """By turns and by load: the hits since then have none of its own."""
     for method, pick in (("round_robin", round_robin), ("least_conn", least_conn)):
         hits = serve(Nginx(pick, (1, 1, 1, 1)), 8, 1500, 1)
-        lost = [it for it in hits if it.msec < since(hits) or it.upstream_addr != ("backend-2",)]
+        lost = [
+            hit for hit in hits if hit.msec < since(hits) or hit.upstream_addr != ("backend-2",)
+        ]
 
-        said = judge(
+        verdict = judge(
             claim(method, 1, 1, 1, 1), lost, sequential=False, fresh=False, since=since(hits)
         )
 
-        assert said.word == "FAIL", said
+        assert verdict.word == "FAIL", verdict
 
 
 def test_load_from_before_counts_and_is_not_judged():
@@ -320,7 +323,7 @@ def test_load_from_before_counts_and_is_not_judged():
     right, wrong = Nginx(least_conn), Nginx(drawn)
     early = serve(wrong, 8, 1500, 3)
     gap = early[-1].msec + 1 - serve(right, 8, 1500, 3)[0].msec
-    late = [replace(it, msec=it.msec + gap) for it in serve(right, 8, 1500, 3)]
+    late = [replace(hit, msec=hit.msec + gap) for hit in serve(right, 8, 1500, 3)]
 
     assert words_since(claim("least_conn"), right) == {"PASS"}
     assert words_since(claim("least_conn"), wrong) == {"FAIL"}
@@ -331,7 +334,7 @@ def test_load_from_before_counts_and_is_not_judged():
 
 
 def test_few_hits_do_not_tell_turns_from_draws():
-    """What draws could bring as well is not called turns."""
+    """Counts that draws could also produce are not accepted as turns."""
     hits = serve(Nginx(round_robin, (3, 2, 1)), 8, 60, 1)[3:]
 
     assert judge(claim("round_robin", 3, 2, 1), hits, sequential=False, fresh=False).word != "FAIL"
@@ -371,8 +374,8 @@ def test_hashed_keys_are_compared_one_by_one():
     upstream = claim("hash", key="$request_uri")
     uris = [f"/{n}" for n in range(60)]
     hits = [
-        replace(it, request_uri=uri)
-        for it, uri in zip(
+        replace(hit, request_uri=uri)
+        for hit, uri in zip(
             sequence("".join(str((crc32(u.encode()) >> 16 & 0x7FFF) % 3 + 1) for u in uris)),
             uris,
             strict=True,
@@ -400,8 +403,8 @@ def test_addresses_are_hashed_for_ip_hash():
 
     clients = [f"10.{n}.0.{n}" for n in range(40)]
     hits = [
-        replace(it, remote_addr=client)
-        for it, client in zip(sequence("".join(map(home, clients))), clients, strict=True)
+        replace(hit, remote_addr=client)
+        for hit, client in zip(sequence("".join(map(home, clients))), clients, strict=True)
     ]
 
     assert judge(upstream, hits, sequential=False).word == "PASS"
@@ -414,8 +417,8 @@ def test_cookies_bind_to_the_md5_of_an_address():
     addresses = {f"backend-{n}": (f"10.0.0.{n}:80",) for n in (1, 2, 3)}
     cookie = f"srv={md5(b'10.0.0.3:80', usedforsecurity=False).hexdigest()}"
     upstream = claim("least_conn", sticky=Sticky("cookie", ("$cookie_srv",)))
-    bound = [replace(it, http_cookie=cookie) for it in sequence("3333")]
-    misrouted = [replace(it, http_cookie=cookie) for it in sequence("3331")]
+    bound = [replace(hit, http_cookie=cookie) for hit in sequence("3333")]
+    misrouted = [replace(hit, http_cookie=cookie) for hit in sequence("3331")]
 
     def word(hits: list[Hit], sequential: bool) -> str:
         return judge(upstream, hits, sequential=sequential, addresses=addresses).word
@@ -472,8 +475,8 @@ def test_a_second_that_ticks_between_log_and_pick_is_allowed_for():
     assert judge(upstream, hits(102.7), sequential=True).word == "FAIL"
 
 
-def test_nobody_left_is_predicted_as_well():
-    """Both refuse; then nginx logs the upstream's own name."""
+def test_no_live_upstreams_is_predicted():
+    """Both servers refuse; nginx then logs the upstream's own name."""
     upstream = Upstream((Server("backend-1"), Server("backend-2")), name="llm")
     failed = replace(
         refused(1, 2, start=100, status=502),
@@ -505,8 +508,36 @@ def test_a_keys_second_server_is_excused_only_while_its_first_is_out():
     assert judge(upstream, [failed, late], sequential=False).word == "FAIL"
 
 
+def test_nobody_is_left_where_the_servers_that_are_not_down_failed():
+    """Concurrent, hashed: backend-1 refuses, backend-2 is down, so the next finds nobody."""
+    servers = (Server("backend-1"), Server("backend-2", down=True))
+    upstream = replace(claim("hash", key="$request_uri"), servers=servers)
+    failed = replace(
+        refused(1, start=100, status=502), upstream_connect_time=(None,), upstream_header_time=()
+    )
+    nobody = Hit(("llm",), 502, 101, request_uri="/x", upstream_status=(502,))
+
+    assert judge(upstream, [failed, nobody], sequential=False).word == "PASS"
+    assert judge(upstream, [refused(1, start=100), nobody], sequential=False).word == "FAIL"
+
+
+def test_a_server_is_banned_by_a_request_that_nobody_answered():
+    """backend-2 refused one that then found backend-1 full: backend-1 gets all for its ban."""
+    servers = (Server("backend-1", max_conns=2), Server("backend-2"))
+    upstream = replace(claim("least_conn"), servers=servers)
+    answered = [hit(0, 500 * n, 500 * n + 900, 900, 0, n) for n in range(10)]
+    failed = Hit(
+        ("backend-2", "llm"), 502, 0.3, 0.0, upstream_status=(502, 502),
+        upstream_connect_time=(None, None), upstream_header_time=(None, None),
+        upstream_response_time=(0.0, 0.0),
+    )  # fmt: skip
+
+    assert judge(upstream, answered, sequential=False).word == "FAIL"
+    assert judge(upstream, [failed, *answered], sequential=False).word != "FAIL"
+
+
 def test_turns_with_failures_at_once_are_pass_or_unsure():
-    """The order within a millisecond decides, and nobody knows it."""
+    """The unknown order within a millisecond decides."""
     hits = [refused(1, 2, start=100), *(refused(1, start=100) for _ in range(5))]
 
     assert judge(claim("round_robin"), hits, sequential=False).word == "UNSURE"
@@ -585,8 +616,8 @@ def test_an_idle_random_two_is_judged_by_its_odds():
     assert words(claim("random_two", 3, 1), Nginx(drawn, (3, 1)), 5, 1, 2000) == {"FAIL"}
 
 
-def test_too_much_at_once_is_unsure():
-    """Two hundred at a time: the log's milliseconds cannot tell who had the fewest."""
+def test_too_high_a_concurrency_is_unsure():
+    """Two hundred at a time: the log's milliseconds do not show which server had the fewest."""
     verdict = judge(claim("least_conn"), serve(Nginx(least_conn), 200, 1000, 1), sequential=False)
 
     assert verdict.word == "UNSURE"

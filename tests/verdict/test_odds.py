@@ -1,12 +1,12 @@
-"""How far from its odds a draw may fall."""
+"""How far counts may deviate from their probabilities."""
 
 from nginx_llm_lab.verdict.odds import ALARM, band, draws_to_tell, far, improbable
 
 HALVES = {"a": 0.5, "b": 0.5}
 
 
-def test_a_fair_coin_may_fall_far_but_not_that_far():
-    """1,000 throws: 590 are possible, 610 are not."""
+def test_a_fair_coin_has_a_plausible_range():
+    """Of 1,000 throws 590 are possible, 610 are not."""
     assert improbable({"a": 590, "b": 410}, HALVES) is None
     assert improbable({"a": 610, "b": 390}, HALVES) == "a"
 
@@ -41,7 +41,19 @@ def test_a_sum_between_its_bounds_is_never_far():
     assert far(40, 10, 20, 4, 1)
 
 
+def test_few_draws_may_be_many_times_what_is_expected() -> None:
+    """With 3 expected 15 may come, which a normal distribution would never give; 30 may not."""
+    assert not far(15, 3, 3, 3, 10)
+    assert far(30, 3, 3, 3, 10)
+
+
+def test_certain_picks_allow_only_rounding() -> None:
+    """Certain picks leave no room for two more."""
+    assert not far(11, 10, 10, 0, 1)
+    assert far(12, 10, 10, 0, 1)
+
+
 def test_a_server_that_may_get_nothing_has_a_band_from_nothing():
-    """Even no hit at all is likelier than the alarm: the band begins at 0."""
+    """No hit at all is more probable than the alarm, so the band begins at 0."""
     assert band(0.001, 200, 5)[0] == 0
     assert band(0.999, 200, 5)[1] == 200

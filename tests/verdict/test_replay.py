@@ -1,4 +1,4 @@
-"""What the oracle is told of a logged request."""
+"""The oracle's input for a logged request."""
 
 from dataclasses import replace
 
@@ -58,7 +58,7 @@ def test_an_arrival_tells_faults_but_no_servers():
 
 
 def test_the_upstreams_own_name_is_nobody():
-    """So nginx logs "no live upstreams", after those it tried."""
+    """nginx logs it for "no live upstreams", after the servers it tried."""
     assert replay.seen(UPSTREAM, Hit(("a", "llm"))) == (None, ("a",))
     assert replay.seen(UPSTREAM, Hit(("a", "b"))) == ("b", ("a", "b"))
 
@@ -87,6 +87,14 @@ def test_the_first_lookup_variable_that_is_not_empty_binds():
 
     assert replay.sticky_of(upstream, logged) == "r%31"
     assert replay.sticky_of(upstream, replace(logged, http_cookie="srv=s2")) == "s2"
+
+
+def test_lookup_variables_are_read_as_nginx_reads_them():
+    """Names count without case; an argument needs its "="."""
+    upstream = replace(UPSTREAM, sticky=Sticky("route", ("$cookie_SRV", "$ARG_route")))
+
+    assert replay.sticky_of(upstream, Hit(("a",), http_cookie="a=1; srv=s2; b")) == "s2"
+    assert replay.sticky_of(upstream, Hit(("a",), request_uri="/?route&Route=r1")) == "r1"
 
 
 def test_only_servers_that_resolve_change_their_order():

@@ -6,7 +6,6 @@ import pytest
 
 from nginx_llm_lab.nginxconf.methods import METHODS
 from nginx_llm_lab.verdict import Verdict, judge, power
-from nginx_llm_lab.verdict.needed import requests_for_pass
 from nginx_llm_lab.verdict.power import claim_of, truth_of
 from nginx_llm_lab.verdict.simulated import Traffic, Truth, serve
 
@@ -41,8 +40,8 @@ def test_a_right_nginx_passes_at_the_first_try(method: str) -> None:
         ("random", Truth("random", down=frozenset({1})), "backend-2 down"),
         (
             "least_conn",
-            Truth("least_conn", share=0.1, thief=0),
-            "10% of requests taken to backend-1",
+            Truth("least_conn", share=0.1, diverted_to=0),
+            "10% of requests diverted to backend-1",
         ),
     ],
 )
@@ -59,7 +58,7 @@ def test_an_unsure_names_what_is_possible_and_the_run_that_would_tell() -> None:
     verdict = verdict_on("round_robin", truth_of("round_robin", (1, 1, 1)), 20)
 
     assert verdict.word == "UNSURE"
-    assert "do not exclude 10% of requests taken to backend-1" in verdict.why
+    assert "do not exclude 10% of requests diverted to backend-1" in verdict.why
     assert verdict.command.startswith("lab run round_robin -n ")
 
 
@@ -74,11 +73,28 @@ def test_what_is_the_same_on_this_traffic_does_not_count() -> None:
     assert "the same on this traffic: round_robin, " in verdict.why
 
 
-def test_draws_need_more_requests_than_turns() -> None:
-    """A draw of a tenth too many looks like chance for longer."""
-    turns, draws = (claim_of(name, truth_of(name, (1, 1, 1))) for name in ("hash", "random"))
+def test_a_missing_zone_is_named() -> None:
+    """Two workers without a zone explain the picks of turns and loads best."""
+    for method in ("round_robin", "least_conn"):
+        claim = claim_of(method, truth_of(method, (1, 1, 1)))
+        looks = [
+            verdict.why.rpartition("looks like ")[2]
+            for verdict in power.runs(method, claim, Truth(method, zone=False), range(2), 300)
+            if verdict.word == "FAIL"
+        ]
 
-    assert requests_for_pass(turns) < 500 < 2_000 < requests_for_pass(draws)
+        assert looks == [f"{method} without zone, 2 workers"] * 2
+
+
+def test_a_missing_zone_of_one_worker_is_the_same() -> None:
+    """It took every request, so nothing could be shared."""
+    claim = claim_of("least_conn", truth_of("least_conn", (1, 1, 1)))
+    alone = Truth("least_conn", workers=1, zone=False)
+
+    (verdict,) = power.runs("least_conn", claim, alone, [1])
+
+    assert verdict.word == "PASS"
+    assert "the same on this traffic: no zone (one worker took every request)" in verdict.why
 
 
 def test_max_conns_that_nginx_ignores_is_seen() -> None:

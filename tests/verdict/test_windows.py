@@ -1,4 +1,4 @@
-"""Bounds on what every server had open."""
+"""Bounds of the requests in flight on every server."""
 
 from fractions import Fraction
 
@@ -12,28 +12,50 @@ from nginx_llm_lab.verdict.windows import open_requests, windows
 UPSTREAM = Upstream((Server("a"), Server("b")))
 
 
-def hit(server: str, start: int, end: int) -> Hit:
+def hit(server: str, start: int, end: int, request_id: str = "", pid: int = 0) -> Hit:
     """A request from start to end, in ms."""
     lasted = (end - start) / 1000
-    return Hit((server,), msec=end / 1000, request_time=lasted, upstream_response_time=(lasted,))
+    return Hit(
+        (server,), 200, end / 1000, lasted, request_id, pid=pid, upstream_response_time=(lasted,)
+    )
+
+
+def request_of(span: tuple[str, int, int]) -> tuple[str, int, int]:
+    """Its server, start and end, in ms."""
+    server, start, lasts = span
+    return server, start, start + lasts
 
 
 spans = st.tuples(st.sampled_from("ab"), st.integers(0, 200), st.integers(0, 50))
 
 
-@given(st.lists(spans, min_size=1, max_size=20), st.lists(st.integers(0, 15), min_size=40))
+@given(
+    st.lists(spans, min_size=1, max_size=20),
+    st.lists(st.integers(0, 15), min_size=40),
+    st.booleans(),
+)
 def test_the_truth_lies_between_the_bounds(
-    requests: list[tuple[str, int, int]], parts: list[int]
+    requests: list[tuple[str, int, int]], parts: list[int], journal: bool
 ) -> None:
-    """Whatever the times behind the milliseconds were, in any order within them."""
-    hits = [hit(server, start, start + lasts) for server, start, lasts in requests]
+    """Whatever the times behind the milliseconds were, in any order within them.
+
+    A journal notes a request 1/16 ms after its pick, its end as long before its release.
+    """
+    hits = [hit(*request_of(request), str(n)) for n, request in enumerate(requests)]
     picks = [start + Fraction(parts[n], 16) for n, (_, start, _) in enumerate(requests)]
     ends = [
         max(picks[n], start + lasts + Fraction(parts[-n - 1], 16))
         for n, (_, start, lasts) in enumerate(requests)
     ]
 
-    least, most = open_requests(windows(UPSTREAM, hits).widened(0.5), 2)
+    late = Fraction(1, 16)
+    served = {
+        str(n): (float(at + late) / 1000, float(end - late) / 1000)
+        for n, (at, end) in enumerate(zip(picks, ends, strict=True))
+    }
+
+    seen = windows(UPSTREAM, hits, served if journal else {})
+    least, most = open_requests(seen.widened(0.5), 2)
 
     for n, at in enumerate(picks):
         for number, name in enumerate("ab"):
@@ -42,6 +64,27 @@ def test_the_truth_lies_between_the_bounds(
                 for other, (server, _, _) in enumerate(requests)
             )
             assert least[n, number] <= held <= most[n, number]
+
+
+def test_a_journal_tells_what_was_open_within_a_millisecond() -> None:
+    """a came to its backend before b's answer had left: b was open."""
+    hits = [hit("b", 1000, 2000, "1"), hit("a", 2000, 2500, "2")]
+
+    def loads(left: float) -> tuple[float, float]:
+        served = {"1": (1.0003, left), "2": (2.0003, 2.5)}
+        least, most = open_requests(windows(UPSTREAM, hits, served).widened(0.49), 2)
+        return least[1, 1], most[1, 1]
+
+    assert loads(2.0001) == (0, 1)
+    assert loads(2.0012) == (1, 1)
+
+
+def test_a_journal_of_another_clock_makes_no_window_empty() -> None:
+    """Its backend seems to have answered before the request came."""
+    seen = windows(UPSTREAM, [hit("a", 1000, 2000, "1")], {"1": (0.5, 3.0)}).widened(0.5)
+
+    assert seen.pick_from <= seen.pick_to
+    assert seen.free_from <= seen.free_to
 
 
 def test_far_apart_the_bounds_are_one_number():
@@ -62,3 +105,15 @@ def test_a_wider_clock_knows_less():
 
     assert (sharp[0][1, 1], sharp[1][1, 1]) == (0, 0)
     assert (blurred[0][1, 1], blurred[1][1, 1]) == (0, 1)
+
+
+def test_a_delayed_worker_logs_an_earlier_time():
+    """b's answer may have been passed on until worker 7 next read its clock, 30 ms later."""
+    hits = [hit("b", 1000, 1997, pid=7), hit("a", 2010, 2012, pid=8), hit("b", 2027, 2100, pid=7)]
+    seen = windows(UPSTREAM, hits)
+
+    believed, held_up, shorter = (open_requests(seen.widened(2, s), 2) for s in (0, 60, 5))
+
+    assert (believed[0][1, 1], believed[1][1, 1]) == (0, 0)
+    assert (held_up[0][1, 1], held_up[1][1, 1]) == (0, 1)
+    assert (shorter[0][1, 1], shorter[1][1, 1]) == (0, 0)

@@ -26,9 +26,9 @@ def test_drills_close_one_server_then_all_primary_ones(
     servers: tuple[Server, ...], expected: list[tuple[tuple[str, ...], tuple[str, ...]]]
 ) -> None:
     """A server that is down is neither closed nor expected to answer."""
-    found = failover.drills(Upstream(servers))
+    drills = failover.drills(Upstream(servers))
 
-    assert [(drill.closed, drill.heirs) for drill in found] == expected
+    assert [(drill.closed, drill.heirs) for drill in drills] == expected
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,11 @@ def test_files_are_laid_at_their_own_paths_and_where_an_installed_nginx_has_them
 ) -> None:
     """A repository keeps beside nginx.conf what the image has under /etc/nginx."""
     main = "events {} http { include /etc/nginx/conf.d/*; }"
-    found = written(
+    laid_out = written(
         tmp_path, nginx_conf=main, conf_d="", **{"conf.d__llm": "upstream u { server a; }"}
     )
 
-    laid = files.laid(found, tmp_path / "nginx.conf")
+    laid = files.files_by_path(laid_out, tmp_path / "nginx.conf")
 
     assert laid[f"{tmp_path}/nginx.conf"] == laid["/etc/nginx/nginx.conf"] == main.encode()
     assert laid[f"{tmp_path}/conf.d/llm"] == laid["/etc/nginx/conf.d/llm"]
@@ -35,16 +35,16 @@ def test_files_are_laid_at_their_own_paths_and_where_an_installed_nginx_has_them
 
 def test_a_whole_config_is_its_own_entrance(tmp_path: Path) -> None:
     """nginx starts with that very file."""
-    found = written(tmp_path, nginx_conf="events {} http {}")
+    laid_out = written(tmp_path, nginx_conf="events {} http {}")
 
-    assert files.entrance(found, tmp_path / "nginx.conf") == (f"{tmp_path}/nginx.conf", {})
+    assert files.main_file(laid_out, tmp_path / "nginx.conf") == (f"{tmp_path}/nginx.conf", {})
 
 
 def test_a_snippet_of_conf_d_gets_an_entrance_beside_it(tmp_path: Path) -> None:
     """So that its relative includes start where they would."""
-    found = written(tmp_path, nginx_conf="upstream u { server a; }")
+    laid_out = written(tmp_path, nginx_conf="upstream u { server a; }")
 
-    main, laid = files.entrance(found, tmp_path / "nginx.conf")
+    main, laid = files.main_file(laid_out, tmp_path / "nginx.conf")
 
     assert main == f"{tmp_path}/nginx.conf.main"
     assert f'include "{tmp_path}/nginx.conf";' in laid[main].decode()
@@ -53,10 +53,12 @@ def test_a_snippet_of_conf_d_gets_an_entrance_beside_it(tmp_path: Path) -> None:
 def test_an_include_that_fits_nothing_is_told_with_its_line(tmp_path: Path) -> None:
     """nginx passes over it without a word; a comment is no include."""
     text = "events {}\n# include gone/*;\nhttp {\n    include sites/*;\n    include own*;\n}\n"
-    found = written(tmp_path, nginx_conf=text, own="")
+    laid_out = written(tmp_path, nginx_conf=text, own="")
     conf = tmp_path / "nginx.conf"
 
-    assert list(files.absent(found, conf)) == [f"include sites/* ({conf}:4): no such file here"]
+    assert list(files.unmatched_includes(laid_out, conf)) == [
+        f"include sites/* ({conf}:4): no such file here"
+    ]
 
 
 @pytest.mark.parametrize("path", ["{folder}/types", "/etc/nginx/types"])
@@ -81,9 +83,22 @@ def test_a_server_without_listen_gets_the_port_that_root_takes(tmp_path: Path) -
         "events {}\nhttp {\n  upstream u { server a; }\n  # server {\n"
         "  server { listen 81; } server { return 204; }\n  server # mine\n  {\n  }\n}\n"
     )
-    found = written(tmp_path, nginx_conf=text)
+    laid_out = written(tmp_path, nginx_conf=text)
 
-    laid = files.laid(found, tmp_path / "nginx.conf")["/etc/nginx/nginx.conf"].decode()
+    laid = files.files_by_path(laid_out, tmp_path / "nginx.conf")["/etc/nginx/nginx.conf"].decode()
 
     wanted = text.replace("server { return", "server { listen 80; return")
     assert laid == wanted.replace("# mine\n  {", "# mine\n  { listen 80;")
+
+
+def test_njs_modules_are_laid_with_what_they_import(tmp_path: Path) -> None:
+    """nginx looks beside its config, and in the folders of js_path."""
+    (tmp_path / "njs").mkdir()
+    (tmp_path / "njs/keys.js").write_text("import text from 'text.js';\nexport default {text};\n")
+    (tmp_path / "njs/text.js").write_text("export default {};\n")
+    conf = tmp_path / "nginx.conf"
+    conf.write_text("events {} http { js_path njs; js_import keys from keys.js; js_import no.js; }")
+
+    laid = files.njs_modules(tree.read(conf), conf)
+
+    assert sorted(laid) == [str(tmp_path / "njs/keys.js"), str(tmp_path / "njs/text.js")]

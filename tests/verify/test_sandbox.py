@@ -12,32 +12,34 @@ from nginx_llm_lab.verify.sandbox import Fix, warnings
 EMPTY: dict[str, bytes] = {}
 
 
-def fixes(said: str, files: dict[str, bytes] = EMPTY, own: bytes | None = None) -> Fix | None:
+def fixes(message: str, files: dict[str, bytes] = EMPTY, own: bytes | None = None) -> Fix | None:
     """What one complaint leads to, with a certificate at hand."""
-    return sandbox.fix_for(said, files, lambda _: own, "PEM")
+    return sandbox.fix_for(message, files, lambda _: own, "PEM")
 
 
-def test_a_missing_include_becomes_an_empty_file_and_is_told() -> None:
-    """nginx's own words, as 1.31 and 1.26 say them."""
-    said = 'open() "/etc/nginx/ssl.conf" failed (2: No such file or directory) in /a/nginx.conf:4'
+def test_a_missing_include_becomes_an_empty_file_and_is_listed() -> None:
+    """The messages of nginx 1.31 and 1.26."""
+    message = (
+        'open() "/etc/nginx/ssl.conf" failed (2: No such file or directory) in /a/nginx.conf:4'
+    )
 
-    assert fixes(said) == Fix(
+    assert fixes(message) == Fix(
         files={"/etc/nginx/ssl.conf": b""},
         folders=["/etc/nginx"],
-        note="/etc/nginx/ssl.conf (asked for in /a/nginx.conf:4): not there, an empty file instead",
+        note="/etc/nginx/ssl.conf (needed by /a/nginx.conf:4): missing, replaced by an empty file",
         prerequisite=absent_file("/etc/nginx/ssl.conf", "/a/nginx.conf:4"),
     )
 
 
-def test_an_own_file_is_laid_without_a_word() -> None:
-    """What the user has is as the config says."""
-    said = 'open() "/a/types" failed (2: No such file or directory) in /a/nginx.conf:4'
+def test_the_user_s_own_file_is_supplied_without_a_note() -> None:
+    """It is not a deviation from the config."""
+    message = 'open() "/a/types" failed (2: No such file or directory) in /a/nginx.conf:4'
 
-    assert fixes(said, own=b"types {}") == Fix(files={"/a/types": b"types {}"}, folders=["/a"])
+    assert fixes(message, own=b"types {}") == Fix(files={"/a/types": b"types {}"}, folders=["/a"])
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("message", "expected"),
     [
         (
             'open() "/data/logs/a.log" failed (2: No such file or directory)',
@@ -67,29 +69,36 @@ def test_an_own_file_is_laid_without_a_word() -> None:
         ("bind() to [fd00::7]:80 failed (99: Address not available)", ["fd00::7"]),
         (
             'cannot load certificate "/etc/a.pem": BIO_new_file() failed',
-            Fix(files={"/etc/a.pem": b"PEM"}, note="certificate /etc/a.pem: the lab's own instead"),
+            Fix(
+                files={"/etc/a.pem": b"PEM"},
+                note="certificate /etc/a.pem: the lab's own is used instead",
+            ),
         ),
         ('unknown directive "proxy_pas" in /a/nginx.conf:7', None),
         ('invalid number of arguments in "listen" directive in /a/nginx.conf:7', None),
     ],
 )
-def test_a_complaint_is_stilled_or_stands(said: str, expected: Fix | list[str] | None) -> None:
-    """What nginx misses is supplied; what is wrong stays wrong."""
+def test_an_error_of_nginx_is_fixed_or_reported(
+    message: str, expected: Fix | list[str] | None
+) -> None:
+    """A missing item is supplied; an error in the config is reported."""
     wanted = Fix(own=expected) if isinstance(expected, list) else expected
 
-    assert fixes(said) == wanted
+    assert fixes(message) == wanted
 
 
 def test_a_module_that_nginx_lacks_is_left_out_and_every_line_keeps_its_place() -> None:
     """The lines after it are the ones that nginx's words name."""
-    said = 'dlopen() "/m/geo.so" failed (No such file or directory) in /a/nginx.conf:2'
+    message = 'dlopen() "/m/geo.so" failed (No such file or directory) in /a/nginx.conf:2'
     text = b"user x;\nload_module modules/geo.so; pid p;\nevents {}\n"
 
-    found = fixes(said, {"/a/nginx.conf": text})
+    fix = fixes(message, {"/a/nginx.conf": text})
 
-    assert found is not None
-    assert found.files == {"/a/nginx.conf": b"user x;\n pid p;\nevents {}\n"}
-    assert found.note.startswith("load_module /m/geo.so (/a/nginx.conf:2)")
+    assert fix is not None
+    assert fix.files == {"/a/nginx.conf": b"user x;\n pid p;\nevents {}\n"}
+    assert fix.note.startswith("load_module /m/geo.so (/a/nginx.conf:2)")
+    assert fix.prerequisite is not None
+    assert fix.prerequisite.name == "/m/geo.so"
 
 
 def test_files_are_packed_as_they_are_for_nginx_to_read() -> None:
@@ -99,7 +108,7 @@ def test_files_are_packed_as_they_are_for_nginx_to_read() -> None:
     packed = sandbox.packed({"/home/u/nginx.conf": content}, ["run"])
 
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        entries = {it.name: it for it in archive}
+        entries = {member.name: member for member in archive}
         file = archive.extractfile("home/u/nginx.conf")
         assert file is not None
         assert file.read() == content
@@ -108,7 +117,7 @@ def test_files_are_packed_as_they_are_for_nginx_to_read() -> None:
     assert entries["home/u/nginx.conf"].mode == 0o644
 
 
-def test_near_ends_of_the_cable_are_all_different() -> None:
+def test_near_ends_of_veth_pairs_differ() -> None:
     """One for each far stub backend, of its own family."""
     ends = {sandbox.near_end(number, "10.0.0.1") for number in range(1, 1000)}
 
@@ -117,7 +126,7 @@ def test_near_ends_of_the_cable_are_all_different() -> None:
     assert sandbox.near_end(300, "fd00::7") == "fd00:6c61:62::12c"
 
 
-def test_a_warning_of_nginx_is_told() -> None:
+def test_a_warning_of_nginx_is_listed() -> None:
     """All but the one on `user`, which only says that nginx is not root on the sandbox."""
     lines = [
         "nginx: [warn] load balancing method redefined in /a/nginx.conf:5",

@@ -1,4 +1,4 @@
-"""A stub backend says who it is and when; its name server resolves only stub backends."""
+"""A stub backend names itself and its times; its name server resolves only stub backends."""
 
 import asyncio
 import functools
@@ -19,35 +19,35 @@ def spoken(*requests: bytes) -> bytes:
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(b"".join(requests))
             writer.write_eof()
-            said = await asyncio.wait_for(reader.read(), 10)
+            response = await asyncio.wait_for(reader.read(), 10)
             writer.close()
             await writer.wait_closed()
-            return said
+            return response
 
     return asyncio.run(talk())
 
 
 def test_it_says_who_it_is() -> None:
     """In a header, so that it does not matter what nginx does to the body."""
-    said = spoken(b"GET / HTTP/1.0\r\n\r\n")
+    response = spoken(b"GET / HTTP/1.0\r\n\r\n")
 
-    assert b"\r\nX-Lab-Server: gpu:8000\r\n" in said
-    assert said.endswith(b"Response from: gpu:8000\n")
+    assert b"\r\nX-Lab-Server: gpu:8000\r\n" in response
+    assert response.endswith(b"Response from: gpu:8000\n")
 
 
 def test_it_keeps_an_http_1_1_connection_open() -> None:
     """Bodies of any length are read to their end: by length, and in chunks."""
-    said = spoken(
+    response = spoken(
         b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc",
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
     )
 
-    assert said.count(b"HTTP/1.1 200 OK") == 3
+    assert response.count(b"HTTP/1.1 200 OK") == 3
 
 
 def test_what_is_no_http_ends_the_connection() -> None:
-    """Quietly: it is a stub backend's business to outlive everything."""
+    """Without an error: a stub backend must survive any input."""
     assert spoken(b"\x16\x03\x01 hello") == b""
 
 
@@ -69,29 +69,29 @@ def test_an_answer_lasts_as_long_as_it_is_asked_to(head: bytes, seconds: float) 
 
 def question(name: str, kind: int) -> bytes:
     """A DNS question."""
-    labels = b"".join(bytes([len(it)]) + it.encode() for it in name.split("."))
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     head = b"\x12\x34\x01\x00" + bytes([0, 1, 0, 0, 0, 0, 0, 0])
     return head + labels + b"\0" + kind.to_bytes(2, "big") + b"\0\1"
 
 
 def test_a_known_name_has_its_address() -> None:
     """Whatever its case; the answer carries the question's number."""
-    said = stub.reply(question("VLLM.svc", 1), {"vllm.svc": "198.18.0.1"})
+    response = stub.reply(question("VLLM.svc", 1), {"vllm.svc": "198.18.0.1"})
 
-    assert said[:2] == b"\x12\x34"
-    assert said[7] == 1
-    assert said.endswith(bytes([198, 18, 0, 1]))
+    assert response[:2] == b"\x12\x34"
+    assert response[7] == 1
+    assert response.endswith(bytes([198, 18, 0, 1]))
 
 
 def test_a_name_has_no_address_of_the_other_family() -> None:
     """No such record is not the same as no such name."""
-    said = stub.reply(question("vllm", 28), {"vllm": "198.18.0.1"})
+    response = stub.reply(question("vllm", 28), {"vllm": "198.18.0.1"})
 
-    assert (said[3] & 15, said[7]) == (0, 0)
+    assert (response[3] & 15, response[7]) == (0, 0)
 
 
 def test_an_unknown_name_does_not_exist() -> None:
-    """The name server has nobody to ask."""
+    """The name server does not forward queries."""
     assert stub.reply(question("example", 1), {})[3] & 15 == 3
 
 
@@ -101,8 +101,8 @@ def test_a_broken_question_breaks_nothing(data: bytes) -> None:
     stub.reply(data, {})
 
 
-def test_a_closed_door_refuses_and_opens_again() -> None:
-    """As a server that is down does: new connections are refused, open ones are cut."""
+def test_a_closed_stub_refuses_and_accepts_again() -> None:
+    """Like a server that is down: new connections are refused, open ones are closed."""
 
     async def try_door() -> list[bool]:
         bound = stub.listener("127.0.0.1", 0, socket.SOCK_STREAM)

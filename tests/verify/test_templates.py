@@ -30,15 +30,15 @@ def read(tmp_path: Path, server: str, http: str = "") -> tuple[tree.Config, tupl
     """The config of one server block, with its routes."""
     file = tmp_path / "nginx.conf"
     file.write_text(f"events {{}} http {{ {http}\nserver {{ {server} }} }}")
-    found = tree.read(file)
-    return found, routes(found)
+    config = tree.read(file)
+    return config, routes(config)
 
 
 def template(tmp_path: Path, server: str, upstream: str, http: str = "") -> templates.Template:
     """The plainest template to an upstream."""
-    found, every = read(tmp_path, server, http)
-    route = next(it for it in every if it.upstream == upstream)
-    return templates.candidates(route, variables.read(found, upstream))[0]
+    conf, every = read(tmp_path, server, http)
+    route = next(candidate for candidate in every if candidate.upstream == upstream)
+    return templates.candidates(route, variables.read(conf, upstream))[0]
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def template(tmp_path: Path, server: str, upstream: str, http: str = "") -> temp
 )
 def test_a_path_lands_where_nginx_would_take_it(tmp_path: Path, path: str, upstream: str) -> None:
     """Exact first, then the longest prefix, unless a regex matches and no ^~ forbids it."""
-    found, _ = read(tmp_path, SERVER.format(root="proxy_pass http://root;"))
-    server = found.block("http").all("server")[0]
+    conf, _ = read(tmp_path, SERVER.format(root="proxy_pass http://root;"))
+    server = conf.block("http").all("server")[0]
 
     location = templates.location_of(server, path.encode())
 
@@ -67,10 +67,10 @@ def test_a_path_lands_where_nginx_would_take_it(tmp_path: Path, path: str, upstr
 
 def test_every_location_gets_a_request_of_its_own(tmp_path: Path) -> None:
     """A request made for a location lands in it, whatever kind of location it is."""
-    found, every = read(tmp_path, SERVER.format(root="proxy_pass http://root;"))
+    conf, every = read(tmp_path, SERVER.format(root="proxy_pass http://root;"))
 
     for route in every:
-        path = templates.candidates(route, variables.read(found, route.upstream))[0].request.uri
+        path = templates.candidates(route, variables.read(conf, route.upstream))[0].request.uri
         landed = templates.location_of(route.scopes[1], path.encode())
         assert landed is templates.innermost(route), route.location
 
@@ -84,9 +84,9 @@ def test_a_named_location_is_reached_by_what_hands_on_to_it(tmp_path: Path) -> N
 
 def test_no_way_leads_through_a_regex_that_nothing_matches(tmp_path: Path) -> None:
     """A location that no request can reach has no candidates, and says nothing wrong."""
-    found, (route,) = read(tmp_path, "location ~ ^[a-z]$ { proxy_pass http://a; }")
+    conf, (route,) = read(tmp_path, "location ~ ^[a-z]$ { proxy_pass http://a; }")
 
-    assert templates.candidates(route, variables.read(found, "a")) == ()
+    assert templates.candidates(route, variables.read(conf, "a")) == ()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_no_way_leads_through_a_regex_that_nothing_matches(tmp_path: Path) -> No
         ("listen unix:/run/x.sock; listen 443 quic;", None),
     ],
 )
-def test_the_plainest_door_is_taken(tmp_path: Path, listen: str, entry: Entry | None) -> None:
+def test_the_simplest_listener_is_used(tmp_path: Path, listen: str, entry: Entry | None) -> None:
     """Without TLS before with it, IPv4 before IPv6; none through a socket file or QUIC."""
     _, (route,) = read(tmp_path, f"{listen} location / {{ proxy_pass http://a; }}")
 
@@ -132,9 +132,9 @@ def test_a_map_is_given_the_header_that_chooses_the_upstream(tmp_path: Path) -> 
     choice = 'map $http_x_model $pool { default small; "~^llama-" large; }'
     server = "location / { proxy_pass http://$pool; }"
 
-    found = template(tmp_path, server, "large", f"{pools} {choice}")
+    request = template(tmp_path, server, "large", f"{pools} {choice}")
 
-    assert found.request.headers["X-Model"].startswith("llama-")
+    assert request.request.headers["X-Model"].startswith("llama-")
 
 
 def test_clients_are_split_by_trying_addresses(tmp_path: Path) -> None:
@@ -142,9 +142,11 @@ def test_clients_are_split_by_trying_addresses(tmp_path: Path) -> None:
     pools = "upstream old { server a; } upstream new { server b; }"
     split = "split_clients $remote_addr $pool { 10% new; * old; }"
 
-    found = template(tmp_path, "location / { proxy_pass http://$pool; }", "new", f"{pools} {split}")
+    request = template(
+        tmp_path, "location / { proxy_pass http://$pool; }", "new", f"{pools} {split}"
+    )
 
-    assert found.request.client_ip != "127.0.0.1"
+    assert request.request.client_ip != "127.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -159,9 +161,9 @@ def test_a_key_that_is_asked_for_is_given(tmp_path: Path, check: str) -> None:
     keys = 'map $http_authorization $known { default 0; "Bearer s3cret" 1; }'
     server = f"{check} location / {{ proxy_pass http://a; }}"
 
-    found = template(tmp_path, server, "a", keys)
+    request = template(tmp_path, server, "a", keys)
 
-    assert found.request.headers["Authorization"] == "Bearer s3cret"
+    assert request.request.headers["Authorization"] == "Bearer s3cret"
 
 
 def test_an_if_around_proxy_pass_is_made_to_hold(tmp_path: Path) -> None:
@@ -186,7 +188,7 @@ PARTS = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, min_size=1, max_size=3).map("".join),
         st.lists(inner, min_size=1, max_size=3).map(lambda them: f"({'|'.join(them)})"),
-        inner.map(lambda it: f"(?:{it})+"),
+        inner.map(lambda pattern: f"(?:{pattern})+"),
     ),
     max_leaves=6,
 )
@@ -199,6 +201,43 @@ def test_a_sample_matches_its_regex(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("condition", "tls"),
+    [
+        ("$scheme = http", True),
+        ('$scheme != "https"', True),
+        ("$https = ''", True),
+        ("$server_port = 80", True),
+        ("$scheme = https", False),
+        ("$http_x_forwarded_proto != https", False),
+    ],
+)
+def test_a_server_that_sends_plain_requests_to_tls_is_asked_by_tls(
+    tmp_path: Path, condition: str, tls: bool
+) -> None:
+    """As certbot and ingress controllers write it: both ports in one server, an `if`, a 301."""
+    server = (
+        f"listen 80; listen 443 ssl; if ({condition}) {{ return 301 https://$host$request_uri; }}"
+        " location / { proxy_pass http://u; }"
+    )
+
+    assert template(tmp_path, server, "u").entry.tls is tls
+
+
+def test_a_space_in_a_path_is_escaped(tmp_path: Path) -> None:
+    """A request line ends at a space."""
+    server = 'location "/a b/" { proxy_pass http://u; }'
+
+    assert template(tmp_path, server, "u").request.uri == "/a%20b/"
+
+
+def test_a_client_names_the_upstream_by_an_argument(tmp_path: Path) -> None:
+    """`proxy_pass http://$arg_pool`: the request has the argument."""
+    server = "location / { proxy_pass http://$arg_pool; }"
+
+    assert template(tmp_path, server, "u", "upstream u { server a; }").request.uri == "/?pool=u"
+
+
+@pytest.mark.parametrize(
     ("location", "outside"),
     [
         ("location / { proxy_pass http://u; }", True),
@@ -206,6 +245,10 @@ def test_a_sample_matches_its_regex(text: str) -> None:
         ("location / { try_files $uri @u; } location @u { proxy_pass http://u; }", True),
         ("location / { error_page 502 = @u; } location @u { proxy_pass http://u; }", False),
         ("location / { error_page 404 = @u; } location @u { proxy_pass http://u; }", True),
+        (
+            "location / { error_page 418 = @u; return 418; } location @u { proxy_pass http://u; }",
+            True,
+        ),
     ],
 )
 def test_what_only_nginx_asks_for_is_told_apart(
@@ -221,16 +264,21 @@ def test_what_only_nginx_asks_for_is_told_apart(
     ("server", "http", "why"),
     [
         ("listen unix:/run/n.sock; location / { proxy_pass http://u; }", "", "only on unix"),
-        ("location ~ ^/(?!.*) { proxy_pass http://u; }", "", "no path was found that lands there"),
+        (
+            "location ~ ^/(?!.*) { proxy_pass http://u; }",
+            "",
+            "no request path was found that nginx sends there",
+        ),
         (
             "location / { proxy_pass http://$to; }",
             "map $http_x $to { ~(?!) u; }",
             "map $http_x $to (",
         ),
+        ("location ~ ^/(?<to>[a-z]+)/ { proxy_pass http://$to; }", "", "which $to leads to it"),
     ],
 )
 def test_an_obstacle_is_named(tmp_path: Path, server: str, http: str, why: str) -> None:
     """The socket, the location or the variable for which no request could be made."""
-    found, (route,) = read(tmp_path, server, f"upstream u {{ server a; }} {http}")
+    conf, (route,) = read(tmp_path, server, f"upstream u {{ server a; }} {http}")
 
-    assert why in templates.obstacle(route, variables.read(found, "u"))
+    assert why in templates.obstacle(route, variables.read(conf, "u"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.nginxconf import tree, upstream, variables
 from nginx_llm_lab.nginxconf.model import Upstream
 from nginx_llm_lab.nginxconf.request import Request
@@ -32,10 +33,10 @@ def ready(tmp_path: Path, block: str, http: str = "") -> tuple[Upstream, Templat
         f"events {{}} http {{ {http} upstream u {{ {block} }}"
         " server { location /v1/ { proxy_pass http://u; } } }"
     )
-    found = tree.read(file)
-    conf = variables.read(found, "u")
+    config = tree.read(file)
+    conf = variables.read(config, "u")
     assert conf.route is not None
-    return upstream.read(found, "u"), templates.candidates(conf.route, conf)[0], conf
+    return upstream.read(config, "u"), templates.candidates(conf.route, conf)[0], conf
 
 
 def made(tmp_path: Path, block: str, http: str = "") -> Traffic:
@@ -185,26 +186,26 @@ def test_sticky_routes_are_handed_out(tmp_path: Path) -> None:
     assert any("r=" not in uri for uri in uris)
 
 
-def hit(tmp_path: Path, block: str, request: Request, entry: Entry | None = None) -> object:
+def hit(tmp_path: Path, block: str, request: Request, entry: Entry | None = None) -> Hit:
     """The hit that a recorded request comes to."""
     claim, template, conf = ready(tmp_path, block)
     template = replace(template, entry=entry or template.entry)
     sent = [PlannedRequest("probe-1", request)]
-    (found,) = traffic.hits(claim, template, conf, sent, [RECORD], {"127.0.0.1:8001": "gpu:8001"})
-    return found
+    (one,) = traffic.hits(claim, template, conf, sent, [RECORD], {"127.0.0.1:8001": "gpu:8001"})
+    return one
 
 
 def test_a_record_becomes_a_hit_with_its_key_and_times(tmp_path: Path) -> None:
     """nginx picked between sending and receiving: the times allow just that."""
-    found = hit(
+    logged = hit(
         tmp_path, "hash $arg_k; server gpu:8001; server b;", Request("/v1/?k=7", "127.9.9.9")
     )
 
-    assert found.upstream_addr == ("gpu:8001",)  # type: ignore[attr-defined]  # a Hit
-    assert found.hash_key == "7"  # type: ignore[attr-defined]  # a Hit
-    assert found.remote_addr == "127.9.9.9"  # type: ignore[attr-defined]  # a Hit
-    assert found.msec - found.request_time == 10.0  # type: ignore[attr-defined]  # a Hit
-    assert round(found.upstream_response_time[0], 6) == 0.1  # type: ignore[attr-defined]  # a Hit
+    assert logged.upstream_addr == ("gpu:8001",)
+    assert logged.hash_key == "7"
+    assert logged.remote_addr == "127.9.9.9"
+    assert logged.msec - logged.request_time == 10.0
+    assert logged.upstream_response_time == pytest.approx((0.1,))
 
 
 @pytest.mark.parametrize(

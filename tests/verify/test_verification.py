@@ -1,4 +1,4 @@
-"""Verdicts on somebody's own config, against a sandbox on which nginx is played by the oracle."""
+"""Verdicts on a user's config, in a sandbox where the oracle takes the place of nginx."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -86,9 +86,9 @@ def written(tmp_path: Path, upstreams: str, location: str = "proxy_pass http://u
 
 
 def played(conf: Path, play: Play) -> tuple[UpstreamVerdict, ...]:
-    """What is judged of a config when nginx is played so."""
-    found = tree.read(conf)
-    run = Run(cast("Sandbox", play), found, survey(found), seed=1)
+    """The verdicts on a config with this simulated nginx."""
+    config = tree.read(conf)
+    run = Run(cast("Sandbox", play), config, survey(config), seed=1)
     return tuple(verification.judge_all(run, lambda _: None))
 
 
@@ -142,7 +142,7 @@ def test_traffic_that_does_not_fail_over_fails(tmp_path: Path) -> None:
 
 
 def test_a_wrong_nginx_fails(tmp_path: Path) -> None:
-    """It plays equal weights where the config says two to one."""
+    """It uses equal weights although the config has two to one."""
     conf = written(tmp_path, ROUND_ROBIN)
     other = tmp_path / "other"
     other.mkdir()
@@ -170,8 +170,8 @@ def test_upstreams_with_a_zone_are_judged_before_workers_are_held(tmp_path: Path
     conf = written(tmp_path, upstreams + maps, "proxy_pass http://$to;")
     play = Play(read(conf, "u"))
     progress: list[tuple[str, int]] = []
-    found = tree.read(conf)
-    run = Run(cast("Sandbox", play), found, survey(found), seed=1)
+    config = tree.read(conf)
+    run = Run(cast("Sandbox", play), config, survey(config), seed=1)
 
     told = list(verification.judge_all(run, lambda text: progress.append((text, len(play.held)))))
 
@@ -204,6 +204,16 @@ def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
             "server 127.0.0.1: nginx itself listens there (listen *:80)",
         ),
         (
+            "upstream u { server 10.0.0.1 down; server 10.0.0.2 down; }",
+            "proxy_pass http://u;",
+            "every server is marked down, so nginx answers 502",
+        ),
+        (
+            "upstream u { server 10.0.0.1; server 10.0.0.1; }",
+            "proxy_pass http://u;",
+            "two servers have the same address and cannot be distinguished",
+        ),
+        (
             "upstream u { server 10.0.0.1; server 10.0.0.1:80; }",
             "proxy_pass http://u;",
             "two servers have the same address and cannot be distinguished",
@@ -218,7 +228,7 @@ def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
 def test_what_cannot_be_judged_says_why(
     tmp_path: Path, upstreams: str, location: str, why: str
 ) -> None:
-    """UNSURE is honest, and names what stands in the template."""
+    """UNSURE names the reason."""
     conf = written(tmp_path, upstreams, location)
     play = Play(read(written(tmp_path, upstreams, location)))
     play.picks = iter(cast("Any", [oracle.Pick("198.18.0.1:80", ())] * 1_000))
@@ -235,9 +245,9 @@ def test_nearly_everything_answered_by_others_is_unsure(tmp_path: Path) -> None:
     first = play.answer
 
     def once(planned: Mapping[str, Any]) -> dict[str, Any]:
-        said = first(planned)
+        answer = first(planned)
         play.refuse = 10_000
-        return said
+        return answer
 
     play.answer = once  # type: ignore[method-assign]  # nginx caches its first answer
 
@@ -247,38 +257,38 @@ def test_nearly_everything_answered_by_others_is_unsure(tmp_path: Path) -> None:
 
 
 def test_a_host_without_a_block_has_no_verdict_unless_it_is_assumed(tmp_path: Path) -> None:
-    """PASS on a typing error would be green where nginx does not start."""
+    """PASS for a typo would exit with 0 although nginx does not start."""
     conf = written(tmp_path, "upstream llm { server 127.0.0.1:8001; }", "proxy_pass http://llms;")
-    found = tree.read(conf)
-    address = survey(found).names["llms"]
-    said: list[UpstreamVerdict] = []
+    config = tree.read(conf)
+    address = survey(config).names["llms"]
+    verdicts: list[UpstreamVerdict] = []
     for assumed in ((), ("llms",)):
         play = Play(read(conf, "llms"))
         play.picks = iter(cast("Any", [oracle.Pick(f"{address}:80", ())] * 1_000))
-        run = Run(cast("Sandbox", play), found, survey(found), 1, assumed)
-        said += verification.judge_all(run, lambda _: None)
+        run = Run(cast("Sandbox", play), config, survey(config), 1, assumed)
+        verdicts += verification.judge_all(run, lambda _: None)
 
-    assert [judged.verdict.word for judged in said] == ["UNSURE", "PASS"]
-    assert 'is upstream "llm" meant?' in said[0].hint
+    assert [judged.verdict.word for judged in verdicts] == ["UNSURE", "PASS"]
+    assert 'is upstream "llm" meant?' in verdicts[0].hint
 
 
 def test_only_the_named_upstreams_are_judged(tmp_path: Path) -> None:
     """And a name that the config lacks is wrong usage."""
     conf = written(tmp_path, ROUND_ROBIN)
-    found = survey(tree.read(conf))
-    run = Run(cast("Sandbox", Play(read(conf))), tree.read(conf), found, 1, only=("v",))
+    survey_result = survey(tree.read(conf))
+    run = Run(cast("Sandbox", Play(read(conf))), tree.read(conf), survey_result, 1, only=("v",))
 
     assert not list(verification.judge_all(run, lambda _: None))
     with pytest.raises(UsageError, match='no upstream "v"'):
-        verification.refuse_unknown(["v"], found)
+        verification.refuse_unknown(["v"], survey_result)
 
 
 def test_an_upstream_that_only_nginx_reaches_is_listed(tmp_path: Path) -> None:
-    """It has no verdict, and makes nothing red."""
+    """It has no verdict and does not change the exit code."""
     location = "internal; proxy_pass http://u;"
-    found = survey(tree.read(written(tmp_path, ROUND_ROBIN, location)))
+    survey_result = survey(tree.read(written(tmp_path, ROUND_ROBIN, location)))
 
-    (line,) = verification.unreachable(found)
+    (line,) = verification.unreachable(survey_result)
 
     assert line.startswith("upstream u (")
     assert "only requests that nginx makes itself" in line
@@ -311,27 +321,29 @@ def test_a_verification_holds_where_all_upstreams_pass() -> None:
         ((), (), [False, True]),
     ],
 )
-def test_unsure_is_red_unless_it_is_allowed(
+def test_unsure_fails_unless_it_is_allowed(
     upstreams: tuple[UpstreamVerdict, ...],
     prerequisites: tuple[Prerequisite, ...],
     accepted: list[bool],
 ) -> None:
     """A missing include never ends in 0 by itself; FAIL never does."""
-    found = Verification("nginx.conf", "1.31.3", upstreams, prerequisites=prerequisites)
+    result = Verification("nginx.conf", "1.31.3", upstreams, prerequisites=prerequisites)
 
-    assert [found.accepted(allow_unsure=allowed) for allowed in (False, True)] == accepted
+    assert [result.accepted(allow_unsure=allowed) for allowed in (False, True)] == accepted
 
 
-def test_a_verification_reads_as_a_person_would_write_it() -> None:
+def test_a_verification_is_printed_as_text() -> None:
     """Verdicts first, each with its place; then what was not honoured, then notes."""
-    found = Verification("nginx.conf", "1.31.3", (PASS, UNSURE), ("resolver x",), ("no zone",), 4.2)
+    result = Verification(
+        "nginx.conf", "1.31.3", (PASS, UNSURE), ("resolver x",), ("no zone",), 4.2
+    )
 
-    assert str(found).splitlines() == [
+    assert str(result).splitlines() == [
         "nginx.conf on nginx 1.31.3, 4.2 s",
         "PASS   round_robin  a: 1, b: 1  (exact)",
         "       upstream llm, nginx.conf:3",
         "UNSURE hash         no template",
-        "       upstream idle, nginx.conf:9; besides: 401: 2",
+        "       upstream idle, nginx.conf:9; other responses: 401: 2",
         "try:   fix_for it",
         "not honoured:",
         "  resolver x",
@@ -342,30 +354,30 @@ def test_a_verification_reads_as_a_person_would_write_it() -> None:
 
 def test_a_verification_is_data_for_ci() -> None:
     """JSON says what the text says; JUnit has a case an upstream."""
-    found = Verification("nginx.conf", "1.31.3", (PASS, UNSURE), ("resolver x",))
+    result = Verification("nginx.conf", "1.31.3", (PASS, UNSURE), ("resolver x",))
 
-    data = found.as_dict()
+    data = result.as_dict()
 
     assert not data["holds"]
-    assert [it["verdict"] for it in data["upstreams"]] == ["PASS", "UNSURE"]
+    assert [judged["verdict"] for judged in data["upstreams"]] == ["PASS", "UNSURE"]
     assert data["not_honoured"] == ["resolver x"]
-    assert [case["name"] for case in found.cases()] == ["nginx.conf llm", "nginx.conf idle"]
-    assert [case["word"] for case in found.cases()] == ["PASS", "UNSURE"]
+    assert [case["name"] for case in result.cases()] == ["nginx.conf llm", "nginx.conf idle"]
+    assert [case["word"] for case in result.cases()] == ["PASS", "UNSURE"]
 
 
 def test_a_config_from_a_pipe_keeps_the_name_that_the_user_gave() -> None:
-    """It is read from a temporary file, which nobody wants to see."""
-    found = Verification("/copy/nginx.conf", "1.31.3", (PASS,), ("y (/copy/nginx.conf:2)",))
+    """It is read from a temporary file, whose path is not shown."""
+    result = Verification("/copy/nginx.conf", "1.31.3", (PASS,), ("y (/copy/nginx.conf:2)",))
 
-    shown = verification.renamed(found, "/copy/nginx.conf", "-")
+    shown = verification.renamed(result, "/copy/nginx.conf", "-")
 
     assert (shown.conf, shown.not_honoured) == ("-", ("y (-:2)",))
     assert shown.upstreams == (PASS,)
 
 
 def test_paths_are_shown_as_the_user_wrote_them(tmp_path: Path, monkeypatch: Any) -> None:
-    """nginx is told whole paths; nobody wants to read them."""
+    """nginx gets absolute paths, but the output has the user's paths."""
     monkeypatch.chdir(tmp_path)
-    said = f'unknown directive "x" in {tmp_path}/conf/nginx.conf:3'
+    message = f'unknown directive "x" in {tmp_path}/conf/nginx.conf:3'
 
-    assert verification.shown(said, Path("conf/nginx.conf")).endswith(" in conf/nginx.conf:3")
+    assert verification.shown(message, Path("conf/nginx.conf")).endswith(" in conf/nginx.conf:3")

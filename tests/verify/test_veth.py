@@ -1,9 +1,9 @@
-"""The words with which `ip` lays a veth pair."""
+"""The `ip` commands for a veth pair."""
 
 from nginx_llm_lab.verify.veth import Address, commands
 
 
-def test_a_new_cable_has_its_other_end_elsewhere() -> None:
+def test_a_new_veth_pair_has_its_other_end_in_another_namespace() -> None:
     """Both ends are called alike, in two namespaces; each address has its one peer."""
     here = [Address("lo", "192.0.2.1"), Address("lab0", "198.19.0.1", "10.0.0.5")]
 

@@ -1,4 +1,4 @@
-"""Any access log that nginx writes is read by its own log_format."""
+"""An access log is read by its log_format."""
 
 import pytest
 from hypothesis import given
@@ -67,8 +67,9 @@ def test_a_format_as_nginx_writes_it_names_every_field():
 
 def test_a_format_without_a_request_or_a_time_is_refused():
     """It names what is missing."""
-    with pytest.raises(UsageError, match=r"no \$request"):
-        list(visits([b""], "$remote_addr [$time_local]"))
+    for empty in ("$remote_addr [$time_local]", "log_format ", "log_format x escape=json"):
+        with pytest.raises(UsageError, match=r"no \$request"):
+            list(visits([b""], empty))
     with pytest.raises(UsageError, match="no time"):
         list(visits([b""], '$remote_addr "$request"'))
 
@@ -82,6 +83,8 @@ def test_a_format_without_a_request_or_a_time_is_refused():
         ('{"request_uri": "/"}', "no time"),
         ('{"msec": "1e400", "request_uri": "/"}', "not a time"),
         ('{"msec": "1"}', "no request line"),
+        ('{"msec": "1", "request_uri": "/", "remote_addr": "gw"}', 'not an IP address: "gw"'),
+        ('{"msec": "1", "request_uri": "/", "status": "OK"}', 'not a status: "OK"'),
         (LINE.replace("25/Nov", "25/Nob"), "not a time"),
         (LINE.replace("POST /v1/chat/completions HTTP/1.1", r"\x16\x03\x01"), "no request line"),
     ],
@@ -109,7 +112,85 @@ def test_the_combined_format_by_name_reads_the_same_line():
     assert (told.end, told.uri, told.client_ip) == (untold.end, untold.uri, untold.client_ip)
 
 
+PREFIXES = [
+    "nginx-1  | ",
+    "nginx-1  | 2026-11-26T10:00:00.000000000Z ",
+    "<190>Nov 26 10:00:00 gw nginx: ",
+    "<190>Nov  6 10:00:00 nginx: ",
+    "2026-11-26T10:00:00.123456+00:00 gw nginx[12]: ",
+    "[pod/gw-7c9/nginx] ",
+    "\ufeff",
+]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_what_a_collector_puts_before_a_line_is_skipped(prefix):
+    """docker compose logs, kubectl, syslog, a byte order mark: before text and before JSON."""
+    json_line = '{"msec":"5.0","request_uri":"/a"}'
+
+    assert one(prefix + LINE) == one(LINE)
+    assert one(prefix + LINE, COMBINED) == one(LINE, COMBINED)
+    assert one(prefix + json_line) == one(json_line)
+
+
+@pytest.mark.parametrize(
+    ("escape", "logged", "uri"),
+    [
+        ("", r"/a\x22b\xC3\xA9", '/a"bé'),
+        ("escape=default ", r"/a\x5Cb", "/a\\b"),
+        ("escape=json ", r"/a\"b\\c\u001F", '/a"b\\c\x1f'),
+        ("escape=none ", r'/a"b\x22', r'/a"b\x22'),
+    ],
+)
+def test_the_uri_is_the_one_that_the_client_sent(escape, logged, uri):
+    """nginx escapes it in three ways; the hash is of what was sent. The directive says which."""
+    directive = f"""log_format main {escape}'$remote_addr $msec '
+        '"$request_uri" $status';"""
+
+    entry = one(f'::1 5.0 "{logged}" 200', directive)
+
+    assert isinstance(entry, Visit)
+    assert entry.uri == uri
+
+
+def test_combined_and_json_without_an_escape_are_unescaped_too():
+    """A JSON format without `escape=json` writes a quote as JSON does not."""
+    text = one(LINE.replace("completions", r"a\x22b\xFF"))
+    json_line = one(r'{"msec":"5.0","request_uri":"/a\x22b\x5C\xC3\xA9"}')
+
+    assert isinstance(text, Visit)
+    assert isinstance(json_line, Visit)
+    assert text.uri == '/v1/chat/a"b\udcff'
+    assert json_line.uri == '/a"b\\é'
+
+
+@pytest.mark.parametrize("client", ["unix:", "::ffff:10.0.0.1"])
+@pytest.mark.parametrize("user", ["-", "bob", "Bob Smith"])
+def test_any_client_and_user_stand_in_a_combined_line(client, user):
+    """A unix socket has no address; a user of Basic authorization may have spaces."""
+    entry = one(LINE.replace("203.0.113.9 - -", f"{client} - {user}"))
+
+    assert isinstance(entry, Visit)
+    assert entry.client_ip == client
+
+
+@pytest.mark.parametrize("address", ["[::1]:80", "10.0.0.1:80, [::1]:80", "u : [::1]:80"])
+def test_a_list_of_attempts_may_stand_in_brackets(address):
+    """The last of several addresses, in IPv6's brackets inside of the format's."""
+    entry = one(f"5.0 /a [{address}] 0.1, 0.2|", "$msec $uri [$upstream_addr] $request_time|")
+
+    assert isinstance(entry, Visit)
+    assert entry.server == "[::1]:80"
+
+
+def test_a_long_line_of_another_format_is_malformed_at_once():
+    """It is not searched for every way to split it into lists."""
+    log_format = "$msec $uri $upstream_addr $upstream_status $upstream_response_time $request_time"
+    for text in ("a, ", "a : ", "[", "a|", "\\x"):
+        assert isinstance(one("5.0 /a " + text * 20_000 + '"', log_format), Malformed)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_visit_or_malformed(line):
-    """Nothing in a log can end the reading of it."""
+    """No line stops the reading."""
     assert len(list(visits([line]))) == 1

@@ -1,4 +1,4 @@
-"""A log through every method that a log can show."""
+"""A log replayed through every method for which it has the data."""
 
 import pytest
 
@@ -40,11 +40,11 @@ def test_servers_are_a_number_or_names():
         server_texts("0")
 
 
-def test_what_the_replay_takes_for_granted_is_said():
+def test_assumptions_of_the_replay_are_listed():
     """A log without durations, in whole seconds."""
     text = '10.0.0.1 - - [25/Nov/2026:10:00:07 +0000] "GET / HTTP/1.1" 200 1 "-" "x"'
     result = whatif(traffic([text.encode()] * 2), ["round_robin"], ["a:1"])
 
     assumed = " ".join(result.assumptions)
     assert "whole seconds" in assumed
-    assert "2 requests have no duration" in assumed
+    assert "requests that have no duration in the log (2) last " in assumed

@@ -100,9 +100,16 @@ def test_malformed_lines_are_counted_and_the_first_named():
 
 
 def test_a_log_without_any_request_is_an_error_that_names_a_line():
-    """And shows the way out."""
+    """And the next step."""
     with pytest.raises(UsageError, match="line 1: not in the format"):
         traffic([b"broken"])
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_a_service_time_that_no_request_has_is_refused(seconds):
+    """A negative one, or none at all."""
+    with pytest.raises(UsageError, match="--service-time"):
+        traffic([b""], seconds=seconds)
 
 
 def test_a_key_is_evaluated_from_what_the_log_has():

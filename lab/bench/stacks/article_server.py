@@ -9,7 +9,7 @@ PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 8001
 
 
 class Chat(BaseHTTPRequestHandler):
-    """POST /chat, answered in capitals and printed, as the article does it."""
+    """POST /chat: answer in upper case and print the message, as the article does."""
 
     def do_POST(self) -> None:
         """Answer one message."""

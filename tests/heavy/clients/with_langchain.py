@@ -38,17 +38,17 @@ def main() -> None:
     result = ToolMessage(weather.invoke(call.tool_calls[0]["args"]), tool_call_id=call.id)
     result.tool_call_id = call.tool_calls[0]["id"]
     chunks = list(model.stream(QUESTION, stream_usage=True))
-    whole = model.invoke(QUESTION)
+    complete = model.invoke(QUESTION)
     responses = ChatOpenAI(**shared, max_tokens=200, use_responses_api=True)
     vectors = OpenAIEmbeddings(**shared, check_embedding_ctx_length=False)
     answers = {
         "structured": [isinstance(answer, Forecast) for answer in structured],
         "tool": [made["name"] for made in call.tool_calls],
         "after the tool": with_tools.invoke([("user", QUESTION), call, result]).content,
-        "whole": whole.content,
+        "whole": complete.content,
         "streamed": "".join(str(chunk.content) for chunk in chunks),
         "pieces": sum(bool(chunk.content) for chunk in chunks),
-        "usage": [whole.usage_metadata, sum_usage(chunks)],
+        "usage": [complete.usage_metadata, sum_usage(chunks)],
         "response": responses.invoke(QUESTION).text,
         "response streamed": "".join(chunk.text for chunk in responses.stream(QUESTION)),
         "response parsed": isinstance(
