@@ -5,6 +5,7 @@ In a checkout both are in the checkout. An installed package has the files for D
 directory.
 """
 
+import os
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -25,5 +26,6 @@ def state_folder() -> Path:
 
 
 def runs_folder() -> Path:
-    """The folder of run folders."""
-    return (Path.cwd() if INSTALLED else ROOT) / ".lab/runs"
+    """The folder of run folders; LAB_RUNS names another one."""
+    named = os.environ.get("LAB_RUNS")
+    return Path(named) if named else (Path.cwd() if INSTALLED else ROOT) / ".lab/runs"

@@ -7,6 +7,12 @@ import pytest
 from nginx_llm_lab import paths
 
 
+@pytest.fixture(autouse=True)
+def no_other_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller's environment names no folder of run folders."""
+    monkeypatch.delenv("LAB_RUNS", raising=False)
+
+
 def test_a_checkout_keeps_everything_in_itself() -> None:
     """And its own compose.yaml is what runs."""
     assert (paths.ROOT / "compose.yaml").is_file()
@@ -25,3 +31,10 @@ def test_an_installed_package_writes_elsewhere(
 
     assert paths.state_folder() == tmp_path / "state/nginx-llm-lab"
     assert paths.runs_folder() == tmp_path / ".lab/runs"
+
+
+def test_run_folders_can_be_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two labs side by side can each have their own."""
+    monkeypatch.setenv("LAB_RUNS", str(tmp_path / "mine"))
+
+    assert paths.runs_folder() == tmp_path / "mine"

@@ -245,11 +245,12 @@ def traffic_name(kind: Kind, method: str, traffic: str) -> str:
 
 
 def fresh_folder(name: str) -> Path:
-    """The path of a folder under .lab/runs that does not exist yet; git ignores all of .lab."""
+    """The path of a run folder that does not exist yet; git ignores all run folders."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     runs = runs_folder()
-    runs.mkdir(parents=True, exist_ok=True)
-    (runs.parent / ".gitignore").write_text("*\n")
+    if not runs.exists():  # a folder that a user made has what the user put there
+        runs.mkdir(parents=True, exist_ok=True)
+        (runs / ".gitignore").write_text("*\n")
     candidates = (runs / f"{stamp}-{name}{f'-{n}' if n else ''}" for n in range(1000))
     return next(candidate for candidate in candidates if not candidate.exists())
 

@@ -69,4 +69,15 @@ def test_git_sees_no_run_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     fresh_folder("hash")
 
-    assert (tmp_path / ".lab/.gitignore").read_text() == "*\n"
+    assert (runs / ".gitignore").read_text() == "*\n"
+
+
+def test_a_users_folder_gets_no_ignore_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LAB_RUNS may name a folder in which the user keeps other files."""
+    monkeypatch.setattr("nginx_llm_lab.experiment.collect.runs_folder", lambda: tmp_path)
+
+    fresh_folder("hash")
+
+    assert not (tmp_path / ".gitignore").exists()

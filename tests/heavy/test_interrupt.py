@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nginx_llm_lab.accounts import outcome
+from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.evidence import folder
 from nginx_llm_lab.experiment import fleet
 from nginx_llm_lab.paths import ROOT, runs_folder
@@ -47,6 +48,12 @@ def restored(five: LiveLab) -> Iterator[None]:
     """The lab has five backends of the usual timing again when these tests have ended."""
     yield
     fleet.up(five.lab, 5, "instant", 1.0)
+
+
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run folders of these tests only: other tests may run beside them."""
+    monkeypatch.setenv("LAB_RUNS", str(tmp_path / "runs"))
 
 
 def lab(five: LiveLab, words: str) -> subprocess.Popen[str]:
@@ -109,17 +116,20 @@ def left_behind(five: LiveLab, before: set[Path], verb: str) -> list[str]:
 
 
 def folders() -> set[Path]:
-    """The run folders."""
-    return set(runs_folder().glob("*")) if runs_folder().exists() else set()
+    """The run folders, half-written ones too."""
+    return {place for place in runs_folder().glob("*") if place.is_dir()}
 
 
 def is_readable(place: Path) -> bool:
     """Whether a run folder is complete; those of a comparison and a simulation hold no logs."""
     if "compare" in place.name:
         return True
-    if folder.is_simulated(place):
-        return bool(json.loads((place / "figures.json").read_text()))
-    folder.read(place)
+    try:
+        if folder.is_simulated(place):
+            return bool(json.loads((place / "figures.json").read_text()))
+        folder.read(place)
+    except (OSError, UsageError):
+        return False
     return True
 
 
