@@ -123,13 +123,22 @@ class _Costs:
 
 @dataclass(slots=True)
 class _Work:
-    """The current step; times in picoseconds."""
+    """The current step; times in picoseconds.
+
+    `context` is what its decoding sequences read, in tokens, `pairs` counts the pairs of tokens of
+    its chunks, and `stretch` is its jitter. With `closed` it admits no request.
+    """
 
     began: int
     ends: int
+    costs: _Costs
+    context: int
+    stretch: float
+    closed: bool
     chunks: list[Generation] = field(default_factory=list)
     prefilled: int = 0
     decoded: int = 0
+    pairs: int = 0
 
 
 class Engine:
@@ -195,11 +204,18 @@ class Engine:
         return _blocks(tokens) <= self.profile.kv_blocks
 
     def submit(self, at: float, request: Request) -> Generation:
-        """Queue a request that arrived at second `at`."""
+        """Queue a request that arrived at second `at`.
+
+        If it arrived before the current step began, it joins that step as if it had been submitted
+        in time: a caller takes some time to parse a request.
+        """
         generation = Generation(request, at)
         generation._arrived = round(at * PICOSECONDS)
         generation._target = max(1, request.prompt_tokens)
         self._waiting.append(generation)
+        work, first = self._work, self._waiting[0] is generation
+        if work and first and generation._arrived < work.began:
+            self._fill(work)
         return generation
 
     def cancel(self, generation: Generation) -> None:
@@ -287,35 +303,43 @@ class Engine:
         A step that preempted admits no request (vLLM: `schedule`).
         """
         preempted = self._grow()
-        work = _Work(at, at, decoded=len(self._decoding))
-        room = self.profile.max_num_batched_tokens - work.decoded
-        pairs = 0
-        if self._partial and room > 0:
+        stretch = (
+            self._random.lognormvariate(0.0, self.profile.jitter) if self.profile.jitter else 1
+        )
+        work = _Work(at, at, self._costs, self._context, stretch, preempted)
+        work.decoded = len(self._decoding)
+        if self._partial and self._room(work) > 0:
             generation, self._partial = self._partial, None
-            pairs += self._compute(generation, room, work)
-        while not preempted and self._waiting and room > work.prefilled:
-            generation = self._waiting[0]
-            if generation._arrived > at or not self._admit(generation, at, work):
-                break
-            self._waiting.popleft()
-            pairs += self._compute(generation, room - work.prefilled, work)
+            self._compute(generation, work)
+        self._fill(work)
         if not work.decoded and not work.chunks:
             self._idle_since = at
             return
-        work.ends = at + self._duration(work, pairs)
         self._work = work
 
-    def _duration(self, work: _Work, pairs: int) -> int:
-        costs = self._costs
+    def _fill(self, work: _Work) -> None:
+        """Admit requests from the queue while a step has room, and set the step's end."""
+        while not work.closed and self._waiting and self._room(work) > 0:
+            generation = self._waiting[0]
+            if generation._arrived > work.began or not self._admit(generation, work):
+                break
+            self._waiting.popleft()
+            self._compute(generation, work)
+        work.ends = work.began + self._duration(work)
+
+    def _room(self, work: _Work) -> int:
+        """The tokens for which a step has room."""
+        return self.profile.max_num_batched_tokens - work.decoded - work.prefilled
+
+    def _duration(self, work: _Work) -> int:
+        costs = work.costs
         seconds = (
             costs.base
             + costs.token * (work.decoded + work.prefilled)
-            + costs.context * self._context
-            + costs.pair * pairs
+            + costs.context * work.context
+            + costs.pair * work.pairs
         )
-        if not self.profile.jitter:
-            return seconds
-        return round(seconds * self._random.lognormvariate(0.0, self.profile.jitter))
+        return round(seconds * work.stretch)
 
     def _grow(self) -> bool:
         """Take the next block of each decoding sequence whose last one is full.
@@ -351,7 +375,7 @@ class Engine:
         self._waiting.appendleft(generation)
         return True
 
-    def _admit(self, generation: Generation, at: int, work: _Work) -> bool:
+    def _admit(self, generation: Generation, work: _Work) -> bool:
         """Reserve the blocks of all tokens to compute, if a slot and enough blocks are free.
 
         Blocks of the prefix cache are shared. The last token is always computed: it gives the next
@@ -374,27 +398,27 @@ class Engine:
         generation._named = hits
         generation._computed = hits * BLOCK_TOKENS
         if generation.started is None:
-            generation.started = at / PICOSECONDS
+            generation.started = work.began / PICOSECONDS
             generation.cached_tokens = generation._computed
             self.prompt_tokens += generation.request.prompt_tokens
             self.cached_tokens += generation.cached_tokens
         return True
 
-    def _compute(self, generation: Generation, room: int, work: _Work) -> int:
-        """Put the next chunk of a prompt into the step; return its pairs of tokens.
+    def _compute(self, generation: Generation, work: _Work) -> None:
+        """Put the next chunk of a prompt into the step.
 
         A block is known to the prefix cache as soon as its chunk is scheduled, so that the next
         request of the same step can share it (vLLM: `cache_blocks` in `allocate_slots`).
         """
         before = generation._computed
-        tokens = min(room, generation._target - before)
+        tokens = min(self._room(work), generation._target - before)
         generation._computed += tokens
         self._name_blocks(generation, generation._computed)
         if generation._computed < generation._target:
             self._partial = generation
         work.chunks.append(generation)
         work.prefilled += tokens
-        return tokens * before + tokens * (tokens + 1) // 2
+        work.pairs += tokens * before + tokens * (tokens + 1) // 2
 
     def _join_decoding(self, generation: Generation) -> None:
         joined = self._counter.steps

@@ -105,6 +105,17 @@ def test_a_request_that_comes_during_a_step_waits_for_its_end():
     assert late.started == pytest.approx(0.22)
 
 
+def test_a_request_submitted_late_joins_the_step_that_it_arrived_for():
+    """It arrived at 0.05 s, but was parsed when the step from 0.11 s on had begun."""
+    engine = Engine(SIMPLE)
+    engine.submit(0.0, Request(1, 2))
+    drained_until(engine, 0.11)
+    late = engine.submit(0.05, Request(2, 1))
+
+    assert times(drained(engine), late) == [0.24]
+    assert late.started == pytest.approx(0.11)
+
+
 def drained_until(engine: Engine, until: float) -> list[Step]:
     """Let all happen that is due by a second."""
     steps = []
@@ -434,6 +445,41 @@ def test_any_plan_conserves_tokens_and_frees_blocks(profile: Profile, plan: list
     assert engine.cache.available == engine.cache.size
     assert engine._context == 0
     assert not any(engine._growing)
+
+
+def with_lag(profile: Profile, plan: list[Arrival], *, lag: bool) -> list[tuple[int, float, int]]:
+    """The tokens of a plan; with `lag`, each request is submitted when the next step has begun."""
+    engine = Engine(profile)
+    numbers: dict[Generation, int] = {}
+    tokens: list[tuple[int, float, int]] = []
+    began = arrived = 0.0
+
+    def run() -> float:
+        step = engine.step()
+        tokens.extend(
+            (numbers[token.generation], token.at, token.number) for token in step.tokens()
+        )
+        return step.at
+
+    for arrival in plan:
+        arrived = round(arrived + arrival.after, 6)  # without a rest below the engine's unit
+        while (due := engine.next_due()) is not None and due <= arrived:
+            began = run()
+        if lag and began <= arrived and engine.next_due() is not None:
+            began = run()
+        blocks = tuple(range((arrival.prompt + arrival.output) // 16))
+        numbers[engine.submit(arrived, Request(arrival.prompt, arrival.output, blocks))] = len(
+            numbers
+        )
+    while engine.next_due() is not None:
+        run()
+    return tokens
+
+
+@given(profiles, arrivals)
+def test_parsing_within_a_step_changes_no_token(profile: Profile, plan: list[Arrival]):
+    """The time that a caller needs to parse a request is no part of the model."""
+    assert with_lag(profile, plan, lag=True) == with_lag(profile, plan, lag=False)
 
 
 @given(profiles, arrivals)

@@ -9,6 +9,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -51,9 +52,12 @@ def become(lab: LiveLab, profile: str, scale: float = SCALE) -> None:
     behaviour.tell(lab.lab, "backend-1", "PUT", "/profile", asked)
 
 
-def send(lab: LiveLab, seed: int, prompt: int, output: int, **fields: object) -> list[Record]:
-    """Send requests of equal length, each with a prompt of its own."""
-    lengths = {"prompt": Lengths(tokens=prompt), "output": Lengths(tokens=output)}
+def send(
+    lab: LiveLab, seed: int, prompt: int, output: int | Lengths, **fields: object
+) -> list[Record]:
+    """Send requests of equal length, or with answers of several; each has a prompt of its own."""
+    answers = Lengths(tokens=output) if isinstance(output, int) else output
+    lengths = {"prompt": Lengths(tokens=prompt), "output": answers}
     scenario = Scenario("calibration", seed=seed, clients=1, **lengths, **fields)  # type: ignore[arg-type] # fields of a Scenario
     records = sender.run(workload.plan(scenario), lab.lab.door, limit=300)
     assert [record.error for record in records] == [""] * len(records)
@@ -103,9 +107,10 @@ def test_prompts_that_come_together_share_one_prefill(backend, say):
 def test_a_decode_waits_for_the_prompts_beside_it(backend, say):
     """Four prompts of 16,000 tokens: each step of an answer under way takes hundreds of ms."""
     become(backend, "h100-8b")
+    prompts = workload.users(_alone("prompts", 4, 16_000, 1))
     users = [
         *workload.users(_alone("answer", 1, 32, 1500)),
-        *workload.users(_alone("prompts", 4, 16_000, 1)),
+        *(replace(user, due=user.due + 1.0) for user in prompts),
     ]
 
     records = sender.run(workload.Plan(iter(users), None, len(users)), backend.lab.door, limit=120)
@@ -132,11 +137,16 @@ def _alone(name: str, requests: int, prompt: int, output: int) -> Scenario:
 
 
 def test_a_backend_keeps_its_model_with_128_users(backend, say):
-    """At the speed of life: mean TTFT and ITL within 5 % of the model for the same arrivals."""
+    """At the speed of life: mean TTFT and ITL within 5 % of the model for the same arrivals.
+
+    Answers of one length would end together, so that all users came back within a few ms, and one
+    ms would decide which step of 300 ms a prompt is computed in.
+    """
     become(backend, "h100-8b", 1.0)
     began = time.time()
 
-    records = send(backend, 11, 200, 200, arrivals="closed", users=128, requests=512)
+    output = Lengths(dist="uniform", min=100, max=300)
+    records = send(backend, 11, 200, output, arrivals="closed", users=128, requests=768)
 
     entries = journal(backend, began, records)
     model = modelled(entries)
