@@ -10,6 +10,7 @@ import re
 import tarfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -117,16 +118,17 @@ class Sandbox:
             present(self.engine, image)
         near = [endpoint for endpoint in self.environment.endpoints if endpoint.near]
         far = [endpoint for endpoint in self.environment.endpoints if not endpoint.near]
-        self.near = self._start_stubs(near, (*self.environment.dns, (NAME_SERVER, DNS_PORT)))
-        self.far = self._start_stubs(far, ()) if far else None
-        self._connect()
-        self.nginx = self._start(
-            self.images["nginx"],
-            ["sleep", str(LIFE)],
-            network_mode=f"container:{self.near.id}",
-            user=f"{NGINX_USER}:{NGINX_USER}",
-            init=True,
-        )
+        name_servers = (*self.environment.dns, (NAME_SERVER, DNS_PORT))
+        # the engine takes most of the time; leaving the block waits for what it has begun
+        with ThreadPoolExecutor() as pool:
+            starting = pool.submit(self._start_stubs, far, ()) if far else None
+            self.near = self._start_stubs(near, name_servers)
+            nginx = pool.submit(self._start_nginx)
+            self.far = starting.result() if starting else None
+            self._connect()
+            self.nginx = nginx.result()
+        for stubs in self._stub_containers():
+            await_stubs(stubs)
         self.image_files = self._image_files()
         hidden = {path: b"" for path in self.image_files if IMAGE_SITES.match(path)}
         self.traced = "--with-debug" in self._run_text(["nginx", "-V"])[1]
@@ -156,10 +158,23 @@ class Sandbox:
         except docker.errors.APIError as error:
             raise LabError(f"the engine refused a container: {error.explanation}") from None
 
+    def _start_nginx(self) -> Container:
+        """Start nginx's container, still without nginx, in the network of the near stubs."""
+        return self._start(
+            self.images["nginx"],
+            ["sleep", str(LIFE)],
+            network_mode=f"container:{self.near.id}",
+            user=f"{NGINX_USER}:{NGINX_USER}",
+            init=True,
+        )
+
+    def _stub_containers(self) -> list[Container]:
+        return [container for container in (self.near, self.far) if container is not None]
+
     def _start_stubs(
         self, endpoints: Sequence[Endpoint], dns: Sequence[tuple[str, int]]
     ) -> Container:
-        """Start a container without a network; return when a stub listens on every endpoint."""
+        """Start a container without a network, with a stub backend for every endpoint."""
         plan = {
             "endpoints": [
                 [endpoint.host, endpoint.port, endpoint.tls, PACES[number % len(PACES)]]
@@ -170,21 +185,12 @@ class Sandbox:
             "pem": self.environment.pem,
             "seconds": LIFE,
         }
-        container = self._start(
+        return self._start(
             self.images["backend"],
             ["python3", "-c", source(stub), json.dumps(plan)],
             network_mode="none",
             sysctls=self._sysctls(),
         )
-        output = poll(
-            lambda: logs(container),
-            lambda output: b"ready" in output or not alive(container),
-            START_SECONDS,
-        )
-        if b"ready" not in output:
-            words = output.decode(errors="replace").strip() or "no output"
-            raise LabError(f"the stub backends did not come up: {words}")
-        return container
 
     def _sysctls(self) -> dict[str, str]:
         """Enable IPv6 if the config needs it: Docker disables it without a network."""
@@ -354,19 +360,10 @@ class Sandbox:
 
     def refuse_connections(self, endpoints: Sequence[str]) -> None:
         """Make exactly these stub backends ("10.0.0.5:8000") refuse connections."""
-        for container in filter(None, (self.near, self.far)):
-            run(
-                [
-                    "docker",
-                    "exec",
-                    str(container.id),
-                    "python3",
-                    "-c",
-                    source(stub),
-                    "close",
-                    *endpoints,
-                ]
-            )
+        close = ["python3", "-c", source(stub), "close", *endpoints]
+        words = [["docker", "exec", str(stubs.id), *close] for stubs in self._stub_containers()]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(run, words))
 
     def debug_log(self) -> list[bytes]:
         """The debug log's lines on requests, picks and releases; none without a debug log."""
@@ -520,6 +517,18 @@ def present(engine: docker.DockerClient, image: str) -> None:
         engine.images.get(image)
     except docker.errors.ImageNotFound:
         raise LabError(f'no image "{image}"', SETUP) from None
+
+
+def await_stubs(container: Container) -> None:
+    """Return when a stub backend listens on every endpoint of a container."""
+    output = poll(
+        lambda: logs(container),
+        lambda output: b"ready" in output or not alive(container),
+        START_SECONDS,
+    )
+    if b"ready" not in output:
+        words = output.decode(errors="replace").strip() or "no output"
+        raise LabError(f"the stub backends did not come up: {words}")
 
 
 def logs(container: Container) -> bytes:

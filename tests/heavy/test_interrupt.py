@@ -34,7 +34,7 @@ VERBS: Mapping[str, tuple[float, str]] = {
     "load": (12, "load uniform_chat --duration 60"),
     "soak": (15, "soak --seconds 60"),
     "stress": (8, "stress --chats 9000 --completions 9000"),
-    "verify": (10, f"verify {CONF}"),
+    "verify": (4, f"verify {CONF}"),
     "up": (8, "up --backends 6 --profile h100-8b"),
     "compare": (12, "compare uniform_chat --methods round_robin,least_conn --duration 30"),
     "simulate": (8, "simulate uniform_chat --backends 64 --requests 200000"),
