@@ -608,7 +608,7 @@ def _timeline(place: Path, evidence: Evidence) -> Timeline:
 def _read(kind: type[_T], value: Any, file: Path) -> _T:
     """The part of a JSON file that an outcome needs; a UsageError names file and field."""
     try:
-        return typed.read(kind, value)
+        return typed.convert(kind, value)
     except typed.MisfitError as error:
         raise UsageError(f"{file} is not a valid run file: {error}") from None
 

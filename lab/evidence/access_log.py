@@ -8,6 +8,8 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, TypeVar
 
+import msgspec
+
 _T = TypeVar("_T")
 LATEST = 1e11  # seconds: a time of nginx's in the year 5138
 _SHOWN = 200  # characters of a malformed line that are kept
@@ -78,6 +80,8 @@ _PLAIN: dict[object, bytes] = {
 }
 _PLAIN_TEXT = rb'[^"\\\x00-\x1f]*'
 _PLAIN_SERVER = rb'[^"\\\x00-\x20,]*'
+# nginx's own lines, in which every value has quotes
+_QUOTED = msgspec.json.Decoder(dict[str, str])
 _TYPES = {field.name: field.type for field in _FIELDS}
 _BUT_THE_FIRST = attrgetter(*(field.name for field in _FIELDS[1:]))  # `replace` is slower
 
@@ -140,8 +144,7 @@ def record(line: bytes) -> Hit | Unproxied | None:
     what the client sent. Prefixes of `docker compose logs` and syslog are skipped.
     """
     try:
-        fields = parsed(line)
-        return _request(fields) if isinstance(fields, dict) else None
+        return _request(_words(line))
     except (ValueError, KeyError, RecursionError):
         return None
 
@@ -248,9 +251,8 @@ def _parts(text: str) -> list[str]:
     return _SEPARATOR.split(text) if text else []
 
 
-def _request(fields: dict[str, Any]) -> Hit | Unproxied:
+def _request(words: dict[str, str]) -> Hit | Unproxied:
     """Read one object of the log; KeyError or ValueError if it is not a request."""
-    words = fields if set(map(type, fields.values())) == {str} else _words(fields)
     entries = _entries(words["upstream_addr"])
     return _hit(words, entries) if any(entries) else _unproxied(words)
 
@@ -299,9 +301,15 @@ def _beside(entries: tuple[str, ...], column: tuple[_T, ...]) -> tuple[_T, ...]:
     return tuple(value for entry, value in zip(entries, column, strict=True) if entry)
 
 
-def _words(fields: dict[str, Any]) -> dict[str, str]:
-    """Convert the numbers of a log that does not quote them to text, as nginx writes them."""
-    return {key: _word(value) for key, value in fields.items() if key in _KEYS}
+def _words(line: bytes) -> dict[str, str]:
+    """The values of a JSON line as text; ValueError if it is not an object of plain values."""
+    try:
+        return _QUOTED.decode(line)
+    except ValueError:  # a prefix, numbers without quotes, bytes that are not UTF-8
+        fields = parsed(line)
+        if not isinstance(fields, dict):
+            raise
+        return {key: _word(value) for key, value in fields.items() if key in _KEYS}
 
 
 def _word(value: object) -> str:

@@ -178,7 +178,7 @@ def _fields_of_run(folder: Path) -> dict[str, Any]:
     """The fields of run.json; those that older folders lack have their defaults."""
     file = folder / RUN
     try:
-        run = typed.read(_Run, _json(file))
+        run = typed.read(_Run, file.read_bytes())
     except typed.MisfitError as error:
         raise _broken(file, error) from None
     if run.sent < 0:
@@ -200,7 +200,7 @@ def _timeline(file: Path) -> Timeline | None:
     if not file.exists():
         return None
     try:
-        return typed.read(Timeline, _json(file))
+        return typed.read(Timeline, file.read_bytes())
     except typed.MisfitError as error:
         raise _broken(file, error) from None
 

@@ -67,6 +67,6 @@ def read(file: Path) -> tuple[Record, ...]:
 
 def _record(line: bytes, file: Path, number: int) -> Record:
     try:
-        return typed.read(Record, json.loads(line))
-    except (ValueError, RecursionError) as error:
+        return typed.read(Record, line)
+    except typed.MisfitError as error:
         raise UsageError(f"{file}:{number} is not a client's record: {error}") from None

@@ -37,6 +37,8 @@ def first_difference(case: Case) -> tuple[int, Pick] | None:
         arrival = replay.arrival(case.upstream, hit, lasting=timed)
         seen = replay.seen(case.upstream, hit)
         pick = states[0].quick(arrival) if len(states) == 1 else None
+        if pick is None and len(states) == 1 and not needs_clock(states[0], arrival, timed=timed):
+            pick = served(states[0], arrival)
         if pick is None:
             picked = list(next_states(states, arrival, timed=timed))
             pick = picked[0][1]
@@ -56,11 +58,16 @@ def next_states(
     """The possible states after a request, with its pick, for each second the clock may show."""
     others = list(possible_times(arrival))
     for state in states:
-        if timed or arrival.faults or any(peer.fails for peer in state.peers):
+        if needs_clock(state, arrival, timed=timed):
             for other in others:
                 twin = copy.deepcopy(state)
                 yield twin, served(twin, other)
         yield state, served(state, arrival)
+
+
+def needs_clock(state: Balancer, arrival: Arrival, *, timed: bool) -> bool:
+    """Whether the second that nginx's clock shows can matter for a request."""
+    return timed or bool(arrival.faults) or any(peer.fails for peer in state.peers)
 
 
 def possible_times(arrival: Arrival) -> Iterator[Arrival]:

@@ -61,15 +61,15 @@ def test_a_missing_file_is_named(tmp_path, file):
 @pytest.mark.parametrize(
     ("field", "value", "wrong"),
     [
-        ("sent", None, "sent must be a whole number, not null"),
-        ("sent", "many", "sent must be a whole number, not 'many'"),
+        ("sent", None, "sent: expected `int`, got `null`"),
+        ("sent", "many", "sent: expected `int`, got `str`"),
         ("sent", -1, "sent must not be negative"),
-        ("addresses", None, "addresses must be an object, not null"),
-        ("addresses", [], "addresses must be an object, not a list"),
-        ("addresses", {"a": 1}, "addresses.a must be a text, not 1"),
-        ("method", 7, "method must be a text, not 7"),
-        ("sequential", "yes", "sequential must be true or false"),
-        ("kind", "joke", "kind must be one of run, load, soak, verify"),
+        ("addresses", None, "addresses: expected `object`, got `null`"),
+        ("addresses", [], "addresses: expected `object`, got `array`"),
+        ("addresses", {"a": 1}, "addresses[...]: expected `str`, got `int`"),
+        ("method", 7, "method: expected `str`, got `int`"),
+        ("sequential", "yes", "sequential: expected `bool`, got `str`"),
+        ("kind", "joke", "kind: invalid enum value 'joke'"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path, field, value, wrong):
@@ -110,7 +110,7 @@ def test_a_broken_record_is_named_with_its_line(tmp_path):
     with (tmp_path / "run/client.jsonl").open("a") as lines:
         lines.write('{"number": 1, "id": "x", "due": "soon"}\n')
 
-    with pytest.raises(UsageError, match=r"client\.jsonl:2 .* due must be a number"):
+    with pytest.raises(UsageError, match=r"client\.jsonl:2 .* due: expected `float`"):
         folder.read(tmp_path / "run")
 
 
