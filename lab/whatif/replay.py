@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 from ..errors import UsageError
@@ -101,16 +101,27 @@ def _spreads(
 ) -> Iterator[Spread]:
     """Yield a Spread for each upstream, in order; a long log is replayed in several processes."""
     if len(log) < LARGE:
-        yield from (_spread(log, upstream) for upstream in upstreams)
+        yield from (spread(upstream, log) for upstream in upstreams)
         return
-    with ProcessPoolExecutor() as pool:
-        for replayed in pool.map(partial(_spread, log), upstreams):
+    # the workers are forked, and share the log without a copy; as an argument it would be sent
+    # to a worker once for each method
+    forked = get_context("fork")
+    with ProcessPoolExecutor(mp_context=forked, initializer=_keep, initargs=(log,)) as pool:
+        for replayed in pool.map(_spread_of_kept, upstreams):
             on_progress(replayed.method)
             yield replayed
 
 
-def _spread(log: Traffic, upstream: Upstream) -> Spread:
-    return spread(upstream, log, stateless=upstream.record.stateless)
+_kept: list[Traffic] = []
+
+
+def _keep(log: Traffic) -> None:
+    """Keep the log in a worker process."""
+    _kept[:] = [log]
+
+
+def _spread_of_kept(upstream: Upstream) -> Spread:
+    return spread(upstream, _kept[0])
 
 
 def _assumptions(log: Traffic, service_time: float) -> Iterator[str]:

@@ -200,19 +200,18 @@ def hash_key(evaluate: Evaluator, entry: Visit) -> bytes:
 # --- replaying ----------------------------------------------------------------------------
 
 
-def spread(upstream: Upstream, log: Traffic, *, stateless: bool, seed: int = 1) -> Spread:
+def spread(upstream: Upstream, log: Traffic, seed: int = 1) -> Spread:
     """Replay a log by one method, then again without its hottest server.
 
-    `stateless` says that the method's picks do not depend on the requests in flight. `seed` is
-    that of the draws of random and random_two.
+    `seed` is that of the draws of random and random_two.
     """
     names = [server.name for server in upstream.servers]
-    picked = picks(upstream, log, stateless, seed)
+    picked = picks(upstream, log, seed)
     peaks = peaks_in_flight(log, picked, len(names))
     hottest = int(np.argmax(peaks))
     sample = log.first(SAMPLE)
     before = picked[: len(sample)]
-    picked_without = picks(_down(upstream, hottest), sample, stateless, seed)
+    picked_without = picks(_down(upstream, hottest), sample, seed)
     others = (before != hottest) & (before >= 0)
     return Spread(
         upstream.method,
@@ -225,11 +224,14 @@ def spread(upstream: Upstream, log: Traffic, *, stateless: bool, seed: int = 1) 
     )
 
 
-def picks(upstream: Upstream, log: Traffic, stateless: bool, seed: int) -> Servers:
-    """Return the number of the server that takes each request; -1 where no server is left."""
+def picks(upstream: Upstream, log: Traffic, seed: int = 1) -> Servers:
+    """Return the number of the server that takes each request; -1 where no server is left.
+
+    The durations of the requests count only where the requests in flight decide.
+    """
     number: dict[str | None, int] = {None: -1}
     number |= {server.name: at for at, server in enumerate(upstream.servers)}
-    lasting = not stateless or any(server.max_conns for server in upstream.servers)
+    lasting = upstream.record.by_load or any(server.max_conns for server in upstream.servers)
     # a hash that finds only servers that are down falls back on round robin, which has a state
     by_request = upstream.record.by_request and not any(server.down for server in upstream.servers)
     if by_request and not lasting:

@@ -1,6 +1,7 @@
 """How each method would have spread a log's traffic."""
 
 import json
+import random
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def test_round_robin_takes_turns_in_the_order_of_arrival_not_of_the_log():
 
     assert log.keys == (b"/1", b"/2", b"/3")
     assert log.starts.tolist() == pytest.approx([0, 1, 2])
-    assert spread(upstream("round_robin"), log, stateless=False).requests == {
+    assert spread(upstream("round_robin"), log).requests == {
         "a": 1,
         "b": 1,
         "c": 1,
@@ -44,8 +45,8 @@ def test_least_conn_keeps_away_from_a_server_that_is_busy():
     """One request of 10 s, nine of 0.1 s one after the other: the busy server gets no other."""
     log = traffic([line(0, 10), *(line(1 + n, 0.1) for n in range(9))])
 
-    by_load = spread(upstream("least_conn"), log, stateless=False)
-    by_turns = spread(upstream("round_robin"), log, stateless=False)
+    by_load = spread(upstream("least_conn"), log)
+    by_turns = spread(upstream("round_robin"), log)
 
     assert by_load.requests["a"] == 1
     assert by_turns.requests["a"] == 4
@@ -58,8 +59,8 @@ def test_without_its_hottest_server_a_consistent_hash_moves_nobody_elses_keys():
     """Turns move, keys stay."""
     log = traffic([line(n, 0.5, f"/{n % 40}") for n in range(400)])
 
-    by_key = spread(upstream("hash_consistent", "$request_uri"), log, stateless=True)
-    by_turns = spread(upstream("round_robin"), log, stateless=True)
+    by_key = spread(upstream("hash_consistent", "$request_uri"), log)
+    by_turns = spread(upstream("round_robin"), log)
 
     assert by_key.moved == 0
     assert by_turns.moved > 0.3
@@ -70,7 +71,7 @@ def test_busy_seconds_are_the_logs_durations():
     """Each server's sum of them."""
     log = traffic([line(0, 2.0), line(1, 3.0), line(2, 4.0)])
 
-    assert spread(upstream("round_robin"), log, stateless=False).busy == {"a": 2, "b": 3, "c": 4}
+    assert spread(upstream("round_robin"), log).busy == {"a": 2, "b": 3, "c": 4}
 
 
 def test_a_server_that_ends_one_request_as_it_begins_the_next_has_one_in_flight():
@@ -126,4 +127,15 @@ def test_a_hash_picks_as_the_oracle_does_request_by_request(method):
 
     expected = [pick.server for pick in oracle.predict(group, log.arrivals(lasting=False))]
 
-    assert ["abc"[at] for at in picks(group, log, stateless=True, seed=1)] == expected
+    assert ["abc"[at] for at in picks(group, log)] == expected
+
+
+@pytest.mark.parametrize("method", ["round_robin", "random"])
+def test_durations_change_no_pick_where_the_load_does_not_decide(method):
+    """The picks are those of the oracle that knows every duration."""
+    log = traffic([line(n / 9, 0.1 + n % 5, f"/{n}") for n in range(200)])
+    draw = random.Random(1).randrange
+
+    lasting = oracle.predict(upstream(method), log.arrivals(lasting=True), draw=draw)
+
+    assert ["abc"[at] for at in picks(upstream(method), log)] == [pick.server for pick in lasting]
