@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..accounts.scorecard import Run
+from ..accounts.scorecard import Run, Scorecard
 from ..errors import UsageError
 from ..experiment import comparing
 from ..report import scores
@@ -61,23 +61,28 @@ def compare(
         names = names_in(methods)
         plan = comparing.Plan(tuple(scenarios or ()), names, repeats, duration, simulate)
         plan = comparing.begin(plan, minutes)
-    if not plan.simulated:
-        announce_time(plan)
-    lab = None if plan.simulated else this_lab()
-    try:
-        card = comparing.compare(plan, lab, announce)
-    except INTERRUPTIONS:
-        count, total = len(comparing.finished(plan)), len(plan.cells())
-        warn(
-            f"stopped after {count} of {total} runs; to resume: lab compare --resume {plan.folder}"
-        )
-        raise
+    card = carried_out(plan)
     if as_json:
         show({**card.as_dict(), "folder": str(plan.folder)})
     else:
         say(scores.scorecard(card))
         say(f"\nruns: {plan.folder}")
     exit_unless(all(run.holds for run in card.runs))
+
+
+def carried_out(plan: comparing.Plan) -> Scorecard:
+    """The scorecard of a comparison's runs, those of before too; how to resume if stopped."""
+    if not plan.simulated:
+        announce_time(plan)
+    lab = None if plan.simulated else this_lab()
+    try:
+        return comparing.compare(plan, lab, announce)
+    except INTERRUPTIONS:
+        count, total = len(comparing.finished(plan)), len(plan.cells())
+        warn(
+            f"stopped after {count} of {total} runs; to resume: lab compare --resume {plan.folder}"
+        )
+        raise
 
 
 def announce_time(plan: comparing.Plan) -> None:

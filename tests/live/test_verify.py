@@ -8,25 +8,29 @@ import pytest
 
 from nginx_llm_lab.errors import LabError
 from nginx_llm_lab.stack.sdk import engine
+from nginx_llm_lab.stack.shell import poll
 from nginx_llm_lab.verify import verification
 from nginx_llm_lab.verify.sandbox import LABEL
 from nginx_llm_lab.verify.survey import Survey, survey
 from nginx_llm_lab.verify.verification import Verification
 
+END_SECONDS = 20
 CONFIGS = Path(__file__).resolve().parents[1] / "data/verify"
 
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Any:
     """No container is left after a verification, whatever its result."""
-    before = {
-        container.id for container in engine().containers.list(all=True, filters={"label": LABEL})
-    }
+    before = sandboxes()
     yield
-    after = {
-        container.id for container in engine().containers.list(all=True, filters={"label": LABEL})
-    }
-    assert after <= before
+    # the engine may still be removing one
+    assert not poll(lambda: sandboxes() - before, lambda left: not left, END_SECONDS)
+
+
+def sandboxes() -> set[str]:
+    """The containers of all verifications."""
+    listed = engine().containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
+    return {str(container.id) for container in listed}
 
 
 def verified(tmp_path: Path, upstream: str, server: str = "listen 8080;") -> Verification:
