@@ -113,7 +113,7 @@ def case_of(case: Case, hits: Sequence[Hit]) -> Case:
         hits=judged,
         by_id={hit.request_id: hit for hit in judged} if case.order is not None else {},
         earlier=tuple(earlier),
-        disturbed=disturbed(case.upstream, judged),
+        disturbed=disturbed(case.upstream, judged, sequential=case.sequential),
         workers=max(1, len({hit.pid for hit in judged})),
     )
 

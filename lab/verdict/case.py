@@ -173,9 +173,13 @@ def column_of(case: Case) -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
 
-def disturbed(upstream: Upstream, hits: Sequence[Hit]) -> bool:
-    """Whether a server failed or may have been at max_conns, so that event order matters."""
-    return any(server.max_conns for server in upstream.servers) or any(
+def disturbed(upstream: Upstream, hits: Sequence[Hit], *, sequential: bool) -> bool:
+    """Whether a server failed or may have been at max_conns, so that event order matters.
+
+    A sequential request may arrive just before nginx releases the one before it, but not two.
+    """
+    lowest = 1 if sequential else math.inf  # the highest max_conns that can have been reached
+    return any(0 < server.max_conns <= lowest for server in upstream.servers) or any(
         len(hit.upstream_addr) > 1 or hit.status == 502 or replay.fault(upstream, hit, 0)
         for hit in hits
     )

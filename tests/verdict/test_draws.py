@@ -72,3 +72,14 @@ def test_servers_that_come_up_twice_in_a_row_are_not_drawn() -> None:
     ]
 
     assert verdict_on(hits).word == "FAIL"
+
+
+@pytest.mark.parametrize(("max_conns", "word"), [(1, "UNSURE"), (2, "PASS")])
+def test_sequential_draws_do_not_reach_two_connections(max_conns: int, word: str) -> None:
+    """One request at a time; the one before it may not have been released yet."""
+    rng = random.Random(3)
+    claim = Upstream(tuple(Server(name, max_conns=max_conns) for name in SERVERS), "random")
+    hits = [hit(rng.choice(SERVERS), 10 * n, 10 * n + 5) for n in range(1, 3001)]
+
+    assert judge(claim, hits, sequential=True).word == word
+    assert judge(claim, hits, sequential=False).word == "UNSURE"
