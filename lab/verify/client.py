@@ -162,9 +162,12 @@ async def send(
         )
         jar.update(re.findall(r"(?im)^set-cookie: *([^=;\s]+)=([^;\r\n]*)", head.decode("latin-1")))
         return record(planned, carried, connection.sent, head)
-    except (asyncio.IncompleteReadError, OSError, TimeoutError, ValueError, IndexError) as error:
-        connection.close()
-        return {"id": planned["id"], "status": 0, "error": f"{type(error).__name__}: {error}"}
+    except TimeoutError:
+        error = f"no response in {CALL_SECONDS:g} s"
+    except (asyncio.IncompleteReadError, OSError, ValueError, IndexError) as failure:
+        error = f"{type(failure).__name__}: {failure}"
+    connection.close()
+    return {"id": planned["id"], "status": 0, "error": error}
 
 
 async def send_all(plan: Mapping[str, Any]) -> Sequence[dict[str, Any]]:

@@ -50,6 +50,7 @@ IMAGE_SITES = re.compile(r"/etc/nginx/(conf\.d|sites-enabled|modules-enabled|str
 NAME_SERVER = "127.255.255.53"
 DEBUG_LOG = "/tmp/nginx.debug"  # noqa: S108 - in a container of its own
 ACCESS_LOG = "/tmp/nginx.access"  # noqa: S108 - in a container of its own
+LISTEN = re.compile(rb"\blisten\s+[^;{}#]+;")
 LONGEST_LINE = 2048  # nginx cuts its log lines there
 OUTPUT = "/tmp/nginx.out"  # noqa: S108 - in a container of its own
 
@@ -132,7 +133,7 @@ class Sandbox:
         self.image_files = self._image_files()
         hidden = {path: b"" for path in self.image_files if IMAGE_SITES.match(path)}
         self.traced = "--with-debug" in self._run_text(["nginx", "-V"])[1]
-        self._lay({**hidden, **self._logged(self.files)}, FOLDERS)
+        self._lay({**hidden, **self._edited(self.files)}, FOLDERS)
         self._write_name_files()
         self._fix_all()
         self._serve()
@@ -301,7 +302,7 @@ class Sandbox:
         if fixes.prerequisite:
             self.prerequisites.append(fixes.prerequisite)
         if fixes.files or fixes.folders:
-            self._lay(self._logged(fixes.files), [folder.lstrip("/") for folder in fixes.folders])
+            self._lay(self._edited(fixes.files), [folder.lstrip("/") for folder in fixes.folders])
         if fixes.names:
             self._write_name_files()
         if fixes.own:
@@ -382,14 +383,14 @@ class Sandbox:
         code, output = self._run_bytes(words)
         return [] if code else output.splitlines()
 
-    def _logged(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
-        """The files with the logs that the verdicts need."""
-        logged = dict(files)
+    def _edited(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The files with the logs that the verdicts need, and without `reuseport`."""
+        edited = {path: without_reuseport(text) for path, text in files.items()}
         if self.traced:
-            logged = {path: with_debug_log(text, DEBUG_LOG) for path, text in logged.items()}
+            edited = {path: with_debug_log(text, DEBUG_LOG) for path, text in edited.items()}
         if self.environment.timed:
-            logged = {path: with_access_log(text, ACCESS_LOG) for path, text in logged.items()}
-        return logged
+            edited = {path: with_access_log(text, ACCESS_LOG) for path, text in edited.items()}
+        return edited
 
     def hold_workers(self, count: str) -> None:
         """Stop all workers but the first, so that one worker's state is seen.
@@ -413,6 +414,15 @@ class Sandbox:
         _, output = self._run_text(["nginx", "-v"])
         match = re.search(r"nginx/(\S+)", output)
         return match[1] if match else "?"
+
+
+def without_reuseport(content: bytes) -> bytes:
+    """A config file in which workers share their sockets.
+
+    With `reuseport` each worker has its own, and the kernel would still give connections to the
+    workers that `hold_workers` has stopped. Line numbers stay.
+    """
+    return LISTEN.sub(lambda match: re.sub(rb"(?<=\s)reuseport\b", b"", match[0]), content)
 
 
 def warnings(lines: Sequence[str]) -> Iterator[str]:

@@ -379,6 +379,8 @@ def _unmet_connection(line: Directive) -> str:
         return "the lab's certificate is valid only for the names in server lines"
     if line.name == "listen" and "quic" in line.args:
         return "the lab sends no HTTP/3"
+    if line.name == "listen" and "reuseport" in line.args:
+        return "reuseport is left out, so that no connection waits for a worker that was stopped"
     return ""
 
 

@@ -59,6 +59,16 @@ def test_the_article_s_complete_config_passes() -> None:
     assert "has no zone" in result.notes[0]
 
 
+def test_no_connection_waits_for_a_stopped_worker(tmp_path: Path) -> None:
+    """With reuseport each worker has a socket; without a zone all workers but one are stopped."""
+    servers = "ip_hash; server 10.0.0.1:8000; server 10.0.0.2:8000;"
+    result = verified(tmp_path, servers, "listen 8080 reuseport;")
+
+    assert words(result) == {"u": "PASS"}, str(result)
+    assert not result.upstreams[0].besides
+    assert "reuseport is left out" in " ".join(result.not_honoured)
+
+
 @pytest.mark.parametrize("name", ["vllm-compose.conf", "vllm-fleet.conf"])
 def test_typical_configs_for_vllm_pass(name: str) -> None:
     """A snippet with names and nginx's own port; a fleet behind TLS, by literal addresses."""

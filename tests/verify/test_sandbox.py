@@ -7,7 +7,7 @@ import pytest
 
 from nginx_llm_lab.verify import sandbox
 from nginx_llm_lab.verify.prerequisites import absent_file, unresolved
-from nginx_llm_lab.verify.sandbox import Fix, warnings
+from nginx_llm_lab.verify.sandbox import Fix, warnings, without_reuseport
 
 EMPTY: dict[str, bytes] = {}
 
@@ -139,3 +139,17 @@ def test_a_warning_of_nginx_is_listed() -> None:
         "nginx warns: load balancing method redefined in /a/nginx.conf:5",
         'nginx warns: conflicting server name "a" on 0.0.0.0:80, ignored',
     ]
+
+
+def test_reuseport_is_left_out_and_every_line_keeps_its_place() -> None:
+    """Only in `listen`, as a word of its own."""
+    conf = b"""
+        server { listen 80 reuseport backlog=9; listen [::]:80
+            reuseport; server_name reuseport; root /srv/reuseport; }
+    """
+
+    assert b" ".join(without_reuseport(conf).split()) == (
+        b"server { listen 80 backlog=9; listen [::]:80 ;"
+        b" server_name reuseport; root /srv/reuseport; }"
+    )
+    assert without_reuseport(conf).count(b"\n") == conf.count(b"\n")
