@@ -11,7 +11,6 @@ from ..nginxconf.model import Upstream
 from ..nginxconf.request import Evaluator, Request
 from ..nginxconf.routes import VARIABLE, everything
 from ..nginxconf.variables import Variables, compile_text
-from ..oracle.base import group_of
 from ..verdict.needed import requests_for_pass
 from . import templates
 from .templates import Entry, Template
@@ -138,8 +137,7 @@ def probe(upstream: Upstream, template: Template, conf: Variables, number: int) 
 
 def how_many(upstream: Upstream, *, traced: bool = False) -> int:
     """The number of requests that a verdict needs."""
-    group = group_of(upstream, {})
-    if len(group.peers) < 2:
+    if len(upstream.servers) < 2:
         return FEWEST
     needed = requests_for_pass(upstream, FEWEST_TO_CHOOSE)
     if (

@@ -59,6 +59,14 @@ def test_the_article_s_complete_config_passes() -> None:
     assert "has no zone" in result.notes[0]
 
 
+def test_a_primary_with_a_backup_passes_at_the_first_try(tmp_path: Path) -> None:
+    """The backup gets nothing while the primary answers, and everything when it does not."""
+    result = verified(tmp_path, "server 10.0.0.1:8000; server 10.0.0.2:8000 backup;")
+
+    assert words(result) == {"u": "PASS"}, str(result)
+    assert "10.0.0.2:8000 20 of 20" in result.upstreams[0].failover
+
+
 def test_no_connection_waits_for_a_stopped_worker(tmp_path: Path) -> None:
     """With reuseport each worker has a socket; without a zone all workers but one are stopped."""
     servers = "ip_hash; server 10.0.0.1:8000; server 10.0.0.2:8000;"

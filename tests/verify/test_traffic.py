@@ -7,7 +7,7 @@ import pytest
 
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.nginxconf import tree, upstream, variables
-from nginx_llm_lab.nginxconf.model import Upstream
+from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.nginxconf.request import Request
 from nginx_llm_lab.nginxconf.variables import Variables
 from nginx_llm_lab.verify import templates, traffic
@@ -236,3 +236,13 @@ def test_what_the_upstream_did_not_answer_is_no_hit(tmp_path: Path) -> None:
     sent = [PlannedRequest("probe-1", template.request)]
 
     assert list(traffic.hits(claim, template, conf, sent, [refused], {"127.0.0.1:8001": "a"})) == []
+
+
+@pytest.mark.parametrize("other", [Server("b:1", backup=True), Server("b:1", down=True)])
+def test_one_primary_gets_enough_requests_to_exclude_another_server(other: Server) -> None:
+    """A single server needs only a few, since there is no other."""
+    alone = Upstream((Server("a:1"),))
+    beside = Upstream((Server("a:1"), other))
+
+    assert traffic.how_many(alone) == traffic.FEWEST
+    assert traffic.how_many(beside) == traffic.FEWEST_TO_CHOOSE
