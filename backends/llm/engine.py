@@ -213,8 +213,8 @@ class Engine:
         generation._arrived = round(at * PICOSECONDS)
         generation._target = max(1, request.prompt_tokens)
         self._waiting.append(generation)
-        work, first = self._work, self._waiting[0] is generation
-        if work and first and generation._arrived < work.began:
+        work, alone = self._work, len(self._waiting) == 1
+        if work and alone and generation._arrived < work.began:
             self._fill(work)
         return generation
 
