@@ -52,10 +52,11 @@ def judge(
     `alone`, or if the log does not begin with a fresh nginx, only the claim is judged; else also
     its alternatives.
     """
+    claim = as_if_none_in_flight(upstream) if sequential else upstream
     return judge_case(
         case_of(
             Case(
-                upstream,
+                claim,
                 (),
                 sequential,
                 addresses or {},
@@ -70,6 +71,11 @@ def judge(
             hits,
         )
     )
+
+
+def as_if_none_in_flight(upstream: Upstream) -> Upstream:
+    """The upstream without least_time's `inflight`, which counts only requests in flight."""
+    return replace(upstream, measure=upstream.measure.removesuffix(" inflight"))
 
 
 def judge_case(case: Case) -> Verdict:

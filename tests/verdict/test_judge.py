@@ -267,6 +267,16 @@ def test_least_time_one_at_a_time_is_exact_from_the_logged_times():
     assert words(claim("least_time"), wrong, 5, users=1, number=300) == {"FAIL"}
 
 
+@pytest.mark.parametrize("measure", ["last_byte inflight", "header inflight"])
+def test_inflight_changes_nothing_one_at_a_time(measure: str):
+    """The lab need not know the age of running requests where none runs."""
+    upstream = replace(claim("least_time"), measure=measure)
+    hits = serve(Nginx(least_time, speeds=SLOW), 1, 400, 1)
+
+    assert judge_all(upstream, hits, sequential=True).word == "PASS"
+    assert judge_all(upstream, hits, sequential=False).word == "UNSURE"
+
+
 def test_a_start_that_was_not_fresh_may_be_anywhere_in_the_cycle():
     """The turns fit from the third on; without turns of its own there is no telling."""
     late, none = sequence("312312"), sequence("112233")
