@@ -176,10 +176,11 @@ def column_of(case: Case) -> dict[str, int]:
 def disturbed(upstream: Upstream, hits: Sequence[Hit], *, sequential: bool) -> bool:
     """Whether a server failed or may have been at max_conns, so that event order matters.
 
-    A sequential request may arrive just before nginx releases the one before it, but not two.
+    A sequential request may arrive just before nginx releases the one before it, so that one is
+    still in flight, but never two.
     """
-    lowest = 1 if sequential else math.inf  # the highest max_conns that can have been reached
-    return any(0 < server.max_conns <= lowest for server in upstream.servers) or any(
+    most_in_flight = 1 if sequential else math.inf
+    return any(0 < server.max_conns <= most_in_flight for server in upstream.servers) or any(
         len(hit.upstream_addr) > 1 or hit.status == 502 or replay.fault(upstream, hit, 0)
         for hit in hits
     )
