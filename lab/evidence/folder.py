@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from ..errors import UsageError
 from . import record, typed
@@ -32,6 +32,7 @@ from .journal import Entry
 from .record import Record
 from .timeline import FIRST_CLAIM, Timeline
 
+_T = TypeVar("_T")
 Kind: TypeAlias = Literal["run", "load", "soak", "verify", "simulated"]
 
 
@@ -152,8 +153,10 @@ def read(folder: Path) -> Evidence:
                 if _CLAIM.fullmatch(file.name)
             },
             records=record.read(folder / CLIENT) if (folder / CLIENT).exists() else (),
-            timeline=_timeline(folder / TIMELINE),
-            scenario=_json(folder / SCENARIO) if (folder / SCENARIO).exists() else None,
+            timeline=_read(Timeline, folder / TIMELINE) if (folder / TIMELINE).exists() else None,
+            scenario=_read(dict[str, Any], folder / SCENARIO)
+            if (folder / SCENARIO).exists()
+            else None,
         )
     except OSError as error:
         raise UsageError(
@@ -177,30 +180,16 @@ def was_interrupted(folder: Path) -> bool:
 def _fields_of_run(folder: Path) -> dict[str, Any]:
     """The fields of run.json; those that older folders lack have their defaults."""
     file = folder / RUN
-    try:
-        run = typed.read(_Run, file.read_bytes())
-    except typed.MisfitError as error:
-        raise _broken(file, error) from None
+    run = _read(_Run, file)
     if run.sent < 0:
         raise _broken(file, f"sent must not be negative, but is {run.sent}")
     return {field.name: getattr(run, field.name) for field in fields(run)}
 
 
-def _json(file: Path) -> dict[str, Any]:
+def _read(kind: type[_T], file: Path) -> _T:
+    """A JSON file as a value of a type."""
     try:
-        data = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise _broken(file, error) from None
-    if not isinstance(data, dict):
-        raise _broken(file, "it is not a JSON object")
-    return data
-
-
-def _timeline(file: Path) -> Timeline | None:
-    if not file.exists():
-        return None
-    try:
-        return typed.read(Timeline, file.read_bytes())
+        return typed.read(kind, file.read_bytes())
     except typed.MisfitError as error:
         raise _broken(file, error) from None
 

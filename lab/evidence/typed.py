@@ -1,7 +1,6 @@
 """Convert JSON to values by type annotations; an error names the invalid field."""
 
 import re
-from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,28 +13,22 @@ class MisfitError(ValueError):
 
 
 def read(kind: type[T], text: bytes) -> T:
-    """Make the dataclass `kind` from the text of a JSON object; else MisfitError.
+    """Make a value of the type `kind` from JSON text; else MisfitError.
 
-    Keys that the dataclass does not have are ignored, so that older code reads newer folders.
+    Keys that a dataclass does not have are ignored, so that older code reads newer folders.
     """
     try:
-        value: T = _decoder(kind).decode(text)  # type: ignore[arg-type]  # a class is hashable
+        return msgspec.json.decode(text, type=kind)
     except (ValueError, RecursionError) as error:  # ValueError: also text that is not UTF-8
         raise _misfit(error) from None
-    return value
 
 
 def convert(kind: type[T], value: Any) -> T:
-    """Make the dataclass `kind` from a JSON object that has been parsed; else MisfitError."""
+    """Make a value of the type `kind` from JSON that has been parsed; else MisfitError."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise _misfit(error) from None
-
-
-@cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
 
 
 def _misfit(error: Exception) -> MisfitError:

@@ -32,11 +32,11 @@ def by_load(case: Case) -> Verdict:
         logged.widened(EXACT, case.stall),
         logged.widened(EXACT),
     ]
+    bases = [
+        picks.basis(case.upstream, answered, seen, case.since, case.unanswered) for seen in bounds
+    ]
     if case.upstream.record.by_draw:
-        draws = [
-            picks.random_two(case.upstream, answered, seen, case.since, case.unanswered)
-            for seen in bounds
-        ]
+        draws = [picks.random_two(case.upstream, on) for on in bases]
         return weighed(
             case,
             answered,
@@ -44,10 +44,7 @@ def by_load(case: Case) -> Verdict:
             miscounted(case, draws[0]) or overpicks_least_loaded(draws[1]),
             missing_pair_probability(case.upstream, case.addresses),
         )
-    tallies = [
-        picks.least_loaded(case.upstream, answered, seen, case.since, case.unanswered)
-        for seen in bounds
-    ]
+    tallies = [picks.least_loaded(case.upstream, on) for on in bases]
     return weighed(case, answered, tallies)
 
 
@@ -59,17 +56,15 @@ def overlapping(case: Case) -> Verdict:
     """
     if reason := unclear(case):
         return case.says(Word.UNSURE, reason, f"lab run {case.label} -c 1")
+    seen = case.wide_windows
+    on = picks.basis(case.upstream, case.answered, seen, unanswered=case.unanswered)
     if case.upstream.record.by_draw:
-        draws = picks.random_two(
-            case.upstream, case.answered, case.wide_windows, unanswered=case.unanswered
-        )
+        draws = picks.random_two(case.upstream, on)
         if why := miscounted(case, draws):
             return case.says(Word.FAIL, why)
         tally = picks.draws_tally(draws)
     else:
-        tally = picks.least_loaded(
-            case.upstream, case.answered, case.wide_windows, unanswered=case.unanswered
-        )
+        tally = picks.least_loaded(case.upstream, on)
     share = tally.decided / max(tally.picks, 1)
     why = f"{tally.wrong:,} of {tally.decided:,} decided picks contradict the load"
     if tally.wrong > max(2, HOPELESS * tally.decided):

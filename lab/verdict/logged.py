@@ -103,7 +103,8 @@ def by_time(upstream: Upstream, case: Case, hits: list[Hit], seen: Windows) -> t
         low, high = by_turn(upstream, case, seen)
     elif upstream.record.by_draw and upstream.record.by_load:
         if len(group_of(upstream, {}).live) > 1:
-            draws = picks.random_two(upstream, hits, seen, unanswered=case.unanswered)
+            on = picks.basis(upstream, hits, seen, unanswered=case.unanswered)
+            draws = picks.random_two(upstream, on)
             low, high = draws.low, np.minimum(draws.high, 1.0)
             high = np.maximum(high, missing_pair_probability(upstream, {}))
             low[~draws.on.undisturbed], high[~draws.on.undisturbed] = 0.0, 1.0

@@ -139,15 +139,8 @@ def tally(on: Basis, right: Array, wrong: Array) -> Tally:
     )
 
 
-def least_loaded(
-    upstream: Upstream,
-    hits: Sequence[Hit],
-    seen: Windows,
-    since: float = -math.inf,
-    unanswered: Sequence[Hit] = (),
-) -> Tally:
+def least_loaded(upstream: Upstream, on: Basis) -> Tally:
     """Count the picks of a server with the least load, as the method computes it."""
-    on = basis(upstream, hits, seen, since, unanswered)
     return least_of(upstream, on, loads_of(upstream, on))
 
 
@@ -169,15 +162,8 @@ class Draws:
     best: Array
 
 
-def random_two(
-    upstream: Upstream,
-    hits: Sequence[Hit],
-    seen: Windows,
-    since: float = -math.inf,
-    unanswered: Sequence[Hit] = (),
-) -> Draws:
+def random_two(upstream: Upstream, on: Basis) -> Draws:
     """Bounds of the probabilities of two draws at each pick, from the bounds of the load."""
-    on = basis(upstream, hits, seen, since, unanswered)
     group: Group = group_of(upstream, {})
     number = {peer: index for index, peer in enumerate(group.peers)}
     weights = [server.weight for server in upstream.servers]

@@ -94,26 +94,18 @@ def test_a_chunk_pays_for_all_tokens_before_it():
     assert times(drained(engine), generation) == [36.0]
 
 
-def test_a_request_that_comes_during_a_step_waits_for_its_end():
-    """It arrives at 0.15 s; the step under way ends at 0.22 s, and its own lasts 120 ms."""
+@pytest.mark.parametrize(("arrived", "started", "ended"), [(0.15, 0.22, 0.34), (0.05, 0.11, 0.24)])
+def test_a_request_joins_the_first_step_that_begins_after_its_arrival(
+    arrived: float, started: float, ended: float
+):
+    """Steps begin at 0.11 and 0.22 s; it is submitted during the first of them, on time or late."""
     engine = Engine(SIMPLE)
     engine.submit(0.0, Request(1, 2))
     drained_until(engine, 0.11)
-    late = engine.submit(0.15, Request(2, 1))
+    generation = engine.submit(arrived, Request(2, 1))
 
-    assert times(drained(engine), late) == [0.34]
-    assert late.started == pytest.approx(0.22)
-
-
-def test_a_request_submitted_late_joins_the_step_that_it_arrived_for():
-    """It arrived at 0.05 s, but was parsed when the step from 0.11 s on had begun."""
-    engine = Engine(SIMPLE)
-    engine.submit(0.0, Request(1, 2))
-    drained_until(engine, 0.11)
-    late = engine.submit(0.05, Request(2, 1))
-
-    assert times(drained(engine), late) == [0.24]
-    assert late.started == pytest.approx(0.11)
+    assert times(drained(engine), generation) == [ended]
+    assert generation.started == pytest.approx(started)
 
 
 def drained_until(engine: Engine, until: float) -> list[Step]:

@@ -101,7 +101,7 @@ def interrupted(
     return output + errors, sent and process.returncode != -number
 
 
-def left_behind(five: LiveLab, before: set[Path], verb: str) -> list[str]:
+def left_behind(five: LiveLab, verb: str) -> list[str]:
     """Everything that an interrupted command left: processes, containers, broken run folders."""
     script = "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline; echo; done 2>/dev/null"
     processes = compose.execute(five.lab, "load", ["sh", "-c", script]).splitlines()
@@ -112,7 +112,7 @@ def left_behind(five: LiveLab, before: set[Path], verb: str) -> list[str]:
         )
         left += [str(container.name) for container in containers]
     left += ["the debug log is on"] if nginx.tracing(five.lab) else []
-    return left + [str(place) for place in folders() - before if not is_readable(place)]
+    return left + [str(place) for place in folders() if not is_readable(place)]
 
 
 def folders() -> set[Path]:
@@ -147,12 +147,11 @@ def test_an_interrupted_verb_leaves_nothing(five: LiveLab, verb: str) -> None:
     What a run, a load and a soak had seen by then is in a folder, which can be judged.
     """
     seconds, words = VERBS[verb]
-    before = folders()
     for moment in range(MOMENTS):
         number = signal.SIGTERM if moment % 3 == 2 else signal.SIGINT
         had = folders()
         output, sent = interrupted(five, words, seconds * (moment + 0.5) / MOMENTS, number)
-        left = poll(lambda: left_behind(five, before, verb), lambda left: not left, END_SECONDS)
+        left = poll(lambda: left_behind(five, verb), lambda left: not left, END_SECONDS)
         assert not left, f"moment {moment}: {left}\n{output}"
         kept = [outcome.judge(place) for place in folders() - had] if verb in KEEP else []
         assert kept or not sent or verb not in KEEP, f"moment {moment}: no folder\n{output}"

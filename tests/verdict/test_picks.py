@@ -29,12 +29,14 @@ def seen(upstream: Upstream, hits: list[Hit], slack: float = 2) -> Windows:
 
 def least_loaded(upstream: Upstream, hits: list[Hit], slack: float = 2) -> Tally:
     """The tally of a method that picks the least load."""
-    return picks.least_loaded(upstream, hits, seen(upstream, hits, slack))
+    return picks.least_loaded(upstream, picks.basis(upstream, hits, seen(upstream, hits, slack)))
 
 
 def draws_tally(upstream: Upstream, hits: list[Hit]) -> Tally:
     """The tally of random_two."""
-    return picks.draws_tally(picks.random_two(upstream, hits, seen(upstream, hits)))
+    return picks.draws_tally(
+        picks.random_two(upstream, picks.basis(upstream, hits, seen(upstream, hits)))
+    )
 
 
 def upstream_of(method: str, *servers: Server) -> Upstream:
