@@ -69,18 +69,24 @@ def run(
             if on_sent:
                 on_sent(int(state.at[4]))
         except INTERRUPTIONS as interruption:
-            raise Interrupted(Run(result, state)) from interruption
+            raise Interrupted(Run(result, state.servers, state.gaps)) from interruption
         if code == kernel.FULL:
             state = _with_room(jobs, state)
-    return Run(result, state)
+    return Run(result, state.servers, state.gaps)
 
 
 @dataclass(frozen=True)
 class Run:
-    """The result of the loop: the outcome of each request, the final state of the fleet."""
+    """The result of the loop: the outcome of each request, and the totals of the backends.
+
+    `servers` has a kernel.SERVER for each backend. `gaps` is the histogram of the times between two
+    tokens that kernel.State describes. The rest of that state is freed: 100 MB for 10 million
+    requests.
+    """
 
     result: kernel.Result
-    state: kernel.State
+    servers: Any
+    gaps: "kernel.Ints"
 
 
 def _jobs(work: Workload, picks: "kernel.Backends | None") -> kernel.Jobs:

@@ -62,9 +62,9 @@ def figures_of(
     columns["tpot_ms"] = _tpots(lengths, result, order, parts)
     columns |= _durations(result, order, parts)
     columns |= _counts(lengths, result, targets, order, parts)
-    busy = run.state.servers["busy"]
+    busy = run.servers["busy"]
     columns["busy_union_s"] = [*(busy / PICOSECONDS).tolist(), float(busy.sum()) / PICOSECONDS]
-    columns["itl_ms"] = [Spread()] * len(backends) + [_gaps(run.state.gaps)]
+    columns["itl_ms"] = [Spread()] * len(backends) + [_gaps(run.gaps)]
     *single, overall = (
         _group(name, {field: column[place] for field, column in columns.items()}, seconds, offered)
         for place, name in enumerate([*backends, "all"])

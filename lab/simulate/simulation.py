@@ -49,7 +49,7 @@ class Simulated:
             "folder": str(self.folder) if self.folder else None,
             "complete": self.complete,
             "figures": figures.as_dict(self.figures),
-            "preemptions": int(self.run.state.servers["preemptions"].sum()),
+            "preemptions": int(self.run.servers["preemptions"].sum()),
         }
 
 

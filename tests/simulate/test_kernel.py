@@ -89,8 +89,8 @@ def simulate_both(
     outcomes = loop.run()
     run = fast.run(work, machines, method, weights=weights, seed=3)
     gaps = [np.diff(one.tokens).max() for one in outcomes if len(one.tokens) > 1]
-    assert int(run.state.gaps[-1]) == max(gaps, default=0)
-    assert run.state.gaps[:-1].sum() == sum(max(0, len(one.tokens) - 1) for one in outcomes)
+    assert int(run.gaps[-1]) == max(gaps, default=0)
+    assert run.gaps[:-1].sum() == sum(max(0, len(one.tokens) - 1) for one in outcomes)
     expected = reference.arrays(outcomes)
     np.testing.assert_allclose(run.result.queued, expected["queued"], rtol=1e-5, atol=1e-3)
     return run, expected
@@ -147,13 +147,14 @@ def test_a_crowded_fleet_preempts_and_agrees(method):
 
     run, expected = simulate_both(scenario, [(machine, 1.0)] * 2, method, [1])
 
-    assert run.state.servers["preemptions"].sum() > 0
+    assert run.servers["preemptions"].sum() > 0
     for name in FIGURES:
         np.testing.assert_array_equal(getattr(run.result, name), expected[name], err_msg=name)
 
 
-def test_a_waiting_request_takes_no_slot():
+def test_a_waiting_request_takes_no_slot(monkeypatch: pytest.MonkeyPatch):
     """One server with ten thousand waiting requests takes no more memory than an idle fleet."""
+    monkeypatch.setattr(fast, "_doubled", None)  # a pool that grows is an error
     scenario = Scenario("hot", requests=10_000, arrivals="constant", rate=10**6,
                         prompt=Lengths(tokens=5), output=Lengths(tokens=2))  # fmt: skip
     machine = Profile("small", 0.01, 1e-5, 1e-7, 1e-8, 16, 64, 48)
@@ -161,7 +162,6 @@ def test_a_waiting_request_takes_no_slot():
     run = fast.run(workload_of(scenario), [(machine, 1.0)], "round_robin")
 
     assert (run.result.last > 0).all()
-    assert len(run.state.slots) < 10_000
 
 
 def test_profiles_of_the_lab_are_without_jitter():
