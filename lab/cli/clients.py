@@ -46,7 +46,7 @@ def stress(
     streams: Annotated[int, typer.Option(help="Number of streamed chats.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Send requests, 1,000 at a time; count each server's answers."""
+    """Send up to 1,000 requests at once; count each server's answers."""
     report = call_all(this_lab().front, chats, completions, streams)
     show(report.as_dict()) if as_json else say(report)
     exit_unless(report.complete)
