@@ -29,3 +29,9 @@ class ApiError(Exception):
         kind = "rate_limit_error" if self.status == _TOO_MANY else kind
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         return {"error": error}
+
+
+def missing(where: str) -> ApiError:
+    """The error for a required field that is not there."""
+    message = f"Missing required parameter: '{where}'."
+    return ApiError(400, message, where, "missing_required_parameter")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from . import example
-from .api_error import ApiError
+from .api_error import ApiError, missing
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
@@ -172,10 +172,10 @@ def _function_tool(tool: object, where: str) -> Mapping[str, object]:
 
 def _function(function: object, where: str) -> Tool:
     if not isinstance(function, dict):
-        raise _missing(where)
+        raise missing(where)
     name = function.get("name")
     if not isinstance(name, str) or not name:
-        raise _missing(f"{where}.name")
+        raise missing(f"{where}.name")
     parameters = function.get("parameters")
     if parameters is None:
         return Tool(name, {"type": "object"})
@@ -233,7 +233,7 @@ def _allowed(
     options = choice.get("allowed_tools", choice)
     listed = options.get("tools") if isinstance(options, dict) else None
     if not isinstance(options, dict) or not isinstance(listed, list):
-        raise _missing("tool_choice.allowed_tools.tools")
+        raise missing("tool_choice.allowed_tools.tools")
     if options.get("mode") not in ("auto", "required"):
         message = "Invalid value for 'tool_choice' mode: expected 'auto' or 'required'."
         raise ApiError(400, message, "tool_choice", "invalid_value")
@@ -256,23 +256,18 @@ def _format(form: object, where: str, nested: str) -> Form:
     holder = form.get(nested) if nested else form
     place = f"{where}.{nested}" if nested else where
     if not isinstance(holder, dict):
-        raise _missing(place)
+        raise missing(place)
     if not isinstance(holder.get("name"), str):
-        raise _missing(f"{place}.name")
+        raise missing(f"{place}.name")
     schema = holder.get("schema")
     if not isinstance(schema, dict):
-        raise _missing(f"{place}.schema")
+        raise missing(f"{place}.schema")
     return _checked(Form(schema=schema, where=f"{place}.schema"))
 
 
 def _checked(form: Form) -> Form:
     form.check()
     return form
-
-
-def _missing(where: str) -> ApiError:
-    message = f"Missing required parameter: '{where}'."
-    return ApiError(400, message, where, "missing_required_parameter")
 
 
 def _invalid(where: str, expected: str) -> ApiError:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from .api_error import ApiError
+from .api_error import ApiError, missing
 from .forms import TEXT, Form, chat_form, guided_form
 from .text import tokens
 
@@ -444,12 +444,6 @@ def _string(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise _wrong_type(where, "string", value)
     return value
-
-
-def missing(where: str) -> ApiError:
-    """The error for a required field that is not there."""
-    message = f"Missing required parameter: '{where}'."
-    return ApiError(400, message, where, "missing_required_parameter")
 
 
 def _wrong_type(where: str, kind: str, value: object) -> ApiError:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from .api_error import ApiError
+from .api_error import ApiError, missing
 from .forms import response_form
 from .openai_call import (
     Call,
@@ -12,7 +12,6 @@ from .openai_call import (
     checked_body,
     last_role,
     messages_prompt,
-    missing,
     read_call,
     tool_tokens,
 )
@@ -77,7 +76,7 @@ def parse_response(
     prompt = messages_prompt(messages, "input")
     if instructions := body.get("instructions"):
         prompt = (*messages_prompt([_message("system", instructions)])[:-1], *prompt)
-    # a Responses API has one choice and no usage option: fields of that name mean nothing here
+    # the Responses API ignores fields of these names: it has one choice and no usage option
     known = {name: body[name] for name in (*RESPONSE_FIELDS, _LIMIT) if name in body}
     known.pop("stream_options", None)
     prompts = ((*tool_tokens(body.get("tools")), *prompt),)

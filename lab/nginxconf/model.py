@@ -63,6 +63,11 @@ class Upstream:
     stream: bool = False
 
     @property
+    def where(self) -> str:
+        """The file and the line of its block; the file alone for a group without a block."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    @property
     def record(self) -> methods.Method:
         """The method's record; UsageError for a method that nginx does not have."""
         return methods.method(self.method)

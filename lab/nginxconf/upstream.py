@@ -17,7 +17,7 @@ from .tree import Config, Directive
 Number = TypeVar("Number", int, float)
 
 # directives that nginx takes inside `upstream` and that change no pick
-SILENT = frozenset(
+IRRELEVANT = frozenset(
     {"resolver", "resolver_timeout"}
     | {"keepalive", "keepalive_requests", "keepalive_time", "keepalive_timeout"}
 )
@@ -88,7 +88,7 @@ def read_all(conf: Path | Config) -> tuple[Upstream, ...]:
     if misplaced := config.misplaced():
         raise _refusal('"upstream" directive is not allowed here', misplaced[0])
     blocks = _blocks(http)
-    # where several locations pass to one upstream, the last one's rules of retry stand for all
+    # where several locations pass to one upstream, the retry rules of the last one count
     ways = {route.upstream: route for route in routes(config)}
     rules = {name: _next_upstream(route.scopes) for name, route in ways.items()}
     inherited = _next_upstream((http,))
@@ -110,7 +110,6 @@ def from_options(
     *,
     measure: str = "header",
     zone: bool = True,
-    next_upstream: NextUpstream | None = None,
 ) -> Upstream:
     """The upstream that `METHOD --servers …` describes, by nginx's own rules.
 
@@ -127,7 +126,7 @@ def from_options(
     balancing = [Directive(words[0], words[1:], f'method "{method}"')] if words else []
     lines = [Directive("server", tuple(text.split()), f'--servers "{text}"') for text in servers]
     upstream = _upstream(Directive("upstream", ("llm",), "--servers", 0, (*balancing, *lines)))
-    return replace(upstream, zone=zone, next_upstream=next_upstream or NextUpstream())
+    return replace(upstream, zone=zone)
 
 
 def seconds(text: str, *, milliseconds: bool = True) -> float | None:
@@ -210,7 +209,7 @@ def _upstream(block: Directive) -> Upstream:
             sticky = _sticky(line)
         elif line.name == "zone":
             zone = _zone(line)
-        elif line.name not in SILENT:
+        elif line.name not in IRRELEVANT:
             hint = "neither open source nginx nor the lab knows it"
             raise _refusal(f'unknown directive "{line.name}"', line, hint)
     upstream = Upstream(

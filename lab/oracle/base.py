@@ -217,7 +217,7 @@ def group_of(upstream: Upstream, addresses: Mapping[str, tuple[str, ...]]) -> Gr
         for side in (False, True)
     )
     if not primary:
-        where = f" in {upstream.file}:{upstream.line}" if upstream.file else ""
+        where = f" in {upstream.where}" if upstream.file else ""
         raise LabError(
             f'no servers in upstream "{upstream.name}"{where}', "add a server that is no backup"
         )

@@ -48,16 +48,15 @@ def predict_lines(
     conf: Variables | None = None,
     *,
     source: str = "requests",
-    addresses: Mapping[str, tuple[str, ...]] | None = None,
 ) -> int:
     """Write one JSON line per request, in order, and return their number.
 
     `server` is the text of the `server` line (null where nginx says "no live upstreams"),
     `attempts` all servers tried, `candidates` (if the pick is not certain) each server that nginx
     may pick with its probability, null if unknown. Predictions before a malformed line are written
-    before its UsageError is raised. `addresses` is passed to the oracle.
+    before its UsageError is raised.
     """
-    picks = oracle.predict(upstream, arrivals(lines, upstream, conf, source), addresses)
+    picks = oracle.predict(upstream, arrivals(lines, upstream, conf, source))
     rendered = _renderer()
     count = size = 0
     batch: list[bytes] = []
@@ -190,7 +189,7 @@ def _key(upstream: Upstream, conf: Variables) -> Evaluator | None:
     if not upstream.key:
         return None
     try:
-        return compile_text(upstream.key, conf, _where(upstream))
+        return compile_text(upstream.key, conf, upstream.where)
     except UsageError as error:
         return _raising(error)
 
@@ -207,7 +206,7 @@ def _first_of(
 ) -> Callable[[Request], str] | None:
     """The first of these variables that is not empty; those set by the backend are unknown here."""
     known = [name for name in variables if not name.startswith("$upstream_")]
-    finders = [compile_variable(name, conf, _where(upstream)) for name in known]
+    finders = [compile_variable(name, conf, upstream.where) for name in known]
     if not finders:
         return None
 
@@ -220,15 +219,11 @@ def _first_of(
     return find
 
 
-def _where(upstream: Upstream) -> str:
-    return f"{upstream.file}:{upstream.line}" if upstream.line else upstream.file
-
-
 def _refuse_constant(text: str) -> NoReturn:
     raise UsageError(f"{text} is not a JSON number")
 
 
-# the decoder's own C scanner: its `decode` spends more time around it than in it
+# the decoder's C scanner, called directly: `decode` takes longer than the scan itself
 SCAN = make_scanner(cast("Any", json.JSONDecoder(parse_constant=_refuse_constant)))
 
 

@@ -11,7 +11,6 @@ from markupsafe import Markup
 from . import pictures
 from .pictures import Mark
 
-MOST_BYTES = 2_000_000  # of a page, which has to open at once and fit an e-mail
 SCHEMA = 2
 
 

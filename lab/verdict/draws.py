@@ -12,8 +12,8 @@ from ..oracle.random import odds_of
 from ..oracle.random_two import pair_odds
 from ..word import Word
 from . import groups, odds, replay
-from .bounds import Bounds
-from .case import Case, Verdict, observed, shortened
+from .bounds import Array, Bounds
+from .case import Case, Verdict, column_of, observed, shortened
 
 
 def hits_needed(upstream: Upstream, usual: int) -> int:
@@ -73,6 +73,28 @@ def drawn_alike(names: Sequence[str], expected: Mapping[str, float]) -> Bounds:
     columns = {name: number for number, name in enumerate(expected)}
     rows = np.tile([*expected.values(), 0.0], (len(names), 1))
     return Bounds(np.array([columns[name] for name in names]), rows, rows)
+
+
+def always_drawn(upstream: Upstream, case: Case) -> bool:
+    """Whether every pick is a draw by weight, with the same probabilities for each request."""
+    group = group_of(upstream, case.addresses)
+    return (
+        upstream.record.by_draw_alone
+        and not upstream.sticky
+        and len(group.live) > 1
+        and not any(server.max_conns for server in upstream.servers)
+        and not case.disturbed
+    )
+
+
+def bounds_of_draw(upstream: Upstream, case: Case, seen: Array) -> Bounds:
+    """The probabilities of a draw by weight, at every pick."""
+    columns, group = column_of(case), group_of(upstream, case.addresses)
+    row = np.zeros(len(columns) + 1)
+    for peer, chance in odds_of(group, group.live).items():
+        row[columns[peer.name]] += chance
+    odds = np.tile(row / row.sum(), (len(seen), 1))
+    return Bounds(seen, odds, odds)
 
 
 def short_names(case: Case, names: Iterable[str]) -> list[str]:

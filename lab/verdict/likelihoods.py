@@ -10,11 +10,10 @@ from ..evidence.trace import PICK, RELEASE, TIMED, Step
 from ..nginxconf.model import Upstream
 from ..oracle import retry
 from ..oracle.base import group_of
-from ..oracle.random import odds_of
 from . import logged, ordered, replay
 from .bounds import Array, Bounds, unknown
 from .case import Case, column_of
-from .draws import missing_pair_probability
+from .draws import always_drawn, bounds_of_draw, missing_pair_probability
 
 
 def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bounds:
@@ -29,7 +28,7 @@ def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bo
     columns = column_of(case)
     seen = np.array([columns.get(step.server, len(columns)) for step in picks], dtype=int)
     if always_drawn(upstream, case):
-        return drawn(upstream, case, seen)
+        return bounds_of_draw(upstream, case, seen)
     if ordered.undecidable(upstream, case.addresses):
         return unknown(seen, len(columns) + 1)
     weighed = ordered.weigh(upstream, hits_of(case, steps), steps, case.addresses)
@@ -58,28 +57,6 @@ def bounds_of(weighed: Sequence[ordered.Weighed], seen: Array, columns: dict[str
             high[row, columns.get(name, nobody) if name else nobody] = chance
         low[row, seen[row]], high[row, seen[row]] = pick.low, pick.high
     return Bounds(seen, low, high)
-
-
-def always_drawn(upstream: Upstream, case: Case) -> bool:
-    """Whether every pick is a draw by weight, with the same probabilities for each request."""
-    group = group_of(upstream, case.addresses)
-    return (
-        upstream.record.by_draw_alone
-        and not upstream.sticky
-        and len(group.live) > 1
-        and not any(server.max_conns for server in upstream.servers)
-        and not case.disturbed
-    )
-
-
-def drawn(upstream: Upstream, case: Case, seen: Array) -> Bounds:
-    """The probabilities of a draw by weight, at every pick."""
-    columns, group = column_of(case), group_of(upstream, case.addresses)
-    row = np.zeros(len(columns) + 1)
-    for peer, chance in odds_of(group, group.live).items():
-        row[columns[peer.name]] += chance
-    odds = np.tile(row / row.sum(), (len(seen), 1))
-    return Bounds(seen, odds, odds)
 
 
 def order_of(case: Case, number: int | None) -> Sequence[Step] | None:

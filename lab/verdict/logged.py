@@ -6,11 +6,10 @@ from ..evidence.access_log import Hit
 from ..nginxconf.model import Upstream
 from ..oracle import Arrival, predict
 from ..oracle.base import group_of
-from ..oracle.random import odds_of
 from . import picks, replay
 from .bounds import Array, Bounds
-from .case import Case
-from .draws import missing_pair_probability
+from .case import Case, column_of
+from .draws import always_drawn, bounds_of_draw, missing_pair_probability
 from .loads import unclear
 from .windows import Windows
 
@@ -24,9 +23,7 @@ def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bo
     and those with loads that the log's milliseconds do not distinguish.
     """
     hits = case.answered[:number]
-    columns = {
-        name: at for at, name in enumerate(dict.fromkeys(s.name for s in case.upstream.servers))
-    }
+    columns = column_of(case)
     seen = np.array([columns[hit.upstream_addr[-1]] for hit in hits], dtype=int)
     low, high = np.zeros((len(hits), len(columns) + 1)), np.ones((len(hits), len(columns) + 1))
     bounds = Bounds(seen, low, high)
@@ -38,7 +35,7 @@ def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bo
     if upstream.record.by_request and not case.disturbed:
         return by_key(upstream, case, hits, bounds)
     if upstream.record.by_draw_alone and not case.disturbed:
-        return by_draw(upstream, case, columns, bounds)
+        return bounds_of_draw(upstream, case, seen) if always_drawn(upstream, case) else bounds
     if unclear(case) or len(columns) < len(case.upstream.servers):
         return bounds
     # a hypothesis may have the servers in another order
@@ -72,27 +69,13 @@ def by_key(upstream: Upstream, case: Case, hits: list[Hit], bounds: Bounds) -> B
     """The bounds by key: exact for each request that has a key."""
     arrivals = [replay.arrival(upstream, hit, lasting=False) for hit in hits]
     low, high = bounds.low, bounds.high
-    columns = {
-        name: at for at, name in enumerate(dict.fromkeys(s.name for s in case.upstream.servers))
-    }
+    columns = column_of(case)
     for row, pick in enumerate(predict(upstream, arrivals, case.addresses)):
         if arrivals[row].key or not upstream.record.key:
             high[row] = 0.0
             column = columns.get(pick.server or "", len(columns))
             low[row, column] = high[row, column] = 1.0
     return Bounds(bounds.seen, low, high)
-
-
-def by_draw(upstream: Upstream, case: Case, columns: dict[str, int], bounds: Bounds) -> Bounds:
-    """The bounds of a draw by weight."""
-    group = group_of(upstream, case.addresses)
-    if len(group.live) < 2 or any(server.max_conns for server in upstream.servers):
-        return bounds
-    row = np.zeros(len(columns) + 1)
-    for peer, chance in odds_of(group, group.live).items():
-        row[columns[peer.name]] += chance
-    odds = np.tile(row / row.sum(), (bounds.number, 1))
-    return Bounds(bounds.seen, odds, odds)
 
 
 def by_time(upstream: Upstream, case: Case, hits: list[Hit], seen: Windows) -> tuple[Array, Array]:
