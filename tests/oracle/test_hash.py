@@ -1,5 +1,6 @@
 """The CRC32 of a key decides."""
 
+from functools import partial
 from itertools import repeat
 from zlib import crc32
 
@@ -8,11 +9,9 @@ from hypothesis import strategies as st
 
 from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.oracle import Arrival, predict
+from tests.oracle.strategies import server_at, weighted
 
-
-def upstream_of(*weights: int) -> Upstream:
-    """Servers a, b, c … of these weights under hash."""
-    return Upstream(tuple(Server(chr(97 + n), w) for n, w in enumerate(weights)), "hash")
+upstream_of = partial(weighted, "hash")
 
 
 def model(weights: list[int], key: bytes, number: int) -> list[int]:
@@ -20,10 +19,7 @@ def model(weights: list[int], key: bytes, number: int) -> list[int]:
     total, servers = 0, []
     for turn in range(number):
         total += (crc32((str(turn).encode() if turn else b"") + key) >> 16) & 0x7FFF
-        rest, server = total % sum(weights), 0
-        while rest >= weights[server]:
-            rest, server = rest - weights[server], server + 1
-        servers.append(server)
+        servers.append(server_at(weights, total))
     return servers
 
 

@@ -1,5 +1,7 @@
 """The client's address decides."""
 
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,11 +9,9 @@ from hypothesis import strategies as st
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.oracle import Arrival, predict
+from tests.oracle.strategies import server_at, weighted
 
-
-def upstream_of(*weights: int) -> Upstream:
-    """Servers a, b, c … of these weights under ip_hash."""
-    return Upstream(tuple(Server(chr(97 + n), w) for n, w in enumerate(weights)), "ip_hash")
+upstream_of = partial(weighted, "ip_hash")
 
 
 def picked(upstream: Upstream, **arrival: object) -> tuple[str, ...]:
@@ -26,10 +26,7 @@ def model(weights: list[int], octets: bytes, number: int) -> list[int]:
     for _ in range(number):
         for octet in octets:
             chain = (chain * 113 + octet) % 6271
-        rest, server = chain % sum(weights), 0
-        while rest >= weights[server]:
-            rest, server = rest - weights[server], server + 1
-        servers.append(server)
+        servers.append(server_at(weights, chain))
     return servers
 
 

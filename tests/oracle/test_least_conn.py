@@ -1,19 +1,16 @@
 """The fewest open requests per weight."""
 
 from fractions import Fraction
+from functools import partial
 from itertools import repeat
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.oracle import Arrival, predict
+from tests.oracle.strategies import weighted
 
-
-def upstream_of(*weights: int) -> Upstream:
-    """Servers a, b, c … of these weights under least_conn."""
-    servers = (Server(chr(97 + n), weight) for n, weight in enumerate(weights))
-    return Upstream(tuple(servers), "least_conn")
+upstream_of = partial(weighted, "least_conn")
 
 
 def test_an_idle_group_takes_turns_as_round_robin_does():

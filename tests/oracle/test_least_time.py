@@ -1,5 +1,6 @@
 """The least estimated time per weight."""
 
+from functools import partial
 from itertools import repeat
 
 import pytest
@@ -9,17 +10,9 @@ from hypothesis import strategies as st
 from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.oracle import Arrival, predict
 from nginx_llm_lab.oracle.least_time import Times, averaged, clustered
+from tests.oracle.strategies import servers_of, weighted
 
-
-def upstream_of(*weights: int, measure: str = "last_byte") -> Upstream:
-    """Servers a, b, c … of these weights under least_time."""
-    servers = (Server(chr(97 + n), weight) for n, weight in enumerate(weights))
-    return Upstream(tuple(servers), "least_time", measure=measure)
-
-
-def servers_of(upstream: Upstream, *arrivals: Arrival) -> str:
-    """Who answers, as a word."""
-    return "".join(str(pick.server) for pick in predict(upstream, arrivals))
+upstream_of = partial(weighted, "least_time", measure="last_byte")
 
 
 @pytest.mark.parametrize(

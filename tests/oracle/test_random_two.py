@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -11,11 +12,9 @@ from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.oracle import Arrival, predict
 from nginx_llm_lab.oracle.base import group_of
 from nginx_llm_lab.oracle.random_two import pair_odds, winner, winner_odds
+from tests.oracle.strategies import weighted
 
-
-def upstream_of(*weights: int) -> Upstream:
-    """Servers a, b, c … of these weights under random two."""
-    return Upstream(tuple(Server(chr(97 + n), w) for n, w in enumerate(weights)), "random_two")
+upstream_of = partial(weighted, "random_two")
 
 
 def odds(upstream: Upstream, *arrivals: Arrival) -> dict[str, float]:

@@ -8,6 +8,7 @@ import pytest
 from nginx_llm_lab.nginxconf.model import Server, Sticky, Upstream
 from nginx_llm_lab.oracle import Arrival, predict
 from nginx_llm_lab.oracle.base import sid
+from tests.oracle.strategies import servers_of
 
 COOKIE = Sticky("cookie", ("$cookie_srv",))
 LEARN = Sticky("learn", ("$cookie_id",), ("$upstream_cookie_id",))
@@ -17,11 +18,6 @@ def upstream_of(method: str = "round_robin", sticky: Sticky = COOKIE, *last: Ser
     """Servers a, b and c with their names as routes, and more behind them."""
     servers = tuple(Server(name, route=name) for name in "abc")
     return Upstream((*servers, *last), method, sticky=sticky)
-
-
-def servers_of(upstream: Upstream, *arrivals: Arrival) -> str:
-    """Who answers, as a word."""
-    return "".join(str(pick.server) for pick in predict(upstream, arrivals))
 
 
 @pytest.mark.parametrize(

@@ -1,32 +1,16 @@
 """Draws in a log that is in the order of the answers."""
 
 import random
-from typing import Any
 
 import pytest
 
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.verdict import Verdict, judge
+from tests.verdict.hits import hit
 
 SERVERS = "abcde"
 BURST = 10  # requests that nginx finds in one turn of its event loop
-
-
-def hit(server: str, began: int, ended: int, **identity: Any) -> Hit:
-    """A request from one ms to another."""
-    lasted = (ended - began) / 1000
-    return Hit(
-        (server,),
-        200,
-        ended / 1000,
-        lasted,
-        upstream_status=(200,),
-        upstream_connect_time=(0.0,),
-        upstream_header_time=(lasted,),
-        upstream_response_time=(lasted,),
-        **identity,
-    )
 
 
 def burst_log(rng: random.Random, by: str) -> list[Hit]:

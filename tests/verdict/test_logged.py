@@ -1,7 +1,6 @@
 """The bounds of each pick from a log's milliseconds."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,22 +13,10 @@ from nginx_llm_lab.verdict.case import Case
 from nginx_llm_lab.verdict.logged import LAGS, likelihoods
 from nginx_llm_lab.verdict.power import claim_of, truth_of
 from nginx_llm_lab.verdict.simulated import Traffic, Truth, serve
+from tests.verdict.hits import hit
 
 SERVERS = Server("a"), Server("b")
 EITHER = [0.0, 0.0], [1.0, 1.0]
-
-
-def hit(server: str, start: int, end: int, **more: Any) -> Hit:
-    """A request from start to end, in ms."""
-    lasted = (end - start) / 1000
-    times = {"upstream_header_time": (lasted,), "upstream_response_time": (lasted,)}
-    named: dict[str, Any] = {
-        "upstream_status": (200,),
-        "upstream_connect_time": (0.0,),
-        **times,
-        **more,
-    }
-    return Hit((server,), 200, end / 1000, lasted, **named)
 
 
 def bounds_of(upstream: Upstream, *hits: Hit) -> Bounds:

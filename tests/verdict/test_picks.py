@@ -5,21 +5,7 @@ from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.verdict import picks
 from nginx_llm_lab.verdict.picks import Tally
 from nginx_llm_lab.verdict.windows import EXACT, Windows, windows
-
-
-def hit(server: str, start: int, end: int, *before: str) -> Hit:
-    """A request from start to end, in ms, after refusals by others."""
-    lasted = (end - start) / 1000
-    tries = len(before)
-    return Hit(
-        (*before, server),
-        msec=end / 1000,
-        request_time=lasted,
-        upstream_status=(*[502] * tries, 200),
-        upstream_connect_time=(*[None] * tries, 0.0),
-        upstream_header_time=(*[None] * tries, 0.0),
-        upstream_response_time=(*[0.0] * tries, lasted),
-    )
+from tests.verdict.hits import hit
 
 
 def seen(upstream: Upstream, hits: list[Hit], slack: float = 2) -> Windows:

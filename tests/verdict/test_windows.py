@@ -5,19 +5,11 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.verdict.windows import open_requests, windows
+from tests.verdict.hits import hit
 
 UPSTREAM = Upstream((Server("a"), Server("b")))
-
-
-def hit(server: str, start: int, end: int, request_id: str = "", pid: int = 0) -> Hit:
-    """A request from start to end, in ms."""
-    lasted = (end - start) / 1000
-    return Hit(
-        (server,), 200, end / 1000, lasted, request_id, pid=pid, upstream_response_time=(lasted,)
-    )
 
 
 def request_of(span: tuple[str, int, int]) -> tuple[str, int, int]:
@@ -41,7 +33,7 @@ def test_the_truth_lies_between_the_bounds(
 
     A journal notes a request 1/16 ms after its pick, its end as long before its release.
     """
-    hits = [hit(*request_of(request), str(n)) for n, request in enumerate(requests)]
+    hits = [hit(*request_of(request), request_id=str(n)) for n, request in enumerate(requests)]
     picks = [start + Fraction(parts[n], 16) for n, (_, start, _) in enumerate(requests)]
     ends = [
         max(picks[n], start + lasts + Fraction(parts[-n - 1], 16))
@@ -68,7 +60,7 @@ def test_the_truth_lies_between_the_bounds(
 
 def test_a_journal_tells_what_was_open_within_a_millisecond() -> None:
     """a came to its backend before b's answer had left: b was open."""
-    hits = [hit("b", 1000, 2000, "1"), hit("a", 2000, 2500, "2")]
+    hits = [hit("b", 1000, 2000, request_id="1"), hit("a", 2000, 2500, request_id="2")]
 
     def loads(left: float) -> tuple[float, float]:
         served = {"1": (1.0003, left), "2": (2.0003, 2.5)}
@@ -81,7 +73,7 @@ def test_a_journal_tells_what_was_open_within_a_millisecond() -> None:
 
 def test_a_journal_of_another_clock_makes_no_window_empty() -> None:
     """Its backend seems to have answered before the request came."""
-    seen = windows(UPSTREAM, [hit("a", 1000, 2000, "1")], {"1": (0.5, 3.0)}).widened(0.5)
+    seen = windows(UPSTREAM, [hit("a", 1000, 2000, request_id="1")], {"1": (0.5, 3.0)}).widened(0.5)
 
     assert seen.pick_from <= seen.pick_to
     assert seen.free_from <= seen.free_to
