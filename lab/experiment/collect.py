@@ -21,7 +21,7 @@ from ..stack.shell import poll
 
 REQUEST_ID = re.compile(rb'"request_id":"([^"]*)"')
 SETTLED = 0.5  # seconds without a new line after which a log is taken as complete
-SETTLE_SECONDS = 20.0  # after which a log that still grows, by other requests, is taken as it is
+SETTLE_SECONDS = 20.0  # seconds after which a log is taken as it is, although it still grows
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ def fresh_folder(name: str) -> Path:
     """The path of a run folder that does not exist yet; git ignores all run folders."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     runs = runs_folder()
-    if not runs.exists():  # a folder that a user made has what the user put there
+    if not runs.exists():  # do not write into a folder that the user made
         runs.mkdir(parents=True, exist_ok=True)
         (runs / ".gitignore").write_text("*\n")
     candidates = (runs / f"{stamp}-{name}{f'-{n}' if n else ''}" for n in range(1000))

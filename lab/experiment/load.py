@@ -15,6 +15,7 @@ from ..evidence.timeline import Done, Event, Timeline, Window
 from ..nginxconf import methods
 from ..signals import INTERRUPTIONS
 from ..stack import compose, faults
+from ..stack.behaviour import tell
 from ..stack.compose import Lab
 from ..stack.shell import in_parallel
 from ..traffic import scenario as scenarios
@@ -73,9 +74,9 @@ def apply_timing(lab: Lab, scenario: scenarios.Scenario) -> None:
     def equip_one(backend: tuple[str, scenarios.Machine]) -> None:
         name, machine = backend
         timing = {"profile": machine.profile, "time_scale": scenario.time_scale}
-        faults.tell(lab, name, "PUT", "/profile", {**timing, **machine.limits.given})
-        faults.tell(lab, name, "PUT", "/behaviour", {"slow": machine.slow})
-        faults.tell(lab, name, "DELETE", "/cache")
+        tell(lab, name, "PUT", "/profile", {**timing, **machine.limits.given})
+        tell(lab, name, "PUT", "/behaviour", {"slow": machine.slow})
+        tell(lab, name, "DELETE", "/cache")
 
     in_parallel(equip_one, present)
 

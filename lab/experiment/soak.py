@@ -24,7 +24,7 @@ from ..nginxconf.methods import DEFAULT, METHODS
 from ..signals import INTERRUPTIONS
 from ..stack import compose, faults, nginx, sdk
 from ..stack.compose import Lab
-from ..stack.shell import in_parallel
+from ..stack.shell import in_parallel, wait_for
 from ..traffic import sender
 from ..traffic.mixture import mixture
 from ..word import Word
@@ -36,7 +36,7 @@ OPEN = 400  # requests at once: the engine's port forwarding takes six descripto
 ANSWER_SECONDS = 60.0
 FAIL_TIMEOUT = 1  # seconds: servers still banned during the next fault would leave none to answer
 QUIET = 700  # requests without a fault, by which a recovery is judged; draws need more
-STRETCHES = 6  # of so many requests after a fault, where fewer do not decide
+STRETCHES = 6  # at most so many times QUIET requests are judged after a fault
 LASTS = 0.3  # seconds that the longest requests last: see traffic/mixture.py
 
 SWITCHES: tuple[tuple[str, tuple[int, ...]], ...] = (
@@ -188,7 +188,7 @@ class _Run:
                 faults.reload(self.lab)
         else:
             self._fault(step)
-        nginx.wait_for(lambda: _answers(self.lab.door), 10, f"{self.lab.door} to answer")
+        wait_for(lambda: _answers(self.lab.door), 10, f"{self.lab.door} to answer")
         self.steps.append(step)
 
     def _use(self, method: str, weights: tuple[int, ...]) -> None:

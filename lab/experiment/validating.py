@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from ..stack.compose import Lab
 
 SCENARIOS = ("uniform_chat", "heavy_tail", "mixed_fleet", "shared_prompts")
-# nginx's default and the methods that LLM traffic shows: by the durations of answers, by prompts
+# nginx's default, and the methods that depend on the durations of answers or on prompts
 METHODS = (DEFAULT.name, *varying(Varied.DURATIONS), *varying(Varied.PROMPTS))
 SECONDS = 10.0
 REPEATS = 2
-SIMULATIONS = 20  # of each scenario and method, with delays and draws of their own
+SIMULATIONS = 20  # of each scenario and method, each with other delays and draws
 TIME_SCALE = 0.25  # backends at a quarter of their speed: the machine's delays matter less
 LONGEST = 256  # tokens of an answer, so that a run ends soon after its last request
-CLOSE = 0.15  # the most by which a simulated figure that agrees with a live one differs from it
+CLOSE = 0.15  # relative difference up to which a simulated figure agrees with the live one
 PERCENTILES = ("p50", "p99")
 
 Delays: TypeAlias = npt.NDArray[np.float64]
 
-# One token from a server that needs no time for it: all time is that of nginx, client and network.
+# The server needs no time for its one token: all time is that of nginx, client and network.
 INSTANT = Scenario(
     "instant",
     duration=5.0,

@@ -22,7 +22,7 @@ SECONDS = 120.0
 HEADER = struct.Struct(">BxxxL")  # of a frame of output: which stream, how many bytes
 STDOUT = 1
 LAST_LINES = (4_000, 64_000)  # of a log that are read before the whole log is
-PIECES = 4  # in which the engine keeps one very long line
+PIECES = 4  # the engine may store one very long line in this many
 
 
 class Described(Protocol):

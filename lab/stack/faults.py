@@ -14,7 +14,7 @@ from .. import fault_kinds
 from ..errors import LabError, UsageError
 from ..fault_kinds import KINDS, By
 from . import compose, nginx, sdk
-from .behaviour import tell as tell  # for other modules that set faults
+from .behaviour import tell
 from .compose import Lab
 from .shell import CommandError, in_parallel
 
@@ -134,7 +134,7 @@ ACTIONS: Mapping[str, Callable[[Lab, Container], None]] = {
 }
 
 
-# --- what a backend plays -----------------------------------------------------------------
+# --- behaviour of a backend ---------------------------------------------------------------
 
 
 def _set_behaviour(lab: Lab, backend: str, kind: str, value: float | None) -> None:

@@ -12,7 +12,6 @@ from ..paths import ROOT
 from . import compose
 from .compose import Lab
 from .shell import CommandError, poll, write_whole
-from .shell import wait_for as wait_for  # for other modules that wait for nginx
 
 FOLDER = "/etc/nginx/lab"
 EVIDENCE = "/var/log/nginx/lab/access.jsonl"

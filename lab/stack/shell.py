@@ -15,7 +15,7 @@ from ..paths import SETUP
 S = TypeVar("S")
 T = TypeVar("T")
 
-KILL_SECONDS = 0.25  # in which a command may end that the terminal has interrupted as well
+KILL_SECONDS = 0.25  # for a command to end by itself, because Ctrl-C reached it too
 TAIL = 12  # last lines of stderr that an error shows
 
 

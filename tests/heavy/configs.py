@@ -13,7 +13,7 @@ from nginx_llm_lab.evidence import folder as evidence
 from nginx_llm_lab.evidence import journal as journals
 from nginx_llm_lab.nginxconf import upstream
 from nginx_llm_lab.nginxconf.request import Request
-from nginx_llm_lab.stack import compose, faults, nginx
+from nginx_llm_lab.stack import behaviour, compose, nginx
 from nginx_llm_lab.stack.compose import Lab
 from nginx_llm_lab.traffic import probes, sender, workload
 
@@ -121,7 +121,7 @@ def observe(lab: Lab, drawn: Config, plan: probes.Plan, folder: Path) -> verdict
     """Serve a config by real nginx, send the plan, and judge what its log says."""
     nginx.switch(lab, drawn.text)
     if drawn.faulty:
-        faults.tell(lab, drawn.faulty, "PUT", "/behaviour", drawn.behaviour)
+        behaviour.tell(lab, drawn.faulty, "PUT", "/behaviour", drawn.behaviour)
     try:
         mark, began = nginx.log_size(lab), time.time()
         requests = workload.fixed(plan.requests, plan.concurrency, plan.sessions)
@@ -129,7 +129,7 @@ def observe(lab: Lab, drawn: Config, plan: probes.Plan, folder: Path) -> verdict
         log = nginx.log_with(lab, mark, len(sent))
     finally:
         if drawn.faulty:
-            faults.tell(lab, drawn.faulty, "DELETE", "/behaviour")
+            behaviour.tell(lab, drawn.faulty, "DELETE", "/behaviour")
     clock = doubt(lab, log, began) if plan.concurrency > 1 else 0.0
     return judged(lab, drawn.text, log, plan.concurrency == 1, folder, clock)
 

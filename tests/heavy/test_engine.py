@@ -8,7 +8,7 @@ import pytest
 from nginx_llm_lab.backends.llm.engine import Engine, Generation, Request
 from nginx_llm_lab.backends.llm.profiles import PROFILES
 from nginx_llm_lab.evidence.record import Record
-from nginx_llm_lab.stack import faults
+from nginx_llm_lab.stack import behaviour
 from nginx_llm_lab.traffic import sender, workload
 from nginx_llm_lab.traffic.scenario import Lengths, Scenario
 
@@ -27,7 +27,7 @@ def one(lab):
 def timed(lab, profile: str, slow: float = 1.0) -> None:
     """Give the backend another profile, so many times as slow."""
     asked = {"profile": profile, "time_scale": 1 / slow}
-    faults.tell(lab, "backend-1", "PUT", "/profile", asked)
+    behaviour.tell(lab, "backend-1", "PUT", "/profile", asked)
 
 
 def modelled(records: Sequence[Record], slow: float) -> list[list[float]]:

@@ -11,7 +11,7 @@ from nginx_llm_lab import verdict
 from nginx_llm_lab.evidence import access_log, folder
 from nginx_llm_lab.evidence import journal as journals
 from nginx_llm_lab.nginxconf import upstream
-from nginx_llm_lab.stack import compose, faults, nginx
+from nginx_llm_lab.stack import compose, faults, nginx, shell
 
 FIRST = ("backend-2: backup", "backend-3: down")  # backend-1 has it all, backend-2 stands by
 ESTABLISHED = "grep -c ' [0-9A-F]*:1F40 [0-9A-F]*:[0-9A-F]* 01 ' /proc/net/tcp"
@@ -43,7 +43,7 @@ def attempts(lab, answer):
         log = access_log.read(nginx.log_since(lab.lab, 0).splitlines()).hits
         return [hit for hit in log if hit.request_id == request_id]
 
-    nginx.wait_for(lambda: len(line()) == 1, 10, "nginx's line")
+    shell.wait_for(lambda: len(line()) == 1, 10, "nginx's line")
     (hit,) = access_log.named(line(), names)
     tried = (server.split(":")[0] for server in hit.upstream_addr)
     return list(zip(tried, hit.upstream_status, strict=True))
@@ -57,7 +57,7 @@ def executed(lab, answer):
         text = compose.journals(lab.lab, time.time() - 60, 1)
         return [e.backend for e in journals.read(text.splitlines()).entries if e.id == request_id]
 
-    nginx.wait_for(lambda: last in [*found(), ""], 10, "the backend's line")
+    shell.wait_for(lambda: last in [*found(), ""], 10, "the backend's line")
     return sorted(found())
 
 
@@ -105,7 +105,7 @@ def test_in_flight_on_a_killed_backend_a_get_goes_on_and_a_post_is_lost(lab):
     senders = [threading.Thread(target=send, args=(method,)) for method in ("GET", "POST")]
     for sender in senders:
         sender.start()
-    nginx.wait_for(lambda: connections(lab, "backend-1") >= 2, 10, "two requests at backend-1")
+    shell.wait_for(lambda: connections(lab, "backend-1") >= 2, 10, "two requests at backend-1")
     with broken(lab, "backend-1", "kill"):
         for sender in senders:
             sender.join()

@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from nginx_llm_lab.experiment import fleet, soak
-from nginx_llm_lab.stack import compose, nginx
+from nginx_llm_lab.stack import compose, nginx, shell
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_server_marked_down_finishes_what_it_has(lab):
     for sender in senders:
         sender.start()
     count = "grep -c ' [0-9A-F]*:1F40 [0-9A-F]*:[0-9A-F]* 01 ' /proc/net/tcp || true"
-    nginx.wait_for(
+    shell.wait_for(
         lambda: int(compose.execute(lab.lab, "backend-1", ["sh", "-c", count])) >= 3,
         10,
         "three requests at backend-1",

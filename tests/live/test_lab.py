@@ -14,7 +14,7 @@ import yaml
 from nginx_llm_lab.errors import LabError
 from nginx_llm_lab.experiment import fleet
 from nginx_llm_lab.paths import ROOT
-from nginx_llm_lab.stack import compose, nginx, sdk
+from nginx_llm_lab.stack import compose, nginx, sdk, shell
 
 SERVICES = ("nginx", "backend-1", "backend-2", "backend-3", "load")
 
@@ -109,7 +109,7 @@ def test_a_request_is_found_in_every_log_by_its_id(lab):
         lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
         return [line for line in lines if line["id"] == request_id]
 
-    nginx.wait_for(lambda: len(journal()) == 1, 10, "the backend's line")
+    shell.wait_for(lambda: len(journal()) == 1, 10, "the backend's line")
     assert journal()[0]["path"] == "/find-me"
     assert request_id in nginx.log_since(lab.lab, 0).decode()
 
@@ -122,7 +122,7 @@ def test_the_article_log_line_ends_in_the_address(lab):
         log = sdk.handle(compose.container(lab.lab, "nginx")).logs(stderr=False, tail=20).decode()
         return [line for line in log.splitlines() if "/article-line" in line]
 
-    nginx.wait_for(lambda: len(lines()) == 1, 10, "nginx's line")
+    shell.wait_for(lambda: len(lines()) == 1, 10, "nginx's line")
     assert re.search(r" to: \d+\.\d+\.\d+\.\d+:8000$", lines()[0])
 
 
@@ -137,7 +137,7 @@ def test_health_checks_use_up_no_turns(lab):
         state = compose.container(lab.lab, "nginx").attrs["State"]
         return state["Health"]["Log"][-1]["Start"] != probes
 
-    nginx.wait_for(probed_again, 20, "another health check")
+    shell.wait_for(probed_again, 20, "another health check")
     second = requests.get(lab.lab.front, timeout=10).headers["X-Backend"]
 
     assert [first, second] == ["backend-1", "backend-2"]

@@ -10,7 +10,7 @@ import requests
 
 from nginx_llm_lab.accounts import outcome
 from nginx_llm_lab.experiment import soak
-from nginx_llm_lab.stack import compose, nginx, sbom, sdk
+from nginx_llm_lab.stack import compose, nginx, sbom, sdk, shell
 from nginx_llm_lab.stack.shell import poll
 
 SERVICES = ("nginx", "backend-1", "backend-2", "backend-3", "load")
@@ -109,7 +109,7 @@ def journals(lab, mark):
         )
         return "\n".join(logs)
 
-    nginx.wait_for(lambda: last in text(), 10, "the last request's line")
+    shell.wait_for(lambda: last in text(), 10, "the last request's line")
     return [json.loads(line) for line in text().splitlines() if mark in line]
 
 

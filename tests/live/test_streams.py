@@ -15,7 +15,7 @@ from nginx_llm_lab.accounts import figures, join
 from nginx_llm_lab.evidence import access_log
 from nginx_llm_lab.evidence import journal as journals
 from nginx_llm_lab.pytest_plugin import LiveLab
-from nginx_llm_lab.stack import compose, faults, nginx
+from nginx_llm_lab.stack import behaviour, compose, nginx
 from nginx_llm_lab.traffic import sender, workload
 from nginx_llm_lab.traffic.scenario import Lengths, Scenario
 
@@ -48,7 +48,7 @@ def timed(lab):
         for name in names:
             changed.add(name)
             asked = {"profile": profile, "time_scale": time_scale}
-            faults.tell(lab.lab, name, "PUT", "/profile", asked)
+            behaviour.tell(lab.lab, name, "PUT", "/profile", asked)
 
     yield equip
     equip("instant", names=tuple(changed))
@@ -236,11 +236,11 @@ def test_a_truncated_stream_is_seen_and_counted(lab):
     output = Lengths(tokens=20)
     scenario = Scenario("cut", requests=30, arrivals="constant", rate=50.0, output=output)
 
-    faults.tell(lab.lab, "backend-1", "PUT", "/behaviour", {"drop_after_tokens": 5})
+    behaviour.tell(lab.lab, "backend-1", "PUT", "/behaviour", {"drop_after_tokens": 5})
     try:
         rows = joined(lab, scenario)
     finally:
-        faults.tell(lab.lab, "backend-1", "DELETE", "/behaviour")
+        behaviour.tell(lab.lab, "backend-1", "DELETE", "/behaviour")
 
     told = figures.figures(rows)
     records = [row.record for row in rows.rows if row.record]
