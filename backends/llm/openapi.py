@@ -179,12 +179,12 @@ def _prompts(most: int) -> Json:
 
 def _messages() -> Json:
     others = [role for role in ROLES if role != "assistant"]
-    spoken: Json = {
+    other_turn: Json = {
         "type": "object",
         "properties": {"role": {"enum": others}, "content": _CONTENT},
         "required": ["role", "content"],
     }
-    answered: Json = {
+    assistant_turn: Json = {
         "type": "object",
         "properties": {
             "role": {"const": "assistant"},
@@ -192,7 +192,7 @@ def _messages() -> Json:
         },
         "required": ["role"],
     }
-    return {"type": "array", "items": {"anyOf": [spoken, answered]}, "minItems": 1}
+    return {"type": "array", "items": {"anyOf": [other_turn, assistant_turn]}, "minItems": 1}
 
 
 def _chat_body(settings: Settings) -> Json:

@@ -13,7 +13,7 @@ JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-# a string as JSON, in ASCII: much faster than an encoder where only strings are to be quoted
+# writes a string as ASCII JSON, much faster than a JSONEncoder
 quote = json.encoder.encode_basestring_ascii
 
 
@@ -120,7 +120,7 @@ def parse_json(body: bytes) -> object:
     except json.JSONDecodeError as error:
         raise ValueError(f"body is not JSON: {error}") from None
     except (ValueError, RecursionError):
-        # NaN and Infinity, whole numbers of thousands of digits, nesting beyond all measure
+        # NaN, Infinity, an integer of thousands of digits, or values nested too deeply
         raise ValueError("body is not JSON: a value out of range") from None
     return content
 

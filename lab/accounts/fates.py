@@ -85,8 +85,8 @@ class Fault:
 
     def could_affect(self, server: str, start: float, end: float) -> bool:
         """Whether the fault could affect a request that was at `server` between two moments."""
-        befallen = self.target == server or (self.target == ALL and server != NGINX)
-        return befallen and self.start - EARLY <= end and start <= self.end + LATE
+        at_target = self.target == server or (self.target == ALL and server != NGINX)
+        return at_target and self.start - EARLY <= end and start <= self.end + LATE
 
     def __str__(self) -> str:
         return f"{self.kind} of {self.target}"
@@ -224,7 +224,7 @@ def named_by_tenure(
             yield hit
             continue
         tried = zip(hit.upstream_addr, _moments(hit), strict=True)
-        names = tuple(_owner(owners.get(address, ()), at) or address for address, at in tried)
+        names = tuple(_owner(owners.get(name, ()), moment) or name for name, moment in tried)
         yield replace(hit, upstream_addr=names)
 
 
@@ -260,8 +260,8 @@ def explain_lost_lines(
         if finding.reason or call is None:
             yield finding
             continue
-        met = [str(f) for f in fatal if f.could_affect(f.target, call.sent, call.end)]
-        yield replace(finding, reason=met[0]) if met else finding
+        reasons = [str(f) for f in fatal if f.could_affect(f.target, call.sent, call.end)]
+        yield replace(finding, reason=reasons[0]) if reasons else finding
 
 
 def account(
@@ -398,9 +398,9 @@ class _Case:
         if self.hits and not self.call.failed and self.hits[0].status != self.call.status:
             return f"the client got {self.call.status}, nginx sent {self.hits[0].status}"
         journalled = {entry.backend for entry in self.entries}
-        strangers = journalled - {attempt.server for attempt in self.attempts}
-        if strangers and (self.hits or not self._was_killed(NGINX)):
-            return f"nginx never sent it to {', '.join(sorted(strangers))}"
+        not_tried = journalled - {attempt.server for attempt in self.attempts}
+        if not_tried and (self.hits or not self._was_killed(NGINX)):
+            return f"nginx never sent it to {', '.join(sorted(not_tried))}"
         for attempt in self.attempts:
             if (
                 attempt.sent

@@ -357,7 +357,7 @@ def bins(values: Sequence[float] | npt.NDArray[np.float64]) -> tuple[Bin, ...]:
     )
 
 
-# Pictures: how people see the figures.
+# --- for people ---------------------------------------------------------------------------
 
 _THROUGHPUT = (
     *("", "requests", "failed", "tokens", "req/s", "tok/s", "busy s"),

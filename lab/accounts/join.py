@@ -157,9 +157,9 @@ _NOT = {CLIENT: "not at the client", NGINX: "not at nginx", BACKENDS: "not at a 
 
 
 def _absences(row: Row, sides: frozenset[str]) -> Iterator[Finding]:
-    saw = {CLIENT: row.record is not None, NGINX: bool(row.hits), BACKENDS: bool(row.entries)}
-    seen = [side for side in saw if side in sides and saw[side]]
-    missed = [side for side in saw if side in sides and not saw[side]]
+    has_it = {CLIENT: row.record is not None, NGINX: bool(row.hits), BACKENDS: bool(row.entries)}
+    seen = [side for side in has_it if side in sides and has_it[side]]
+    missed = [side for side in has_it if side in sides and not has_it[side]]
     if not missed:
         return
     kind = _ONLY[seen[0]] if len(seen) == 1 else _NOT[missed[0]]
@@ -216,14 +216,14 @@ def _tokens(record: Record, entry: Entry) -> Iterator[Finding]:
         yield Finding("tokens unknown", record.id, f"{entry.tokens_sent} sent", "no usage")
         return
     sent, received = entry.tokens_sent, record.tokens
-    story = f"{entry.backend} sent {sent} tokens, {received} came"
+    detail = f"{entry.backend} sent {sent} tokens, {received} came"
     if received < sent:
-        yield Finding("tokens lost", record.id, story, _why_lost(record, entry), sent - received)
+        yield Finding("tokens lost", record.id, detail, _why_lost(record, entry), sent - received)
     if received > sent:
-        yield Finding("tokens gained", record.id, story, tokens=received - sent)
+        yield Finding("tokens gained", record.id, detail, tokens=received - sent)
     if record.completion_tokens not in {None, entry.completion_tokens}:
-        story = f"usage says {record.completion_tokens}, {entry.backend} {entry.completion_tokens}"
-        yield Finding("usage disagrees", record.id, story)
+        detail = f"usage says {record.completion_tokens}, {entry.backend} {entry.completion_tokens}"
+        yield Finding("usage disagrees", record.id, detail)
 
 
 def _why_lost(record: Record, entry: Entry) -> str:
@@ -239,15 +239,15 @@ def _unsent(row: Row) -> Iterator[Finding]:
         kept = entry.completion_tokens - entry.tokens_sent
         if kept > 0:
             generated, sent = entry.completion_tokens, entry.tokens_sent
-            story = f"{entry.backend} generated {generated} tokens, sent {sent}"
+            detail = f"{entry.backend} generated {generated} tokens, sent {sent}"
             reason = "" if entry.fate == "ok" else f"{entry.backend}: {entry.fate}"
-            yield Finding("tokens unsent", row.id, story, reason, kept)
+            yield Finding("tokens unsent", row.id, detail, reason, kept)
 
 
 def _abandoned_tokens(row: Row) -> Iterator[Finding]:
     """Tokens of an attempt that nginx gave up to try another backend."""
     for entry in row.entries:
         if entry is not row.answering and entry.tokens_sent:
-            story = f"{entry.backend} sent {entry.tokens_sent} tokens that no client received"
+            detail = f"{entry.backend} sent {entry.tokens_sent} tokens that no client received"
             reason = f"{entry.backend}: {entry.fate}, another backend answered"
-            yield Finding("tokens lost", row.id, story, reason, entry.tokens_sent)
+            yield Finding("tokens lost", row.id, detail, reason, entry.tokens_sent)

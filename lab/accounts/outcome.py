@@ -31,9 +31,9 @@ from .foreign import judge_beside, own_ids
 
 PORT = "8000"  # of every backend of the lab
 _NO_TARGETS = Targets()
-MOST_LATE_MS = 20.0  # that 99 % of a backend's requests may be behind its model
-LONGEST = 600.0  # seconds that a request may have been open when a stretch begins
-SLACK_BYTES = 32 << 20  # that a service may hold more of after a soak and count as flat
+MOST_LATE_MS = 20.0  # p99 lateness of a backend's tokens up to which its figures are sound
+LONGEST = 600.0  # seconds that a request may have been open when a window begins
+SLACK_BYTES = 32 << 20  # growth of a service's memory during a soak that is accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -569,7 +569,7 @@ def _judge_window(
     first = bisect_left(hits, window.start - LONGEST, key=_start)
     last = bisect_left(hits, math.inf if window.end is None else window.end, key=_start)
     near = [hit for hit in hits[first:last] if hit.msec >= window.start - 1]
-    begun = [hit for hit in near if _start(hit) >= window.start]  # in no fault of before
+    begun = [hit for hit in near if _start(hit) >= window.start]  # no fault delayed them
     return verdict.judge(
         claim,
         tuple(access_log.named(near, names)),

@@ -13,7 +13,7 @@ from .figures import Figures
 
 CONFIDENCE = 0.95
 RUNS = "runs.jsonl"  # in the folder of a comparison, one run a line
-SMALL = 0.01  # a difference below this share of the best is no difference
+SMALL = 0.01  # a difference below this share of the best counts as none
 ENOUGH = 8  # pairs; a bootstrap of fewer gives intervals that are too narrow
 _RESAMPLES = 2000
 

@@ -10,9 +10,9 @@ from ..traffic.workload import Plan, User
 from .figures import Series
 
 RATES = (200, 1_000, 2_000)
-MOST_LATE = 0.010  # seconds, p99: a rate that is kept is sent no later
+MOST_LATE = 0.010  # seconds of p99 lateness up to which a rate counts as kept
 FASTEST = 16_000
-STEP = 1.25  # between two rates that are tried for the highest one
+STEP = 1.25  # factor between two rates in the search for the highest one
 
 
 def measure(

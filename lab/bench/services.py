@@ -18,7 +18,7 @@ SECTION = "services"
 BODY = b'{"message": "Hello, this is a test message"}'
 ENGINE = ("dockerd", "containerd")  # containerd-shim too: they carry the logs
 TICKS = os.sysconf("SC_CLK_TCK")
-SLOW = {"article": 0.25}  # share of the requests that a slow stack is asked for
+SLOW = {"article": 0.25}  # a slow stack gets only this share of the requests
 
 
 @dataclass(frozen=True, slots=True)

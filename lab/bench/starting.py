@@ -10,7 +10,7 @@ from ..stack.compose import Lab
 from .commands import lab_command, timed
 from .figures import Series, ratio
 
-UPSTREAMS = 3  # of the configuration that is compared with one of one upstream
+UPSTREAMS = 3  # of the larger configuration; the smaller one has one
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,7 @@ def global_options(
         typer.Option("--version", callback=print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Options that stand before the verb: they name one of several labs."""
+    """Options before the verb; they select one of several labs."""
     for name, value in (("PROJECT", project), ("PORT", port), ("DOOR_PORT", door_port)):
         if value:
             os.environ[f"LAB_{name}"] = value

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..traffic.sender import Progress
 
-SCHEMA = 2  # raised when a key changes its meaning or goes; new keys come without
+SCHEMA = 2  # raised when a key is removed or changes its meaning, not for a new key
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 COLOURS = {Word.PASS: "green", Word.FAIL: "red", Word.UNSURE: "yellow"}
 
@@ -65,21 +65,21 @@ def exit_unless(holds: bool) -> None:
 
 @contextmanager
 def progress(text: str) -> "Iterator[Callable[[Progress], None]]":
-    """A progress bar on stderr, if stderr is a terminal; its value takes a sender's Progress."""
+    """Show a progress bar if stderr is a terminal; the block gets the function that updates it."""
     with _bar(text) as update:
         yield lambda sent: update(completed=sent.done, total=sent.total)
 
 
 @contextmanager
 def track(text: str) -> "Iterator[Callable[[int], None]]":
-    """A line of progress on stderr, if stderr is a terminal; its value takes a count."""
+    """Show a count of requests if stderr is a terminal; the block gets its update function."""
     with _bar(text, "{task.description}") as update:
         yield lambda count: update(description=f"{text}: {count:,} requests")
 
 
 @contextmanager
 def steps(text: str) -> "Iterator[Callable[[str], None]]":
-    """A line of progress on stderr, if stderr is a terminal; its value takes the last step."""
+    """Show the last step if stderr is a terminal; the block gets the function that updates it."""
     with _bar(text, "{task.description}") as update:
         yield lambda step: update(description=f"{text}: {step}")
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 _T = TypeVar("_T")
-LATEST = 1e11  # seconds: a time of nginx's in the year 5138
+LATEST = 1e11  # seconds since the epoch, in the year 5138; a later time is malformed
 _SHOWN = 200  # characters of a malformed line that are kept
 # what stands before nginx's own line: a byte order mark, the name that `docker compose logs` or
 # `kubectl logs --prefix` puts there, a time, and syslog's host and tag

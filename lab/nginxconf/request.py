@@ -118,8 +118,8 @@ def header(name: str) -> Evaluator:
     """$http_NAME: all values of the header, joined as nginx joins them."""
     if name == "content_length":
         return content_length
-    glue = b"; " if name == "cookie" else b", "
-    return lambda request: glue.join(headers(request, name))
+    separator = b"; " if name == "cookie" else b", "
+    return lambda request: separator.join(headers(request, name))
 
 
 def content_length(request: Request) -> bytes:

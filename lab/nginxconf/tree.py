@@ -204,9 +204,9 @@ def _lex(text: str, path: str) -> Iterator[tuple[str, int, bool]]:
         if kind != "skipped":
             yield match[kind or 0], line, kind in QUOTED
         line += match[0].count("\n")
-        if kind in QUOTED and (glued := text[at : at + 1]) not in BEHIND_QUOTE:
+        if kind in QUOTED and (following := text[at : at + 1]) not in BEHIND_QUOTE:
             hint = "put a space behind the closing quote"
-            raise UsageError(f'unexpected "{glued}" in {path}:{line}', hint)
+            raise UsageError(f'unexpected "{following}" in {path}:{line}', hint)
 
 
 def _text(path: str) -> str:

@@ -198,7 +198,7 @@ def _joined(parts: list[bytes | Evaluator]) -> Evaluator:
     return lambda request: b"".join([piece(request) for piece in pieces])
 
 
-# nginx's own variables: those of the request alone, then those that the config has a say in
+# nginx's own variables: those of the request alone, then those that also need the config
 
 
 def _uri(scope: _Scope) -> Evaluator:

@@ -58,7 +58,7 @@ def winner_odds(group: Group, fit: Sequence[Peer]) -> Odds:
     first_wins = np.outer(weights, conns) > np.outer(conns, weights)
     second = np.where(first_wins, 0.0, pairs)
     first = np.where(first_wins, pairs, 0.0)
-    # a peer's pairs in order: second to those before it, first, second to those behind it
+    # as in `pair_odds`: drawn second after an earlier peer, first, second after a later peer
     sums = np.vstack([np.triu(second), first.T, np.tril(second)]).sum(axis=0)
     return dict(zip(fit, sums.tolist(), strict=True))
 

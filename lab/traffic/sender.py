@@ -88,7 +88,7 @@ async def generate(
     run.records = run.records if records_so_far is None else records_so_far
     # a reload resets requests on connections that were idle: see docs/faults.md
     connector = aiohttp.TCPConnector(limit=0, force_close=not plan.keepalive)
-    jar = aiohttp.DummyCookieJar()  # with one jar all users would be one for `sticky`
+    jar = aiohttp.DummyCookieJar()  # with a shared cookie jar, `sticky` would see one user
     async with aiohttp.ClientSession(
         connector=connector, cookie_jar=jar, timeout=aiohttp.ClientTimeout(total=timeout)
     ) as session:

@@ -195,7 +195,7 @@ def arrivals_of(scenario: Scenario) -> Iterator[tuple[float, int]]:
     if scenario.requests is None:
         return ((due, turns) for due in dues)
     lefts = range(scenario.requests, 0, -turns)
-    # lefts first: zip asks its first argument first, and dues may have no end
+    # zip takes from `lefts` first, so it ends without another of the dues, which may be endless
     return ((due, min(left, turns)) for left, due in zip(lefts, dues, strict=False))
 
 

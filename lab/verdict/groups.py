@@ -13,9 +13,9 @@ from ..evidence.trace import PICK, RELEASE, Step
 from . import odds
 from .bounds import Array, Bounds
 
-PARTS = 5  # of a run, each of which must keep to the odds
-MOST_PAIRED = 10  # servers of which each is compared after each other
-MOST_BACK = 5  # picks between which a pattern is looked for
+PARTS = 5  # of a run; the counts in each must match the probabilities
+MOST_PAIRED = 10  # servers up to which picks are compared by the server of an earlier pick
+MOST_BACK = 5  # picks back to that earlier pick, at most
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ DECIDED = 0.25  # share of picks that the log must decide for a PASS by load
 DECIDED_DRAWS = 0.1  # the same for two draws, which few loads decide
 ENOUGH = 500  # decided picks that are enough for a PASS, whatever their share
 WRONG = 0.02  # share of decided picks that may look wrong, because workers' clocks sometimes lag
-HOPELESS = 0.2  # the same if alternatives are weighed too
-BLURRED = 0.05  # the same by the log's milliseconds
+HOPELESS = 0.2  # the same before alternatives are weighed
+BLURRED = 0.05  # the same if the log's times are taken as exact
 
 
 def by_load(case: Case) -> Verdict:

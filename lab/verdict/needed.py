@@ -13,7 +13,7 @@ from .case import Case
 from .draws import chances
 from .weighing import SHARES, picks_to_tell, weights_of
 
-MOST_RANKED = 5  # servers whose orders by load are all looked at
+MOST_RANKED = 5  # servers up to which every order of their loads is considered
 MOST = 100_000  # requests that are ever asked for
 
 

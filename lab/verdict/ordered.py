@@ -170,7 +170,7 @@ class Model:
         self.upstream = upstream
         self.group = group_of(upstream, addresses)
         self.method = ORACLES[upstream.method](self.group, upstream.measure, None)
-        ranking.drop(self.group)  # `load` sets the peers back behind its back
+        ranking.drop(self.group)  # `load` changes the peers without telling the ranking
         self.timed = self.method if isinstance(self.method, LeastTime) else None
         self.budget = retries.budget(self.group, upstream.next_upstream)
         self.peers = {peer.name: peer for peer in self.group.everyone}
