@@ -128,7 +128,7 @@ def test_a_plain_error_is_not_an_execution() -> None:
 def test_a_failure_is_explained_by_a_fault_that_can_cause_it(
     made: Call, hits: list[Hit], entries: list[Entry], kind: str, why: str
 ) -> None:
-    """With the fault it failed for a reason; without it, or later, it is unexplained."""
+    """With the fault in force the failure is explained; without it, or later, it is not."""
     explained = fate(made, hits, entries, broken(kind))
     without = fate(made, hits, entries)
     elsewhere = fate(made, hits, entries, broken(kind, B))
@@ -140,7 +140,7 @@ def test_a_failure_is_explained_by_a_fault_that_can_cause_it(
 
 
 def test_a_fault_that_cannot_cause_the_failure_explains_nothing() -> None:
-    """A slow backend breaks no connection."""
+    """A slow backend does not explain a broken connection."""
     request_fate = fate(call("POST", 502), [hit((A, 502))], [entry(fate="failed")], broken("slow"))
 
     assert request_fate == (
@@ -360,7 +360,7 @@ def test_a_removed_server_is_unavailable_and_explains_no_failure() -> None:
 
 
 def test_a_record_of_the_workload_is_a_call() -> None:
-    """Its http_5xx is a status, not a failure of its own; what was never sent has no time."""
+    """An http_5xx is kept as a status, not as an error; an unsent request has no duration."""
     answered = of_record(Record(1, "r", 5.0, sent=5.5, end=6.0, status=502, error="http_5xx"))
     unsent = of_record(Record(1, "r", 5.0, error="unsent", stream=False))
 

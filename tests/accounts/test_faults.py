@@ -20,7 +20,7 @@ def event(at: float, do: str, backend: str = "all", kind: str = "", error: str =
 
 
 def test_a_fault_lasts_from_its_injection_to_the_end_of_its_repair() -> None:
-    """By a heal of its backend or of all; without one, to the end of the run."""
+    """A heal of its backend or of all ends it; without a heal it lasts to the end of the run."""
     run = timeline(
         event(1, "fault", A, "kill"),
         event(2, "fault", B, "pause"),
@@ -51,7 +51,7 @@ def test_a_failed_event_injects_and_repairs_nothing() -> None:
 
 
 def test_a_removed_backend_counts_as_a_fault() -> None:
-    """From three to one, and to two again: the second is back then."""
+    """The fleet goes from three to one to two: then the second backend is available again."""
     run = timeline(
         Done(Event(1, "scale", backends=1), 1.0, 2.0),
         Done(Event(3, "scale", backends=2), 3.0, 4.0),
@@ -61,7 +61,7 @@ def test_a_removed_backend_counts_as_a_fault() -> None:
 
 
 def test_the_rules_are_those_of_the_config() -> None:
-    """The longest ban of any server, limits, who is down, and whether a sent POST goes on."""
+    """The longest fail_timeout, max_conns, the servers that are down, and non_idempotent."""
     servers = (
         Server(f"{A}:8000", fail_timeout=3, max_conns=2),
         Server(f"{B}:8000", fail_timeout=7, down=True),

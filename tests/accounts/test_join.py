@@ -124,7 +124,7 @@ def test_two_lines_of_nginx_and_two_requests_of_the_client_are_named() -> None:
 
 
 def test_lost_tokens_are_counted_with_the_clients_failure() -> None:
-    """Of four tokens sent three came before the stream broke."""
+    """The client received three of four tokens before the stream broke."""
     joined = join([record(tokens=3, error="truncated")], [hit()], [entry()])
 
     assert told(joined) == ["tokens lost: a: backend-1 sent 4 tokens, 3 came (client: truncated)"]
@@ -132,14 +132,14 @@ def test_lost_tokens_are_counted_with_the_clients_failure() -> None:
 
 
 def test_lost_tokens_that_nothing_explains_stay_unexplained() -> None:
-    """A stream that ended well on both sides may not lose anything."""
+    """Tokens are missing although the stream ended without an error on both sides."""
     joined = join([record(tokens=3)], [hit()], [entry()])
 
     assert [finding.tokens for finding in joined.unexplained] == [1]
 
 
 def test_more_tokens_than_were_sent_are_a_finding() -> None:
-    """Neither can usage that the backend does not know of."""
+    """So is usage that differs from the backend's count."""
     joined = join([record(tokens=5, completion_tokens=5)], [hit()], [entry()])
 
     assert told(joined) == [

@@ -241,6 +241,6 @@ def test_a_verify_run_folder_is_judged_again(tmp_path: Path) -> None:
 def test_a_folder_that_lacks_something_is_refused_by_file_and_field(
     tmp_path: Path, kept: Evidence, wrong: str
 ) -> None:
-    """Never a traceback."""
+    """The error names file and field; there is no traceback."""
     with pytest.raises(UsageError, match=wrong):
         outcome(tmp_path, kept)

@@ -36,7 +36,7 @@ def test_get_of_any_path_tells_who_answers(lab: Running, way: dict[str, str], pa
 
 @pytest.mark.parametrize("way", WAYS)
 def test_chat_answers_in_upper_case(lab: Running, way: dict[str, str]):
-    """Upper case, in any script."""
+    """The response is the message in upper case, in any script."""
     answer = http.post(lab.url + "/chat", json={"message": "grüße, ok"}, headers=way)
 
     assert answer.status_code == 200
@@ -142,14 +142,14 @@ def test_a_duration_is_seconds_up_to_ten_minutes(lab: Running, seconds: str):
 
 
 def test_an_answer_takes_the_requested_duration(lab: Running):
-    """Never less, by the journal's own clock."""
+    """The journal's duration is never below the requested one."""
     http.post(lab.url + "/chat", json={"message": "x"}, headers={"X-Lab-Duration": "0.05"})
 
     assert lab.lines(1)[0]["duration"] >= 0.05
 
 
 def test_head_has_no_body(lab: Running):
-    """But all that GET says in its headers."""
+    """The headers are those of GET."""
     answer = http.head(lab.url)
 
     assert (answer.status_code, answer.headers["Content-Length"]) == (200, "24")

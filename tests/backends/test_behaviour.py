@@ -68,7 +68,7 @@ def test_a_wrong_behaviour_is_refused_with_what_is_allowed(content: object, told
 
 
 def test_a_seed_decides_which_requests_are_hit():
-    """The same ones again, about the share asked for."""
+    """The same seed affects the same requests; their share is about `error_rate`."""
     hits = []
     for _ in range(2):
         switch = Switch()
@@ -190,7 +190,7 @@ def test_malformed_json_lacks_its_last_character(lab: Running):
 
 
 def test_slow_counts_an_instant_answer_as_ten_milliseconds(lab: Running):
-    """Three times slower: 20 ms more."""
+    """A factor of 3 delays an instant answer by 20 ms."""
     behave(lab, slow=3)
     http.get(lab.url)
     http.post(lab.url + "/chat", json={"message": "x"})
@@ -208,7 +208,7 @@ def test_slow_multiplies_durations(lab: Running):
 
 
 def test_only_health_is_refused_by_refuse_health(lab: Running):
-    """And no other behaviour touches it."""
+    """Other faults do not affect /health."""
     behave(lab, refuse_health=True)
     assert http.get(lab.url + "/health").status_code == 503
     assert http.get(lab.url).ok

@@ -71,13 +71,13 @@ def test_bad_input_gets_a_json_error_and_changes_nothing(
 
 
 def test_the_backends_own_port_has_no_behaviours(lab: Running):
-    """There it is a path like any other."""
+    """On the service's port /behaviour is an ordinary path."""
     assert http.put(lab.url + "/behaviour", json={"hang": True}).status_code == 405
     assert http.get(lab.url + "/behaviour").text == "Response from: backend-1"
 
 
 def test_the_prefix_cache_is_emptied_on_request(lab: Running):
-    """So that two loads can start in the same state."""
+    """Two loads can then start with an empty cache."""
     asked = {"model": "lab-llm", "prompt": "word " * 64, "max_tokens": 4}
     http.post(lab.url + "/v1/completions", json=asked)
     held = http.get(lab.panel + "/cache").json()["blocks"]

@@ -157,7 +157,7 @@ def test_a_cancelled_generation_gives_its_slot_to_the_next():
 
 
 def test_a_cancelled_decode_gets_no_token_of_the_current_step():
-    """And its blocks are free at once."""
+    """The blocks of the cancelled sequence are free at once."""
     engine = Engine(SIMPLE)
     generation = engine.submit(0.0, Request(20, 9))
     drained_until(engine, 0.3)
@@ -182,7 +182,7 @@ def test_a_cancelled_prompt_is_not_computed_further():
 
 
 def test_a_cancelled_generation_leaves_the_queue():
-    """It never starts, and the one behind it is next."""
+    """The cancelled request never starts, and the next in the queue does."""
     engine = Engine(changed(SIMPLE, max_num_seqs=1))
     first, second, third = (engine.submit(0.0, Request(10, 1)) for _ in range(3))
     engine.step()
@@ -322,7 +322,7 @@ def test_slow_affects_only_steps_that_begin_after_it():
 
 
 def test_a_new_profile_admits_the_queue_at_the_next_step():
-    """From one slot to many."""
+    """The new profile has more slots."""
     engine = Engine(changed(SIMPLE, max_num_seqs=1))
     waiting = [engine.submit(0.0, Request(10, 2)) for _ in range(3)][-1]
     engine.step()

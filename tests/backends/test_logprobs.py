@@ -121,7 +121,7 @@ def test_no_probabilities_unless_asked_for(lab: Running):
 
 
 def test_a_token_is_never_its_own_alternative():
-    """Each is listed once, whatever the rng say."""
+    """No token is listed twice."""
     for key in range(300):
         content: Any = Logprobs(key, 20, chat=True).of((" the",))["content"]
         texts = [other["token"] for other in content[0]["top_logprobs"]]

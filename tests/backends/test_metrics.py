@@ -39,7 +39,7 @@ def test_the_engines_state_is_exported_under_vllms_names():
 
 
 def test_every_series_of_vllms_dashboards_is_there():
-    """Of an engine that has done nothing yet, too."""
+    """They exist even before the first request."""
     text = Metrics("lab-llm").text(Engine(PROFILES["h100-8b"]))
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
 

@@ -110,7 +110,7 @@ def test_a_streamed_text_ends_with_its_last_token(lab: Running, fields: dict[str
 
 
 def test_every_event_is_a_chunk_of_its_own(lab: Running):
-    """However fast they come, none is merged with another; the role rides with the first."""
+    """Events are never merged; the first one also has the role."""
     answer = http.post(
         lab.url + "/v1/completions",
         json={
@@ -129,7 +129,7 @@ def test_every_event_is_a_chunk_of_its_own(lab: Running):
 
 
 def test_without_usage_asked_for_no_event_has_it(lab: Running):
-    """As OpenAI does."""
+    """No event contains usage, as with OpenAI."""
     assert all("usage" not in event for event in events(chat(lab, max_tokens=3, stream=True))[:-1])
 
 
@@ -152,7 +152,7 @@ def test_every_event_may_have_the_usage_so_far(lab: Running, fields: dict[str, A
 
 
 def test_the_same_call_gets_the_same_answer_from_every_backend(start: Callable[..., Running]):
-    """Seed and prompt decide; another seed decides otherwise."""
+    """The answer depends on the seed and the prompt only."""
     answers = [
         chat(start(seed=seed), max_tokens=20, seed=extra).json()["choices"]
         for seed, extra in ((1, 0), (1, 0), (2, 0), (1, 1))
@@ -183,7 +183,7 @@ def test_an_answer_is_as_long_as_asked(
 
 
 def test_a_header_sets_the_length_of_an_answer(lab: Running):
-    """For workloads with lengths of their own."""
+    """X-Lab-Output-Tokens sets it exactly."""
     headers = {"X-Lab-Output-Tokens": "321"}
     answer = http.post(lab.url + "/v1/chat/completions", json=call(), headers=headers).json()
 
@@ -203,7 +203,7 @@ def test_a_stop_text_ends_an_answer(lab: Running):
 
 
 def test_several_choices_differ_and_are_counted_together(lab: Running):
-    """The prompt once, the answers all."""
+    """`usage` counts the prompt once and every answer."""
     answer = chat(lab, n=3, max_tokens=10, ignore_eos=True).json()
 
     assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]

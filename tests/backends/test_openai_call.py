@@ -132,7 +132,7 @@ def test_a_wrong_call_gets_the_error_and_its_field(
 
 @pytest.mark.parametrize("prompt", [["a"] * 9, [[1]] * 9, [1, "a"], [[]], {}])
 def test_a_prompt_of_no_known_form_is_refused(prompt: object):
-    """Nor more than eight at once."""
+    """So are more than eight prompts."""
     with pytest.raises(ApiError) as caught:
         parse_text({"model": "m", "prompt": prompt}, "m", 100)
 

@@ -77,7 +77,7 @@ def test_a_post_without_length_is_refused(lab: Running):
 
 
 def test_pipelined_requests_are_answered_in_order(lab: Running):
-    """The short way waits for a long one before it."""
+    """A request on the fast path waits for an earlier one on the slow path."""
     answers = exchanged(lab, CHAT + SLOW + CHAT + LAST)
 
     kinds = [b"Processed" in part for part in answers.split(b"HTTP/1.1 200 OK")[1:]]
@@ -118,7 +118,7 @@ def test_http_1_0_closes_after_its_answer(lab: Running):
 def test_a_request_that_cannot_be_parsed_is_journalled_with_its_id(
     lab: Running, line: bytes, journalled: tuple[object, ...]
 ):
-    """Its own, not that of the request before it on the connection."""
+    """The journal has its own id, not that of the previous request on the connection."""
     with socket.create_connection(("127.0.0.1", lab.port), timeout=10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nX-Request-ID: r1\r\n\r\n")
         connection.recv(65536)

@@ -100,7 +100,7 @@ def test_a_bad_setting_is_one_line_and_exit_code_2():
 
 
 def test_a_port_that_is_taken_is_one_line_and_exit_code_2():
-    """Which one, and why."""
+    """The line names the port and the reason."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         _, errors = (backend := started(PORT=port)).communicate(timeout=10)

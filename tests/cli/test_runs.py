@@ -13,7 +13,7 @@ RUN = {"method": "hash", "traffic": "ab", "sequential": True, "sent": 7, "addres
 def test_prune_leaves_the_newest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And says which are left."""
+    """The output lists the remaining folders."""
     for day in "123":
         (tmp_path / f"2026010{day}-hash").mkdir()
         (tmp_path / f"2026010{day}-hash/run.json").write_text(json.dumps(RUN))

@@ -252,7 +252,7 @@ def test_another_way_to_pick_never_passes(
     rule: Rule,
     traced: bool,
 ) -> None:
-    """With the requests that a PASS takes, with and without nginx's own order."""
+    """With as many requests as a PASS needs, with and without nginx's own order."""
     monkeypatch.setitem(simulated.METHODS, "unforeseen", rule)
     claim = claim_of(method, truth_of(method, weights))
     monkeypatch.setattr(Picker, "home", lambda *_: None)  # the rule reads the cookie, if any
@@ -302,7 +302,7 @@ class TwoZones(Simulation):
 
 @pytest.mark.parametrize("method", ["round_robin", "least_conn", "least_time", "random_two"])
 def test_two_zones_never_pass(method: str) -> None:
-    """As where an old and a new generation of workers serve side by side."""
+    """As if an old and a new generation of workers served side by side."""
     truth = replace(truth_of(method, EQUAL), workers=4)
     claim = claim_of(method, truth)
     run = TwoZones(truth, usual_traffic(method, claim), random.Random(1)).run()

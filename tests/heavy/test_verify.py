@@ -80,8 +80,10 @@ def verified(conf: Path) -> Verification | LabError:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_shape(name: str, machine: Container, tmp_path: Path) -> None:
-    """Never green where nginx would not start, never refused where it would start."""
+def test_the_exit_code_says_whether_nginx_would_start(
+    name: str, machine: Container, tmp_path: Path
+) -> None:
+    """Never 0 for a config that nginx would refuse, never 3 for one that it would accept."""
     shape = SHAPES[name]
     conf = written(shape, tmp_path)
     complaint = refusal(machine, shape)

@@ -6,7 +6,7 @@ import pytest
 @pytest.mark.parametrize("method", ["hash", "hash_consistent"])
 @pytest.mark.parametrize("key", ["$request_uri", "$arg_user", "$http_x_session_id$remote_addr"])
 def test_every_key_goes_where_it_was_predicted(lab, method, key):
-    """Whatever the key is made of."""
+    """Keys of the URI, an argument, a header and the address are tried."""
     lab.use(method, weights=(5, 1, 3), key=key)
 
     outcome = lab.send(300)

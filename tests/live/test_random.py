@@ -2,7 +2,7 @@
 
 
 def test_draws_stay_within_their_band(lab):
-    """By weight."""
+    """The shares are those of the weights."""
     lab.use("random", weights=(3, 2, 1))
 
     outcome = lab.send()

@@ -44,7 +44,7 @@ def value(name: str, header: str = "", uri: str = "/") -> str:
     ],
 )
 def test_a_map_looks_up_texts_then_regexes(header: str, expected: str) -> None:
-    """Texts count without case and come first; ~ minds case, ~* does not; else the default."""
+    """Texts are compared without case and before regexes; ~ is case-sensitive, ~* is not."""
     assert value("plain", header) == expected
 
 
@@ -78,7 +78,7 @@ def test_maps_may_be_made_of_maps() -> None:
 
 
 def test_a_map_of_itself_is_refused() -> None:
-    """What goes in a circle is nginx's error, not an endless search."""
+    """A circular definition is an error, not an endless loop."""
     with pytest.raises(UsageError, match='cycle while evaluating variable "circle"'):
         value("circle")
 
@@ -92,7 +92,7 @@ def test_a_map_of_itself_is_refused() -> None:
     ],
 )
 def test_a_wrong_map_is_refused_with_its_line(tmp_path: Path, entries: str, message: str) -> None:
-    """Only those who ask for its variable hear of it."""
+    """The error is raised only if the map's variable is used."""
     conf = snippet(tmp_path, f"map $args $m {{\n{entries}\n}}")
 
     assert variables.evaluate("$args", Request("/?a"), conf) == b"a"

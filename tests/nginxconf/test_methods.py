@@ -34,7 +34,7 @@ def test_the_http_part_of_a_method_is_kept_apart_from_its_directive():
 
 
 def test_every_method_file_has_a_record_and_every_record_a_file():
-    """A method is its file and its record; nothing else lists the methods."""
+    """nginx/methods/ and METHODS name the same methods."""
     files = {file.stem for file in methods.FOLDER.glob("*.conf")}
 
     assert files == set(methods.METHODS)

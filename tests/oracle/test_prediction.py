@@ -64,7 +64,7 @@ def test_candidates_show_where_nginx_draws() -> None:
 
 
 def test_every_field_reaches_the_oracle() -> None:
-    """The names of the fields are those of the issue; `start` is another word for `t`."""
+    """Each field of a line becomes a field of the Arrival; `start` means the same as `t`."""
     arrival = read(
         '{"uri": "/", "client_ip": "10.0.0.1", "method": "POST", "headers": {}, "body": "b",'
         ' "key": "ü", "start": 1.5, "duration": 2, "fail": {"a:1": "http_503"}}'

@@ -12,7 +12,7 @@ from nginx_llm_lab.oracle import Arrival, Pick, predict
 
 
 def servers_of(upstream: Upstream, *arrivals: Arrival) -> list[str | None]:
-    """Who answers each arrival."""
+    """The server that answers each arrival."""
     return [pick.server for pick in predict(upstream, arrivals)]
 
 
@@ -57,7 +57,7 @@ def test_turns_follow_the_scores(weights: list[int], number: int) -> None:
 
 
 def test_a_down_server_has_no_turn():
-    """It keeps its line and gets nothing."""
+    """It is never picked, and the others take turns."""
     assert turns(Upstream((Server("a"), Server("b", down=True), Server("c"))), 4) == "acac"
 
 

@@ -25,12 +25,12 @@ def upstream_of(method: str = "round_robin", sticky: Sticky = COOKIE, *last: Ser
     ["round_robin", "least_conn", "ip_hash", "hash", "hash_consistent", "random", "least_time"],
 )
 def test_a_bound_request_goes_to_its_server(method: str):
-    """Under every method."""
+    """This holds for every method."""
     assert servers_of(upstream_of(method), *repeat(Arrival(key=b"k", sticky="c"), 5)) == "ccccc"
 
 
 def test_an_unknown_id_takes_its_turn():
-    """As if it had none."""
+    """The request is picked like one without an id."""
     assert servers_of(upstream_of(), *repeat(Arrival(sticky="z"), 4)) == "abca"
 
 
@@ -57,7 +57,7 @@ def test_other_methods_do_not_count_bound_requests():
 
 
 def test_a_draining_server_keeps_its_own_clients():
-    """Nobody else is sent there."""
+    """Other clients are not sent there."""
     upstream = upstream_of("round_robin", COOKIE, Server("d", route="d", drain=True))
 
     assert servers_of(upstream, Arrival(sticky="d"), *repeat(Arrival(), 4))[0] == "d"

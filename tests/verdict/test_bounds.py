@@ -23,7 +23,7 @@ def test_each_pick_multiplies_the_odds() -> None:
 
 
 def test_an_impossible_pick_excludes() -> None:
-    """Regardless of the other picks."""
+    """One pick of probability 0 is enough, regardless of the other picks."""
     assert bet(fixed([0, 1], 0.5, 0.5), fixed([0, 1], 1.0, 0.0)) == inf
 
 

@@ -1,4 +1,4 @@
-"""The words of a verdict after its alternatives were weighed."""
+"""The text of a verdict after its alternatives were weighed."""
 
 from dataclasses import replace
 from typing import Any

@@ -35,7 +35,7 @@ def why(hits: list[Hit], *servers: Server, method: str = "round_robin", **more: 
 
 @pytest.mark.parametrize("method", ORACLES)
 def test_one_request_to_a_server_that_is_down_fails(method: str) -> None:
-    """Under every method."""
+    """This holds for every method."""
     hits = [hit("a", 1), hit("b", 2)]
 
     assert (
@@ -45,7 +45,7 @@ def test_one_request_to_a_server_that_is_down_fails(method: str) -> None:
 
 
 def test_a_draining_server_keeps_the_clients_that_sticky_binds() -> None:
-    """And gets no others."""
+    """Without `sticky` a request to it is a fact."""
     servers = Server("a"), Server("b", drain=True)
     bound = Sticky("cookie", ("$cookie_srv",))
 

@@ -48,7 +48,7 @@ def in_circles(rng: random.Random, before: int, _at: int) -> int:
 
 
 def test_fair_draws_match_their_probabilities() -> None:
-    """A hundred runs."""
+    """No group deviates in a hundred runs."""
     for seed in range(100):
         assert off_odds(alike(drawn(600, fair, seed), 1 / 3, 1 / 3, 1 / 3), NAMES) == ""
 
@@ -73,7 +73,7 @@ def test_a_rare_server_may_come_up_a_few_times_more() -> None:
 def test_dependent_draws_are_detected(
     draw: Callable[[random.Random, int, int], int], group: str
 ) -> None:
-    """On the draw before, or on the time; the sums of all are as they should be."""
+    """Draws depend on the previous draw or on the time, while the total counts are right."""
     off = off_odds(alike(drawn(1_500, draw), 1 / 3, 1 / 3, 1 / 3), NAMES)
 
     assert off.startswith(group), off

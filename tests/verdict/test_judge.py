@@ -47,7 +47,7 @@ def turn(worker: Worker, weights: Sequence[int], among: Sequence[int]) -> int:
 
 
 def round_robin(worker: Worker, weights: Sequence[int], _rng: random.Random) -> int:
-    """Turns."""
+    """Pick by turns."""
     return turn(worker, weights, range(len(weights)))
 
 
@@ -158,7 +158,7 @@ def hit(server: int, start: int, end: int, lasted: int, who: int, number: int) -
 
 
 def claim(method: str, *weights: int, **more: Any) -> Upstream:
-    """What the config says; the simulator does not halve the times of servers left alone."""
+    """The upstream of the claim; the simulator does not halve average times."""
     servers = tuple(
         Server(f"backend-{n + 1}", w, fail_timeout=NEVER)
         for n, w in enumerate(weights or (1, 1, 1))
@@ -601,7 +601,7 @@ WRONG = [
 
 
 def name(case: tuple[Upstream, Nginx]) -> str:
-    """Who claims what while what runs."""
+    """A claim and the nginx that really runs."""
     upstream, nginx = case
     really = f"{nginx.pick.__name__}{''.join(map(str, nginx.weights))}"
     return f"{upstream.method}-{really}{'' if nginx.zone else '-no-zone'}"

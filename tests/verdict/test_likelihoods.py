@@ -63,7 +63,7 @@ def test_every_hypothesis_has_the_same_rows(method: str, traced: bool) -> None:
 
 
 def test_a_draw_has_the_odds_of_the_weights() -> None:
-    """3:2:1, and nobody never."""
+    """Weights 3:2:1; "no live upstreams" has probability 0."""
     claim = Upstream((Server("a", 3), Server("b", 2), Server("c", 1)), "random")
 
     bounds = likelihoods(claim, case(claim, [at("a"), at("c")]))
@@ -102,7 +102,7 @@ def test_nobody_is_picked_and_never_released() -> None:
 
 
 def test_a_part_of_an_order_ends_before_the_next_pick() -> None:
-    """With the releases that came before it."""
+    """The part includes the releases before that pick."""
     steps = list(one_after_the_other(case(TWO, [at("a"), at("b"), at("a")])))
 
     part = until_pick(steps, 2)

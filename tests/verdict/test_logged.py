@@ -30,7 +30,7 @@ def of(bounds: Bounds, row: int) -> tuple[list[float], list[float]]:
 
 
 def test_turns_far_apart_are_known() -> None:
-    """a, then b."""
+    """The first pick is a with probability 1, the second b."""
     bounds = bounds_of(Upstream(SERVERS), hit("a", 0, 90), hit("b", 50, 60))
 
     assert of(bounds, 0) == ([1.0, 0.0], [1.0, 0.0])
@@ -81,7 +81,7 @@ def test_a_key_is_exact_and_a_missing_one_unknown() -> None:
 
 
 def test_clients_that_sticky_binds_are_unknown() -> None:
-    """So is everything around a failure."""
+    """Picks near a failure are unknown as well."""
     bound = Upstream(SERVERS, sticky=Sticky("cookie", ("$cookie_srv",)))
     failed = replace(hit("b", 0, 9), upstream_addr=("a", "b"), upstream_status=(502, 200))
 
@@ -90,7 +90,7 @@ def test_clients_that_sticky_binds_are_unknown() -> None:
 
 
 def test_a_lone_server_gets_everything() -> None:
-    """The other one is down."""
+    """The only other server is down."""
     claim = Upstream((Server("a"), replace(SERVERS[1], down=True)), "least_conn")
 
     assert of(bounds_of(claim, hit("a", 0, 9)), 0) == ([1.0, 0.0], [1.0, 0.0])

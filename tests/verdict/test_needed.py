@@ -58,5 +58,5 @@ def test_two_draws_are_looked_at_in_every_order_of_load() -> None:
 
 
 def test_one_draw_has_one_row() -> None:
-    """Its weight's share."""
+    """The row has the share of each weight."""
     assert np.array(rows_of(claim("random", 3, 2, 1))).round(3).tolist() == [[0.5, 0.333, 0.167]]

@@ -293,5 +293,5 @@ def test_large_overlaps_do_not_excuse_a_wrong_nginx(name: str, size: int, kept: 
     ],
 )
 def test_an_undecidable_claim_has_a_reason(claim: Upstream, why: str) -> None:
-    """Servers of one name, milliseconds, sessions that answers teach."""
+    """Two servers of one name, least_time's milliseconds, and `sticky learn` cannot be replayed."""
     assert why in ordered.undecidable(claim, {})

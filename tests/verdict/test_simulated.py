@@ -48,7 +48,7 @@ def test_turns_are_spread_by_weight() -> None:
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
-    """Another seed gives another."""
+    """Another seed gives another run."""
     first, again, other = (serve(Truth("random"), Traffic(50), seed) for seed in (1, 1, 2))
 
     assert first == again
@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_run() -> None:
 
 
 def test_least_conn_takes_the_least_loaded() -> None:
-    """Per weight, whatever else is equal."""
+    """Every pick has the fewest requests in flight per weight."""
     truth = replace(ALONE, method="least_conn", weights=(3, 2, 1))
     weights = dict(zip(map(server_name, range(3)), truth.weights, strict=True))
 
@@ -119,7 +119,7 @@ def test_a_cookie_leads_back() -> None:
 
 
 def test_every_request_is_picked_measured_and_released() -> None:
-    """In this order, at one server."""
+    """Each request has one pick, one measured time and one release, all at its server."""
     run = serve(Truth("least_conn"), BUSY, 1)
     steps: dict[str, list[Step]] = {}
     for step in run.order:

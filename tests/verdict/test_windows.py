@@ -13,7 +13,7 @@ UPSTREAM = Upstream((Server("a"), Server("b")))
 
 
 def request_of(span: tuple[str, int, int]) -> tuple[str, int, int]:
-    """Its server, start and end, in ms."""
+    """The server, start and end of a request, in ms."""
     server, start, lasts = span
     return server, start, start + lasts
 

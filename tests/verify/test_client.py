@@ -129,7 +129,7 @@ def test_what_goes_wrong_is_part_of_the_record() -> None:
 
 
 def test_probing_ends_with_the_first_answer_of_a_stand_in() -> None:
-    """Where the plan says so."""
+    """The first call that a stub backend answers ends the probing, if the plan asks for it."""
     records = called(STANDIN, [CALL, CALL, CALL], until_served=True)
 
     assert len(records) == 1

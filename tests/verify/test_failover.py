@@ -39,7 +39,7 @@ def test_drills_close_one_server_then_all_primary_ones(
     ],
 )
 def test_without_a_retry_requests_may_be_lost(rules: NextUpstream, rule: str) -> None:
-    """The config says so: it is told, and no fault."""
+    """The config allows it: the lost requests are counted, and the verdict is not FAIL."""
     (drill,) = failover.drills(replace(Upstream(TWO), next_upstream=rules))
 
     text, fault = failover.outcome(drill, [("b", 200), ("", 502), ("b", 200)])
@@ -57,7 +57,7 @@ def test_without_a_retry_requests_may_be_lost(rules: NextUpstream, rule: str) ->
     ],
 )
 def test_what_nginx_must_not_do_is_a_fault(answers: list[tuple[str, int]], fault: str) -> None:
-    """An answer of nginx's own that has nothing to do with servers is none."""
+    """An answer that nginx gives by itself, without a server, is not a fault."""
     drill = Drill(("a",), ("b",), retried=True, rule="proxy_next_upstream error")
 
     assert failover.outcome(drill, answers)[1] == fault

@@ -72,7 +72,7 @@ def test_what_nginx_asks_for_later_is_found_beside_the_config(tmp_path: Path, pa
 
 
 def test_what_is_not_there_is_not_there(tmp_path: Path) -> None:
-    """Nor is a folder a file."""
+    """A folder does not count as a file."""
     assert files.own_file(f"{tmp_path}/none", tmp_path / "nginx.conf") is None
     assert files.own_file(str(tmp_path), tmp_path / "nginx.conf") is None
 

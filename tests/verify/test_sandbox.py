@@ -32,7 +32,7 @@ def test_a_missing_include_becomes_an_empty_file_and_is_listed() -> None:
 
 
 def test_the_user_s_own_file_is_supplied_without_a_note() -> None:
-    """It is not a deviation from the config."""
+    """Its own content is used, so nothing deviates from the config."""
     message = 'open() "/a/types" failed (2: No such file or directory) in /a/nginx.conf:4'
 
     assert fixes(message, own=b"types {}") == Fix(files={"/a/types": b"types {}"}, folders=["/a"])

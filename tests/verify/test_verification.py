@@ -181,7 +181,7 @@ def test_upstreams_with_a_zone_are_judged_before_workers_are_held(tmp_path: Path
 
 
 def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
-    """With what came back instead."""
+    """The reason lists the responses that came back instead."""
     conf = written(tmp_path, ROUND_ROBIN)
 
     (judged,) = played(conf, Play(read(conf), refuse=10_000))
@@ -228,7 +228,7 @@ def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
 def test_what_cannot_be_judged_says_why(
     tmp_path: Path, upstreams: str, location: str, why: str
 ) -> None:
-    """UNSURE names the reason."""
+    """The verdict is UNSURE and names the reason."""
     conf = written(tmp_path, upstreams, location)
     play = Play(read(written(tmp_path, upstreams, location)))
     play.picks = iter(cast("Any", [oracle.Pick("198.18.0.1:80", ())] * 1_000))
@@ -239,7 +239,7 @@ def test_what_cannot_be_judged_says_why(
 
 
 def test_nearly_everything_answered_by_others_is_unsure(tmp_path: Path) -> None:
-    """One hit is exact, and tells nothing."""
+    """A single hit agrees with the prediction, but proves nothing."""
     conf = written(tmp_path, ROUND_ROBIN)
     play = Play(read(conf))
     first = play.answer
