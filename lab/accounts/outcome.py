@@ -23,6 +23,7 @@ from ..nginxconf import upstream
 from ..nginxconf.model import Upstream
 from ..traffic.scenario import Targets
 from ..verdict import Verdict
+from ..verdict.replay import start
 from ..word import Word
 from . import figures, join
 from .fates import ALL, Call, Ledger, account, explain_lost_lines, named_by_tenure, of_record
@@ -293,8 +294,8 @@ class _RunNotes:
 def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
     """The outcome of a `lab run` from its folder."""
     evidence = evidence or folder.read(place)
-    log = access_log.read(evidence.access.splitlines(keepends=True))
-    entries = journal.read(evidence.journal.splitlines()).entries
+    log = evidence.log()
+    entries = evidence.entries()
     hits = tuple(access_log.named(log.hits, evidence.addresses))
     claim = upstream.read(place / FIRST_CLAIM)
     notes = _read(_RunNotes, evidence.notes, place / folder.RUN)
@@ -351,8 +352,8 @@ class _VerifyNotes:
 def judge_verify(place: Path, evidence: Evidence) -> Outcome:
     """The outcome for one upstream of a `lab verify` from its folder."""
     notes = _read(_VerifyNotes, evidence.notes, place / folder.RUN)
-    hits = access_log.read(evidence.access.splitlines(keepends=True)).hits
-    entries = journal.read(evidence.journal.splitlines()).entries
+    hits = evidence.log().hits
+    entries = evidence.entries()
     addresses: dict[str, tuple[str, ...]] = {}
     for door, name in evidence.addresses.items():
         addresses[name] = (*addresses.get(name, ()), door)
@@ -510,7 +511,7 @@ def judge_so_far(
     lines = access_log.read(access.splitlines(keepends=True)).hits
     entries = journal.read(journals.splitlines()).entries
     named = named_by_tenure(lines, timeline.tenures)
-    hits = sorted((line for line in named if isinstance(line, Hit)), key=_start)
+    hits = sorted((line for line in named if isinstance(line, Hit)), key=start)
     served = journal.served(entries)
     return _judge_window(claim, window, hits, entries, timeline, served)
 
@@ -531,7 +532,7 @@ def judge_windows(
 ) -> list[tuple[Window, Verdict]]:
     """The verdict on each window of the timeline; `lines` name the backends, not addresses."""
     timeline = _timeline(place, evidence)
-    hits = sorted((line for line in lines if isinstance(line, Hit)), key=_start)
+    hits = sorted((line for line in lines if isinstance(line, Hit)), key=start)
     served = journal.served(entries)
     return [
         (
@@ -566,10 +567,10 @@ def _judge_window(
     addresses: dict[str, tuple[str, ...]] = {}
     for tenure in timeline.tenures:
         addresses.setdefault(names.get(tenure.backend, tenure.backend), (tenure.address,))
-    first = bisect_left(hits, window.start - LONGEST, key=_start)
-    last = bisect_left(hits, math.inf if window.end is None else window.end, key=_start)
+    first = bisect_left(hits, window.start - LONGEST, key=start)
+    last = bisect_left(hits, math.inf if window.end is None else window.end, key=start)
     near = [hit for hit in hits[first:last] if hit.msec >= window.start - 1]
-    begun = [hit for hit in near if _start(hit) >= window.start]  # no fault delayed them
+    begun = [hit for hit in near if start(hit) >= window.start]  # no fault delayed them
     return verdict.judge(
         claim,
         tuple(access_log.named(near, names)),
@@ -582,17 +583,12 @@ def _judge_window(
     )
 
 
-def _start(hit: Hit) -> float:
-    """When nginx began a request, in seconds since the epoch."""
-    return hit.msec - hit.request_time
-
-
 def _own_lines(evidence: Evidence) -> tuple[list[join.Line], list[Entry]]:
     """The lines of both logs for the run's own requests."""
     known = {record.id for record in evidence.records}
-    log = access_log.read(evidence.access.splitlines(keepends=True))
+    log = evidence.log()
     every: tuple[join.Line, ...] = (*log.hits, *log.unproxied)
-    entries = journal.read(evidence.journal.splitlines()).entries
+    entries = evidence.entries()
     return (
         [line for line in every if line.request_id in known],
         [entry for entry in entries if entry.id in known],

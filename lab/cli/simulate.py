@@ -60,13 +60,13 @@ def simulate(
     if validate:
         _validate(scenario, method, duration, repeats, as_json=as_json)
         return
-    wanted = known.requested(scenario, duration, trace, speed, limit)
+    workload = known.requested(scenario, duration, trace, speed, limit)
     if seed is not None:
-        wanted = replace(wanted, seed=known.seed_of(seed))
+        workload = replace(workload, seed=known.seed_of(seed))
     names = names_in(method or "round_robin,least_conn")
     runs: list[Simulated] = []
     try:
-        for run in simulating.by_each(wanted, names, backends, requests, weights, key, track):
+        for run in simulating.by_each(workload, names, backends, requests, weights, key, track):
             runs.append(run)
             if not as_json:
                 say(scores.simulated(run))

@@ -26,8 +26,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from ..errors import UsageError
-from . import record, typed
-from .access_log import Hit
+from . import access_log, journal, record, typed
+from .access_log import Hit, Log
 from .journal import Entry
 from .record import Record
 from .timeline import FIRST_CLAIM, Timeline
@@ -66,6 +66,14 @@ class Evidence:
     scenario: Mapping[str, Any] | None = None
     trace: bytes = b""
     interrupted: bool = False
+
+    def log(self) -> Log:
+        """nginx's log, parsed."""
+        return access_log.read(self.access.splitlines(keepends=True))
+
+    def entries(self) -> tuple[Entry, ...]:
+        """The requests in the backends' journals."""
+        return journal.read(self.journal.splitlines()).entries
 
 
 TEXTS = {"claim": FIRST_CLAIM, "configuration": "nginx-T.conf"}

@@ -13,7 +13,7 @@ from ..accounts.figures import Group
 from ..accounts.outcome import AnyOutcome, Loaded, Outcome, Soaked, judge, short
 from ..accounts.scorecard import RUNS, Contest, Scorecard, read_runs
 from ..errors import UsageError
-from ..evidence import access_log, folder, journal
+from ..evidence import access_log, folder
 from ..evidence.access_log import Hit
 from ..evidence.folder import Evidence
 from ..evidence.journal import Entry
@@ -97,7 +97,7 @@ def section(place: Path) -> Section:
     """Read a run folder and recompute its verdict; a UsageError names what is missing."""
     evidence = folder.read(place)
     outcome = judge(place)
-    entries = journal.read(evidence.journal.splitlines()).entries
+    entries = evidence.entries()
     return Section(
         title=title(evidence),
         folder=str(place),
@@ -134,7 +134,7 @@ def title(evidence: Evidence) -> str:
 
 def split(evidence: Evidence, claim: Upstream) -> tuple[Share, ...]:
     """Each server's requests as nginx logged them, and as the oracle predicts them."""
-    log = access_log.read(evidence.access.splitlines(keepends=True))
+    log = evidence.log()
     hits = list(access_log.named(log.hits, evidence.addresses))
     observed = short(Split.of(_counted(claim, hits)))
     predicted = expected(claim, hits)

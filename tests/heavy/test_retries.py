@@ -189,7 +189,7 @@ def test_who_gets_the_share_of_a_dead_server_is_predicted(lab, method, weights):
 def compared(outcome):
     """The word on each request beside its prediction; alternatives would take more requests."""
     evidence = folder.read(outcome.folder)
-    log = access_log.read(evidence.access.splitlines(keepends=True))
+    log = evidence.log()
     return verdict.judge(
         upstream.read(outcome.folder / "upstream.conf"),
         tuple(access_log.named(log.hits, evidence.addresses)),
