@@ -52,10 +52,10 @@ class Checked:
         return self.bar.holds(self.series.median)
 
 
-def ratio(what: str, subject: str, ours: Series, theirs: Series) -> Series:
-    """The ratios of two series, repeat by repeat, so that both had the same conditions."""
-    pairs = zip(ours.values, theirs.values, strict=True)
-    return Series(ours.section, what, subject, "ratio", tuple(a / b for a, b in pairs))
+def ratio(what: str, subject: str, series: Series, reference: Series) -> Series:
+    """A series divided by a reference, repeat by repeat, so that both had the same conditions."""
+    pairs = zip(series.values, reference.values, strict=True)
+    return Series(series.section, what, subject, "ratio", tuple(a / b for a, b in pairs))
 
 
 def checked(figures: Iterable[Series], bars: Iterable[Bar]) -> list[Checked]:

@@ -76,8 +76,9 @@ def measure(lab: Lab, quick: bool, repeats: int, note: Callable[[str], None]) ->
             turns: dict[str, list[Turn]] = defaultdict(list)
             for _ in range(repeats):
                 for target in targets:
-                    number = max(case.concurrency, int(requests * SLOW.get(target.name, 1)))
-                    turns[target.name].append(one_turn(lab, target, case, number))
+                    share = int(requests * SLOW.get(target.name, 1))
+                    turn = one_turn(lab, target, case, max(case.concurrency, share))
+                    turns[target.name].append(turn)
             yield from series_of(str(case), turns)
 
 

@@ -282,7 +282,7 @@ def _occupied_addresses(lab: Lab, target: Container, number: int) -> Iterator[No
     holders: list[Container] = []
     try:
         if number <= HOLDERS:
-            in_parallel(lambda name: holders.append(_address_holder(lab, name)), [target] * number)
+            in_parallel(lambda twin: holders.append(_address_holder(lab, twin)), [target] * number)
         yield
     finally:
         in_parallel(lambda holder: holder.remove(force=True), holders)

@@ -80,10 +80,8 @@ def weigh(case: Case, claim: Bounds) -> Weighing:
 def hidden_zone(case: Case) -> tuple[str, ...]:
     """The zone, if one worker took all requests: the log cannot show whether it is shared."""
     stateless = case.upstream.record.stateless and not case.upstream.sticky
-    named = bool(
-        case.hits and case.hits[0].pid
-    )  # else the log does not show which worker took a request
-    if stateless or not named or case.workers > 1:
+    shows_workers = bool(case.hits and case.hits[0].pid)
+    if stateless or not shows_workers or case.workers > 1:
         return ()
     other = "no zone" if case.upstream.zone else "a shared zone"
     return (f"{other} (one worker took every request)",)
