@@ -57,7 +57,7 @@ def stranger(five: LiveLab) -> Iterator[Stranger]:
 def test_foreign_traffic_makes_no_verdict_wrong(
     five: LiveLab, stranger: Stranger, method: str
 ) -> None:
-    """Twenty runs: no FAIL, and only PASS holds; the foreign requests are counted."""
+    """No run is FAIL, and only PASS holds; the foreign requests are counted."""
     choice = fleet.choose(five.lab, method)
 
     outcomes = [
