@@ -5,16 +5,17 @@ import re
 import string
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from math import ceil, floor
-from urllib.parse import unquote
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import ceil, floor, inf, nextafter
+from typing import TypeGuard
 
 from .pattern import PatternError, matches, matching_text
+from .schema import Checker, Json, elements, items, members, same, target
 
-Json = dict[str, object]
 # optional properties and items beyond the least are left out below this depth
 _DEEP = 4
 _TOO_DEEP = 40
+_TRIES = 30  # values made for a schema until one is allowed
 _MOST = 20_000  # values, items and characters in all: a schema may ask for millions
 _FORMATS = {
     "date-time": "2026-01-02T03:04:05Z",
@@ -52,9 +53,10 @@ class SchemaError(Exception):
 def value(schema: object, seed: int) -> object:
     """Generate a value that the schema allows; the same seed gives the same value.
 
-    Supported are type, enum, const, local $ref, anyOf, oneOf, allOf, and the keywords for objects,
-    arrays, strings and numbers; `not`, `if` and similar ones are not. Raises SchemaError for an
-    invalid schema, one that allows nothing, and one that is infinitely nested.
+    Followed are type, enum, const, local $ref, anyOf, oneOf, allOf, and the keywords for objects,
+    arrays, strings and numbers; `not`, `if` and similar ones are met by further attempts. Raises
+    SchemaError for an invalid schema, one that allows nothing or for which no attempt succeeds,
+    and one that is infinitely nested.
     """
     try:
         return _Maker(schema, random.Random(seed)).value(schema, ())
@@ -65,6 +67,7 @@ def value(schema: object, seed: int) -> object:
 class _Maker:
     def __init__(self, root: object, rng: random.Random) -> None:
         self._root = root
+        self._checker = Checker(root)
         self._rng = rng
         self._left = _MOST
 
@@ -73,56 +76,79 @@ class _Maker:
         if self._left < 0:
             raise SchemaError(f"the schema asks for over {_MOST} characters or values", path[:3])
 
-    def value(self, schema: object, path: tuple[str, ...]) -> object:
-        self._spend(1, path)
+    def value(self, schema: object, path: tuple[str, ...], sparse: bool = False) -> object:
+        """Make a value; a sparse object has only some of its optional properties."""
         if schema is True:
+            self._spend(1, path)
             return "anything"
         if not isinstance(schema, dict):
             raise SchemaError("the schema is not an object, or allows nothing", path)
         if len(path) > _TOO_DEEP:
             raise SchemaError("the schema is infinitely nested", path[:3])
-        schema = self._resolved(schema, path)
+        if "$dynamicRef" in schema:
+            raise SchemaError("$dynamicRef is not followed", path)
+        resolved = self._resolved(schema, path)
+        for attempt in range(_TRIES):
+            self._spend(1, path)
+            made = self._any(resolved, path, sparse or attempt > 0)
+            if self._checker.allows(schema, made):
+                return made
+        raise SchemaError(f"no value was found that all of {', '.join(resolved)} allow", path)
+
+    def _any(self, schema: Json, path: tuple[str, ...], sparse: bool) -> object:
+        """Make a value that follows the main keywords, and may break others."""
         if "const" in schema:
             return schema["const"]
         if "enum" in schema:
-            return self._choice(_list(schema["enum"]), path)
+            options = elements(schema["enum"])
+            allowed = [option for option in options if self._checker.allows(schema, option)]
+            return self._choice(allowed, path)
         for name in ("anyOf", "oneOf"):
             if name in schema:
-                return self._alternative(schema, name, path)
-        return self._of_type(self._type(schema, path), schema, path)
+                return self._alternative(schema, name, path, sparse)
+        kind = self._type(schema, path)
+        return (
+            self._object(schema, path, sparse)
+            if kind == "object"
+            else self._of_type(kind, schema, path)
+        )
 
     def _resolved(self, schema: Json, path: tuple[str, ...]) -> Json:
         """Replace $ref by its target, and allOf by its merged parts."""
         for _ in range(_TOO_DEEP):
+            self._spend(1, path)
             if "$ref" in schema:
                 others = {name: part for name, part in schema.items() if name != "$ref"}
                 schema = _merged(self._named(schema["$ref"], path), others)
             elif "allOf" in schema:
                 others = {name: part for name, part in schema.items() if name != "allOf"}
-                for part in _list(schema["allOf"]):
-                    if not isinstance(part, dict):
-                        raise SchemaError("allOf contains something that is not a schema", path)
-                    others = _merged(others, self._resolved(part, path))
+                for part in elements(schema["allOf"]):
+                    others = _merged(others, self._resolved(self._schema(part, path), path))
                 schema = others
             else:
                 return schema
         raise SchemaError("$ref is circular", path)
 
+    def _schema(self, part: object, path: tuple[str, ...]) -> Json:
+        if part is not True and not isinstance(part, dict):
+            raise SchemaError("the schema is not an object, or allows nothing", path)
+        return part if isinstance(part, dict) else {}
+
     def _named(self, reference: object, path: tuple[str, ...]) -> Json:
-        target = self._root
         if not isinstance(reference, str) or not reference.startswith("#"):
             raise SchemaError(
                 f'only references within the schema are followed, not "{reference}"', path
             )
-        for part in reference[1:].strip("/").split("/") if reference != "#" else ():
-            target = _inner(target, unquote(part).replace("~1", "/").replace("~0", "~"))
-        if not isinstance(target, dict):
+        part = target(reference, self._root)
+        if not isinstance(part, dict):
             raise SchemaError(f'"{reference}" names nothing', path)
-        return target
+        return part
 
-    def _alternative(self, schema: Json, name: str, path: tuple[str, ...]) -> object:
+    def _alternative(self, schema: Json, name: str, path: tuple[str, ...], sparse: bool) -> object:
         others = {key: part for key, part in schema.items() if key != name}
-        options = [option for option in _list(schema[name]) if isinstance(option, dict)]
+        options = [
+            self._schema(option, path) for option in elements(schema[name]) if option is not False
+        ]
         if not options:
             raise SchemaError(f"{name} is empty", path)
         self._rng.shuffle(options)
@@ -135,7 +161,7 @@ class _Maker:
         failures: list[SchemaError] = []
         for option in options:
             try:
-                return self.value(_merged(others, self._resolved(option, path)), path)
+                return self.value(_merged(others, self._resolved(option, path)), path, sparse)
             except SchemaError as error:
                 failures.append(error)
         raise failures[0]
@@ -152,8 +178,6 @@ class _Maker:
 
     def _of_type(self, kind: str, schema: Json, path: tuple[str, ...]) -> object:
         match kind:
-            case "object":
-                return self._object(schema, path)
             case "array":
                 return self._array(schema, path)
             case "string":
@@ -164,11 +188,20 @@ class _Maker:
                 return self._rng.random() < 0.5
         return None
 
-    def _object(self, schema: Json, path: tuple[str, ...]) -> Json:
-        properties = _mapping(schema.get("properties"))
-        required = [str(name) for name in _list(schema.get("required", []))]
+    def _object(self, schema: Json, path: tuple[str, ...], sparse: bool) -> Json:
+        properties = members(schema.get("properties"))
+        required = [str(name) for name in elements(schema.get("required", []))]
         more = schema.get("additionalProperties", True)
-        names = [name for name in properties if name in required or len(path) < _DEEP]
+        names = [
+            name
+            for name in properties
+            if name in required
+            or (
+                properties[name] is not False
+                and len(path) < _DEEP
+                and not (sparse and self._rng.random() < 0.5)
+            )
+        ]
         example = {name: self.value(properties[name], (*path, name)) for name in names}
         for name in required:
             if name not in example:
@@ -180,27 +213,24 @@ class _Maker:
         return example
 
     def _array(self, schema: Json, path: tuple[str, ...]) -> list[object]:
-        first, items = _list(schema.get("prefixItems", [])), schema.get("items", True)
-        if isinstance(items, list):
-            # a tuple, as the drafts up to 7 have it
-            first, items = items, schema.get("additionalItems", True)
-        elements = [self.value(part, (*path, str(index))) for index, part in enumerate(first)]
+        first, others = items(schema)
         least = _whole(schema.get("minItems"), 0)
-        most = _whole(schema.get("maxItems"), least + 3)
+        most = max(0, _whole(schema.get("maxItems"), max(least, len(first)) + 3))
+        array = [self.value(part, (*path, str(index))) for index, part in enumerate(first[:most])]
         # a tuple is meant to have no more items than it names
-        usual = 0 if len(path) > _DEEP or first or items is False else self._rng.randint(1, 2)
-        count = min(most, max(least, len(elements) + usual))
+        usual = 0 if len(path) > _DEEP or first or others is False else self._rng.randint(1, 2)
+        count = min(most, max(least, len(array) + usual))
         self._spend(count, path)
         unique = schema.get("uniqueItems") is True
         for _ in range(20 * count):
-            if len(elements) >= count:
+            if len(array) >= count:
                 break
-            item = self.value(items, (*path, str(len(elements))))
-            if not unique or item not in elements:
-                elements.append(item)
-        if len(elements) < least:
+            item = self.value(others, (*path, str(len(array))))
+            if not unique or not any(same(item, other) for other in array):
+                array.append(item)
+        if len(array) < least:
             raise SchemaError(f"{least} different items cannot be made", path)
-        return elements
+        return array
 
     def _string(self, schema: Json, path: tuple[str, ...]) -> str:
         least = _whole(schema.get("minLength"), 0)
@@ -233,8 +263,11 @@ class _Maker:
         is_integer = kind == "integer"
         low, high = _bounds(schema, is_integer)
         step = schema.get("multipleOf", 1 if is_integer else None)
-        if isinstance(step, int | float) and not isinstance(step, bool) and step > 0:
+        if _is_number(step) and step > 0:
             first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
+            if is_integer and isinstance(step, int):
+                # exact, also where a float is not
+                first, last = -(-ceil(low) // step), floor(high) // step
             if first > last:
                 raise SchemaError("no number is within the limits", path)
             multiple = self._rng.randint(first, last) * step
@@ -266,52 +299,82 @@ _IMPLIED = {
 
 
 def _bounds(schema: Json, is_integer: bool) -> tuple[float, float]:
-    lows = list(_limits(schema, "minimum", "exclusiveMinimum", 1 if is_integer else 1e-6))
-    highs = list(_limits(schema, "maximum", "exclusiveMaximum", -1 if is_integer else -1e-6))
-    low = max(lows, default=None)
-    high = min(highs, default=None)
+    low = max(_limits(schema, "minimum", "exclusiveMinimum", is_integer, 1), default=None)
+    high = min(_limits(schema, "maximum", "exclusiveMaximum", is_integer, -1), default=None)
     if low is None:
         low = 0.0 if high is None or high >= 0 else high - 100
     return low, low + 100 if high is None else high
 
 
-def _limits(schema: Json, name: str, exclusive: str, nudge: float) -> Iterator[float]:
+def _limits(
+    schema: Json, name: str, exclusive: str, is_integer: bool, side: int
+) -> Iterator[float]:
+    """The limits on one side, each itself allowed."""
     limit, other = schema.get(name), schema.get(exclusive)
-    if isinstance(limit, int | float) and not isinstance(limit, bool):
+    if _is_number(limit):
         # the older drafts' exclusiveMinimum: true
-        yield limit + nudge if other is True else limit
-    if isinstance(other, int | float) and not isinstance(other, bool):
-        yield other + nudge
+        yield _beyond(limit, is_integer, side) if other is True else limit
+    if _is_number(other):
+        yield _beyond(other, is_integer, side)
+
+
+def _beyond(limit: float, is_integer: bool, side: int) -> float:
+    if is_integer:
+        return floor(limit) + 1 if side > 0 else ceil(limit) - 1
+    return nextafter(limit, side * inf)
 
 
 def _merged(first: Json, second: Json) -> Json:
-    """Merge two schemas: properties and required are joined, else the second takes precedence."""
+    """Merge two schemas: of what only one of them can say, the second's takes precedence."""
     merged = {**first, **second}
-    if "properties" in first and "properties" in second:
-        merged["properties"] = {**_mapping(first["properties"]), **_mapping(second["properties"])}
-    if "required" in first and "required" in second:
-        merged["required"] = [*_list(first["required"]), *_list(second["required"])]
+    for word in first.keys() & second.keys() & _JOINED.keys():
+        merged[word] = _JOINED[word](first[word], second[word])
     return merged
+
+
+def _both_properties(first: object, second: object) -> object:
+    one, other = members(first), members(second)
+    shared = {name: {"allOf": [one[name], other[name]]} for name in one.keys() & other.keys()}
+    return {**one, **other, **shared}
+
+
+def _both_types(first: object, second: object) -> object:
+    """The types in both; an integer is a number too."""
+    one, other = (elements(kinds) or [kinds] for kinds in (first, second))
+    shared = [kind for kind in one if kind in other or (kind == "integer" and "number" in other)]
+    shared += [kind for kind in other if kind == "integer" and "number" in one]
+    return shared or second
+
+
+def _both_values(first: object, second: object) -> object:
+    return [one for one in elements(first) if any(same(one, other) for other in elements(second))]
+
+
+def _larger(first: object, second: object) -> object:
+    return max(first, second) if _is_number(first) and _is_number(second) else second
+
+
+def _smaller(first: object, second: object) -> object:
+    return min(first, second) if _is_number(first) and _is_number(second) else second
+
+
+_JOINED: Mapping[str, Callable[[object, object], object]] = {
+    "properties": _both_properties,
+    "required": lambda first, second: [*elements(first), *elements(second)],
+    "type": _both_types,
+    "enum": _both_values,
+    **dict.fromkeys(("minimum", "minLength", "minItems", "minProperties"), _larger),
+    **dict.fromkeys(("maximum", "maxLength", "maxItems", "maxProperties"), _smaller),
+}
 
 
 def _is_open_text(option: Json) -> bool:
     return option.get("type") == "string" and not {"enum", "const"} & option.keys()
 
 
-def _inner(part: object, name: str) -> object:
-    """What a step of a $ref leads to: a member by its name, an item by its number."""
-    if isinstance(part, list):
-        return part[int(name)] if name.isdecimal() and int(name) < len(part) else None
-    return _mapping(part).get(name)
-
-
-def _mapping(part: object) -> Mapping[str, object]:
-    return part if isinstance(part, dict) else {}
-
-
-def _list(part: object) -> list[object]:
-    return list(part) if isinstance(part, list) else []
-
-
 def _whole(part: object, default: int) -> int:
-    return int(part) if isinstance(part, int | float) and not isinstance(part, bool) else default
+    return int(part) if _is_number(part) else default
+
+
+def _is_number(part: object) -> TypeGuard[float]:
+    return isinstance(part, int | float) and not isinstance(part, bool)

@@ -14,7 +14,7 @@ _CLASSES = {
     "S": string.ascii_letters + string.digits,
 }
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r"}
-_ANY = string.ascii_lowercase + string.digits
+_ANY = string.ascii_letters + string.digits
 _PRINTABLE = [chr(code) for code in range(0x20, 0x7F)]
 _HEX_DIGITS = {"x": 2, "u": 4}  # of \x41 and \u0041
 _MORE = 3  # repetitions beyond the least
@@ -29,7 +29,7 @@ class PatternError(Exception):
 def matches(pattern: str, text: str) -> bool:
     """Whether the pattern matches somewhere in the text; False for a pattern that is none."""
     try:
-        return re.search(pattern, text) is not None
+        return re.search(_in_python(pattern), text) is not None
     except (re.error, OverflowError, RecursionError):
         return False
 
@@ -40,7 +40,7 @@ def matching_text(pattern: str, rng: random.Random, least: int = 0, most: int = 
     Supported are literals, classes, groups, alternatives, quantifiers and anchors. Look-around is
     satisfied by further attempts. Raises PatternError if none succeeds, as with back-references.
     """
-    reader, more = _Reader(pattern, rng), _MORE
+    reader, more = _Reader(_in_python(pattern), rng), _MORE
     try:
         for _ in range(_TRIES):
             text = reader.text(more)
@@ -56,6 +56,11 @@ def matching_text(pattern: str, rng: random.Random, least: int = 0, most: int = 
     except (IndexError, ValueError, OverflowError, RecursionError):
         pass
     raise PatternError(f'no text can be made for the pattern "{pattern}"')
+
+
+def _in_python(pattern: str) -> str:
+    """Write JavaScript's `(?<name>…)` as Python does, `(?P<name>…)`."""
+    return re.sub(r"(?<!\\)\(\?<(?![=!])", "(?P<", pattern)
 
 
 class _Reader:

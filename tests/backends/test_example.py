@@ -69,6 +69,36 @@ SCHEMAS: list[Any] = [
     {"allOf": [{"type": "object", "required": ["a"]}, {"properties": {"a": {"type": "null"}}}]},
     {"oneOf": [{"type": "integer"}, {"type": "string"}]},
     {"anyOf": [{"type": "number", "minimum": 2, "maximum": 1}, {"type": "string"}]},
+    {"allOf": [{"type": "integer", "minimum": 50}, {"minimum": 1, "maximum": 60}]},
+    {"allOf": [{"type": ["string", "integer"]}, {"type": ["number", "null"]}]},
+    {"allOf": [{"enum": ["a", "b"]}, {"enum": ["b", "c"]}]},
+    {"allOf": [{"anyOf": [{"type": "string"}, {"type": "null"}]}, {"type": "string"}, True]},
+    {
+        "allOf": [
+            {"type": "object", "properties": {"a": {"type": "integer", "minimum": 5}}},
+            {"properties": {"a": {"maximum": 6}}, "required": ["a"]},
+        ]
+    },
+    {"$defs": {"n": {"minimum": 10}}, "$ref": "#/$defs/n", "type": "integer", "minimum": 2},
+    {"type": "integer", "enum": ["a", 1, 30, None], "minimum": 10},
+    {"enum": [1, "a", None], "anyOf": [{"type": "integer"}, {"type": "null"}]},
+    {"type": "integer", "minimum": 10, "anyOf": [{"minimum": 2, "maximum": 12}, {"const": 5}]},
+    {"oneOf": [{"type": "number"}, {"type": "integer"}]},
+    {"oneOf": [{"type": "integer", "minimum": 0}, {"type": "integer", "maximum": 10}]},
+    {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+        "oneOf": [{"required": ["a"]}, {"required": ["b"]}],
+    },
+    {"type": "object", "properties": {"a": {}, "b": {}, "c": {}}, "maxProperties": 1},
+    {"type": "object", "properties": {"a": False, "b": {}}, "required": ["b"]},
+    {"type": "integer", "minimum": 0, "maximum": 1, "not": {"const": 0}},
+    {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "maxItems": 1},
+    {"type": "number", "multipleOf": 0.01, "minimum": 0, "maximum": 1},
+    {"type": "integer", "minimum": 9007199254740993, "maximum": 9007199254740993},
+    {"type": "integer", "exclusiveMinimum": 0.5, "maximum": 1.2},
+    {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1e-7},
+    {"type": "string", "pattern": r"^(?=.*[A-Z])(?=.*\d).{8,}$"},
     {
         "type": "object",
         "properties": {"unit": {"enum": ["C", "F"]}, "days": {"type": "integer", "minimum": 1}},
@@ -139,6 +169,11 @@ def test_a_reference_may_count_or_be_encoded(path: str):
         (False, "allows nothing at the top"),
         ({"type": "object", "required": ["x"], "properties": {"x": 3}}, "at x"),
         ({"type": "text"}, 'unknown type "text"'),
+        ({"type": "string", "const": 5}, "no value was found that all of type, const allow"),
+        ({"type": "string", "format": "date", "maxLength": 5}, "no value was found that all of"),
+        ({"type": "array", "contains": {"const": 7}}, "no value was found that all of"),
+        ({"type": "object", "minProperties": 3, "maxProperties": 2}, "no value was found that"),
+        ({"$dynamicRef": "#n", "$defs": {"n": {}}}, "$dynamicRef is not followed at the top"),
         ({"$ref": "#/$defs/none"}, '"#/$defs/none" names nothing'),
         ({"$ref": "#/anyOf/1", "anyOf": [{}]}, '"#/anyOf/1" names nothing'),
         ({"$ref": "#"}, "is circular"),
@@ -159,6 +194,16 @@ def test_a_schema_that_allows_nothing_is_an_error_with_its_path(schema: Any, mes
         example.value(schema, 1)
 
 
+@pytest.mark.parametrize("word", ["allOf", "oneOf"])
+def test_a_schema_whose_parts_multiply_is_refused(word: str):
+    """Each of forty parts refers to the next one twice: a million million ways to read it."""
+    parts: Any = {str(n): {word: [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(40)}
+    parts["40"] = {"type": "integer"}
+
+    with pytest.raises(example.SchemaError):
+        example.value({"$defs": parts, "$ref": "#/$defs/0"}, 1)
+
+
 def test_the_same_seed_makes_the_same_value():
     """Another seed makes another one."""
     assert example.value(TREE, 1) == example.value(TREE, 1)
@@ -177,6 +222,13 @@ def test_the_same_seed_makes_the_same_value():
 def test_a_made_up_text_matches_its_pattern(pattern: str, seed: int):
     """Literals, classes, groups, alternatives, quantifiers, look-around."""
     assert re.search(pattern, matching_text(pattern, random.Random(seed)))
+
+
+def test_a_group_may_be_named_as_in_javascript():
+    """Zod sends JavaScript's patterns."""
+    text = matching_text(r"^(?<year>\d{4})-\(?<x(?<=x)$", random.Random(1))
+
+    assert re.search(r"^\d{4}-\(?<x$", text)
 
 
 @pytest.mark.parametrize("pattern", ["(", "[", "a(?!b)b", r"(a)\1", "[z-a]"])
