@@ -9,6 +9,7 @@ from .profiles import MOST, PROFILES, Limits, Profile
 
 # every address of the container; the network limits access
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - as above
+_MOST_OUTPUT = 16_384  # all tokens of an answer are planned when its request arrives
 
 
 class SettingsError(Exception):
@@ -31,13 +32,13 @@ class Settings:
     arrival: int = 30
     grace: int = 20
     model: str = "lab-llm"
-    max_model_len: int = 32_768
+    max_model_len: int = 131_072  # Llama 3.1's; recorded traces have prompts of 120,000 tokens
     journal_pause: float = 0.005
 
     @property
     def max_output(self) -> int:
-        """The maximum tokens of one answer: half of the maximum for prompt and answer together."""
-        return self.max_model_len // 2
+        """The maximum tokens of one answer: at most half of those of prompt and answer together."""
+        return min(_MOST_OUTPUT, self.max_model_len // 2)
 
 
 def from_environment(environment: Mapping[str, str]) -> Settings:
@@ -56,7 +57,7 @@ def from_environment(environment: Mapping[str, str]) -> Settings:
         arrival=given.integer("ARRIVAL", 30, 1, 86_400),
         grace=given.integer("GRACE", 20, 0, 3_600),
         model=given.name("MODEL", "lab-llm"),
-        max_model_len=given.integer("MAX_MODEL_LEN", 32_768, 64, 1 << 20),
+        max_model_len=given.integer("MAX_MODEL_LEN", 131_072, 64, 1 << 20),
         journal_pause=given.decimal("JOURNAL_PAUSE", 0.005, 0.0, 1.0),
     )
 

@@ -53,7 +53,7 @@ def test_openais_client_gets_embeddings(lab: Running):
         ({"input": [3, "a"]}, "input[1]"),
         ({"input": "a", "dimensions": 0}, "dimensions"),
         ({"input": "a", "encoding_format": "hex"}, "encoding_format"),
-        ({"input": "word " * 40_000}, "input"),
+        ({"input": "word " * 140_000}, "input"),
     ],
 )
 def test_a_wrong_call_for_embeddings_names_the_invalid_field(

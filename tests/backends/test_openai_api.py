@@ -224,6 +224,13 @@ def test_a_conversation_finds_its_own_past_in_the_cache(lab: Running):
     assert second["usage"]["prompt_tokens_details"]["cached_tokens"] == 192
 
 
+def test_a_prompt_as_long_as_those_of_recorded_traces_is_answered(lab: Running):
+    """Mooncake's have up to 126,000 tokens."""
+    answer = chat(lab, messages=[{"role": "user", "content": "word " * 126_000}], max_tokens=1)
+
+    assert answer.json()["usage"]["prompt_tokens"] >= 126_000
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

@@ -202,7 +202,7 @@ def test_the_probabilities_of_a_text_are_those_of_a_chat_completion(lab: Running
             {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
             "input[0].content[0].type",
         ),
-        ({"input": "word " * 40_000}, "input"),
+        ({"input": "word " * 140_000}, "input"),
         ({"max_output_tokens": 0}, "max_output_tokens"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"background": True}, "background"),

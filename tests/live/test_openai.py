@@ -183,7 +183,7 @@ def test_the_same_prompt_is_found_in_the_cache(lab, client):
         ),
         ({"messages": "hello"}, openai.BadRequestError, "messages", "invalid_type"),
         (
-            {"messages": [{"role": "user", "content": "word " * 40_000}]},
+            {"messages": [{"role": "user", "content": "word " * 140_000}]},
             openai.BadRequestError,
             "messages",
             "context_length_exceeded",
