@@ -1,5 +1,6 @@
 """Account for every request of a run with faults: exactly one fate each."""
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ LATE = 1.0  # seconds after its repair in which a fault may still break a connec
 NGINX, ALL = "nginx", "all"
 REMOVAL = "removal"  # of a backend, by a smaller scale
 
+_ERROR_CODE = re.compile(r'"code": ?"(\w+)"')  # in an error response as OpenAI has it
 NO_LIVE = "no live upstreams"  # nginx's words
 REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})  # nginx: idempotent
 
@@ -40,6 +42,7 @@ class Call:
     """One request as its client saw it; times are seconds since the epoch, `status` 0 without one.
 
     `error` is "" or the kind of failure: timeout, malformed, truncated, reset, connect…
+    `code` names the reason that an error response gives, "" if it gives none.
     """
 
     id: str
@@ -49,6 +52,7 @@ class Call:
     status: int = 0
     error: str = ""
     stream: bool = False
+    code: str = ""
 
     @property
     def failed(self) -> bool:
@@ -206,7 +210,11 @@ def of_record(record: Record) -> Call:
     sent = record.due if record.sent is None else record.sent
     end = sent if record.end is None else record.end
     error = "" if record.error.startswith("http_") else record.error
-    return Call(record.id, record.method, sent, end, record.status or 0, error, record.stream)
+    status, code = record.status or 0, _ERROR_CODE.search(record.detail)
+    return Call(
+        *(record.id, record.method, sent, end, status, error, record.stream),
+        code=code[1] if code else "",
+    )
 
 
 def named_by_tenure(
@@ -418,7 +426,7 @@ class _Case:
         for blamed, look in self._failures():
             if not self._explanation(blamed, look):
                 who = " or ".join(blamed) or "every server"
-                failure = self.call.error or self.call.status
+                failure = self.call.error or f"{self.call.status} {self.call.code}".strip()
                 return f"{look} ({failure}), and no fault of {who} explains it"
         return ""
 

@@ -461,7 +461,7 @@ class _Answer:
 
     def fail(self, kind: str, detail: str) -> None:
         self.error = kind
-        self.detail = " ".join(detail.split())[:300]
+        self.detail = " ".join(detail.split())[:500]
 
     def judge(self, stream: _Stream) -> None:
         """Set the error of a stream that ended correctly at the HTTP level."""

@@ -359,6 +359,20 @@ def test_a_removed_server_is_unavailable_and_explains_no_failure() -> None:
     assert without_kill[0] == "unexplained"
 
 
+def test_an_error_that_no_fault_explains_is_named_as_the_backend_named_it() -> None:
+    """Its code, such as that of a prompt that is too long."""
+    refused = of_record(
+        Record(
+            1, "r", 5.0, status=400, error="http_4xx", detail='400 {"error":{"code":"too_long"}}'
+        )
+    )
+
+    assert fate(refused, [hit((A, 400))], [entry(A, 400)]) == (
+        "unexplained",
+        "answered an error (400 too_long), and no fault of backend-1 explains it",
+    )
+
+
 def test_a_record_of_the_workload_is_a_call() -> None:
     """An http_5xx is kept as a status, not as an error; an unsent request has no duration."""
     answered = of_record(Record(1, "r", 5.0, sent=5.5, end=6.0, status=502, error="http_5xx"))
