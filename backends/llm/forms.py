@@ -84,13 +84,17 @@ def chat_form(body: Mapping[str, object], last_role: str) -> Form:
     chosen = _chosen(body.get("tool_choice"), tools, last_role, _named_by_chat)
     if chosen:
         return _checked(Form(tools=tuple(chosen), where="tools"))
+    return text_form(body)
+
+
+def text_form(body: Mapping[str, object]) -> Form:
+    """Read `response_format`, or vLLM's own fields for guided output; raises ApiError."""
     form = body.get("response_format")
-    if form is None:
-        return guided_form(body)
-    return _format(form, "response_format", "json_schema")
+    formatted = TEXT if form is None else _format(form, "response_format", "json_schema")
+    return _guided_form(body) if formatted.is_text else formatted
 
 
-def guided_form(body: Mapping[str, object]) -> Form:
+def _guided_form(body: Mapping[str, object]) -> Form:
     """Read vLLM's own fields, `structured_outputs` or `guided_…`; raises ApiError."""
     given = [(where, kind, value) for where, kind, value in _guides(body) if value not in _NOTHING]
     if not given:

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from .api_error import ApiError, missing
-from .forms import TEXT, Form, chat_form, guided_form
+from .forms import TEXT, Form, chat_form, text_form
 from .text import tokens
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 PARTS = ("text", "refusal")  # each part holds its text under its own type
 MAX_CHOICES = 128
-MAX_PROMPTS = 8
+MAX_PROMPTS = 128
+# all answers of a call are planned when it arrives: with more prompts, each has fewer answers
+FEW = 8
 MAX_INPUTS = 2048
 START = "<|start|>"
 DIMENSIONS = 384
@@ -37,6 +39,7 @@ _COMMON: Mapping[str, Field] = {
     "seed": Field("integer", -_INT64 - 1, _INT64),
     "min_tokens": Field("integer", 0, 1 << 20),
     "ignore_eos": Field("boolean"),
+    "include_stop_str_in_output": Field("boolean"),
     "stream": Field("boolean"),
     "stream_options": Field("object"),
     "user": Field("string"),
@@ -58,7 +61,6 @@ TEXT_FIELDS: Mapping[str, Field] = {
     **_COMMON,
     "logprobs": Field("integer", 0, 5),
     "best_of": Field("integer", 1, 20),
-    "suffix": Field("string"),
     "echo": Field("boolean"),
 }
 EMBEDDING_FIELDS: Mapping[str, Field] = {
@@ -97,6 +99,8 @@ class Call:
     logprobs: int | None = None
     # whether a text completion begins with its prompt
     echo: bool = False
+    # whether an answer that a stop text ends contains it
+    keeps_stop: bool = False
 
 
 def parse_chat(content: object, model: str, max_output: int) -> Call:
@@ -127,10 +131,15 @@ def parse_text(content: object, model: str, max_output: int) -> Call:
         raise missing("prompt")
     prompts = text_prompts(body["prompt"])
     check_fields(body, TEXT_FIELDS)
+    if body.get("suffix"):
+        message = "Unsupported parameter: 'suffix' is not supported with this model."
+        raise ApiError(400, message, "suffix", "unsupported_parameter")
     call = read_call(body, False, prompts, ("max_tokens",), max_output)
+    if len(prompts) > FEW:
+        _check("n", Field("integer", 1, FEW), call.choices)
     return replace(
         call,
-        form=guided_form(body),
+        form=text_form(body),
         logprobs=_optional(body, "logprobs"),
         echo=body.get("echo") is True,
     )
@@ -221,6 +230,7 @@ def read_call(
         include_usage=include_usage,
         continuous_usage=include_usage and _stream_option(body, "continuous_usage_stats"),
         seed=_integer(body, "seed", 0),
+        keeps_stop=body.get("include_stop_str_in_output") is True,
     )
 
 
@@ -425,6 +435,7 @@ def _ids(items: list[object], where: str) -> tuple[str, ...]:
     for index, item in enumerate(items):
         if not _is("integer", item):
             raise _wrong_type(f"{where}[{index}]", "integer", item)
+        _check(f"{where}[{index}]", Field("integer", 0, _INT64), item)
     return tuple(f"#{item}" for item in items)
 
 

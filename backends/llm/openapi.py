@@ -8,6 +8,7 @@ from .example import KINDS
 from .openai_call import (
     CHAT_FIELDS,
     EMBEDDING_FIELDS,
+    FEW,
     MAX_INPUTS,
     MAX_PROMPTS,
     PARTS,
@@ -171,7 +172,7 @@ def _tokenize_body(settings: Settings) -> Json:
 
 
 def _prompts(most: int) -> Json:
-    ids: Json = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
+    ids: Json = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
     prompts: Json = {"type": "array", "items": _STRING, "minItems": 1, "maxItems": most}
     tokens: Json = {"type": "array", "items": ids, "minItems": 1, "maxItems": most}
     return {"anyOf": [_STRING, prompts, ids, tokens]}
@@ -209,8 +210,12 @@ def _text_body(settings: Settings) -> Json:
     properties = {
         "prompt": _prompts(MAX_PROMPTS),
         **_properties(settings, TEXT_FIELDS),
+        "suffix": {"enum": ["", None]},
+        "response_format": _formats(),
     }
-    return _body(properties, "prompt")
+    few: Json = {"properties": {"prompt": _prompts(FEW)}}
+    many: Json = {"properties": {"n": _field(Field("integer", 1, FEW))}}
+    return _body(properties, "prompt", (few, many))
 
 
 def _body(properties: Mapping[str, object], required: str, *shapes: tuple[Json, Json]) -> Json:

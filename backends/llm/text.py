@@ -65,8 +65,11 @@ def words(answer_key: int, length: int) -> tuple[str, ...]:
     return tuple(picks)
 
 
-def cut(pieces: tuple[str, ...], stops: Sequence[str]) -> tuple[str, ...]:
-    """End an answer before the first stop text, keeping the token that completes it."""
+def cut(pieces: tuple[str, ...], stops: Sequence[str], keep: bool = False) -> tuple[str, ...]:
+    """End an answer before the first stop text (with `keep`, after it).
+
+    The token that completes the stop text remains, though it may be empty.
+    """
     text = "".join(pieces)
     places = [(text.index(stop), stop) for stop in stops if stop and stop in text]
     if not places:
@@ -76,7 +79,7 @@ def cut(pieces: tuple[str, ...], stops: Sequence[str]) -> tuple[str, ...]:
     kept: list[str] = []
     position = 0
     for piece in pieces:
-        kept.append(piece[: max(0, start - position)])
+        kept.append(piece[: max(0, (end if keep else start) - position)])
         position += len(piece)
         if position >= end:
             break

@@ -117,8 +117,10 @@ def _words(
     natural = exact or max(text.natural_length(key, profile), call.min_tokens)
     length = limit if call.ignore_eos and not exact else min(natural, limit)
     uncut = text.words(key, length)
-    pieces = text.cut(uncut, call.stops)
-    ended = pieces != uncut or (natural <= limit and not (call.ignore_eos and not exact))
+    pieces = text.cut(uncut, call.stops, call.keeps_stop)
+    ended = text.cut(uncut, call.stops) != uncut or (
+        natural <= limit and not (call.ignore_eos and not exact)
+    )
     return pieces, "stop" if ended else "length"
 
 
@@ -130,8 +132,9 @@ def _json_pieces(
     within = uncut[:limit]
     if tool:
         return within, "tool_calls" if within == uncut else "length"
-    pieces = text.cut(within, call.stops)
-    return pieces, "length" if pieces == within != uncut else "stop"
+    pieces = text.cut(within, call.stops, call.keeps_stop)
+    stopped = text.cut(within, call.stops) != within
+    return pieces, "length" if within != uncut and not stopped else "stop"
 
 
 class Work:

@@ -202,6 +202,20 @@ def test_a_stop_text_ends_an_answer(lab: Running):
     assert choice["finish_reason"] == "stop"
 
 
+@pytest.mark.parametrize("length", [20, 6])
+def test_a_stop_text_may_be_kept(lab: Running, length: int):
+    """vLLM's field; also where the stop text ends the last token that fits."""
+    fields: dict[str, Any] = {"max_tokens": length, "ignore_eos": True}
+    complete = chat(lab, **fields).json()["choices"][0]["message"]["content"]
+    word = complete.split()[5]
+
+    fields |= {"stop": word, "include_stop_str_in_output": True}
+    choice = chat(lab, **fields).json()["choices"][0]
+
+    assert choice["message"]["content"] == complete[: complete.index(word) + len(word)]
+    assert choice["finish_reason"] == "stop"
+
+
 def test_several_choices_differ_and_are_counted_together(lab: Running):
     """`usage` counts the prompt once and every answer."""
     answer = chat(lab, n=3, max_tokens=10, ignore_eos=True).json()

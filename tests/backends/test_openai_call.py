@@ -130,10 +130,28 @@ def test_a_wrong_call_gets_the_error_and_its_field(
     assert code is None or caught.value.code == code
 
 
-@pytest.mark.parametrize("prompt", [["a"] * 9, [[1]] * 9, [1, "a"], [[]], {}])
+@pytest.mark.parametrize("prompt", [["a"] * 129, [[1]] * 129, [1, "a"], [-1], [[]], {}])
 def test_a_prompt_of_no_known_form_is_refused(prompt: object):
-    """So are more than eight prompts."""
+    """So are more than 128 at once."""
     with pytest.raises(ApiError) as caught:
         parse_text({"model": "m", "prompt": prompt}, "m", 100)
 
     assert str(caught.value.param).startswith("prompt")
+
+
+def test_many_prompts_are_taken_with_few_answers_each():
+    """LangChain sends 20 at once; all answers are planned together, so they are limited."""
+    body = {"model": "m", "prompt": ["a"] * 20}
+
+    assert len(parse_text({**body, "n": 8}, "m", 100).prompts) == 20
+    with pytest.raises(ApiError) as caught:
+        parse_text({**body, "n": 9}, "m", 100)
+    assert caught.value.param == "n"
+
+
+def test_a_suffix_is_refused():
+    """As vLLM does: an answer that ignores it would not fit before it."""
+    with pytest.raises(ApiError) as caught:
+        parse_text({"model": "m", "prompt": "a", "suffix": "z"}, "m", 100)
+
+    assert (caught.value.param, caught.value.code) == ("suffix", "unsupported_parameter")

@@ -178,10 +178,17 @@ def test_a_json_object_is_an_object(lab: Running):
         {"structured_outputs": {"json": WEATHER}},
         {"guided_json": WEATHER},
         {"guided_json": json.dumps(WEATHER)},
+        {"guided_json": WEATHER, "response_format": {"type": "text"}},
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "w", "schema": WEATHER},
+            }
+        },
     ],
 )
 def test_vllms_own_fields_for_json_are_followed(lab: Running, fields: Any, seed: int):
-    """Under the newer name and the older, in a chat and in a text completion."""
+    """Under the newer name and the older, and OpenAI's; in a chat and in a text completion."""
     content = chat(lab, seed=seed, **fields)["choices"][0]["message"]["content"]
     body = {"model": "lab-llm", "prompt": "x", "max_tokens": 500, "seed": seed, **fields}
     text = http.post(lab.url + "/v1/completions", json=body).json()["choices"][0]["text"]
