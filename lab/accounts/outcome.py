@@ -135,10 +135,11 @@ class Loaded:
     def saturated(self) -> tuple[str, ...]:
         """The backends whose tokens were so late that the figures include delays of this machine.
 
-        A backend that the timeline paused is left out: its tokens are late because of the pause.
+        A backend that was paused or had an incident is left out: its tokens are late for that.
         """
         frozen = {kind.name for kind in KINDS.values() if kind.freezes}
         paused = {done.event.backend for done in self.timeline if done.event.kind in frozen}
+        paused |= {incident.service for incident in self.incidents}
         return tuple(
             group.name
             for group in self.figures.backends

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,11 @@ from ..stack.compose import Lab
 from ..stack.shell import poll
 
 REQUEST_ID = re.compile(rb'"request_id":"([^"]*)"')
+# the engine's events that `undone` needs
+WATCHED = ("pause", "disconnect", "kill", "die")
+_UNDONE = {"pause": "paused", "disconnect": "disconnected from the network"}
+_ENDING = 5.0  # seconds between a container's end and what the engine does because of it
+_AROUND = 1.0  # seconds by which an event of the timeline and the engine's time for it may differ
 SETTLED = 0.5  # seconds without a new line after which a log is taken as complete
 SETTLE_SECONDS = 20.0  # seconds after which a log is taken as it is, although it still grows
 
@@ -206,10 +211,45 @@ def incidents(
         if new is None or new.id != old.id:
             yield Incident(service, "was removed", time.time())
         elif new.started != old.started:
-            yield Incident(service, f"ended ({_ending(new)}) and was started again", new.started)
+            code = f" with code {new.exit_code}" if new.exit_code else ""
+            ended = new.finished if new.finished > old.started else new.started
+            yield Incident(service, f"ended{code} and was started again", ended)
         elif new.status != old.status:
             ended = new.finished if new.finished > new.started else time.time()
             yield Incident(service, _ending(new), ended)
+
+
+def undone(
+    events: Sequence[Mapping[str, Any]], services: Mapping[str, State], timeline: Timeline
+) -> Iterator[Incident]:
+    """Yield the engine's events that leave no trace in a state once they are undone.
+
+    They are a pause, a disconnection from a network and a signal that does not end a process; those
+    by an event of the timeline, and disconnections of containers that ended, are left out.
+    """
+    names = {state.id: service for service, state in services.items()}
+    seen = [
+        (
+            names[service],
+            str(event["Action"]),
+            event["timeNano"] / 1e9,
+            event["Actor"]["Attributes"],
+        )
+        for event in events
+        if (service := event["Actor"]["Attributes"].get("container", event["Actor"]["ID"])) in names
+    ]
+    for service, action, moment, attributes in seen:
+        ended = ((name, at) for name, act, at, _ in seen if act == "die")
+        if any(name == service and abs(at - moment) < _ENDING for name, at in ended):
+            continue
+        planned = (done for done in timeline.done if service in _touched(done.event, services))
+        since = moment - timeline.began
+        if any(done.began - _AROUND <= since <= done.ended + _AROUND for done in planned):
+            continue
+        if action == "kill":
+            yield Incident(service, f"was sent signal {attributes.get('signal')}", moment)
+        elif action != "die":
+            yield Incident(service, f"was {_UNDONE[action]}", moment)
 
 
 def _touched(event: Event, services: Iterable[str]) -> Iterable[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..accounts.outcome import Loaded, judge_load, write_figures
 from ..errors import LabError
@@ -14,13 +14,13 @@ from ..evidence import folder
 from ..evidence.timeline import Done, Event, Timeline, Window
 from ..nginxconf import methods
 from ..signals import INTERRUPTIONS
-from ..stack import compose, faults
+from ..stack import compose, engine, faults
 from ..stack.behaviour import tell
 from ..stack.compose import Lab
 from ..stack.shell import in_parallel
 from ..traffic import scenario as scenarios
 from ..traffic import sender, workload
-from .collect import Sent, begin, keep, tenures
+from .collect import WATCHED, Sent, begin, keep, tenures, undone
 from .fleet import choose, conditions, saved, up, use
 
 if TYPE_CHECKING:
@@ -97,8 +97,11 @@ def load(
     collector = begin(lab)
     limit = None if scenario.duration is None else scenario.duration + LAST_ANSWER
     records: list[Record] = []
+    watched = engine.Events(WATCHED)
+    seen: list[Mapping[str, Any]] = []
 
     def collect(interrupted: bool = False) -> Path:
+        collector.timeline.incidents += undone(seen, collector.states, collector.timeline)
         collector.timeline.windows[:] = [_before_first_event(collector.timeline)]
         reached = sum(record.status is not None for record in records)
         return collector.collect(
@@ -115,6 +118,7 @@ def load(
         with playing(lab, scenario, collector.timeline):
             plan = workload.plan(scenario)
             sender.run(plan, lab.door, on_progress, limit=limit, records_so_far=records)
+            seen += watched.read()  # before anything is repaired
     except INTERRUPTIONS as stopped:
         keep(stopped, lambda: collect(interrupted=True))
         raise

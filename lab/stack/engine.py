@@ -19,6 +19,7 @@ from ..paths import SETUP
 
 SOCKET = "unix:///var/run/docker.sock"
 SECONDS = 120.0
+QUIET = 0.2  # seconds without an event after which all are taken as read
 HEADER = struct.Struct(">BxxxL")  # of a frame of output: which stream, how many bytes
 STDOUT = 1
 LAST_LINES = (4_000, 64_000)  # of a log that are read before the whole log is
@@ -111,6 +112,34 @@ def printed_since(container: str, since: float) -> Printed:
         if (printed.stdout.count(b"\n") + printed.stderr.count(b"\n")) * PIECES < lines:
             return printed
     return _logs(container, since, "all")
+
+
+class Events:
+    """What happens to containers and networks from now on: the events with one of these actions.
+
+    The engine keeps them for this connection until they are read.
+    """
+
+    def __init__(self, actions: Sequence[str]) -> None:
+        filters = quote(json.dumps({"event": list(actions)}))
+        self._connection = _connection(os.environ.get("DOCKER_HOST") or SOCKET, SECONDS)
+        try:
+            self._connection.request("GET", f"/events?filters={filters}")
+            self._response = self._connection.getresponse()
+        except (OSError, HTTPException) as error:
+            raise LabError(f"no Docker engine answers: {error}", SETUP) from None
+
+    def read(self) -> list[Mapping[str, Any]]:
+        """The events so far, as the engine describes them. It can be called once."""
+        events: list[Mapping[str, Any]] = []
+        self._connection.sock.settimeout(QUIET)
+        try:
+            events += (json.loads(line) for line in self._response)
+        except TimeoutError:
+            pass  # no more yet: the stream has no end
+        finally:
+            self._connection.close()
+        return events
 
 
 def _logs(container: str, since: float, tail: str) -> Printed:

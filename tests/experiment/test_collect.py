@@ -2,11 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nginx_llm_lab.evidence.timeline import Done, Event, Incident, Timeline
-from nginx_llm_lab.experiment.collect import State, fresh_folder, incidents, traffic_name
+from nginx_llm_lab.experiment.collect import (
+    State,
+    fresh_folder,
+    incidents,
+    traffic_name,
+    undone,
+)
 
 RUNNING = State("id", "running", started=100.0)
 BEFORE = {"nginx": RUNNING, "backend-1": RUNNING, "backend-2": RUNNING}
@@ -45,14 +52,43 @@ def test_a_restart_and_a_pause_are_seen() -> None:
     """The start time of the restarted one; the paused state."""
     after = {
         **BEFORE,
-        "nginx": replace(RUNNING, started=160.0, exit_code=1),
+        "nginx": replace(RUNNING, finished=155.0, started=160.0, exit_code=1),
         "backend-1": replace(RUNNING, status="paused"),
     }
 
     [restart, pause] = incidents(BEFORE, after, timeline())
 
-    assert restart == Incident("nginx", "ended (exited with code 1) and was started again", 160.0)
+    assert restart == Incident("nginx", "ended with code 1 and was started again", 155.0)
     assert (pause.service, pause.what) == ("backend-1", "is paused")
+
+
+def engine_event(action: str, at: float, **attributes: str) -> dict[str, Any]:
+    """An event as the engine describes it; with `container`, one of a network."""
+    attributes = {"name": "x", **attributes}
+    actor = {"ID": "net" if "container" in attributes else "two", "Attributes": attributes}
+    return {"Action": action, "Actor": actor, "timeNano": int(at * 1e9)}
+
+
+def test_what_was_undone_before_the_end_is_still_named() -> None:
+    """A backend that was paused and is running again; one without a network for a while."""
+    services = {"backend-2": replace(RUNNING, id="two"), "nginx": RUNNING}
+    planned = timeline(Event(20.0, "fault", "backend-2", "pause"))
+    events = [
+        engine_event("pause", 150.0),
+        engine_event("disconnect", 152.0, container="two"),
+        engine_event("kill", 154.0, signal="19"),
+        engine_event("pause", 160.0),  # by the timeline
+        engine_event("kill", 170.0, signal="9"),  # `incidents` reports this end
+        engine_event("die", 170.1),
+        engine_event("disconnect", 170.2, container="two"),
+        engine_event("disconnect", 171.0, container="of another lab"),
+    ]
+
+    assert list(undone(events, services, planned)) == [
+        Incident("backend-2", "was paused", 150.0),
+        Incident("backend-2", "was disconnected from the network", 152.0),
+        Incident("backend-2", "was sent signal 19", 154.0),
+    ]
 
 
 def test_a_folder_is_named_after_its_run() -> None:
