@@ -408,7 +408,8 @@ class _Case:
         journalled = {entry.backend for entry in self.entries}
         not_tried = journalled - {attempt.server for attempt in self.attempts}
         if not_tried and (self.hits or not self._was_killed(NGINX)):
-            return f"nginx never sent it to {', '.join(sorted(not_tried))}"
+            names = ", ".join(sorted(not_tried))
+            return f"nginx never sent it to {names}" if self.hits else "nginx did not log it"
         for attempt in self.attempts:
             if (
                 attempt.sent

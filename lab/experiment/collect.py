@@ -19,6 +19,9 @@ from ..stack import compose, faults, nginx
 from ..stack.compose import Lab
 from ..stack.shell import poll
 
+_LINE = re.compile(
+    rb'"msec":"([\d.]+)","request_time":"([\d.]+)".*?,"pid":"(\d+)"'
+)  # of nginx's log
 REQUEST_ID = re.compile(rb'"request_id":"([^"]*)"')
 # the engine's events that `undone` needs
 WATCHED = ("pause", "disconnect", "kill", "die")
@@ -54,7 +57,8 @@ class Collector:
     """The state recorded before a run, used to collect its evidence afterwards.
 
     Call `begin` before the traffic and `collect` after it. The run's lines begin `log` bytes into
-    nginx's log; `states` are the containers' before it. `claims` are the upstream configs that
+    nginx's log; `states` are the containers' before it, `workers` the ids of nginx's worker
+    processes (none if unknown). `claims` are the upstream configs that
     replaced `claim` during the run, by their file names.
     """
 
@@ -63,6 +67,7 @@ class Collector:
     log: int
     timeline: Timeline
     states: Mapping[str, State]
+    workers: frozenset[int]
     claims: dict[str, str] = field(default_factory=dict)
 
     def claim_again(self) -> str:
@@ -94,7 +99,10 @@ class Collector:
         if interrupted:
             sent, access, journal = self._until_now(sent)
         else:
-            access, journal = self._logs(sent)
+            access, journal = self._logs(sent, complete=kind != "load")
+        if kind == "load":
+            self.timeline.incidents += new_workers(access, self.workers, self.timeline)
+            self.timeline.windows[:] = [before_first_change(self.timeline)]
         evidence = Evidence(
             kind=kind,
             method=method,
@@ -128,12 +136,20 @@ class Collector:
         reached = sent.reached if sent.records else own_lines(access, ids)
         return replace(sent, reached=reached, records=records), access, journal
 
-    def _logs(self, sent: Sent) -> tuple[bytes, bytes]:
-        """nginx's log and the backends' journals, complete for the requests that were sent."""
+    def _logs(self, sent: Sent, complete: bool) -> tuple[bytes, bytes]:
+        """nginx's log and the backends' journals for the requests that were sent.
+
+        LabError if nginx's must be `complete` and is not; else the accounts name what is missing.
+        """
         calls = [of_record(record) for record in sent.records if record.error != "unsent"]
         lost = possibly_lost_lines(calls, faults_of(self.timeline))
         ids = frozenset(record.id for record in sent.records)
-        return logs(self.lab, self.log, self.timeline.began, sent.reached, lost, ids)
+        try:
+            return logs(self.lab, self.log, self.timeline.began, sent.reached, lost, ids)
+        except nginx.MissingLinesError:
+            if complete:
+                raise
+        return logs(self.lab, self.log, self.timeline.began, sent.reached, sent.reached, ids)
 
 
 def keep(stopped: BaseException, collect: Callable[[], Path]) -> None:
@@ -181,7 +197,7 @@ def begin(lab: Lab) -> Collector:
     log, began = nginx.log_size(lab), time.time()
     names = tuple(compose.service(container) for container in compose.backend_containers(lab))
     timeline = Timeline(began, names, list(tenures(lab, began, began)), windows=[Window(began)])
-    return Collector(lab, claim, log, timeline, states(lab))
+    return Collector(lab, claim, log, timeline, states(lab), nginx.workers(lab))
 
 
 def states(lab: Lab) -> dict[str, State]:
@@ -250,6 +266,31 @@ def undone(
             yield Incident(service, f"was sent signal {attributes.get('signal')}", moment)
         elif action != "die":
             yield Incident(service, f"was {_UNDONE[action]}", moment)
+
+
+def new_workers(access: bytes, known: frozenset[int], timeline: Timeline) -> Iterator[Incident]:
+    """Yield that nginx has other workers than before, unless the timeline explains it.
+
+    It was reloaded, or a worker was killed; either way a server's turn and its load are forgotten.
+    """
+    moments = [
+        float(end) - float(seconds)
+        for end, seconds, worker in _LINE.findall(access)
+        if known and int(worker) not in known
+    ]
+    if not moments or any(incident.service == "nginx" for incident in timeline.incidents):
+        return
+    first = min(moments)
+    before = [done.event for done in timeline.done if timeline.began + done.began <= first]
+    if not any(event.do != "fault" or event.backend == "nginx" for event in before):
+        yield Incident("nginx", "has new workers: it was reloaded, or a worker was killed", first)
+
+
+def before_first_change(timeline: Timeline) -> Window:
+    """The time from the start to the first event or incident, in which picks can be judged."""
+    changes = [timeline.began + done.began for done in timeline.done]
+    changes += [incident.at for incident in timeline.incidents if incident.service == "nginx"]
+    return Window(timeline.began, min(changes, default=None))
 
 
 def _touched(event: Event, services: Iterable[str]) -> Iterable[str]:

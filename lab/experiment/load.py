@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..accounts.outcome import Loaded, judge_load, write_figures
 from ..errors import LabError
 from ..evidence import folder
-from ..evidence.timeline import Done, Event, Timeline, Window
+from ..evidence.timeline import Done, Event, Timeline
 from ..nginxconf import methods
 from ..signals import INTERRUPTIONS
 from ..stack import compose, engine, faults
@@ -102,7 +102,6 @@ def load(
 
     def collect(interrupted: bool = False) -> Path:
         collector.timeline.incidents += undone(seen, collector.states, collector.timeline)
-        collector.timeline.windows[:] = [_before_first_event(collector.timeline)]
         reached = sum(record.status is not None for record in records)
         return collector.collect(
             Sent(reached, tuple(sorted(records, key=lambda record: record.number))),
@@ -126,12 +125,6 @@ def load(
     loaded = judge_load(place, folder.read(place))
     write_figures(loaded)
     return loaded
-
-
-def _before_first_event(timeline: Timeline) -> Window:
-    """The time from the start to the first event, in which nginx's picks can be judged."""
-    first = min((timeline.began + done.began for done in timeline.done), default=None)
-    return Window(timeline.began, first)
 
 
 def _choice_for_running(lab: Lab, choice: methods.Choice) -> methods.Choice:

@@ -22,7 +22,12 @@ error_log stderr notice;
 error_log {TRACE} debug_http;
 """
 LOG_SECONDS = 20
+WORKERS = "/proc/1/task/1/children"  # of the master process
 READS_ANOTHER = 9  # reload.sh's exit code where nginx reads another upstream.conf
+
+
+class MissingLinesError(LabError):
+    """nginx did not log all requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +194,12 @@ def configuration(lab: Lab) -> str:
         return "".join(f"# {line}\n" for line in error.stderr.strip().splitlines())
 
 
+def workers(lab: Lab) -> frozenset[int]:
+    """The ids of nginx's worker processes; none where the kernel does not list them."""
+    words = ["sh", "-c", f"cat {WORKERS} 2>/dev/null || true"]
+    return frozenset(map(int, compose.execute(lab, "nginx", words).split()))
+
+
 def log_size(lab: Lab) -> int:
     """The length of the evidence log in bytes: the mark from which to read later."""
     output = compose.execute(
@@ -215,7 +226,7 @@ def log_with(
     """
     log = poll(lambda: log_since(lab, mark), lambda log: count(log) >= lines, LOG_SECONDS)
     if (seen := count(log)) < lines:
-        raise LabError(
+        raise MissingLinesError(
             f"nginx logged {seen:,} of {lines:,} requests in {LOG_SECONDS} s",
             "lab status; lab logs nginx",
         )

@@ -9,8 +9,10 @@ import pytest
 from nginx_llm_lab.evidence.timeline import Done, Event, Incident, Timeline
 from nginx_llm_lab.experiment.collect import (
     State,
+    before_first_change,
     fresh_folder,
     incidents,
+    new_workers,
     traffic_name,
     undone,
 )
@@ -89,6 +91,31 @@ def test_what_was_undone_before_the_end_is_still_named() -> None:
         Incident("backend-2", "was disconnected from the network", 152.0),
         Incident("backend-2", "was sent signal 19", 154.0),
     ]
+
+
+def test_new_workers_of_nginx_are_an_incident() -> None:
+    """A reload from elsewhere: the turns begin anew. The moment is when the first request came."""
+    lines = "".join(
+        f'{{"msec":"{at}.5","request_time":"0.500","uri":"/","pid":"{pid}","connection":"1"}}\n'
+        for at, pid in ((150, 7), (152, 9), (151, 9), (153, 7))
+    ).encode()
+    what = "has new workers: it was reloaded, or a worker was killed"
+
+    assert list(new_workers(lines, frozenset({7, 8}), timeline())) == [
+        Incident("nginx", what, 151.0)
+    ]
+    for event in (Event(5.0, "reload"), Event(5.0, "fault", "nginx", "restart")):
+        assert list(new_workers(lines, frozenset({7, 8}), timeline(event))) == []
+    assert list(new_workers(lines, frozenset({7, 9}), timeline())) == []
+    assert list(new_workers(lines, frozenset(), timeline())) == []
+
+
+def test_picks_are_judged_until_an_incident_of_nginx() -> None:
+    """Whatever happened to a backend is in the log that the picks are judged by."""
+    run = timeline(Event(30.0, "fault", "backend-1", "slow"))
+    run.incidents += [Incident("backend-2", "was paused", 145.0), Incident("nginx", "x", 150.0)]
+
+    assert before_first_change(run).end == 150.0
 
 
 def test_a_folder_is_named_after_its_run() -> None:

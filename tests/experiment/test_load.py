@@ -1,7 +1,7 @@
 """Which stretch of a load is judged, and how methods are compared."""
 
 from nginx_llm_lab.evidence.timeline import Done, Event, Timeline, Window
-from nginx_llm_lab.experiment.load import _before_first_event
+from nginx_llm_lab.experiment.collect import before_first_change
 
 
 def test_picks_are_judged_up_to_the_first_event() -> None:
@@ -9,5 +9,5 @@ def test_picks_are_judged_up_to_the_first_event() -> None:
     reload = Done(Event(8.0, "reload"), 8.1, 8.4)
     fault = Done(Event(9.0, "fault", "backend-1", "kill"), 9.0, 9.2)
 
-    assert _before_first_event(Timeline(100.0, done=[reload, fault])) == Window(100.0, 108.1)
-    assert _before_first_event(Timeline(100.0)) == Window(100.0, None)
+    assert before_first_change(Timeline(100.0, done=[reload, fault])) == Window(100.0, 108.1)
+    assert before_first_change(Timeline(100.0)) == Window(100.0, None)
