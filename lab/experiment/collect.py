@@ -254,7 +254,10 @@ def undone(
         for event in events
         if (service := event["Actor"]["Attributes"].get("container", event["Actor"]["ID"])) in names
     ]
+    reported: dict[tuple[str, str], float] = {}
     for service, action, moment, attributes in seen:
+        if reported.get((service, action), 0.0) > moment - _AROUND:
+            continue  # the engine reports a disconnection twice
         ended = ((name, at) for name, act, at, _ in seen if act == "die")
         if any(name == service and abs(at - moment) < _ENDING for name, at in ended):
             continue
@@ -262,6 +265,7 @@ def undone(
         since = moment - timeline.began
         if any(done.began - _AROUND <= since <= done.ended + _AROUND for done in planned):
             continue
+        reported[service, action] = moment
         if action == "kill":
             yield Incident(service, f"was sent signal {attributes.get('signal')}", moment)
         elif action != "die":

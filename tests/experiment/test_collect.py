@@ -78,6 +78,7 @@ def test_what_was_undone_before_the_end_is_still_named() -> None:
     events = [
         engine_event("pause", 150.0),
         engine_event("disconnect", 152.0, container="two"),
+        engine_event("disconnect", 152.01, container="two"),  # the engine says it twice
         engine_event("kill", 154.0, signal="19"),
         engine_event("pause", 160.0),  # by the timeline
         engine_event("kill", 170.0, signal="9"),  # `incidents` reports this end
