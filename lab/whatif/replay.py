@@ -76,7 +76,7 @@ def whatif(
         tuple(f"line {line.number}: {line.reason}" for line in log.first_malformed),
         tuple(_spreads(log, upstreams, on_progress)),
         {name: UNSEEN[why] for name in names if (why := methods.method(name).varied) in UNSEEN},
-        tuple(_assumptions(log, service_time)),
+        (*_assumptions(log, service_time), *_without_key(log, names)),
     )
 
 
@@ -122,6 +122,12 @@ def _keep(log: Traffic) -> None:
 
 def _spread_of_kept(upstream: Upstream) -> Spread:
     return spread(upstream, _kept[0])
+
+
+def _without_key(log: Traffic, names: Sequence[str]) -> Iterator[str]:
+    """Yield what the hash methods do with requests that have no key, if there are any."""
+    if (empty := log.keys.count(b"")) and any(methods.method(name).key for name in names):
+        yield f"requests whose key is empty or not in the log ({empty:,}) take turns, as in nginx"
 
 
 def _assumptions(log: Traffic, service_time: float) -> Iterator[str]:

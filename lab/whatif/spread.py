@@ -232,9 +232,10 @@ def picks(upstream: Upstream, log: Traffic, seed: int = 1) -> Servers:
     number: dict[str | None, int] = {None: -1}
     number |= {server.name: at for at, server in enumerate(upstream.servers)}
     lasting = upstream.record.by_load or any(server.max_conns for server in upstream.servers)
-    # a hash that finds only servers that are down falls back on round robin, which has a state
-    by_request = upstream.record.by_request and not any(server.down for server in upstream.servers)
-    if by_request and not lasting:
+    # a hash of an empty key, or that finds only servers that are down, falls back on round robin,
+    # which has a state
+    stateful = any(server.down for server in upstream.servers) or not all(log.keys)
+    if upstream.record.by_request and not stateful and not lasting:
         return _picks_by_request(upstream, log, number)
     arrivals = log.arrivals(lasting=lasting)
     predicted = oracle.predict(upstream, arrivals, draw=random.Random(seed).randrange)

@@ -48,3 +48,15 @@ def test_assumptions_of_the_replay_are_listed():
     assumed = " ".join(result.assumptions)
     assert "whole seconds" in assumed
     assert "requests that have no duration in the log (2) last " in assumed
+
+
+def test_keys_that_are_not_in_the_log_are_counted():
+    """Only a hash method hashes one."""
+    log = traffic([line(n, 0.1) for n in range(9)], "$http_x_user")
+
+    hashed = whatif(log, ["hash"], ["a:1", "b:1"], key="$http_x_user")
+    by_turns = whatif(log, ["round_robin"], ["a:1", "b:1"], key="$http_x_user")
+
+    expected = "requests whose key is empty or not in the log (9) take turns, as in nginx"
+    assert expected in hashed.assumptions
+    assert expected not in by_turns.assumptions

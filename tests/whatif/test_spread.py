@@ -113,6 +113,14 @@ def test_a_service_time_that_no_request_has_is_refused(seconds):
         traffic([b""], seconds=seconds)
 
 
+@pytest.mark.parametrize("method", ["hash", "hash_consistent"])
+def test_requests_with_an_empty_key_take_turns(method):
+    """A header that is not in the log, a cookie that the client did not send."""
+    log = traffic([line(n, 0.1) for n in range(9)], "$http_x_user")
+
+    assert spread(upstream(method, "$http_x_user"), log).requests == {"a": 3, "b": 3, "c": 3}
+
+
 def test_a_key_is_evaluated_from_what_the_log_has():
     """An argument of the URI."""
     assert traffic([line(0, 1, "/a?user=7&x=1")], "$arg_user").keys == (b"7",)
