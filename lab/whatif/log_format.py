@@ -14,13 +14,15 @@ from ..nginxconf.request import raw
 from ..nginxconf.tree import words_of
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
-# the combined format or the article's; the request time is the last number of the line
+# the combined format or the article's
 _USUAL = re.compile(
     r"(?P<remote_addr>unix:|[0-9A-Fa-f.:]+)(?::\d+ \S+)? - [^\[\]\"]+ \[(?P<time_local>[^\]]+)\] "
     r'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) \d+ '
     r'"(?:[^"\\]|\\.)*" "(?P<http_user_agent>(?:[^"\\]|\\.)*)"'
-    r"(?:.*?(?<![\w.:])(?:\w+=)?\"?(?P<request_time>\d+\.\d{3})\"?(?![\w.:]))?.*"
+    r"(?P<further>.*)"
 )
+# a time in seconds among the fields after the combined ones, with its name if it has one
+_SECONDS = re.compile(r'(?<![\w.:])(?:(\w+)[=:] ?)?"?(\d{1,6}\.\d{3})"?(?![\w.:])')
 _TIMES = ("msec", "time_local", "time_iso8601")
 _DURATIONS = ("upstream_response_time", "request_time")
 _NONE = ("", "-")
@@ -40,8 +42,8 @@ class Visit:
     """One request of a log.
 
     `end` is when nginx logged it, in seconds since the epoch; `exact` says whether it has
-    milliseconds. `seconds` is its duration, None if the log has none. `headers` are those that the
-    format has as `$http_NAME`.
+    milliseconds. `seconds` is its duration, None if the log has none. `client_ip` is "" if the log
+    has no address. `headers` are those that the format has as `$http_NAME`.
     """
 
     end: float
@@ -172,11 +174,21 @@ def _value(name: str, following: str, escaped: bool) -> str:
 def usual(line: bytes) -> Mapping[str, str] | None:
     """Return the values of a JSON line, or of a combined line with any further fields."""
     if (values := _matched(_USUAL, line)) is not None:
-        return _unescaped(values, line)
+        return {**_unescaped(values, line), "request_time": _request_time(values["further"])}
     fields = parsed(line) if b"{" in line else None
     if not isinstance(fields, dict):
         return None
     return {name: str(value) for name, value in fields.items() if value is not None}
+
+
+def _request_time(fields: str) -> str:
+    """Return the time named `rt` or `request_time`, else the longest of all times; "" without one.
+
+    The times of the upstream are parts of the request time.
+    """
+    times = _SECONDS.findall(fields)
+    named = [time for name, time in times if name in ("rt", "request_time")]
+    return max(named or [time for _, time in times], key=float, default="")
 
 
 def visit(values: Mapping[str, str]) -> Visit:
@@ -187,7 +199,7 @@ def visit(values: Mapping[str, str]) -> Visit:
         end,
         exact,
         _seconds(values),
-        _address(values.get("remote_addr") or "127.0.0.1"),
+        _address(values.get("remote_addr", "")),
         method,
         uri,
         _status(values.get("status", "")),
@@ -207,7 +219,7 @@ def _end(values: Mapping[str, str]) -> tuple[float, bool]:
     if local := values.get("time_local"):
         return _clock(local, "%d/%b/%Y:%H:%M:%S %z"), False
     if iso := values.get("time_iso8601"):
-        return _clock(iso, ""), False
+        return _clock(iso, ""), "." in iso
     raise ValueError("no time")
 
 
@@ -243,7 +255,7 @@ def _seconds(values: Mapping[str, str]) -> float | None:
 def _address(text: str) -> str:
     """A client's address; nginx writes `unix:` for a client of a unix socket."""
     try:
-        if text != "unix:":
+        if text not in ("", "unix:"):
             socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
     except (OSError, ValueError):
         raise ValueError(f'not an IP address: "{text[:40]}"') from None

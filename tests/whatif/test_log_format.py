@@ -30,6 +30,36 @@ def test_combined_with_the_request_time_behind_it_is_read_without_being_told(tai
     assert (entry.seconds, entry.exact) == (1.25, False)
 
 
+@pytest.mark.parametrize(
+    "tail",
+    [
+        ' uct="0.001" uht="0.050" urt="1.248" rt=1.250',
+        " 0.001 0.050 1.250",
+        ' urt="0.001, 1.249" request_time:1.250',
+        " rt=1.250 connection=9.000",
+        " 1790000001.795 1.250",
+    ],
+)
+def test_no_time_of_the_upstream_is_taken_for_the_request_time(tail):
+    """The request time has a name, or is the longest; seconds since the epoch are no duration."""
+    entry = one(LINE + tail)
+
+    assert isinstance(entry, Visit)
+    assert entry.seconds == 1.25
+
+
+def test_json_times_with_milliseconds_are_exact():
+    """nginx's own have whole seconds; a collector may write others."""
+    line = '{{"time_iso8601":"2026-11-25T10:00:07{}+00:00","request_uri":"/a"}}'
+    whole, precise = one(line.format("")), one(line.format(".250"))
+
+    assert isinstance(whole, Visit)
+    assert isinstance(precise, Visit)
+    assert not whole.exact
+    assert precise.exact
+    assert precise.end - whole.end == 0.25
+
+
 def test_combined_alone_has_no_duration():
     """Then the caller says how long a request lasts."""
     entry = one(LINE)
