@@ -14,11 +14,11 @@ _T = TypeVar("_T")
 LATEST = 1e11  # seconds since the epoch, in the year 5138; a later time is malformed
 _SHOWN = 200  # characters of a malformed line that are kept
 # what stands before nginx's own line: a byte order mark, the name that `docker compose logs` or
-# `kubectl logs --prefix` puts there, a time, and syslog's host and tag
+# `kubectl logs --prefix` puts there, a time, and syslog's host and tag or the kubelet's stream
 _PREFIX = re.compile(
     rb"(?:\xef\xbb\xbf)?(?:[^\s{\[]\S* *\| |\[pod/\S+\] )?"
     rb"(?:(?:<\d{1,3}>)?(?:\d{4}-\d\d-\d\dT\S+|[A-Z][a-z]{2} [ \d]\d [\d:]{8}) "
-    rb"(?:(?:\S+ )?[\w./-]+(?:\[\d+\])?: )?)?"
+    rb"(?:std(?:out|err) F |(?:\S+ )?[\w./-]+(?:\[\d+\])?: )?)?"
 )
 # what `escape=default` makes of a quote, a backslash, and bytes outside printable ASCII
 _HEX = re.compile(rb"\\x([0-9A-F]{2})")

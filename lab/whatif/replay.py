@@ -16,6 +16,7 @@ UNSEEN = {
     Varied.SESSIONS: "its cookie is set by nginx, and is not in the log",
     Varied.PROMPTS: "the prompt is not in the log",
 }
+NO_ADDRESSES = {Varied.ADDRESSES: "the client's address is not in the log"}
 LARGE = 50_000  # requests from which on methods are replayed in parallel processes
 
 
@@ -64,10 +65,11 @@ def whatif(
     duration in the log was taken to last. For a long log, `on_progress` is called with each method
     that has been replayed.
     """
+    unseen = UNSEEN if log.addressed else UNSEEN | NO_ADDRESSES
     upstreams = [
         sources.from_method(name, servers, weights, hash_key(name, key), "header", True)[0]
         for name in names
-        if methods.method(name).varied not in UNSEEN
+        if methods.method(name).varied not in unseen
     ]
     return WhatIf(
         len(log),
@@ -75,7 +77,7 @@ def whatif(
         log.malformed,
         tuple(f"line {line.number}: {line.reason}" for line in log.first_malformed),
         tuple(_spreads(log, upstreams, on_progress)),
-        {name: UNSEEN[why] for name in names if (why := methods.method(name).varied) in UNSEEN},
+        {name: unseen[why] for name in names if (why := methods.method(name).varied) in unseen},
         (*_assumptions(log, service_time), *_without_key(log, names)),
     )
 

@@ -21,6 +21,7 @@ Numbers = npt.NDArray[np.float64]
 Servers = npt.NDArray[np.int32]
 
 LONGEST = 86_400  # seconds that a request may be said to last
+NO_ADDRESS = "127.0.0.1"  # the client where the log has no address
 SHOWN = 10  # malformed lines that are named
 SAMPLE = 200_000  # requests that are replayed a second time, without the hottest server
 
@@ -30,7 +31,8 @@ class Traffic:
     """The requests of a log in the order in which they began, column by column.
 
     `starts` (since the first request's start) and `lasted` are in seconds. `exact` says whether
-    the log's times have milliseconds; `timed` is the number of requests with a duration in it.
+    the log's times have milliseconds; `timed` and `addressed` are the numbers of requests with a
+    duration and with a client address in it. The others come from NO_ADDRESS.
     """
 
     starts: Numbers
@@ -39,6 +41,7 @@ class Traffic:
     clients: tuple[str, ...]
     exact: bool
     timed: int
+    addressed: int
     malformed: int = 0
     first_malformed: tuple[Malformed, ...] = ()
 
@@ -138,7 +141,7 @@ class _Rows:
         self.clients: list[str] = []
         self.texts: dict[Any, Any] = {}
         self.malformed: list[Malformed] = []
-        self.lost = self.timed = 0
+        self.lost = self.timed = self.addressed = 0
         self.exact = True
         self.second, self.number = -1.0, 0
 
@@ -154,7 +157,8 @@ class _Rows:
         self.begun.append(self._end(entry) - lasted)
         self.lasted.append(lasted)
         self.keys.append(self._shared(hash_key(evaluate, entry)))
-        self.clients.append(self._shared(entry.client_ip))
+        self.addressed += bool(entry.client_ip)
+        self.clients.append(self._shared(entry.client_ip or NO_ADDRESS))
 
     def _end(self, entry: Visit) -> float:
         """Return when a request ended; those of one whole second are put 1 ms apart, in order."""
@@ -183,6 +187,7 @@ class _Rows:
             tuple(self.clients[at] for at in order.tolist()),
             self.exact,
             self.timed,
+            self.addressed,
             self.lost,
             tuple(self.malformed),
         )
@@ -190,7 +195,7 @@ class _Rows:
 
 def hash_key(evaluate: Evaluator, entry: Visit) -> bytes:
     """Return the hash key of a request; empty where nginx would reject the request."""
-    request = Request(entry.uri, entry.client_ip, entry.method, entry.headers)
+    request = Request(entry.uri, entry.client_ip or NO_ADDRESS, entry.method, entry.headers)
     try:
         return evaluate(request)
     except UsageError:

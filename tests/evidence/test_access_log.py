@@ -174,11 +174,15 @@ def test_a_line_that_holds_no_request_is_malformed(text: bytes) -> None:
         b"nginx-1  | 2026-11-26T10:00:00.000000000Z ",
         b"<190>Nov 26 10:00:00 gw nginx: ",
         b"2026-11-26T10:00:00.123456+00:00 gw nginx[12]: ",
+        b"2026-11-26T10:00:00.123456789Z stdout F ",
         b"\xef\xbb\xbf",
     ],
 )
 def test_what_a_collector_puts_before_a_line_is_skipped(prefix: bytes) -> None:
-    """`docker compose logs` puts the service's name there, syslog a time, the host and a tag."""
+    """`docker compose logs` puts the service's name there, syslog a time, the host and a tag.
+
+    A file of the kubelet has a time, the stream and F for a full line.
+    """
     assert access_log.record(prefix + line()) == Hit(("10.0.0.1:80",))
 
 

@@ -60,3 +60,13 @@ def test_keys_that_are_not_in_the_log_are_counted():
     expected = "requests whose key is empty or not in the log (9) take turns, as in nginx"
     assert expected in hashed.assumptions
     assert expected not in by_turns.assumptions
+
+
+def test_ip_hash_is_left_out_where_the_log_has_no_addresses():
+    """All requests from one address would all go to one server."""
+    text = b'{"msec":5.0,"request_uri":"/a","request_time":0.1}'
+
+    result = whatif(traffic([text]), ["round_robin", "ip_hash"], ["a:1", "b:1"])
+
+    assert [spread.method for spread in result.spreads] == ["round_robin"]
+    assert result.left_out == {"ip_hash": "the client's address is not in the log"}
