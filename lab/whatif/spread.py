@@ -194,11 +194,14 @@ class _Rows:
 
 
 def hash_key(evaluate: Evaluator, entry: Visit) -> bytes:
-    """Return the hash key of a request; empty where nginx would reject the request."""
-    request = Request(entry.uri, entry.client_ip or NO_ADDRESS, entry.method, entry.headers)
+    """Return the hash key of a request.
+
+    It is empty where nginx would reject the request, and where the log lacks a needed address.
+    """
+    request = Request(entry.uri, entry.client_ip, entry.method, entry.headers)
     try:
         return evaluate(request)
-    except UsageError:
+    except (UsageError, OSError):
         return b""
 
 

@@ -121,6 +121,14 @@ def test_requests_with_an_empty_key_take_turns(method):
     assert spread(upstream(method, "$http_x_user"), log).requests == {"a": 3, "b": 3, "c": 3}
 
 
+@pytest.mark.parametrize("key", ["$remote_addr", "$binary_remote_addr"])
+def test_the_address_of_a_log_without_addresses_is_an_empty_key(key):
+    """Another address for it would send all requests to one server."""
+    text = b'{"msec":5.0,"request_uri":"/a","request_time":0.1}'
+
+    assert traffic([text], key).keys == (b"",)
+
+
 def test_a_key_is_evaluated_from_what_the_log_has():
     """An argument of the URI."""
     assert traffic([line(0, 1, "/a?user=7&x=1")], "$arg_user").keys == (b"7",)
