@@ -20,6 +20,10 @@ REQUEST_LINE = re.compile(
     rb"\d+:\S+ \S+ \[debug\] (?P<worker>\d+)#\d+: \*(?P<connection>\d+) "
     rb'http request line: "\S+ (?P<target>.*) HTTP/1\.[01]"'
 )
+EVENT = re.compile(
+    rb"\d+:\S+ \S+ \[debug\] \d+#\d+: \*(?P<connection>\d+) "
+    rb"(?:(?P<request>http request line: )|(?P<pick>get [a-z0-9 ]+ peer, try: )|free rr peer \d)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,26 @@ def joined(
     return (
         (tuple(hits), None) if order.gap or len(numbered) < len(hits) else (numbered, order.steps)
     )
+
+
+def without_auth_requests(lines: Sequence[bytes]) -> list[bytes]:
+    """The lines without the picks and releases for `auth_request`, which precede a request's own.
+
+    Every line stays, because a line also ends the event before it.
+    """
+    kept = list(lines)
+    events: dict[bytes, list[int]] = {}  # by connection, those of its request so far
+    released: dict[bytes, bool] = {}  # whether the last of them is a release
+    for number, line in enumerate(lines):
+        if (match := EVENT.match(line)) is None:
+            continue
+        connection = match["connection"]
+        if match["pick"] and released.get(connection):
+            for earlier in events.pop(connection):
+                kept[earlier] = lines[earlier].partition(b" *")[0] + b" for auth_request"
+        events[connection] = [] if match["request"] else [*events.get(connection, []), number]
+        released[connection] = not (match["pick"] or match["request"])
+    return kept
 
 
 def with_debug_log(content: bytes, path: str) -> bytes:

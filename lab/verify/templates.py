@@ -449,15 +449,15 @@ def _methods(request: Request) -> Iterator[Request]:
 def _headers(host: str, entrance: Entry, route: Route) -> dict[str, str]:
     usual = 443 if entrance.tls else 80
     headers = {"Host": host if entrance.port == usual else f"{host}:{entrance.port}"}
-    if needs_login(route):
+    if is_on(route, "auth_basic"):
         secret = base64.b64encode(":".join(LOGIN).encode()).decode()
         headers["Authorization"] = f"Basic {secret}"
     return headers
 
 
-def needs_login(route: Route) -> bool:
-    """Whether the route requires basic authentication."""
-    return any(line.args != ("off",) for line in effective(route.scopes, "auth_basic"))
+def is_on(route: Route, directive: str) -> bool:
+    """Whether a directive such as `auth_basic` is in effect on the route, and not `off`."""
+    return any(line.args != ("off",) for line in effective(route.scopes, directive))
 
 
 def _conditions(request: Request, route: Route, conf: Variables) -> Request | None:

@@ -16,7 +16,7 @@ from ..verdict import Verdict
 from ..word import Word
 from . import failover, files, templates, traffic
 from .environment import Environment
-from .logs import joined, timed
+from .logs import joined, timed, without_auth_requests
 from .prerequisites import ALLOW, Prerequisite, exists, names_to_resolve, remaining
 from .run_folder import write_run_folder
 from .sandbox import Sandbox
@@ -500,6 +500,8 @@ class UpstreamRun:
         hits = tuple(traffic.hits(self.upstream, template, self.conf, sent, records, self.servers))
         sequential = trial.concurrency == 1
         lines = self.run.sandbox.debug_log() if trial.traced else []
+        if templates.is_on(template.route, "auth_request"):
+            lines = without_auth_requests(lines)
         targets = {planned.id: planned.request.uri.encode() for planned in sent}
         hits, order = joined(lines, hits, targets) if lines else (hits, None)
         if self.upstream.record.by_time:

@@ -2,7 +2,13 @@
 
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.evidence.trace import PICK, RELEASE
-from nginx_llm_lab.verify.logs import joined, timed, with_access_log, with_debug_log
+from nginx_llm_lab.verify.logs import (
+    joined,
+    timed,
+    with_access_log,
+    with_debug_log,
+    without_auth_requests,
+)
 
 TIME = "2026/11/25 21:00:00 [debug] "
 LOG = [
@@ -38,6 +44,25 @@ def test_hits_take_worker_and_connection_from_their_request_line() -> None:
         (PICK, "b:1"),
         (RELEASE, "a:1"),
         (RELEASE, "b:1"),
+    ]
+
+
+def test_a_pick_for_auth_request_is_left_out() -> None:
+    """Its server is picked on the same connection, before that of the request itself."""
+    numbers = (1, 20, 30, 40, 200, 300, 4, 5, 6, 7, 8)
+    order_of_log = (0, 1, 2, 6, 1, 2, 3, 4, 5, 6, 7)
+    log = [
+        str(number).encode() + LOG[index][1:]
+        for number, index in zip(numbers, order_of_log, strict=True)
+    ]
+
+    assert joined(log, HITS, TARGETS)[1] is None
+    _, order = joined(without_auth_requests(log), HITS, TARGETS)
+    assert [(step.kind, step.server, step.since) for step in order or ()] == [
+        (PICK, "a:1", 200),
+        (PICK, "b:1", 5),
+        (RELEASE, "a:1", 7),
+        (RELEASE, "b:1", 8),
     ]
 
 
