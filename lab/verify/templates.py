@@ -394,6 +394,17 @@ def leads_to(name: str, server: Directive) -> bool:
     return False
 
 
+def subrequest_to(others: Iterable[Route], route: Route) -> Directive | None:
+    """The `auth_request` or `mirror` in effect on a route that leads to one of the others."""
+    targets = [location for other in others if (location := innermost(other)) is not None]
+    lines = (*effective(route.scopes, "auth_request"), *effective(route.scopes, "mirror"))
+    for line in lines:
+        location = location_of(route.scopes[1], encoded(line.args[0])) if line.args else None
+        if any(location is target for target in targets):
+            return line
+    return None
+
+
 def obstacle(route: Route, conf: Variables) -> str:
     """Why no request could be constructed for a route."""
     place = f'location "{route.location}" ({route.where})'

@@ -2,8 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -33,6 +34,7 @@ REFUSED = f"in a copy of the file, relax the rule that answers instead; {ALLOW}"
 UNDECIDED = (
     f"in a copy of the file, hash something that requests contain ($request_uri, a header); {ALLOW}"
 )
+SUBREQUESTS = f"in a copy of the file, switch that directive off; {ALLOW}"
 AGAIN = f"run it again on a quieter machine, or with --seed 2; {ALLOW}"
 ENOUGH = 4  # one in so many requests has to reach the upstream
 
@@ -334,6 +336,14 @@ class Run:
     seed: int
     assumed: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    strayed: set[str] = field(default_factory=set)  # stub backends that answered other upstreams'
+
+    def fresh(self, upstream: Upstream, endpoints: Collection[str]) -> bool:
+        """Whether no request has reached an upstream yet that has these stub backends."""
+        mine = self.survey.routes[upstream.name.lower()]
+        every = chain.from_iterable(self.survey.routes.values())
+        subrequests = any(templates.subrequest_to(mine, route) for route in every)
+        return not subrequests and self.strayed.isdisjoint(endpoints)
 
     @property
     def upstreams(self) -> Iterator[Upstream]:
@@ -386,9 +396,14 @@ def judge_one(
     places = run.survey.places[upstream.name]
     servers = {str(endpoint): place.server for place in places for endpoint in place.endpoints}
     conf = variables.read(run.config, upstream.name)
-    routes = [
-        route for route in run.survey.routes[upstream.name.lower()] if templates.from_outside(route)
-    ]
+    all_routes = run.survey.routes[upstream.name.lower()]
+    routes = [route for route in all_routes if templates.from_outside(route)]
+    if not upstream.record.stateless:
+        subrequests = [templates.subrequest_to(all_routes, route) for route in routes]
+        routes = [route for route, line in zip(routes, subrequests, strict=True) if line is None]
+        if not routes and (line := subrequests[0]) is not None:
+            why = f"its turns are also taken by {line.name} {line.args[0]} ({line.where})"
+            return unsure(run, upstream, why, SUBREQUESTS), None
     candidates = tuple(
         template for route in routes for template in templates.candidates(route, conf)
     )
@@ -441,13 +456,17 @@ class UpstreamRun:
 
         Without a PASS it is tried again at the next lower concurrency.
         """
+        fresh = self.run.fresh(self.upstream, self.servers)
         probes, records = self.probe(candidates)
+        self.run.strayed.update(
+            {record.get("server", "") for record in records} - set(self.servers)
+        )
         template, planned = probes[-1]
         if not self.reached(planned, records):
             why = f"no request reached it: {self.refusals(records)}"
             return unsure(self.run, self.upstream, why, REFUSED), template
         result: UpstreamVerdict | None = None
-        sent_before, fresh = [planned for _, planned in probes], True
+        sent_before = [planned for _, planned in probes]
         for trial in traffic.trials(self.upstream, traced=self.run.sandbox.traced):
             sent = traffic.method_traffic(self.upstream, template, self.conf, self.run.seed, trial)
             records += self.run.sandbox.send(traffic.plan(template, sent))

@@ -106,6 +106,51 @@ def test_a_right_nginx_passes(tmp_path: Path) -> None:
     assert judged.besides == "answered by nginx with 401: 1"
 
 
+def test_turns_that_another_upstream_s_probes_took_are_not_counted(tmp_path: Path) -> None:
+    """A rewrite that the lab does not follow leads them astray, so the first turn is unknown."""
+    conf = written(
+        tmp_path,
+        "upstream a { server 10.0.0.1:80; server 10.0.0.2:80; }"
+        " upstream b { server 10.0.1.1:80; server 10.0.1.2:80; server 10.0.1.3:80; }",
+        "proxy_pass http://b; } rewrite ^/old/ /new last; location /old/ { proxy_pass http://a;",
+    )
+
+    a, b = played(conf, Play(read(conf, "b")))
+
+    assert a.verdict.why.startswith("no request reached it: answered by 10.0.1.1:80: 3")
+    assert b.verdict.word == "PASS", b.verdict
+    assert b.verdict.why == "exact over 301 hits from turn 3"
+
+
+def test_turns_that_auth_request_takes_of_another_upstream_are_not_counted(tmp_path: Path) -> None:
+    """Its server also answers clients: which turn is their first cannot be known."""
+    conf = written(
+        tmp_path,
+        "upstream u { server a:1; } upstream auth { server a:2; server a:3; }",
+        "auth_request /auth; proxy_pass http://u; } location /auth { proxy_pass http://auth;",
+    )
+    config = tree.read(conf)
+    run = Run(cast("Sandbox", Play(read(conf, "u"))), config, survey(config), seed=1)
+
+    assert [run.fresh(upstream, ()) for upstream in run.upstreams] == [True, False]
+
+
+def test_an_upstream_whose_turns_auth_request_takes_too_is_unsure(tmp_path: Path) -> None:
+    """The client sees the server of its own request only."""
+    servers = "upstream auth { server 10.0.1.1:80; server 10.0.1.2:80; }"
+    conf = written(
+        tmp_path,
+        servers,
+        "auth_request /auth; proxy_pass http://auth; }"
+        " location = /auth { internal; proxy_pass http://auth;",
+    )
+
+    (judged,) = played(conf, Play(read(conf)))
+
+    why = f"its turns are also taken by auth_request /auth ({conf}:1)"
+    assert (judged.verdict.word, judged.verdict.why) == ("UNSURE", why)
+
+
 def test_the_run_folder_of_an_upstream_is_judged_again(tmp_path: Path) -> None:
     """The same verdict, without Docker and without the config."""
     conf = written(tmp_path, ROUND_ROBIN)
