@@ -51,6 +51,22 @@ NAME_SERVER = "127.255.255.53"
 DEBUG_LOG = "/tmp/nginx.debug"  # noqa: S108 - in a container of its own
 ACCESS_LOG = "/tmp/nginx.access"  # noqa: S108 - in a container of its own
 LISTEN = re.compile(rb"\blisten\s+[^;{}#]+;")
+FLAG = rb"\s+(?:on|off)"
+# directives of the official image's nginx which the stand-in lacks, with their parameters: they
+# change no pick of a server
+OPTIONAL = {
+    "stub_status": rb"(?:\s+\w+)?",
+    "gunzip": FLAG,
+    "gunzip_buffers": rb"\s+\d+\s+\d+[km]?",
+    "gzip_static": rb"\s+(?:on|off|always)",
+    "sub_filter": rb"""(?:\s+(?:"[^"]*"|'[^']*'|[^\s;"']+)){2}""",
+    "sub_filter_once": FLAG,
+    "sub_filter_last_modified": FLAG,
+    "sub_filter_types": rb"(?:\s+[^\s;{}]+)+",
+    "http3": FLAG,
+    "quic_retry": FLAG,
+    "quic_gso": FLAG,
+}
 LONGEST_LINE = 2048  # nginx cuts its log lines there
 OUTPUT = "/tmp/nginx.out"  # noqa: S108 - in a container of its own
 
@@ -443,6 +459,10 @@ def fix_for(
     """
     if match := re.search(r'dlopen\(\) "([^"]*)".* in (\S+):(\d+)$', complaint):
         return without_module(match[1], match[2], int(match[3]), files)
+    if match := re.search(r'unknown directive "(\w+)" in (\S+:\d+)$', complaint):
+        return without_directive(match[1], OPTIONAL.get(match[1]), match[2], files)
+    if match := re.search(r"requires ngx_http_v3_module in (\S+:\d+)$", complaint):
+        return without_directive("listen", rb"\s[^;{}#]*\bquic\b[^;{}#]*", match[1], files)
     if match := re.search(r"bind\(\) to (\[[^]]+\]|[\d.]+):\d+ failed \(99:", complaint):
         return Fix(own=[match[1].strip("[]")])
     if match := re.search(r'host not found in .*?"(?:\w+://)?([\w.-]+)[^"]*"', complaint):
@@ -489,6 +509,22 @@ def without_module(module: str, file: str, line: int, files: Mapping[str, bytes]
         note=note,
         prerequisite=absent_module(module, f"{file}:{line}"),
     )
+
+
+def without_directive(
+    name: str, parameters: bytes | None, where: str, files: Mapping[str, bytes]
+) -> Fix | None:
+    """Remove a directive that this nginx lacks, wherever it has these parameters."""
+    if parameters is None:
+        return None
+    line = re.compile(rb"(?<![\w$-])" + name.encode() + parameters + rb"\s*;")
+    changed = {
+        path: line.sub(lambda match: b"\n" * match[0].count(b"\n"), text)
+        for path, text in files.items()
+        if line.search(text)
+    }
+    note = f"{name} ({where}): not in the lab's nginx, left out"
+    return Fix(files=changed, note=note) if changed else None
 
 
 def packed(files: Mapping[str, bytes], folders: Sequence[str]) -> bytes:

@@ -101,6 +101,48 @@ def test_a_module_that_nginx_lacks_is_left_out_and_every_line_keeps_its_place() 
     assert fix.prerequisite.name == "/m/geo.so"
 
 
+@pytest.mark.parametrize(
+    ("message", "name", "before", "after"),
+    [
+        (
+            'unknown directive "stub_status" in /a/n.conf:1',
+            "stub_status",
+            b"location /s { stub_status; } location /t {\n stub_status on; }",
+            b"location /s {  } location /t {\n  }",
+        ),
+        (
+            'unknown directive "sub_filter" in /a/n.conf:2',
+            "sub_filter",
+            b"sub_filter 'a;'\n \"b}\";\nsub_filter_once off;",
+            b"\n\nsub_filter_once off;",
+        ),
+        (
+            'the "quic" parameter requires ngx_http_v3_module in /a/n.conf:1',
+            "listen",
+            b"listen 443 quic reuseport; listen 443 ssl;",
+            b" listen 443 ssl;",
+        ),
+    ],
+)
+def test_directives_of_modules_that_only_the_official_image_has_are_left_out(
+    message: str, name: str, before: bytes, after: bytes
+) -> None:
+    """The stand-in's nginx lacks them, and no pick depends on them."""
+    where = message.rpartition(" in ")[2]
+
+    assert fixes(message, {"/a/n.conf": before}) == Fix(
+        files={"/a/n.conf": after}, note=f"{name} ({where}): not in the lab's nginx, left out"
+    )
+
+
+def test_an_unknown_directive_stays_an_error() -> None:
+    """Neither a typo nor a parameter that the official nginx refuses is left out."""
+    files = {"/a/n.conf": b"proxy_pas http://u; gunzip maybe;"}
+
+    assert fixes('unknown directive "proxy_pas" in /a/n.conf:1', files) is None
+    assert fixes('unknown directive "gunzip" in /a/n.conf:1', files) is None
+
+
 def test_files_are_packed_as_they_are_for_nginx_to_read() -> None:
     """Byte for byte, owned by nginx's user, whatever the user's own file allows."""
     content = "größe\r\n".encode("latin-1")
