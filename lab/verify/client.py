@@ -4,10 +4,12 @@ Runs inside a container, from this text alone: the standard library, nothing of 
 """
 
 import asyncio
+import functools
 import json
 import re
 import ssl
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -48,7 +50,7 @@ class Connection:
         local = (source, 0) if source else None
         at_once: dict[str, Any] = {}
         if plan["tls"] and not plan["proxy_protocol"]:
-            at_once = {"ssl": trusting(), "server_hostname": plan["name"] or host}
+            at_once = {"ssl": context(plan["pem"]), "server_hostname": plan["name"] or host}
         self.reader, self.writer = await asyncio.open_connection(
             host, port, local_addr=local, **at_once
         )
@@ -64,7 +66,8 @@ class Connection:
         self.writer.write(f"PROXY {family} {mine[0]} {host} {mine[1]} {port}\r\n".encode())
         await self.writer.drain()
         if self.plan["tls"]:
-            await self.writer.start_tls(trusting(), server_hostname=self.plan["name"] or host)
+            tls = context(self.plan["pem"])
+            await self.writer.start_tls(tls, server_hostname=self.plan["name"] or host)
 
     async def _ask(self, request: bytes, bodiless: bool) -> tuple[bytes, bytes]:
         assert self.reader is not None
@@ -106,12 +109,17 @@ async def read_body(
     return await reader.read(), False
 
 
-def trusting() -> ssl.SSLContext:
-    """A TLS context that accepts any certificate: the lab makes its own."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+@functools.cache
+def context(pem: str) -> ssl.SSLContext:
+    """A TLS context with the lab's own certificate, which accepts any from the server."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+        file.write(pem)
+        file.flush()
+        trusting.load_cert_chain(file.name)
+    return trusting
 
 
 def written(planned: Mapping[str, Any], cookies: Mapping[str, str]) -> tuple[bytes, str]:

@@ -183,7 +183,7 @@ def certificate(survey: Survey) -> str:
     )
     if not spoken and not survey.certificates:
         return ""
-    names = [f"DNS:{name}" for name in survey.names] + [
+    names = [f"DNS:{name}" for name in (*survey.names, *survey.tls_names)] + [
         f"IP:{endpoint.host}" for endpoint in survey.endpoints
     ]
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]

@@ -20,6 +20,7 @@ CERTIFICATE = re.compile(
     r"(?:certificate(?:_key)?|trusted_certificate|client_certificate|dhparam)"
 )
 IMPOSSIBLE = re.compile(r"[$\x00-\x20\x7f]")  # in no host's name
+TLS_NAME = re.compile(r"[\w.-]+")
 OTHER_PASSES = ("grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcached_pass")
 WILDCARDS = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - what a config says, not a bind
 LOOPBACKS = {4: "127.0.0.1", 6: "::1"}
@@ -42,6 +43,7 @@ class Survey:
 
     `places` holds the stub backends of each upstream's servers, by the upstream's name; `names` the
     address of every host name; `own` the addresses that nginx listens on beyond loopback;
+    `tls_names` what nginx expects in the servers' certificates;
     `workers` the number of workers as written; `unmet` lists deviations from the config;
     `prerequisites` host names without an `upstream` block, by the implicit upstream.
     """
@@ -54,6 +56,7 @@ class Survey:
     dns: tuple[tuple[str, int], ...]
     listens: tuple[Listen, ...]
     certificates: tuple[Directive, ...]
+    tls_names: tuple[str, ...]
     logins: tuple[Directive, ...]
     workers: str
     unmet: tuple[str, ...]
@@ -113,6 +116,11 @@ def survey(config: Config) -> Survey:
         listens=listens,
         certificates=tuple(
             directive for directive in directives(config) if is_certificate(directive)
+        ),
+        tls_names=tuple(
+            directive.args[0]
+            for directive in directives(config)
+            if directive.name == "proxy_ssl_name" and TLS_NAME.fullmatch("".join(directive.args))
         ),
         logins=tuple(
             directive
@@ -365,7 +373,9 @@ def _unmet(line: Directive) -> str:
     if is_certificate(line):
         return "the lab's own certificate is used instead"
     if line.name == "ssl_verify_client" and line.args[0] == "on":
-        return "the lab's clients send no certificate"
+        return "the lab's clients send its own certificate"
+    if line.name.endswith("ssl_crl"):
+        return "left out, as the lab's own certificate has no revocation list"
     return _unmet_connection(line)
 
 
@@ -376,7 +386,7 @@ def _unmet_connection(line: Directive) -> str:
     if line.name == "proxy_bind" and literal(line.args[0]):
         return "the lab's nginx lacks this address, so its requests may end with 500"
     if line.name == "proxy_ssl_verify" and line.args[0] == "on":
-        return "the lab's certificate is valid only for the names in server lines"
+        return "the lab's certificate is valid only for names in server lines and proxy_ssl_name"
     if line.name == "listen" and "quic" in line.args:
         return "the lab sends no HTTP/3"
     if line.name == "listen" and "reuseport" in line.args:

@@ -2,12 +2,18 @@
 
 import asyncio
 import functools
+import socket
+import ssl
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nginx_llm_lab.verify import client, stub
+from nginx_llm_lab.nginxconf import tree
+from nginx_llm_lab.verify import client, files, stub
+from nginx_llm_lab.verify.survey import survey
 
 CALL = {
     "id": "1",
@@ -155,3 +161,20 @@ def test_the_proxy_protocol_introduces_the_client() -> None:
     called(serve, [{**CALL, "source": "127.3.2.1"}], proxy_protocol=True)
 
     assert lines[0].startswith(b"PROXY TCP4 127.3.2.1 127.0.0.1 ")
+
+
+def test_the_client_s_certificate_is_the_lab_s_own(tmp_path: Path) -> None:
+    """nginx's `ssl_verify_client on` trusts it, as the lab supplies `ssl_client_certificate`."""
+    conf = tmp_path / "nginx.conf"
+    conf.write_text("events {} http { server { listen 443 ssl; ssl_certificate a.pem; } }")
+    pem = tmp_path / "lab.pem"
+    pem.write_text(files.certificate(survey(tree.read(conf))))
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(pem))
+    server.load_cert_chain(pem)
+    server.verify_mode = ssl.CERT_REQUIRED
+    near, far = socket.socketpair()
+
+    with ThreadPoolExecutor() as pool:
+        accepted = pool.submit(server.wrap_socket, far, server_side=True)
+        with client.context(pem.read_text()).wrap_socket(near), accepted.result() as encrypted:
+            assert "subject" in (encrypted.getpeercert() or {})

@@ -195,3 +195,10 @@ def test_reuseport_is_left_out_and_every_line_keeps_its_place() -> None:
         b" server_name reuseport; root /srv/reuseport; }"
     )
     assert without_reuseport(conf).count(b"\n") == conf.count(b"\n")
+
+
+def test_a_revocation_list_is_left_out() -> None:
+    """The lab's own certificate, which takes the place of the user's, has none."""
+    conf = b"ssl_crl /a.pem;\nproxy_ssl_crl b.pem; ssl_crl_x y; ssl_crl;"
+
+    assert sandbox.REVOKED.sub(b"", conf) == b"\n ssl_crl_x y; ssl_crl;"

@@ -210,6 +210,17 @@ def test_a_host_without_a_block_is_a_prerequisite(tmp_path: Path) -> None:
     ]
 
 
+def test_the_certificate_is_valid_for_the_name_that_nginx_expects(tmp_path: Path) -> None:
+    """`proxy_ssl_verify` compares it with `proxy_ssl_name`, if that is known before a request."""
+    survey_result = surveyed(
+        tmp_path,
+        "events {} http { proxy_ssl_name gpu.internal; server { location / {"
+        " proxy_ssl_name $host; proxy_pass https://gpu; } } }",
+    )
+
+    assert survey_result.tls_names == ("gpu.internal",)
+
+
 def test_many_certificates_are_one_line(tmp_path: Path) -> None:
     """Two servers with TLS have four lines, which say the same."""
     server = "server {{ listen 443 ssl; ssl_certificate /{0}.pem; ssl_certificate_key /{0}.key; }}"
