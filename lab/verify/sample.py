@@ -1,10 +1,13 @@
 """Generate a short text that a regex matches."""
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from ..errors import UsageError
 from ..nginxconf.maps import pattern
 
+NO_GROUPS: Mapping[str, str] = MappingProxyType({})
 # tried in this order for a class or an escape: the first that it matches stands for it
 CANDIDATES = "a1b0z-_./A ~" + "".join(map(chr, range(33, 256)))
 QUANTIFIER = re.compile(r"(?:([*?])|(\+)|\{(\d+)(?:,\d*)?\})[?+]?")
@@ -14,11 +17,14 @@ CLASS = re.compile(r"\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]", re.DOTALL)
 ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|.)", re.DOTALL)
 
 
-def sample(text: str, *, ignore_case: bool = False) -> str:
-    """A short text that an nginx regex matches; empty if none was found."""
+def sample(text: str, *, ignore_case: bool = False, groups: Mapping[str, str] = NO_GROUPS) -> str:
+    """A short text that an nginx regex matches; empty if none was found.
+
+    `groups` are wanted texts of groups, by name in lower case or by number.
+    """
     try:
         compiled = pattern(text, ignore_case=ignore_case, where="")
-        text_matched = _Sampler(compiled.pattern.decode("latin-1")).alternatives()
+        text_matched = _Sampler(compiled.pattern.decode("latin-1"), groups).alternatives()
     except (UsageError, re.error):
         return ""
     return text_matched if compiled.search(text_matched.encode("latin-1", "replace")) else ""
@@ -27,8 +33,9 @@ def sample(text: str, *, ignore_case: bool = False) -> str:
 class _Sampler:
     """Reads a regex from left to right and joins the shortest text for every part."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, wanted: Mapping[str, str]) -> None:
         self.text = text
+        self.wanted = wanted
         self.at = 0
         self.groups: dict[str, str] = {}
         self.count = 0
@@ -80,6 +87,9 @@ class _Sampler:
         self.at = match.end() if match else self.at
         text = self.alternatives()
         self._take(")")
+        text = next(
+            (self.wanted[name.lower()] for name in names if name.lower() in self.wanted), text
+        )
         self.groups |= dict.fromkeys(names, text)
         return "" if looks else text
 

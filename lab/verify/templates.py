@@ -3,7 +3,7 @@
 import base64
 import random
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice, product
 
@@ -13,7 +13,7 @@ from ..nginxconf.request import Request, normal, target
 from ..nginxconf.routes import VARIABLE, Listen, Route, authority, effective, everything
 from ..nginxconf.tree import Directive
 from ..nginxconf.variables import Variables, compile_text
-from .sample import sample
+from .sample import NO_GROUPS, sample
 
 MOST_CANDIDATES = 24  # requests that are tried out for one route
 MOST_GUESSES = 300  # requests that are guessed where a variable decides
@@ -98,21 +98,38 @@ def hosts(route: Route) -> Iterator[str]:
     """Host headers that should choose the route's server, the likeliest first."""
     names = [name for line in route.scopes[1].all("server_name") for name in line.args]
     for name in names:
-        if host := host_of(name):
+        if host := host_of(name, wanted_captures(route)):
             yield host
     if not names or not all(map(host_of, names)):
         yield NOBODY
 
 
-def host_of(name: str) -> str:
+def host_of(name: str, captures: Mapping[str, str] = NO_GROUPS) -> str:
     """A host that one word of `server_name` matches; empty if there is none."""
     if name.startswith("~"):
-        return sample(name[1:], ignore_case=True)
+        return sampled(name[1:], captures, ignore_case=True)
     if name.startswith("*."):
         return f"lab{name[1:]}"
     if name.endswith(".*"):
         return f"{name[:-1]}lab"
     return "" if name == "_" or "$" in name else name.removeprefix(".")
+
+
+def wanted_captures(route: Route) -> dict[str, str]:
+    """The variables with which a route's `proxy_pass` names its upstream: "$tenant-llm"."""
+    text = authority(route.proxy_pass)
+    names = [(match[1] or match[2]).lower() for match in VARIABLE.finditer(text)]
+    plain = VARIABLE.split(text)[:: VARIABLE.groups + 1]
+    form = "(.+?)".join(map(re.escape, plain))
+    match = re.fullmatch(form, route.upstream, re.IGNORECASE)
+    return dict(zip(names, match.groups(), strict=True)) if match else {}
+
+
+def sampled(text: str, captures: Mapping[str, str], *, ignore_case: bool) -> str:
+    """A text that a regex matches, with these captures if it can have them."""
+    return sample(text, ignore_case=ignore_case, groups=captures) or sample(
+        text, ignore_case=ignore_case
+    )
 
 
 # --- the location -------------------------------------------------------------------------
@@ -183,7 +200,7 @@ def paths(route: Route) -> Iterator[str]:
     outer = [words(scope).removeprefix("^~") for scope in route.scopes if scope.name == "location"][
         :-1
     ]
-    candidates = tuple(_paths(location, route.scopes[1]))
+    candidates = tuple(_paths(location, route.scopes[1], wanted_captures(route)))
     for path in (
         *candidates,
         *(f"{start}lab{path.lstrip('/')}" for start in outer for path in candidates),
@@ -198,14 +215,17 @@ def paths(route: Route) -> Iterator[str]:
             yield path.replace(" ", "%20")
 
 
-def _paths(location: Directive, server: Directive) -> Iterator[str]:
+def _paths(
+    location: Directive, server: Directive, captures: Mapping[str, str] = NO_GROUPS
+) -> Iterator[str]:
     text = words(location)
     if text.startswith("@"):
         yield from _paths_to_named(text, server)
     elif text.startswith("="):
         yield text[1:]
     elif text.startswith("~"):
-        text_matched = sample(text.lstrip("~").removeprefix("*"), ignore_case=text.startswith("~*"))
+        bare = text.lstrip("~").removeprefix("*")
+        text_matched = sampled(bare, captures, ignore_case=text.startswith("~*"))
         yield from (text_matched, f"/{text_matched}", f"/lab{text_matched}", f"/lab/{text_matched}")
     else:
         bare = text.removeprefix("^~")
@@ -255,15 +275,28 @@ def with_header(request: Request, name: str, value: str) -> Request:
     return replace(request, headers={**request.headers, name: value})
 
 
-def satisfying(request: Request, condition: Directive) -> Request | None:
-    """The request changed so that an `if` around the `proxy_pass` holds, as far as can be told."""
+def satisfying(request: Request, condition: Directive, conf: Variables) -> Request | None:
+    """The request changed so that an `if` holds, as far as can be told; None if no client can."""
     test = test_of(condition)
     if test is None or test[1].startswith("!"):
         return request
-    name, sign, value = test
-    return with_variable(
-        request, name, sample(value, ignore_case="*" in sign) if "~" in sign else value
-    )
+    for text in values_for(*test, conf):
+        for base, value in assignments(test[0], text, conf):
+            if (changed := with_variable(request, base, value)) is not None:
+                return changed
+    return request if test[0] in conf.definitions else None
+
+
+def values_for(name: str, sign: str, value: str, conf: Variables) -> list[str]:
+    """Values of a variable for which a test holds; for a map those that it can have."""
+    block = conf.definitions.get(name)
+    if block is None:
+        return [sample(value, ignore_case="*" in sign) if "~" in sign else value]
+    results = [line.args[-1] for line in block.block or () if line.args]
+    if "~" in sign:
+        regex = pattern(value, ignore_case="*" in sign, where=block.where)
+        return [result for result in results if regex.search(encoded(result))]
+    return [value] if sign else [result for result in results if result not in ("", "0")]
 
 
 def test_of(condition: Directive) -> tuple[str, str, str] | None:
@@ -349,7 +382,11 @@ def matching_requests(request: Request, route: Route, conf: Variables) -> Iterat
     if selects_upstream(request, route, conf):
         yield request
         return
-    tried = (*_by_map(request, route, conf), *_guessed(request, route))
+    tried = (
+        *_by_map(request, route, conf),
+        *_by_set(request, route, conf),
+        *_guessed(request, route),
+    )
     yield from (candidate for candidate in tried if selects_upstream(candidate, route, conf))
 
 
@@ -359,6 +396,13 @@ def _by_map(request: Request, route: Route, conf: Variables) -> Iterator[Request
         for base, value in assignments(name, route.upstream, conf):
             if (changed := with_variable(request, base, value)) is not None:
                 yield changed
+
+
+def _by_set(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
+    """Requests for which an `if` holds that sets a variable."""
+    for test in (test for scope in route.scopes for test in scope.all("if") if test.all("set")):
+        if (changed := satisfying(request, test, conf)) is not None:
+            yield changed
 
 
 def _guessed(request: Request, route: Route) -> Iterator[Request]:
@@ -418,6 +462,8 @@ def obstacle(route: Route, conf: Variables) -> str:
         for definition in _definitions(names, conf)
     ]
     decided = ", ".join(definitions or [f"${name}" for name in names])
+    if not decided:
+        return f"{place}: no request was found that an if around it lets through"
     return f"{place}: no request was found for which {decided} leads to it"
 
 
@@ -480,7 +526,7 @@ def _conditions(request: Request, route: Route, conf: Variables) -> Request | No
             if changed is not None and test.all("return"):
                 changed = avoiding(changed, test, conf)
         if changed is not None and scope.name == "if":
-            changed = satisfying(changed, scope)
+            changed = satisfying(changed, scope, conf)
         elif changed is not None and scope.name == "limit_except":
             changed = allowed(changed, scope)
     return changed

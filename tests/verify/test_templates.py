@@ -65,6 +65,48 @@ def test_a_path_lands_where_nginx_would_take_it(tmp_path: Path, path: str, upstr
     assert location.all("proxy_pass")[0].args == (f"http://{upstream}",)
 
 
+TWO = "upstream stable {{ server a; }} upstream canary {{ server b; }} {}"
+
+
+@pytest.mark.parametrize(
+    ("test", "more", "name", "value"),
+    [
+        ('$http_x_canary = "always"', "", "X-Canary", "always"),
+        ("$cookie_beta ~ ^(yes|1)$", "", "Cookie", "beta=yes"),
+        ("$beta", "map $http_x_beta $beta { default 0; on true; }", "X-Beta", "on"),
+        ("$beta ~ ^b", "map $http_x_beta $beta { on a; off b; }", "X-Beta", "off"),
+    ],
+)
+@pytest.mark.parametrize(
+    "location",
+    [
+        "set $to stable; if ({}) {{ set $to canary; }} proxy_pass http://$to;",
+        "if ({}) {{ proxy_pass http://canary; }} proxy_pass http://stable;",
+    ],
+)
+def test_a_canary_is_reached_by_what_its_if_tests(
+    tmp_path: Path, location: str, test: str, more: str, name: str, value: str
+) -> None:
+    """By a header, a cookie or a map of one; all else goes to the stable servers."""
+    server = f"location / {{ {location.format(test)} }}"
+
+    canary = template(tmp_path, server, "canary", TWO.format(more))
+    stable = template(tmp_path, server, "stable", TWO.format(more))
+
+    assert canary.request.headers.get(name) == value
+    assert name not in stable.request.headers
+
+
+def test_an_upstream_that_a_capture_names_is_reached(tmp_path: Path) -> None:
+    """A group of a server_name or of a location gets the text that proxy_pass makes a name of."""
+    by_host = r"server_name ~^(?<Tenant>[a-z]+)\.lab$; location / { proxy_pass http://$tenant; }"
+    by_path = "location ~ ^/models/(llama|qwen)/ { proxy_pass http://$1; }"
+    upstreams = "upstream llama { server a; } upstream qwen { server b; }"
+
+    assert template(tmp_path, by_host, "qwen", upstreams).request.headers["Host"] == "qwen.lab"
+    assert template(tmp_path, by_path, "qwen", upstreams).request.uri == "/models/qwen/"
+
+
 def test_every_location_gets_a_request_of_its_own(tmp_path: Path) -> None:
     """A request made for a location lands in it, whatever kind of location it is."""
     conf, every = read(tmp_path, SERVER.format(root="proxy_pass http://root;"))
