@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -213,7 +213,11 @@ def verify(
         *files.unmatched_includes(config, conf),
         *(shown(fix, conf) for fix in fixes),
     )
-    prerequisites = [shown_prerequisite(missing, conf) for missing in sandbox.prerequisites]
+    unreached = tuple(unreachable(survey_result))
+    prerequisites = [
+        *(shown_prerequisite(missing, conf) for missing in sandbox.prerequisites),
+        *unresolved_hosts(unreached, survey_result),
+    ]
     return Verification(
         conf=str(conf),
         nginx=version,
@@ -221,7 +225,7 @@ def verify(
         not_honoured=tuple(dict.fromkeys(missed)),
         notes=(*(shown(text, conf) for text in sandbox.warnings), *notes_on(survey_result)),
         seconds=time.monotonic() - begun,
-        unjudged=tuple(unreachable(survey_result)),
+        unjudged=tuple(unjudged(upstream, survey_result) for upstream in unreached),
         prerequisites=remaining(prerequisites, assumed),
     )
 
@@ -274,23 +278,37 @@ def refuse_unknown(only: Sequence[str], survey: Survey) -> None:
             raise UsageError(f'no upstream "{name}"', f"name one of {', '.join(known)}")
 
 
-def unreachable(survey: Survey) -> Iterator[str]:
+def unreachable(survey: Survey) -> Iterator[Upstream]:
     """The upstreams to which only nginx's own requests lead, which are not judged."""
     for upstream in survey.upstreams:
         routes = survey.routes.get(upstream.name.lower(), ())
         if routes and not any(map(templates.from_outside, routes)):
-            yield (
-                f"upstream {upstream.name} ({where(upstream, survey)}): only requests that nginx"
-                f' makes itself reach it, in location "{routes[0].location}" ({routes[0].where})'
-            )
+            yield upstream
+
+
+def unresolved_hosts(upstreams: Iterable[Upstream], survey: Survey) -> Iterator[Prerequisite]:
+    """The hosts of upstreams without a verdict, which nginx resolves at start all the same."""
+    for upstream in upstreams:
+        if upstream.name in survey.prerequisites:
+            yield survey.prerequisites[upstream.name]
+
+
+def unjudged(upstream: Upstream, survey: Survey) -> str:
+    """Why such an upstream is not judged."""
+    route = survey.routes[upstream.name.lower()][0]
+    return (
+        f"upstream {upstream.name} ({where(upstream, survey)}): only requests that nginx"
+        f' makes itself reach it, in location "{route.location}" ({route.where})'
+    )
 
 
 def named_servers(survey: Survey) -> Iterator[str]:
-    """The host names of `server` lines in `upstream` blocks."""
+    """The host names of `server` lines in `upstream` blocks which nginx resolves at start."""
     for upstream in survey.upstreams:
         for server in upstream.servers if upstream.line else ():
             host, _ = split_address(server.name)
-            if host and literal(host) is None and host.lower() != "localhost":
+            later = server.resolve or host.lower() == "localhost"
+            if host and literal(host) is None and not later:
                 yield host
 
 

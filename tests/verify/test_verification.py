@@ -333,10 +333,30 @@ def test_an_upstream_that_only_nginx_reaches_is_listed(tmp_path: Path) -> None:
     location = "internal; proxy_pass http://u;"
     survey_result = survey(tree.read(written(tmp_path, ROUND_ROBIN, location)))
 
-    (line,) = verification.unreachable(survey_result)
+    (upstream,) = verification.unreachable(survey_result)
 
+    line = verification.unjudged(upstream, survey_result)
     assert line.startswith("upstream u (")
     assert "only requests that nginx makes itself" in line
+
+
+def test_a_host_that_only_nginx_s_own_requests_ask_has_to_resolve_too(tmp_path: Path) -> None:
+    """Where the host of a `mirror` or `auth_request` does not resolve, nginx does not start."""
+    conf = written(tmp_path, "", "internal; proxy_pass http://collector:8080/ingest;")
+    survey_result = survey(tree.read(conf))
+
+    unreached = list(verification.unreachable(survey_result))
+    (missing,) = verification.unresolved_hosts(unreached, survey_result)
+
+    assert missing.name == "collector"
+
+
+def test_names_that_nginx_resolves_as_it_runs_need_not_resolve_at_start(tmp_path: Path) -> None:
+    """A `server` line with `resolve` starts without an address."""
+    servers = "resolver 10.0.0.1; upstream u { zone u 64k; server a:1; server b:1 resolve; }"
+    survey_result = survey(tree.read(written(tmp_path, servers)))
+
+    assert list(verification.named_servers(survey_result)) == ["a"]
 
 
 PASS = UpstreamVerdict(
