@@ -90,8 +90,8 @@ def read_all(conf: Path | Config) -> tuple[Upstream, ...]:
     blocks = _blocks(http)
     # where several locations pass to one upstream, the retry rules of the last one count
     ways = {route.upstream: route for route in routes(config)}
-    rules = {name: _next_upstream(route.scopes) for name, route in ways.items()}
-    inherited = _next_upstream((http,))
+    rules = {name: next_upstream(route.scopes) for name, route in ways.items()}
+    inherited = next_upstream((http,))
     upstreams = [replace(block, next_upstream=rules.get(block.name, inherited)) for block in blocks]
     declared = {upstream.name for upstream in blocks}
     upstreams += [
@@ -476,7 +476,7 @@ def _zone(line: Directive) -> bool:
     return True
 
 
-def _next_upstream(scopes: tuple[Directive, ...]) -> NextUpstream:
+def next_upstream(scopes: tuple[Directive, ...]) -> NextUpstream:
     """The retry rules in effect in the innermost of these blocks."""
     conditions = _conditions(effective(scopes, "proxy_next_upstream"))
     tries = effective(scopes, "proxy_next_upstream_tries")

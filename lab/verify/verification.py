@@ -12,6 +12,7 @@ from .. import verdict
 from ..errors import LabError, UsageError
 from ..nginxconf import tree, variables
 from ..nginxconf.model import Upstream
+from ..nginxconf.upstream import next_upstream
 from ..nginxconf.variables import Variables
 from ..verdict import Verdict
 from ..word import Word
@@ -501,7 +502,9 @@ class UpstreamRun:
         """The verdict, extended by what nginx did while servers refused connections."""
         texts: list[str] = []
         faults: list[str] = []
-        for drill in failover.drills(self.upstream):
+        # other locations may have other rules of retry
+        rules = next_upstream(template.route.scopes)
+        for drill in failover.drills(replace(self.upstream, next_upstream=rules)):
             endpoints = [
                 endpoint for endpoint, name in self.servers.items() if name in drill.closed
             ]

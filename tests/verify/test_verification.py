@@ -43,6 +43,7 @@ class Play:
         self.held: list[str] = []
         self.closed: list[list[str]] = []
         self.stubborn = False
+        self.losing = False
         self.clock = 0.0
         self.files: dict[str, bytes] = {}
         self.traced = False
@@ -69,6 +70,8 @@ class Play:
             self.refuse -= 1
             return {"id": planned["id"], "status": 401, "server": "", "location": ""}
         times = dict.fromkeys(("sent", "received", "answered", "done"), self.clock)
+        if self.losing and self.closed:
+            return {"id": planned["id"], "status": 502, "server": "", "location": ""}
         server = next(self.picks).server
         while self.closed and server in self.closed[-1] and not self.stubborn:
             server = next(self.picks).server
@@ -172,6 +175,22 @@ def test_fail_over_is_part_of_the_verdict(tmp_path: Path) -> None:
 
     assert judged.failover == "without 127.0.0.1:8001: 127.0.0.1:8002 20 of 20"
     assert play.closed == [["127.0.0.1:8001"], []]
+
+
+def test_fail_over_follows_the_rules_of_the_location_that_requests_take(tmp_path: Path) -> None:
+    """Two locations lead to one upstream, and only the other one retries."""
+    conf = written(
+        tmp_path,
+        ROUND_ROBIN,
+        "proxy_next_upstream off; proxy_pass http://u; } location /retried { proxy_pass http://u;",
+    )
+    play = Play(read(conf))
+    play.losing = True
+
+    (judged,) = played(conf, play)
+
+    assert judged.verdict.word == "PASS", judged.verdict
+    assert judged.failover.endswith("20 lost (proxy_next_upstream has no error)")
 
 
 def test_traffic_that_does_not_fail_over_fails(tmp_path: Path) -> None:
