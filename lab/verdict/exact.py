@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
+from ..nginxconf.model import Sticky
 from ..oracle import Arrival, Balancer, Pick, balancer
 from ..word import Word
 from . import replay
@@ -16,7 +17,7 @@ GRAIN = 0.002  # seconds by which the parts of a request may fall short of the w
 
 def one_by_one(case: Case) -> Verdict:
     """Compare every request with its prediction, in order."""
-    if case.upstream.sticky and (reason := sticky_obstacle(case)):
+    if reason := unreadable(case.upstream.sticky):
         return case.says(Word.UNSURE, reason)
     if not case.fresh and not case.upstream.record.by_request:
         return in_phase(case)
@@ -105,9 +106,8 @@ def distinct_states(states: Iterator[Balancer]) -> list[Balancer]:
     return list(islice(by_state.values(), 16))
 
 
-def sticky_obstacle(case: Case) -> str:
+def unreadable(sticky: Sticky | None) -> str:
     """Why the log does not show what sticky binds; empty if it does."""
-    sticky = case.upstream.sticky
     if sticky is None:
         return ""
     if sticky.kind == "learn":

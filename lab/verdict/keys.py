@@ -9,7 +9,7 @@ from ..oracle.base import group_of
 from ..word import Word
 from . import replay
 from .case import Case, Verdict, difference
-from .exact import sticky_obstacle
+from .exact import unreadable
 from .turns import counted
 
 
@@ -83,7 +83,7 @@ def maybe_banned_during(outages: Sequence[tuple[str, float, float]], hit: Hit) -
 
 def sticky_requests(case: Case) -> Verdict:
     """Compare only the requests that sticky binds; the order of the others is unknown."""
-    if reason := sticky_obstacle(case):
+    if reason := unreadable(case.upstream.sticky):
         return case.says(Word.UNSURE, reason)
     peers = group_of(case.upstream, case.addresses).by_sid
     bound, outages = 0, failures(case)

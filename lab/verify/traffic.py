@@ -157,6 +157,7 @@ def variation(
 ) -> Callable[[int, random.Random], Request]:
     """A function that makes requests from a template, varying what the method reads."""
     names = sorted(sources(upstream, template, conf))
+    everywhere = limited_by_address(template)
     still = templates.keeps_route(template, conf)
 
     def make(number: int, rng: random.Random) -> Request:
@@ -167,11 +168,21 @@ def variation(
                 request = changed
         if upstream.record.varied is Varied.ADDRESSES or ADDRESSES & set(names):
             request = replace(request, client_ip=address(template.entry, rng))
+        elif everywhere:
+            elsewhere = replace(request, client_ip=address(template.entry, rng))
+            request = elsewhere if still(elsewhere) else request
         request = routed(request, upstream, rng)
         # every request differs, so that no cache answers it
         return templates.with_variable(request, "arg_lab", str(number)) or request
 
     return make
+
+
+def limited_by_address(template: Template) -> bool:
+    """Whether `limit_req` lets each client address make only so many requests."""
+    zones = template.route.scopes[0].all("limit_req_zone")
+    by_address = any("remote_addr" in word for zone in zones for word in zone.args[:1])
+    return by_address and templates.is_on(template.route, "limit_req")
 
 
 def varied(request: Request, name: str, number: int) -> Request | None:

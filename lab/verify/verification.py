@@ -15,6 +15,7 @@ from ..nginxconf.model import Upstream
 from ..nginxconf.upstream import next_upstream
 from ..nginxconf.variables import Variables
 from ..verdict import Verdict
+from ..verdict.exact import unreadable
 from ..word import Word
 from . import failover, files, templates, traffic
 from .environment import Environment
@@ -36,6 +37,8 @@ UNDECIDED = (
     f"in a copy of the file, hash something that requests contain ($request_uri, a header); {ALLOW}"
 )
 SUBREQUESTS = f"in a copy of the file, switch that directive off; {ALLOW}"
+LIMITED = f"in a copy of the file, remove limit_req, which delays requests; {ALLOW}"
+BINDING = f"in a copy of the file, bind by a cookie or an argument: sticky cookie NAME; {ALLOW}"
 AGAIN = f"run it again on a quieter machine, or with --seed 2; {ALLOW}"
 ENOUGH = 4  # one in so many requests has to reach the upstream
 
@@ -567,13 +570,19 @@ class UpstreamRun:
         counted = {hit.request_id for hit in hits}
         besides = self.refusals([record for record in records if record["id"] not in counted])
         place = where(self.upstream, self.run.survey)
-        hint = AGAIN if outcome.word == Word.UNSURE else ""
+        hint = self.hint(template) if outcome.word == Word.UNSURE else ""
         if outcome.word != Word.FAIL and len(hits) * ENOUGH < len(sent):
             why = f"{len(hits):,} of {len(sent):,} requests reached it"
             outcome, hint = replace(outcome, word=Word.UNSURE, why=why), REFUSED
         # its command is one for the lab's own nginx
         outcome = replace(outcome, command="")
         return UpstreamVerdict(self.upstream.name, place, outcome, besides, hint, folder=str(kept))
+
+    def hint(self, template: Template) -> str:
+        """What to do where the evidence decides too little."""
+        if unreadable(self.upstream.sticky):
+            return BINDING
+        return LIMITED if templates.is_on(template.route, "limit_req") else AGAIN
 
     def addresses(self, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
         """The addresses that nginx used for each server's name, else the first."""

@@ -169,6 +169,17 @@ def test_answers_take_time_where_that_decides(tmp_path: Path, block: str, asked:
         assert ("X-Lab-Duration" in planned.request.headers) == bool(asked)
 
 
+def test_a_limit_per_address_does_not_slow_the_traffic(tmp_path: Path) -> None:
+    """Requests come from many addresses, of which each has few."""
+    limit = "limit_req_zone $binary_remote_addr zone=z:1m rate=1r/s; limit_req zone=z;"
+
+    limited = made(tmp_path, "server a; server b;", limit).requests
+    free = made(tmp_path, "server a; server b;").requests
+
+    assert len({planned.request.client_ip for planned in limited}) > len(limited) - 5
+    assert len({planned.request.client_ip for planned in free}) == 1
+
+
 def test_sticky_visitors_come_back(tmp_path: Path) -> None:
     """Each of forty visitors has several requests, with one session's cookies."""
     sent = made(tmp_path, "sticky cookie s; server a; server b;").requests

@@ -11,12 +11,12 @@ from nginx_llm_lab import oracle
 from nginx_llm_lab.accounts import outcome
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.experiment import collect
-from nginx_llm_lab.nginxconf import tree
+from nginx_llm_lab.nginxconf import tree, variables
 from nginx_llm_lab.nginxconf.model import Upstream
 from nginx_llm_lab.nginxconf.upstream import read
 from nginx_llm_lab.oracle import Arrival
 from nginx_llm_lab.verdict import Verdict
-from nginx_llm_lab.verify import verification
+from nginx_llm_lab.verify import templates, verification
 from nginx_llm_lab.verify.prerequisites import Prerequisite, absent_file
 from nginx_llm_lab.verify.survey import survey
 from nginx_llm_lab.verify.verification import Run, UpstreamVerdict, Verification
@@ -191,6 +191,27 @@ def test_fail_over_follows_the_rules_of_the_location_that_requests_take(tmp_path
 
     assert judged.verdict.word == "PASS", judged.verdict
     assert judged.failover.endswith("20 lost (proxy_next_upstream has no error)")
+
+
+@pytest.mark.parametrize(
+    ("block", "location", "hint"),
+    [
+        ("sticky route $http_x_route;", "proxy_pass http://u;", "bind by a cookie"),
+        ("", "limit_req zone=z; proxy_pass http://u;", "remove limit_req"),
+        ("", "proxy_pass http://u;", "run it again"),
+    ],
+)
+def test_the_hint_says_what_lets_the_evidence_decide(
+    tmp_path: Path, block: str, location: str, hint: str
+) -> None:
+    """Another run helps neither against a limit nor where the log lacks what decides."""
+    conf = written(tmp_path, f"upstream u {{ server a; server b; {block} }}", location)
+    config = tree.read(conf)
+    run = Run(cast("Sandbox", Play(read(conf))), config, survey(config), seed=1)
+    attempt = verification.UpstreamRun(run, read(conf), variables.read(config, "u"), {})
+    (template, *_) = templates.candidates(run.survey.routes["u"][0], attempt.conf)
+
+    assert hint in attempt.hint(template)
 
 
 def test_traffic_that_does_not_fail_over_fails(tmp_path: Path) -> None:
