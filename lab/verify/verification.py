@@ -476,7 +476,8 @@ class UpstreamRun:
     def judge(self, candidates: Sequence[Template]) -> tuple[UpstreamVerdict, Template]:
         """The verdict, and the template of the requests.
 
-        Without a PASS it is tried again at the next lower concurrency.
+        Without a PASS it is tried again at the next lower concurrency, unless nginx's own order
+        of picks is a FAIL.
         """
         fresh = self.run.fresh(self.upstream, self.servers)
         probes, records = self.probe(candidates)
@@ -493,8 +494,10 @@ class UpstreamRun:
             sent = traffic.method_traffic(self.upstream, template, self.conf, self.run.seed, trial)
             records += self.run.sandbox.send(traffic.plan(template, sent))
             sent_before += sent.requests
-            judged = self.weigh(template, sent_before, records, trial, fresh)
-            if judged.verdict.word == Word.PASS:
+            judged, ordered = self.weigh(template, sent_before, records, trial, fresh)
+            # no later times outweigh nginx's own order, unless requests of `mirror` are part of it
+            final = ordered and not templates.is_on(template.route, "mirror")
+            if judged.verdict.word == Word.PASS or (judged.verdict.word == Word.FAIL and final):
                 return judged, template
             result = judged if result is None or judged.verdict.word == Word.FAIL else result
             if judged.verdict.word == Word.FAIL:  # what follows is judged without it
@@ -538,8 +541,11 @@ class UpstreamRun:
         records: Sequence[Record],
         trial: traffic.Trial,
         fresh: bool,
-    ) -> UpstreamVerdict:
-        """Judge the upstream's responses; those from elsewhere are reported separately."""
+    ) -> tuple[UpstreamVerdict, bool]:
+        """Judge the upstream's responses; those from elsewhere are reported separately.
+
+        Also return whether nginx's own order of picks was the evidence.
+        """
         hits = tuple(traffic.hits(self.upstream, template, self.conf, sent, records, self.servers))
         sequential = trial.concurrency == 1
         lines = self.run.sandbox.debug_log() if trial.traced else []
@@ -576,7 +582,10 @@ class UpstreamRun:
             outcome, hint = replace(outcome, word=Word.UNSURE, why=why), REFUSED
         # its command is one for the lab's own nginx
         outcome = replace(outcome, command="")
-        return UpstreamVerdict(self.upstream.name, place, outcome, besides, hint, folder=str(kept))
+        return (
+            UpstreamVerdict(self.upstream.name, place, outcome, besides, hint, folder=str(kept)),
+            order is not None,
+        )
 
     def hint(self, template: Template) -> str:
         """What to do where the evidence decides too little."""

@@ -214,6 +214,27 @@ def test_the_hint_says_what_lets_the_evidence_decide(
     assert hint in attempt.hint(template)
 
 
+@pytest.mark.parametrize(("ordered", "word", "trials"), [(True, "FAIL", 1), (False, "PASS", 2)])
+def test_a_fail_by_nginx_s_own_order_is_final(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ordered: bool, word: str, trials: int
+) -> None:
+    """Times that decide only some picks cannot outweigh an order in which all are known."""
+    conf = written(tmp_path, "upstream u { least_conn; server a:1; server b:1; }")
+    weighed = iter([(FAIL, ordered), (PASS, False)])
+    asked: list[object] = []
+
+    def weigh(*arguments: object) -> tuple[UpstreamVerdict, bool]:
+        asked.append(arguments)
+        return next(weighed)
+
+    monkeypatch.setattr(verification.UpstreamRun, "weigh", weigh)
+    monkeypatch.setattr(verification.UpstreamRun, "fail_over", lambda *arguments: arguments[-1])
+    monkeypatch.setattr(verification.UpstreamRun, "reached", lambda *_: True)
+    (judged,) = played(conf, Play(read(conf)))
+
+    assert (judged.verdict.word, len(asked)) == (word, trials)
+
+
 def test_traffic_that_does_not_fail_over_fails(tmp_path: Path) -> None:
     """A nginx that still asks the server that is down does not do what the config says."""
     conf = written(tmp_path, ROUND_ROBIN)
