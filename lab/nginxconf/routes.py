@@ -171,13 +171,15 @@ def _listen(text: str, options: tuple[str, ...]) -> Iterator[Listen]:
 def _assigned(http: Directive, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """The possible values of each variable that the config sets: set, map, geo, split_clients.
 
-    A regex capture may be any of the upstreams' names.
+    A regex capture and what a script computes may be any of the upstreams' names.
     """
     assigned: dict[str, list[str]] = {}
     for directive in everything(http):
         for capture in CAPTURE.findall(" ".join(directive.args)):
             assigned.setdefault(capture.lower(), []).extend(names)
-        if directive.name == "set" and directive.block is None and len(directive.args) == 2:
+        if directive.name in ("js_set", "perl_set") and directive.args:
+            assigned.setdefault(directive.args[0].lstrip("$").lower(), []).extend(names)
+        elif directive.name == "set" and directive.block is None and len(directive.args) == 2:
             name, text = directive.args
             assigned.setdefault(name.lstrip("$").lower(), []).append(text)
         elif directive.name in ("map", "geo", "split_clients") and directive.args:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice, product
 
-from ..errors import UsageError
+from ..errors import UndecidedError, UsageError
 from ..nginxconf.maps import pattern
 from ..nginxconf.request import Request, normal, target
 from ..nginxconf.routes import VARIABLE, Listen, Route, authority, effective, everything
@@ -367,11 +367,13 @@ def assignments(
 
 
 def selects_upstream(request: Request, route: Route, conf: Variables) -> bool:
-    """Whether the route's `proxy_pass` sends this request to the route's upstream."""
+    """Whether the route's `proxy_pass` sends this request to the route's upstream, or may do so."""
     if "$" not in route.proxy_pass:
         return True
     try:
         url = compile_text(route.proxy_pass, replace(conf, route=route))(request)
+    except UndecidedError:
+        return True
     except UsageError:
         return False
     return authority(url.decode("utf-8", "surrogateescape")).lower() == route.upstream.lower()

@@ -132,7 +132,7 @@ class Verification:
 
     def _rest(self) -> Iterator[str]:
         if not self.upstreams:
-            reason = "no client's request" if self.unjudged else "no proxy_pass"
+            reason = "no client's request" if self.unjudged else "no proxy_pass in http"
             yield f"UNSURE no upstream to judge: {reason} leads to one"
             yield f"try:   name the file whose proxy_pass leads to an upstream; {ALLOW}"
         for title, lines in (
@@ -481,9 +481,6 @@ class UpstreamRun:
         """
         fresh = self.run.fresh(self.upstream, self.servers)
         probes, records = self.probe(candidates)
-        self.run.strayed.update(
-            {record.get("server", "") for record in records} - set(self.servers)
-        )
         template, planned = probes[-1]
         if not self.reached(planned, records):
             why = f"no request reached it: {self.refusals(records)}"
@@ -492,7 +489,7 @@ class UpstreamRun:
         sent_before = [planned for _, planned in probes]
         for trial in traffic.trials(self.upstream, traced=self.run.sandbox.traced):
             sent = traffic.method_traffic(self.upstream, template, self.conf, self.run.seed, trial)
-            records += self.run.sandbox.send(traffic.plan(template, sent))
+            records += self.send(template, sent)
             sent_before += sent.requests
             judged, ordered = self.weigh(template, sent_before, records, trial, fresh)
             # no later times outweigh nginx's own order, unless requests of `mirror` are part of it
@@ -503,6 +500,12 @@ class UpstreamRun:
             if judged.verdict.word == Word.FAIL:  # what follows is judged without it
                 sent_before, records, fresh = [], [], False
         return result or judged, template
+
+    def send(self, template: Template, sent: Traffic) -> list[dict[str, Any]]:
+        """Send requests; remember which other upstreams' stub backends answered."""
+        records = self.run.sandbox.send(traffic.plan(template, sent))
+        self.run.strayed.update({record.get("server", "") for record in records} - {*self.servers})
+        return records
 
     def fail_over(self, template: Template, judged: UpstreamVerdict) -> UpstreamVerdict:
         """The verdict, extended by what nginx did while servers refused connections."""
@@ -613,7 +616,7 @@ class UpstreamRun:
         for number, template in enumerate(candidates, 1):
             planned = traffic.probe(self.upstream, template, self.conf, number)
             tried.append((template, planned))
-            records += self.run.sandbox.send(traffic.plan(template, Traffic((planned,), 1)))
+            records += self.send(template, Traffic((planned,), 1))
             if self.reached(planned, records):
                 break
         return tried, records

@@ -107,6 +107,13 @@ def test_an_upstream_that_a_capture_names_is_reached(tmp_path: Path) -> None:
     assert template(tmp_path, by_path, "qwen", upstreams).request.uri == "/models/qwen/"
 
 
+def test_an_upstream_that_a_script_may_choose_gets_a_request(tmp_path: Path) -> None:
+    """Whether the script chooses it is seen where the request arrives."""
+    http = "upstream u { server a; } js_set $pool main.pool;"
+
+    assert template(tmp_path, "location /v1 { proxy_pass http://$pool; }", "u", http)
+
+
 def test_every_location_gets_a_request_of_its_own(tmp_path: Path) -> None:
     """A request made for a location lands in it, whatever kind of location it is."""
     conf, every = read(tmp_path, SERVER.format(root="proxy_pass http://root;"))
