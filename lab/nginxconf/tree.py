@@ -122,6 +122,7 @@ class _Reader:
             if end == "}" and not heads:
                 raise UsageError(f'unexpected "}}" in {directive.where}')
             if end == "{":
+                _refuse_lua(directive)
                 heads.append(directive)
                 bodies.append([])
             elif end == "}":
@@ -163,6 +164,13 @@ class _Reader:
             return []
         names = glob.glob(pattern, root_dir=self.prefix)  # noqa: PTH207 - Path.glob takes no absolute pattern
         return [str(self.prefix / name) for name in sorted(names)]
+
+
+def _refuse_lua(directive: Directive) -> None:
+    """Raise UsageError for a block of Lua, which follows another grammar."""
+    if directive.name.endswith("_by_lua_block"):
+        hint = "nginx without OpenResty's Lua module refuses it: remove the block in a copy"
+        raise UsageError(f'unknown directive "{directive.name}" in {directive.where}', hint)
 
 
 def words_of(text: str, source: str) -> tuple[str, ...]:

@@ -109,6 +109,10 @@ def test_a_missing_include_is_listed(tmp_path: Path) -> None:
         ("\ufeffa 1;", "byte order mark in nginx.conf:1"),
         ("include nginx.conf;", 'include of "nginx.conf" inside itself in nginx.conf'),
         ("a {" * 101 + "}" * 101, "blocks nested deeper than 100 in nginx.conf:1"),
+        (
+            "\nset_by_lua_block $a { if x then return {} end }",
+            'unknown directive "set_by_lua_block" in nginx.conf:2',
+        ),
     ],
 )
 def test_a_broken_config_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:
