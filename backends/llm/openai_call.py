@@ -30,6 +30,7 @@ class Field:
     high: float = 0
 
 
+TOKEN_ID = Field("integer", 0, _INT64)  # of a prompt that is given as numbers
 _COMMON: Mapping[str, Field] = {
     "temperature": Field("decimal", 0, 2),
     "top_p": Field("decimal", 0, 1),
@@ -433,9 +434,7 @@ def _prompt(text: str) -> tuple[str, ...]:
 
 def _ids(items: list[object], where: str) -> tuple[str, ...]:
     for index, item in enumerate(items):
-        if not _is("integer", item):
-            raise _wrong_type(f"{where}[{index}]", "integer", item)
-        _check(f"{where}[{index}]", Field("integer", 0, _INT64), item)
+        _check(f"{where}[{index}]", TOKEN_ID, item)
     return tuple(f"#{item}" for item in items)
 
 

@@ -14,6 +14,7 @@ from .openai_call import (
     PARTS,
     ROLES,
     TEXT_FIELDS,
+    TOKEN_ID,
     TOKENIZE_FIELDS,
     Field,
 )
@@ -172,7 +173,8 @@ def _tokenize_body(settings: Settings) -> Json:
 
 
 def _prompts(most: int) -> Json:
-    ids: Json = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
+    number: Json = {"type": "integer", "minimum": TOKEN_ID.low, "maximum": TOKEN_ID.high}
+    ids: Json = {"type": "array", "items": number, "minItems": 1}
     prompts: Json = {"type": "array", "items": _STRING, "minItems": 1, "maxItems": most}
     tokens: Json = {"type": "array", "items": ids, "minItems": 1, "maxItems": most}
     return {"anyOf": [_STRING, prompts, ids, tokens]}
