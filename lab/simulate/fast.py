@@ -160,21 +160,19 @@ def _state(fleet: Any, work: Workload) -> kernel.State:
 def _with_room(jobs: kernel.Jobs, state: kernel.State) -> kernel.State:
     """Double the pools that are too small: the slots, or the runs of blocks."""
     while kernel.slots_short(state):
-        slots, free = _doubled(state.slots, state.free_slots, state.at, 2)
-        state = state._replace(slots=slots, free_slots=free)
+        state = state._replace(free_slots=_doubled(state.slots, state.free_slots, state.at, 2))
     while kernel.runs_short(jobs, state):
-        runs, free = _doubled(state.runs, state.free_runs, state.at, 3)
-        state = state._replace(runs=runs, free_runs=free)
+        state = state._replace(free_runs=_doubled(state.runs, state.free_runs, state.at, 3))
     return state
 
 
-def _doubled(pool: Any, free: "kernel.Shorts", at: "kernel.Ints", place: int) -> tuple[Any, Any]:
-    """Double a pool; `at[place]` counts its free entries, which `free` lists."""
+def _doubled(pool: Any, free: "kernel.Shorts", at: "kernel.Ints", place: int) -> "kernel.Shorts":
+    """Double a pool in place, and return the list of its free entries, which `at[place]` counts."""
     size, left = len(pool), int(at[place])
-    fresh = np.arange(2 * size - 1, size - 1, -1, dtype=np.int32)
-    listed = np.concatenate([free[:left], fresh, np.zeros(size - left, np.int32)])
+    pool.resize(2 * size, refcheck=False)  # only the state refers to it; its pages move uncopied
     at[place] += size
-    return np.concatenate([pool, np.zeros_like(pool)]), listed
+    fresh = np.arange(2 * size - 1, size - 1, -1, dtype=np.int32)
+    return np.concatenate([free[:left], fresh, np.zeros(size - left, np.int32)])
 
 
 def _peers(weights: Sequence[int], work: Workload, seed: int) -> kernel.Peers:

@@ -19,6 +19,14 @@ BY_STATE = [name for name, method in METHODS.items() if not method.by_request]
 FIGURES = ("backend", "sent", "first", "last", "cached")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_pools():
+    """Pools that small workloads make grow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "_ROOM", 128)
+        yield
+
+
 def lengths(largest: int) -> st.SearchStrategy[Lengths]:
     """Fixed, uniform and heavy-tailed lengths."""
     tokens = st.integers(1, largest)
