@@ -57,7 +57,8 @@ def run(
     backends = len(profiles)
     with signals_held():  # the first calls compile functions, or load compiled ones
         jobs, result = _jobs(work, picks), _result(len(work))
-        peers = _peers(weights or (1,) * backends, work, seed)
+        users = int(work.user.max(initial=0)) + 1 if kind == kernel.STICKY else 0
+        peers = _peers(weights or (1,) * backends, users, seed)
         state = _with_room(jobs, _state(_fleet(profiles), work))
         ended = np.empty(state.decoding.shape[1], np.int32)
         for b in range(backends):
@@ -175,7 +176,7 @@ def _doubled(pool: Any, free: "kernel.Shorts", at: "kernel.Ints", place: int) ->
     return np.concatenate([free[:left], fresh, np.zeros(size - left, np.int32)])
 
 
-def _peers(weights: Sequence[int], work: Workload, seed: int) -> kernel.Peers:
+def _peers(weights: Sequence[int], users: int, seed: int) -> kernel.Peers:
     backends = len(weights)
     weight = np.array(weights, np.int64)
     return kernel.Peers(
@@ -185,7 +186,7 @@ def _peers(weights: Sequence[int], work: Workload, seed: int) -> kernel.Peers:
         header=np.zeros(backends, np.int64),
         checked=np.full(backends, -(10**9), np.int64),
         ends=np.cumsum(weight),
-        bound=np.full(int(work.user.max(initial=0)) + 1, -1, np.int32),
+        bound=np.full(users, -1, np.int32),
         random=np.array([seed], np.uint64),
         ranking=_ranking(weight),
     )

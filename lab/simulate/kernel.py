@@ -143,7 +143,7 @@ class Peers(NamedTuple):
     header: Ints
     checked: Ints
     ends: Ints  # running sums of the weights
-    bound: Shorts  # by user: the server of its cookie
+    bound: Shorts  # by user: the server of its cookie; empty if the method is not sticky
     random: npt.NDArray[np.uint64]
     ranking: Ranking
 
