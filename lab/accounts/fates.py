@@ -15,7 +15,7 @@ from ..evidence.journal import Entry
 from ..evidence.record import Record
 from ..evidence.timeline import Tenure
 from ..fault_kinds import Failure
-from ..verdict.replay import at
+from ..verdict.replay import at, reset_at_once
 from .in_flight import EARLY, InFlight
 from .join import Finding
 
@@ -328,11 +328,15 @@ def _fate(
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One server that nginx tried: its status, and whether the request was sent there."""
+    """One server that nginx tried: its status, and whether the request was sent there.
+
+    `sent` is true also if the log does not prove it, because the connection was reset at once.
+    """
 
     server: str
     status: int | None
     sent: bool
+    proven: bool
 
 
 def _attempts(hit: Hit | Unproxied) -> Iterator[_Attempt]:
@@ -340,8 +344,8 @@ def _attempts(hit: Hit | Unproxied) -> Iterator[_Attempt]:
         return
     for index, server in enumerate(hit.upstream_addr):
         status = hit.upstream_status[index] if index < len(hit.upstream_status) else None
-        times = hit.upstream_connect_time
-        yield _Attempt(server, status, index < len(times) and times[index] is not None)
+        sent = at(hit.upstream_connect_time, index) is not None
+        yield _Attempt(server, status, sent, sent and not reset_at_once(hit, index))
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +392,11 @@ class _Case:
         counts. An entry that is a plain error means that the backend did not start the request.
         """
         journalled = Counter(entry.backend for entry in self.entries)
-        sent = Counter(attempt.server for attempt in self.attempts if attempt.sent)
+        sent = Counter(
+            attempt.server
+            for attempt in self.attempts
+            if attempt.proven or (attempt.sent and self._is_repeated())
+        )
         lost = [name for name, count in sent.items() for _ in range(count - journalled[name])]
         refused = (
             entry.fate == QUEUE_FULL or (entry.status >= 500 and entry.fate == "ok")
@@ -412,15 +420,19 @@ class _Case:
             return f"nginx never sent it to {names}" if self.hits else "nginx did not log it"
         for attempt in self.attempts:
             if (
-                attempt.sent
+                attempt.proven
                 and attempt.server not in journalled
                 and not self._explains_missing_line(attempt)
             ):
                 return f"{attempt.server} did not log it"
-        again = any(attempt.sent for attempt in self.attempts[:-1])
-        if again and self.call.method not in REPEATABLE and not self.rules.non_idempotent:
+        again = any(attempt.proven for attempt in self.attempts[:-1])
+        if again and not self._is_repeated():
             return "retried after it was sent, although non_idempotent is off"
         return ""
+
+    def _is_repeated(self) -> bool:
+        """Whether nginx may send the request again after it was sent."""
+        return self.call.method in REPEATABLE or self.rules.non_idempotent
 
     def unexplained_failure(self) -> str:
         """The first failure that no fault explains; "" if there is none."""

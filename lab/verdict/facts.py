@@ -90,8 +90,11 @@ def forbidden_retries(case: Case) -> Iterator[Fact]:
 
 def broken(case: Case, hit: Hit) -> int:
     """Attempts that may have failed on a kept-alive connection, which nginx does not count."""
-    kinds = (replay.fault(case.upstream, hit, index) for index in range(len(hit.upstream_addr)))
-    return sum(kind in ("error", "invalid_header") for kind in kinds)
+    return sum(
+        replay.fault(case.upstream, hit, index) in ("error", "invalid_header")
+        or replay.reset_at_once(hit, index)
+        for index in range(len(hit.upstream_addr))
+    )
 
 
 def forbidden(case: Case, hit: Hit, index: int) -> str:

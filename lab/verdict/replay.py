@@ -11,6 +11,7 @@ from ..evidence.access_log import Hit
 from ..nginxconf import request as of
 from ..nginxconf.model import Upstream
 from ..nginxconf.request import Evaluator, Request
+from ..oracle import retry
 from ..oracle.base import Arrival
 
 T = TypeVar("T")
@@ -75,11 +76,23 @@ def fault(upstream: Upstream, hit: Hit, index: int) -> str:
         return "timeout" if connected else "connect_timeout"
     if status != 502:
         return "" if last else "error"
-    if not connected:
+    once = hit.request_method in retry.ONCE and "non_idempotent" not in listed
+    if not connected or (once and not last and reset_at_once(hit, index)):
         return "refused"
     # both are logged alike: a retried status is listed, one that was not retried is not
     bad_header = ("error" in listed, "invalid_header" in listed) == (last, not last)
     return "invalid_header" if bad_header else "error"
+
+
+def reset_at_once(hit: Hit, index: int) -> bool:
+    """Whether an attempt failed in the millisecond in which nginx connected.
+
+    nginx logs the connect time before it sees that the connection was reset, so the request may not
+    have been sent.
+    """
+    failed = at(hit.upstream_status, index) == 502 and at(hit.upstream_header_time, index) is None
+    connect = at(hit.upstream_connect_time, index)
+    return failed and connect is not None and connect == at(hit.upstream_response_time, index)
 
 
 def succeeded(hit: Hit) -> bool:

@@ -1,5 +1,6 @@
 """Every request of a run with faults has exactly one fate; unexplained ones are named."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -147,6 +148,18 @@ def test_a_fault_that_cannot_cause_the_failure_explains_nothing() -> None:
         "unexplained",
         "broken off (502), and no fault of backend-1 explains it",
     )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kind"), [(0.0, "answered after a retry"), (0.001, "unexplained")]
+)
+def test_a_post_may_be_repeated_whose_connection_was_reset_at_once(
+    seconds: float, kind: str
+) -> None:
+    """nginx logs the connect time, 0.000, before it sees that the connection was reset."""
+    reset = replace(hit((A, 502), (B, 200)), upstream_response_time=(seconds, 0.1))
+
+    assert fate(call("POST"), [reset], [entry(B)], broken("kill"))[0] == kind
 
 
 def test_a_repeated_post_violates_the_retry_rules() -> None:

@@ -1,6 +1,7 @@
 """The oracle's input for a logged request."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,24 @@ def test_a_fault_is_told_by_its_times(logged: Hit, fault: str) -> None:
     listed = NextUpstream(frozenset({"error", "timeout", "http_502"}))
 
     assert replay.fault(replace(UPSTREAM, next_upstream=listed), logged, 0) == fault
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({}, "refused"),
+        ({"upstream_response_time": (0.301, 0.1)}, "error"),
+        ({"request_method": "GET"}, "error"),
+        ({"upstream_status": (504, 200)}, "timeout"),
+    ],
+)
+def test_a_retried_post_whose_connection_was_reset_at_once_had_not_been_sent(
+    changes: dict[str, Any], fault: str
+) -> None:
+    """nginx logs a connect time, then sees the reset; a GET it would have retried anyway."""
+    reset = replace(hit(502, 0.3, None), request_method="POST")
+
+    assert replay.fault(UPSTREAM, replace(reset, **changes), 0) == fault
 
 
 def test_a_broken_answer_that_was_not_retried_had_a_bad_header():
