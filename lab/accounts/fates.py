@@ -343,9 +343,9 @@ def _attempts(hit: Hit | Unproxied) -> Iterator[_Attempt]:
     if isinstance(hit, Unproxied):
         return
     for index, server in enumerate(hit.upstream_addr):
-        status = hit.upstream_status[index] if index < len(hit.upstream_status) else None
         sent = at(hit.upstream_connect_time, index) is not None
-        yield _Attempt(server, status, sent, sent and not reset_at_once(hit, index))
+        proven = sent and not reset_at_once(hit, index)
+        yield _Attempt(server, at(hit.upstream_status, index), sent, proven)
 
 
 @dataclass(frozen=True, slots=True)

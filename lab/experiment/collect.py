@@ -10,7 +10,8 @@ from typing import Any
 from ..accounts.fates import of_record, possibly_lost_lines
 from ..accounts.faults import faults_of
 from ..errors import LabError
-from ..evidence import folder
+from ..evidence import access_log, folder
+from ..evidence.access_log import Hit
 from ..evidence.folder import Evidence, Kind
 from ..evidence.record import Record
 from ..evidence.timeline import FIRST_CLAIM, Event, Incident, Tenure, Timeline, Window
@@ -18,10 +19,8 @@ from ..paths import runs_folder
 from ..stack import compose, faults, nginx
 from ..stack.compose import Lab
 from ..stack.shell import poll
+from ..verdict import replay
 
-_LINE = re.compile(
-    rb'"msec":"([\d.]+)","request_time":"([\d.]+)".*?,"pid":"(\d+)"'
-)  # of nginx's log
 REQUEST_ID = re.compile(rb'"request_id":"([^"]*)"')
 # the engine's events that `undone` needs
 WATCHED = ("pause", "disconnect", "kill", "die")
@@ -58,8 +57,8 @@ class Collector:
 
     Call `begin` before the traffic and `collect` after it. The run's lines begin `log` bytes into
     nginx's log; `states` are the containers' before it, `workers` the ids of nginx's worker
-    processes (none if unknown). `claims` are the upstream configs that
-    replaced `claim` during the run, by their file names.
+    processes, none if unknown. `claims` are the upstream configs that replaced `claim` during the
+    run, by their file names.
     """
 
     lab: Lab
@@ -67,7 +66,7 @@ class Collector:
     log: int
     timeline: Timeline
     states: Mapping[str, State]
-    workers: frozenset[int]
+    workers: frozenset[int] = frozenset()
     claims: dict[str, str] = field(default_factory=dict)
 
     def claim_again(self) -> str:
@@ -101,7 +100,8 @@ class Collector:
         else:
             access, journal = self._logs(sent, complete=kind != "load")
         if kind == "load":
-            self.timeline.incidents += new_workers(access, self.workers, self.timeline)
+            hits = access_log.read(access.splitlines(keepends=True)).hits
+            self.timeline.incidents += new_workers(hits, self.workers, self.timeline)
             self.timeline.windows[:] = [before_first_change(self.timeline)]
         evidence = Evidence(
             kind=kind,
@@ -197,7 +197,7 @@ def begin(lab: Lab) -> Collector:
     log, began = nginx.log_size(lab), time.time()
     names = tuple(compose.service(container) for container in compose.backend_containers(lab))
     timeline = Timeline(began, names, list(tenures(lab, began, began)), windows=[Window(began)])
-    return Collector(lab, claim, log, timeline, states(lab), nginx.workers(lab))
+    return Collector(lab, claim, log, timeline, states(lab))
 
 
 def states(lab: Lab) -> dict[str, State]:
@@ -244,44 +244,35 @@ def undone(
     by an event of the timeline, and disconnections of containers that ended, are left out.
     """
     names = {state.id: service for service, state in services.items()}
-    seen = [
-        (
-            names[service],
-            str(event["Action"]),
-            event["timeNano"] / 1e9,
-            event["Actor"]["Attributes"],
-        )
-        for event in events
-        if (service := event["Actor"]["Attributes"].get("container", event["Actor"]["ID"])) in names
-    ]
+    seen: list[tuple[str, str, float, Mapping[str, str]]] = []
+    for event in events:
+        attributes = event["Actor"]["Attributes"]
+        if (container := attributes.get("container", event["Actor"]["ID"])) in names:
+            seen.append((names[container], event["Action"], event["timeNano"] / 1e9, attributes))
+    ends = [(service, moment) for service, action, moment, _ in seen if action == "die"]
     reported: dict[tuple[str, str], float] = {}
     for service, action, moment, attributes in seen:
         if reported.get((service, action), 0.0) > moment - _AROUND:
             continue  # the engine reports a disconnection twice
-        ended = ((name, at) for name, act, at, _ in seen if act == "die")
-        if any(name == service and abs(at - moment) < _ENDING for name, at in ended):
+        if any(ended == service and abs(at - moment) < _ENDING for ended, at in ends):
             continue
         planned = (done for done in timeline.done if service in _touched(done.event, services))
         since = moment - timeline.began
         if any(done.began - _AROUND <= since <= done.ended + _AROUND for done in planned):
             continue
         reported[service, action] = moment
-        if action == "kill":
-            yield Incident(service, f"was sent signal {attributes.get('signal')}", moment)
-        elif action != "die":
-            yield Incident(service, f"was {_UNDONE[action]}", moment)
+        signal = f"sent signal {attributes.get('signal')}"
+        yield Incident(service, f"was {_UNDONE.get(action, signal)}", moment)
 
 
-def new_workers(access: bytes, known: frozenset[int], timeline: Timeline) -> Iterator[Incident]:
+def new_workers(
+    hits: Iterable[Hit], known: frozenset[int], timeline: Timeline
+) -> Iterator[Incident]:
     """Yield that nginx has other workers than before, unless the timeline explains it.
 
     It was reloaded, or a worker was killed; either way a server's turn and its load are forgotten.
     """
-    moments = [
-        float(end) - float(seconds)
-        for end, seconds, worker in _LINE.findall(access)
-        if known and int(worker) not in known
-    ]
+    moments = [replay.start(hit) for hit in hits if known and hit.pid not in known]
     if not moments or any(incident.service == "nginx" for incident in timeline.incidents):
         return
     first = min(moments)

@@ -14,7 +14,7 @@ from ..evidence import folder
 from ..evidence.timeline import Done, Event, Timeline
 from ..nginxconf import methods
 from ..signals import INTERRUPTIONS
-from ..stack import compose, engine, faults
+from ..stack import compose, engine, faults, nginx
 from ..stack.behaviour import tell
 from ..stack.compose import Lab
 from ..stack.shell import in_parallel
@@ -94,10 +94,9 @@ def load(
     changed = prepare(lab, scenario)
     chosen = _choice_for_running(lab, choice or saved(lab))
     use(lab, chosen)
-    collector = begin(lab)
+    collector = replace(begin(lab), workers=nginx.workers(lab))
     limit = None if scenario.duration is None else scenario.duration + LAST_ANSWER
     records: list[Record] = []
-    watched = engine.Events(WATCHED)
     seen: list[Mapping[str, Any]] = []
 
     def collect(interrupted: bool = False) -> Path:
@@ -114,10 +113,10 @@ def load(
         )
 
     try:
-        with playing(lab, scenario, collector.timeline):
+        with engine.Events(WATCHED) as events, playing(lab, scenario, collector.timeline):
             plan = workload.plan(scenario)
             sender.run(plan, lab.door, on_progress, limit=limit, records_so_far=records)
-            seen += watched.read()  # before anything is repaired
+            seen += events.read()  # before anything is repaired
     except INTERRUPTIONS as stopped:
         keep(stopped, lambda: collect(interrupted=True))
         raise

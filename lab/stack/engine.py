@@ -9,9 +9,10 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from urllib.parse import quote, urlsplit
 
 from ..errors import LabError
@@ -117,7 +118,7 @@ def printed_since(container: str, since: float) -> Printed:
 class Events:
     """What happens to containers and networks from now on: the events with one of these actions.
 
-    The engine keeps them for this connection until they are read.
+    The engine keeps them for this connection until they are read. A context manager closes it.
     """
 
     def __init__(self, actions: Sequence[str]) -> None:
@@ -129,16 +130,18 @@ class Events:
         except (OSError, HTTPException) as error:
             raise LabError(f"no Docker engine answers: {error}", SETUP) from None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
     def read(self) -> list[Mapping[str, Any]]:
         """The events so far, as the engine describes them. It can be called once."""
         events: list[Mapping[str, Any]] = []
         self._connection.sock.settimeout(QUIET)
-        try:
+        with suppress(TimeoutError):  # no more yet: the stream has no end
             events += (json.loads(line) for line in self._response)
-        except TimeoutError:
-            pass  # no more yet: the stream has no end
-        finally:
-            self._connection.close()
         return events
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.evidence.timeline import Done, Event, Incident, Timeline
 from nginx_llm_lab.experiment.collect import (
     State,
@@ -96,19 +97,19 @@ def test_what_was_undone_before_the_end_is_still_named() -> None:
 
 def test_new_workers_of_nginx_are_an_incident() -> None:
     """A reload from elsewhere: the turns begin anew. The moment is when the first request came."""
-    lines = "".join(
-        f'{{"msec":"{at}.5","request_time":"0.500","uri":"/","pid":"{pid}","connection":"1"}}\n'
+    hits = [
+        Hit(("a",), msec=at + 0.5, request_time=0.5, pid=pid)
         for at, pid in ((150, 7), (152, 9), (151, 9), (153, 7))
-    ).encode()
+    ]
     what = "has new workers: it was reloaded, or a worker was killed"
 
-    assert list(new_workers(lines, frozenset({7, 8}), timeline())) == [
+    assert list(new_workers(hits, frozenset({7, 8}), timeline())) == [
         Incident("nginx", what, 151.0)
     ]
     for event in (Event(5.0, "reload"), Event(5.0, "fault", "nginx", "restart")):
-        assert list(new_workers(lines, frozenset({7, 8}), timeline(event))) == []
-    assert list(new_workers(lines, frozenset({7, 9}), timeline())) == []
-    assert list(new_workers(lines, frozenset(), timeline())) == []
+        assert list(new_workers(hits, frozenset({7, 8}), timeline(event))) == []
+    assert list(new_workers(hits, frozenset({7, 9}), timeline())) == []
+    assert list(new_workers(hits, frozenset(), timeline())) == []
 
 
 def test_picks_are_judged_until_an_incident_of_nginx() -> None:
