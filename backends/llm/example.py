@@ -61,7 +61,8 @@ def value(schema: object, seed: int) -> object:
     try:
         return _Maker(schema, random.Random(seed)).value(schema, ())
     except (OverflowError, RecursionError, ValueError):
-        raise SchemaError("a limit is out of range", ()) from None
+        reason = "a limit is out of range, or its parts can be combined in too many ways"
+        raise SchemaError(reason, ()) from None
 
 
 class _Maker:

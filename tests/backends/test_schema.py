@@ -6,6 +6,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from nginx_llm_lab.backends.llm.example import SchemaError, value
 from nginx_llm_lab.backends.llm.schema import Checker
 
 VALUES: list[Any] = [
@@ -53,3 +54,14 @@ def test_an_older_drafts_limits_and_tuples_are_understood():
 
     assert [checker.allows(schema, value) for value in (3, 4)] == [False, True]
     assert [checker.allows(schema, value) for value in ([1, 2], [2, 1])] == [True, False]
+
+
+def test_a_schema_with_too_many_ways_is_refused():
+    """Parts that name the next one twice each: 262,144 checks of one number."""
+    twice = {str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(18)}
+    schema = {"not": {"not": {"$ref": "#/$defs/0"}}, "$defs": {**twice, "18": {"type": "integer"}}}
+
+    with pytest.raises(ValueError, match=r"#/\$defs"):
+        Checker(schema).allows(schema, 1)
+    with pytest.raises(SchemaError, match="or its parts can be combined in too many ways"):
+        value({"type": "integer", **schema}, 1)

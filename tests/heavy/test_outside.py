@@ -30,8 +30,21 @@ def restored(five):
     fleet.up(five.lab, 5, "instant", 1.0)
 
 
-def test_a_backend_killed_from_outside_fails_the_load_and_is_named(restored, tmp_path, say):
-    """Nothing in the scenario kills backend-2: exit code 1, with its name and how it ended."""
+RELOAD = ("nginx", "-c", f"{nginx.FOLDER}/nginx.conf", "-s", "reload")
+
+
+@pytest.mark.parametrize(
+    ("service", "commands", "incident"),
+    [
+        ("backend-2", [("kill",)], "backend-2 exited"),
+        ("backend-2", [("pause",), ("unpause",)], "backend-2 was paused"),
+        ("nginx", [("exec", *RELOAD)], "nginx has new workers"),
+    ],
+)
+def test_what_comes_from_outside_fails_the_load_and_is_named(
+    restored, tmp_path, say, service, commands, incident
+):
+    """Nothing in the scenario does it: exit code 1, with the service and what became of it."""
     scenario = tmp_path / "steady.yaml"
     scenario.write_text(STEADY)
     where = {
@@ -44,13 +57,15 @@ def test_a_backend_killed_from_outside_fails_the_load_and_is_named(restored, tmp
     words = [sys.executable, "-m", "nginx_llm_lab.cli", "load", str(scenario)]
     with subprocess.Popen(words, env={**os.environ, **where}, stdout=subprocess.PIPE) as command:
         poll(lambda: nginx.log_size(restored), lambda size: size > mark, 120)
-        run(["docker", "kill", compose.container_id(restored, "backend-2")])
+        for verb, *more in commands:
+            run(["docker", verb, compose.container_id(restored, service), *more])
         printed = command.communicate(timeout=240)[0].decode()
 
-    about = [line for line in printed.splitlines() if "backend-2" in line and "exited" in line]
-    say(f" exit code {command.returncode}: {about}")
+    named = [line for line in printed.splitlines() if incident in line]
+    say(f" exit code {command.returncode}: {named}")
     assert command.returncode == 1, printed
-    assert about
+    assert named, printed
+    assert "no event of the scenario" in named[0]
 
 
 def test_a_full_queue_is_refused_by_the_limit_of_its_backend(restored, say):

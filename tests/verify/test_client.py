@@ -173,6 +173,7 @@ def test_the_client_s_certificate_is_the_lab_s_own(tmp_path: Path) -> None:
     server.load_cert_chain(pem)
     server.verify_mode = ssl.CERT_REQUIRED
     near, far = socket.socketpair()
+    far.settimeout(10)  # a client without a certificate says nothing more
 
     with ThreadPoolExecutor() as pool:
         accepted = pool.submit(server.wrap_socket, far, server_side=True)
