@@ -31,6 +31,9 @@ class Listen:
     port: int
     options: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return f"{self.address}:{self.port}" if self.port else self.address
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

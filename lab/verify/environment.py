@@ -6,14 +6,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a stub backend listens; `near`: in nginx's own network namespace."""
+    """Where a stub backend listens; `near`: in nginx's own network namespace.
+
+    `host` is "unix:" and a path for a unix socket, which has no port.
+    """
 
     host: str
     port: int
     tls: bool = False
     near: bool = True
 
+    @property
+    def socket(self) -> str:
+        """The path of the unix socket; empty if it is none."""
+        return "" if self.port else self.host.partition(":")[2]
+
     def __str__(self) -> str:
+        if self.socket:
+            return self.host
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 

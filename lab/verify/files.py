@@ -13,6 +13,7 @@ from ..errors import LabError, UsageError
 from ..nginxconf.tree import Config
 from ..stack import shell
 from . import templates
+from .relocation import Move, rewritten
 from .survey import Survey, directives, is_whole
 
 INSTALLED = "/etc/nginx"
@@ -42,15 +43,17 @@ def copy_of_stream(conf: Path) -> Iterator[Path]:
         yield copy
 
 
-def files_by_path(config: Config, conf: Path) -> dict[str, bytes]:
-    """Every file of the config by the path at which nginx looks for it.
+def files_by_path(config: Config, conf: Path, moves: Sequence[Move] = ()) -> dict[str, bytes]:
+    """Every file of the config by the path at which nginx looks for it, with its listeners moved.
 
     Files beside `conf` are also laid under /etc/nginx, where its includes may look for them.
     """
     contents: dict[str, bytes] = {}
     unheard = servers_without_listen(config)
     for name in user_names(config, conf):
-        path, content = absolute(name), with_listen(Path(name).read_bytes(), unheard.get(name, {}))
+        path = absolute(name)
+        content = rewritten(Path(name).read_bytes(), [move for move in moves if move.file == name])
+        content = with_listen(content, unheard.get(name, {}))
         contents[path] = content
         if path.startswith(f"{absolute(conf.parent)}/"):
             beside = path.removeprefix(f"{absolute(conf.parent)}/")
@@ -184,7 +187,7 @@ def certificate(survey: Survey) -> str:
     if not spoken and not survey.certificates:
         return ""
     names = [f"DNS:{name}" for name in (*survey.names, *survey.tls_names)] + [
-        f"IP:{endpoint.host}" for endpoint in survey.endpoints
+        f"IP:{endpoint.host}" for endpoint in survey.endpoints if not endpoint.socket
     ]
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     words += ["-subj", "/CN=lab", "-addext", f"subjectAltName={','.join(dict.fromkeys(names))}"]

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import docker
 import docker.errors
 from docker.models.containers import Container
+from docker.types import DriverConfig, Mount
 
 from ..errors import LabError
 from ..paths import ROOT, SETUP
@@ -70,6 +71,7 @@ OPTIONAL = {
     "quic_gso": FLAG,
 }
 LONGEST_LINE = 2048  # nginx cuts its log lines there
+SOCKETS = "/nginx-llm-lab"  # the stub backends' unix sockets, in a folder of both containers
 OUTPUT = "/tmp/nginx.out"  # noqa: S108 - in a container of its own
 
 
@@ -98,6 +100,8 @@ class Sandbox:
         self.images = {name: compose.image(service) for name, service in IMAGES.items()}
         self.files = dict(environment.files)
         self.names = dict(environment.names)
+        sockets = (endpoint.socket for endpoint in environment.endpoints if endpoint.socket)
+        self.sockets = {path: f"{SOCKETS}/{number}.sock" for number, path in enumerate(sockets)}
         self.fixes: list[str] = []
         self.prerequisites: list[Prerequisite] = []
         self.warnings: tuple[str, ...] = ()
@@ -151,7 +155,7 @@ class Sandbox:
         self.image_files = self._image_files()
         hidden = {path: b"" for path in self.image_files if IMAGE_SITES.match(path)}
         self.traced = "--with-debug" in self._run_text(["nginx", "-V"])[1]
-        self._lay({**hidden, **self._edited(self.files)}, FOLDERS)
+        self._lay({**hidden, **self._edited(self.files)}, FOLDERS, self.sockets)
         self._write_name_files()
         self._fix_all()
         self._serve()
@@ -183,6 +187,7 @@ class Sandbox:
             self.images["nginx"],
             ["sleep", str(LIFE)],
             network_mode=f"container:{self.near.id}",
+            volumes_from=[str(self.near.id)] if self.sockets else [],
             user=f"{NGINX_USER}:{NGINX_USER}",
             init=True,
         )
@@ -196,7 +201,13 @@ class Sandbox:
         """Start a container without a network, with a stub backend for every endpoint."""
         plan = {
             "endpoints": [
-                [endpoint.host, endpoint.port, endpoint.tls, PACES[number % len(PACES)]]
+                [
+                    str(endpoint),
+                    self.sockets.get(endpoint.socket, endpoint.host),
+                    endpoint.port,
+                    endpoint.tls,
+                    PACES[number % len(PACES)],
+                ]
                 for number, endpoint in enumerate(endpoints)
             ],
             "names": dict(self.environment.names),
@@ -209,6 +220,7 @@ class Sandbox:
             ["python3", "-c", source(stub), json.dumps(plan)],
             network_mode="none",
             sysctls=self._sysctls(),
+            mounts=[shared_folder(SOCKETS)] if self.sockets else [],
         )
 
     def _sysctls(self) -> dict[str, str]:
@@ -271,9 +283,14 @@ class Sandbox:
                 for name, file in (contents | links).items()
             }
 
-    def _lay(self, files: Mapping[str, bytes], folders: Sequence[str] = ()) -> None:
-        """Copy files and folders into nginx's container; nginx's user owns them."""
-        self.nginx.put_archive("/", packed(files, folders))
+    def _lay(
+        self,
+        files: Mapping[str, bytes],
+        folders: Sequence[str] = (),
+        links: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Copy files, folders and links into nginx's container; nginx's user owns them."""
+        self.nginx.put_archive("/", packed(files, folders, links))
 
     def _write_name_files(self) -> None:
         """Write /etc/hosts and /etc/resolv.conf of nginx's container."""
@@ -530,8 +547,16 @@ def without_directive(
     return Fix(files=changed, note=note) if changed else None
 
 
-def packed(files: Mapping[str, bytes], folders: Sequence[str]) -> bytes:
-    """A tar of files and folders owned by nginx's user."""
+def shared_folder(path: str) -> Mount:
+    """An empty folder in memory for containers that share it; it is removed with the last."""
+    options = {"type": "tmpfs", "device": "tmpfs", "o": "mode=1777"}
+    return Mount(path, None, type="volume", driver_config=DriverConfig("local", options))
+
+
+def packed(
+    files: Mapping[str, bytes], folders: Sequence[str], links: Mapping[str, str]
+) -> bytes:
+    """A tar of files, folders, and symbolic links with their targets, owned by nginx's user."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for folder in folders:
@@ -540,6 +565,10 @@ def packed(files: Mapping[str, bytes], folders: Sequence[str]) -> bytes:
             entry = _entry(path.lstrip("/"), tarfile.REGTYPE, 0o644)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
+        for path, target in links.items():
+            entry = _entry(path.lstrip("/"), tarfile.SYMTYPE, 0o777)
+            entry.linkname = target
+            archive.addfile(entry)
     return buffer.getvalue()
 
 

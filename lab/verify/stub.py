@@ -150,7 +150,9 @@ async def _body(head: bytes, reader: asyncio.StreamReader) -> None:
 
 
 def listener(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
-    """A bound socket, even if the address is not assigned yet."""
+    """A bound socket, even if the address is not assigned yet; `host` may be a file's path."""
+    if host.startswith("/"):
+        return unix_listener(Path(host))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, kind)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -158,6 +160,16 @@ def listener(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
     if family == socket.AF_INET6:
         bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     bound.bind((host, port))
+    bound.setblocking(False)
+    return bound
+
+
+def unix_listener(path: Path) -> socket.socket:
+    """A socket bound to a file that every user may connect to."""
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(path))
+    path.chmod(0o666)
     bound.setblocking(False)
     return bound
 
@@ -213,11 +225,10 @@ def secured(pem: str) -> ssl.SSLContext:
 async def main(
     servers: Sequence[Any], names: Mapping[str, str], dns: Sequence[Any], pem: str
 ) -> None:
-    """Listen as stubs [host, port, tls, pace] and as name servers [host, port]; print ready."""
+    """Listen as stubs [name, host, port, tls, pace], as name servers [host, port]; print ready."""
     context = secured(pem) if pem else None
     stub_servers: dict[str, StubServer] = {}
-    for host, port, tls, pace in servers:
-        name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    for name, host, port, tls, pace in servers:
         listen = functools.partial(listener, host, port, socket.SOCK_STREAM)
         stub_servers[name] = StubServer(name, pace, listen, context if tls else None)
         await stub_servers[name].open()

@@ -30,11 +30,21 @@ MOST_LINES = 3  # of one kind; more are counted in one
 
 @dataclass(frozen=True, slots=True)
 class ServerStubs:
-    """The stub backends of one `server` line, one per address; or why it has none."""
+    """The stub backends of one `server` line, one per address.
+
+    It has none where nginx itself listens at its address: `occupied` holds those listeners.
+    """
 
     server: str
     endpoints: tuple[Endpoint, ...]
-    reason: str = ""
+    occupied: tuple[Listen, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """Why there is no stub backend; empty if there is one."""
+        if not self.occupied:
+            return ""
+        return f"nginx itself listens there (listen {self.occupied[0]})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,13 @@ class Survey:
         texts = [endpoint.host for endpoint in self.endpoints] + [
             listen.address for listen in self.listens
         ]
-        return any(":" in text for text in (*texts, *self.own) if not text.startswith("unix:"))
+        return any(":" in text for text in (*texts, *self.own) if not is_socket(text))
+
+    @property
+    def occupied(self) -> frozenset[Listen]:
+        """nginx's own listeners at the address of a server."""
+        places = chain.from_iterable(self.places.values())
+        return frozenset(chain.from_iterable(place.occupied for place in places))
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -138,7 +154,7 @@ def refuse_impossible_hosts(config: Config) -> None:
     for line in directives(config):
         text = line.args[0] if line.args else ""
         names_host = line.name == "listen" or (line.name == "server" and line.block is None)
-        later = text.startswith("unix:") or "resolve" in line.args
+        later = is_socket(text) or "resolve" in line.args
         if names_host and not later and IMPOSSIBLE.search(text):
             raise UsageError(
                 f'host not found in "{line.name} {text}" in {line.where}',
@@ -237,9 +253,14 @@ def host_names(
     return addresses
 
 
+def is_socket(text: str) -> bool:
+    """Whether an address is the path of a unix socket."""
+    return text.lower().startswith("unix:")
+
+
 def split_address(text: str, port: int = 80) -> tuple[str, int]:
     """Host and port of an address as nginx writes them; no host for a unix socket."""
-    if text.lower().startswith("unix:"):
+    if is_socket(text):
         return "", 0
     match = re.fullmatch(r"(\[[^]]*\]|[^:]*)(?::(\d+))?", text)
     if match is None:
@@ -282,16 +303,22 @@ def place(
     implicit = tls and any(route.upstream == server.name for route in routes_to)
     host, port = split_address(server.name, 443 if implicit else 80)
     if not host:
-        return ServerStubs(server.name, (), "a unix socket has no stub backend")
-    endpoints = []
-    for address in addresses(host, names):
-        near = address.is_loopback or str(address) in local
-        if server.down and near and listening(str(address), port, listens):
-            return ServerStubs(server.name, ())
-        if near and (taken := listening(str(address), port, listens)):
-            return ServerStubs(server.name, (), f"nginx itself listens there ({taken})")
-        endpoints.append(Endpoint(str(address), port, tls, near))
-    return ServerStubs(server.name, tuple(endpoints))
+        at = tuple(listen for listen in listens if listen.address == server.name)
+        endpoints = (Endpoint(server.name, 0, tls),)
+    else:
+        hosts = {
+            str(address): address.is_loopback or str(address) in local
+            for address in addresses(host, names)
+        }
+        at = tuple(
+            listen
+            for address, near in hosts.items()
+            for listen in (listening(address, port, listens) if near else ())
+        )
+        endpoints = tuple(Endpoint(address, port, tls, near) for address, near in hosts.items())
+    if at:
+        return ServerStubs(server.name, (), () if server.down else at)
+    return ServerStubs(server.name, endpoints)
 
 
 def addresses(host: str, names: Mapping[str, str]) -> tuple[IPv4Address | IPv6Address, ...]:
@@ -302,8 +329,8 @@ def addresses(host: str, names: Mapping[str, str]) -> tuple[IPv4Address | IPv6Ad
     return (ip_address(LOOPBACKS[address.version]) if address.is_unspecified else address,)
 
 
-def listening(address: str, port: int, listens: Iterable[Listen]) -> str:
-    """The `listen` that includes an address, as text; empty if there is none."""
+def listening(address: str, port: int, listens: Iterable[Listen]) -> Iterator[Listen]:
+    """The listeners that accept connections to an address and port."""
     target = ip_address(address)
     for listen in listens:
         bound = literal(listen.address)
@@ -312,8 +339,7 @@ def listening(address: str, port: int, listens: Iterable[Listen]) -> str:
         same = bound is not None and str(bound) in (address, WILDCARDS[target.version])
         by_name = listen.address.lower() == "localhost" and address == LOOPBACKS[4]
         if listen.port == port and (everywhere or both or same or by_name):
-            return f"listen {listen.address}:{port}"
-    return ""
+            yield listen
 
 
 # --- what is not as the config says -------------------------------------------------------

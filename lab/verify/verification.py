@@ -17,7 +17,7 @@ from ..nginxconf.variables import Variables
 from ..verdict import Verdict
 from ..verdict.exact import unreadable
 from ..word import Word
-from . import failover, files, templates, traffic
+from . import failover, files, relocation, templates, traffic
 from .environment import Environment
 from .logs import joined, timed, without_auth_requests
 from .prerequisites import ALLOW, Prerequisite, exists, names_to_resolve, remaining
@@ -202,8 +202,12 @@ def verify(
             return renamed(of_copy, str(copy), str(conf))
     config = tree.read(conf)
     survey_result = surveyed(config)
+    moves = tuple(relocation.moves(config, survey_result))
+    if moves:
+        config = relocation.moved(config, moves)
+        survey_result = surveyed(config)
     refuse_unknown(only, survey_result)
-    needed = environment(config, conf, survey_result)
+    needed = environment(config, conf, survey_result, moves)
     on_progress("starting nginx and the stub backends")
     try:
         with Sandbox(needed) as sandbox:
@@ -214,6 +218,7 @@ def verify(
         raise type(error)(shown(error.message, conf), error.hint) from None
     missed = (
         *survey_result.unmet,
+        *map(str, moves),
         *files.unmatched_includes(config, conf),
         *(shown(fix, conf) for fix in fixes),
     )
@@ -316,14 +321,16 @@ def named_servers(survey: Survey) -> Iterator[str]:
                 yield host
 
 
-def environment(config: tree.Config, conf: Path, survey: Survey) -> Environment:
+def environment(
+    config: tree.Config, conf: Path, survey: Survey, moves: Sequence[relocation.Move] = ()
+) -> Environment:
     """Everything that the containers need for a config."""
     pem = files.certificate(survey)
     main, wrapped = files.main_file(config, conf)
     return Environment(
         conf=main,
         files={
-            **files.files_by_path(config, conf),
+            **files.files_by_path(config, conf, moves),
             **files.njs_modules(config, conf),
             **wrapped,
             **files.supplied(survey, conf, pem),

@@ -280,13 +280,12 @@ SPECIAL = {
         ),
         UNSURE,
     ),
-    "a unix socket": Shape(llm("server unix:/run/llm.sock; server unix:/run/other.sock;"), UNSURE),
+    "a unix socket": Shape(llm("server unix:/run/llm.sock; server unix:/run/other.sock;")),
     "nginx as its own backend": Shape(
         llm(
             "server 127.0.0.1:8081; server 127.0.0.1:8082;",
             http="server { listen 8081; return 200 a; } server { listen 8082; return 200 b; }",
-        ),
-        UNSURE,
+        )
     ),
     "models by argument": Shape(
         whole(

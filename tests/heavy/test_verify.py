@@ -40,7 +40,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     try:
         container.exec_run(["sh", "-c", "rm -rf /etc/nginx/conf.d; echo > /etc/resolv.conf"])
         own = {"/etc/ssl/fleet.pem": pem.encode(), "/etc/nginx/htpasswd": b"a:{PLAIN}b\n"}
-        container.put_archive("/", packed(own, ()))
+        container.put_archive("/", packed(own, (), {}))
         yield container
     finally:
         container.remove(force=True)
@@ -61,7 +61,7 @@ def refusal(machine: Container, shape: Shape) -> str:
     main = shape.text if "events" in shape.text else f"events {{}} http {{ {shape.text} }}"
     texts = {"nginx.conf": main, **shape.files}
     laid = {f"/etc/nginx/{name}": text.encode() for name, text in texts.items()}
-    machine.put_archive("/", packed(laid, ()))
+    machine.put_archive("/", packed(laid, (), {}))
     try:
         code, output = machine.exec_run(["nginx", "-t", "-p", "/etc/nginx/", "-c", "nginx.conf"])
         return bytes(output).decode(errors="replace") if code else ""  # type: ignore[arg-type]  # not a stream

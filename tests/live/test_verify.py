@@ -109,6 +109,26 @@ def test_backends_may_have_the_port_that_nginx_listens_on(tmp_path: Path) -> Non
     assert result.holds
 
 
+def test_servers_may_be_unix_sockets_and_nginx_itself(tmp_path: Path) -> None:
+    """Stub backends stand there too, and requests still reach what nginx itself serves."""
+    conf = tmp_path / "nginx.conf"
+    conf.write_text(
+        "events {} http {"
+        " upstream u { zone u 64k; server 127.0.0.1:8081; server unix:/run/app/b.sock weight=2; }"
+        " upstream inner { zone i 64k; server unix:/srv/c.sock; server unix:/tmp/d.sock backup; }"
+        " server { listen 8080; location / { proxy_pass http://u; } }"
+        " server { listen 127.0.0.1:8081; location / { proxy_pass http://inner; } } }"
+    )
+
+    result = verification.verify(conf)
+
+    assert result.holds, str(result)
+    outer, inner = result.upstreams
+    assert outer.verdict.split_text == "127.0.0.1:8081: 134, unix:/run/app/b.sock: 267"
+    assert "without unix:/srv/c.sock: unix:/tmp/d.sock 20 of 20" in inner.failover
+    assert any("moved to 127.0.0.1:20000" in line for line in result.not_honoured)
+
+
 def test_names_that_nginx_resolves_as_it_runs_are_told_to_it(tmp_path: Path) -> None:
     """`resolve` asks the config's resolver, in whose place the lab's own answers."""
     result = verified(

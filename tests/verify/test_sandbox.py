@@ -147,7 +147,8 @@ def test_files_are_packed_as_they_are_for_nginx_to_read() -> None:
     """Byte for byte, owned by nginx's user, whatever the user's own file allows."""
     content = "größe\r\n".encode("latin-1")
 
-    packed = sandbox.packed({"/home/u/nginx.conf": content}, ["run"])
+    links = {"/srv/a.sock": "/sockets/0.sock"}
+    packed = sandbox.packed({"/home/u/nginx.conf": content}, ["run"], links)
 
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         entries = {member.name: member for member in archive}
@@ -155,6 +156,7 @@ def test_files_are_packed_as_they_are_for_nginx_to_read() -> None:
         assert file is not None
         assert file.read() == content
     assert entries["run"].isdir()
+    assert entries["srv/a.sock"].linkname == "/sockets/0.sock"
     assert {entry.uid for entry in entries.values()} == {sandbox.NGINX_USER}
     assert entries["home/u/nginx.conf"].mode == 0o644
 

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -139,3 +140,32 @@ def test_a_closed_stub_refuses_and_accepts_again() -> None:
         return True
 
     assert asyncio.run(try_door()) == [True, True, False, True]
+
+
+def test_a_stub_on_a_unix_socket_opens_again_after_it_closed(tmp_path: Path) -> None:
+    """Its file stays while it is closed, as a crashed server leaves it; any user may connect."""
+    path = tmp_path / "a.sock"
+
+    async def try_door() -> list[bool]:
+        listen = functools.partial(stub.listener, str(path), 0, socket.SOCK_STREAM)
+        stub_server = stub.StubServer("unix:/run/a.sock", 0.0, listen, None)
+        answered = []
+        for action in (stub_server.open, stub_server.close, stub_server.open):
+            if (opening := action()) is not None:
+                await opening
+            answered.append(await accepts())
+        stub_server.close()
+        return answered
+
+    async def accepts() -> bool:
+        try:
+            reader, writer = await asyncio.open_unix_connection(path)
+        except ConnectionRefusedError:
+            return False
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        return answer.endswith(b"Response from: unix:/run/a.sock\n")
+
+    assert asyncio.run(try_door()) == [True, False, True]
+    assert path.stat().st_mode & 0o777 == 0o666

@@ -100,11 +100,22 @@ def test_an_address_that_is_named_twice_is_one_stand_in(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("listen", ["8001", "127.0.0.1:8001", "localhost:8001"])
 def test_a_server_that_is_nginx_itself_gets_none(tmp_path: Path, listen: str) -> None:
-    """nginx may proxy to another server block of the same file: nobody can stand in for that."""
+    """nginx may proxy to another server block of the same file, whose listener has to move."""
     stubs_result = servers(tmp_path, "127.0.0.1:8001", listen=listen)
 
     assert stubs_result.endpoints == ()
+    assert stubs_result.occupied == {*stubs_result.listens}
     assert "nginx itself listens there" in stubs_result.unmet[0]
+
+
+def test_a_unix_socket_gets_one_unless_nginx_listens_on_it(tmp_path: Path) -> None:
+    """It is named as the config names it."""
+    apart = servers(tmp_path, "unix:/run/a.sock", listen="unix:/run/b.sock")
+    itself = servers(tmp_path, "unix:/run/a.sock", listen="unix:/run/a.sock")
+
+    assert list(map(str, apart.endpoints)) == ["unix:/run/a.sock"]
+    assert apart.endpoints[0].socket == "/run/a.sock"
+    assert itself.endpoints == ()
 
 
 def test_a_server_on_an_address_that_nginx_listens_on_stands_beside_it(tmp_path: Path) -> None:
@@ -179,7 +190,6 @@ def test_deviations_from_the_config_are_listed(tmp_path: Path) -> None:
     expected = [
         "upstream s (",
         "upstream idle (",
-        "server unix:/run/a.sock (upstream used): a unix socket has no stub backend",
         "proxy_pass http://$somewhere (",
         "proxy_pass https://used (",
         "resolver 10.96.0.10 valid=5s (",
