@@ -4,6 +4,7 @@ import hashlib
 import math
 from array import array
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Sequence
 
 _VOCABULARY = 128_000
@@ -22,11 +23,11 @@ def vector(tokens: Sequence[str], dimensions: int) -> list[float]:
     hashing), whatever its case and its place.
     """
     sums = [0] * dimensions
-    for token in tokens:
-        digest = _digest(token.strip().lower(), 4 * _SPREAD)
+    for token, count in Counter(token.strip().lower() for token in tokens).items():
+        digest = _digest(token, 4 * _SPREAD)
         for start in range(0, len(digest), 4):
             number = int.from_bytes(digest[start : start + 4])
-            sums[(number >> 1) % dimensions] += 1 if number & 1 else -1
+            sums[(number >> 1) % dimensions] += count if number & 1 else -count
     length = math.hypot(*sums)
     if not length:
         return [1.0, *[0.0] * (dimensions - 1)]

@@ -31,9 +31,10 @@ from .runner import Runner
 from .settings import Settings
 from .stream import Shape, TokenStream
 from .wire import ClientGoneError, header, json_bytes, parse_json, read_body, unless_gone
-from .work import Work, plan
+from .work import Answer, Work, plan
 
 _CREATED = 1_700_000_000  # creation time of the model, the same on every backend
+_TOKENS_A_TURN = 4096  # planned in about 3 ms
 TOKENIZE = "/tokenize"  # vLLM's own, outside /v1/
 
 
@@ -113,7 +114,7 @@ class OpenAi:
         box = self.runner.submit(requests, scope["lab.record"].arrived)
         try:
             while await box.take():
-                pass
+                await self._next_turn()
         finally:
             self.runner.cancel(box)
         self.metrics.prompt_tokens += sum(map(len, call.inputs))
@@ -137,23 +138,41 @@ class OpenAi:
         record: Record = request.scope["lab.record"]
         record.llm = LlmFigures()
         body = await read_body(request.scope, request.receive, self.settings.body_limit)
-        # one per iteration of the event loop, so that arrivals in between are recorded in time
-        async with self._turn:
-            await asyncio.sleep(0)
-            call, shape = parse(_content(body))
-            record.llm.stream = call.stream
-            exact = _exact_tokens(request.scope, self.settings.max_output)
-            answers = plan(call, self.settings, self.runner.engine.profile, exact)
-            self._refuse_if_full(record)
-            work = Work(self.runner, self.metrics, record, answers)
-            self.metrics.observe("request_params_n", call.choices)
-            if call.max_tokens is not None:
-                self.metrics.observe("request_params_max_tokens", call.max_tokens)
-            if call.stream:
-                return TokenStream(work, shape)
+        await self._next_turn()
+        call, shape = parse(_content(body))
+        record.llm.stream = call.stream
+        exact = _exact_tokens(request.scope, self.settings.max_output)
+        answers = await self._planned(call, exact)
+        self._refuse_if_full(record)
+        work = Work(self.runner, self.metrics, record, answers)
+        self.metrics.observe("request_params_n", call.choices)
+        if call.max_tokens is not None:
+            self.metrics.observe("request_params_max_tokens", call.max_tokens)
+        if call.stream:
+            return TokenStream(work, shape)
         if not await work.run(request.receive, _ignore):
             raise ClientGoneError
         return _json(shape.whole(work))
+
+    async def _next_turn(self) -> None:
+        """Wait for a turn: one per iteration of the event loop.
+
+        So arrivals in between are recorded in time, and due tokens are sent.
+        """
+        async with self._turn:
+            await asyncio.sleep(0)
+
+    async def _planned(self, call: Call, exact: int | None) -> tuple[Answer, ...]:
+        """Plan a call's answers, in several turns if they are long."""
+        answers: list[Answer] = []
+        tokens = 0
+        for answer in plan(call, self.settings, self.runner.engine.profile, exact):
+            answers.append(answer)
+            tokens += len(answer.pieces)
+            if tokens > _TOKENS_A_TURN:
+                tokens = 0
+                await self._next_turn()
+        return tuple(answers)
 
     def _refuse_if_full(self, record: Record) -> None:
         """Raise ApiError (the profile's 429 or 503, with Retry-After) if the queue is full."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 from starlette.types import Receive
@@ -18,6 +18,9 @@ from .openai_call import START, Call
 from .profiles import Profile
 from .runner import Mailbox, Runner
 from .settings import Settings
+
+# tokens of all answers of one call: with 128 prompts and 128 choices they would fill the memory
+MOST_PLANNED = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +56,24 @@ class Answer:
 
 def plan(
     call: Call, settings: Settings, profile: Profile, exact: int | None = None
-) -> tuple[Answer, ...]:
+) -> Iterator[Answer]:
     """Plan the tokens of every choice; every backend plans the same for the same call.
 
     An answer has `exact` tokens if that is given (at most `max_tokens`), `max_tokens` with
     `ignore_eos`, else its natural length. JSON and tool calls end where the JSON does, or are cut
-    at `max_tokens`. Raises ApiError (context_length_exceeded).
+    at `max_tokens`. Raises ApiError (context_length_exceeded, or too many tokens in one call).
     """
     most = min(settings.max_model_len, profile.kv_blocks * BLOCK_TOKENS)
     limits = [_room(call, prompt, most, settings.max_output) for prompt in call.prompts]
-    return tuple(
-        _answer(call, settings.seed, profile, (number, choice), limits[number], exact)
-        for number in range(len(call.prompts))
-        for choice in range(call.choices)
-    )
+    planned = 0
+    for number, limit in enumerate(limits):
+        for choice in range(call.choices):
+            answer = _answer(call, settings.seed, profile, (number, choice), limit, exact)
+            planned += len(answer.pieces)
+            if planned > MOST_PLANNED:
+                message = f"The answers of one request may have {MOST_PLANNED} tokens in all."
+                raise ApiError(400, message, "n", "invalid_value")
+            yield answer
 
 
 def _room(call: Call, prompt: tuple[str, ...], most: int, max_output: int) -> int:

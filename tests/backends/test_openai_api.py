@@ -1,5 +1,6 @@
 """OpenAI's API as its clients see it."""
 
+import asyncio
 import gzip
 import json
 import socket
@@ -10,7 +11,14 @@ import openai
 import pytest
 import requests
 
+from nginx_llm_lab.backends.llm import work
+from nginx_llm_lab.backends.llm.engine import Engine
+from nginx_llm_lab.backends.llm.metrics import Metrics
+from nginx_llm_lab.backends.llm.openai_api import OpenAi
+from nginx_llm_lab.backends.llm.openai_call import parse_chat
 from nginx_llm_lab.backends.llm.profiles import Profile
+from nginx_llm_lab.backends.llm.runner import Runner
+from nginx_llm_lab.backends.llm.settings import Settings
 from tests.backends.serving import Running, http
 
 HELLO = [{"role": "user", "content": "hello there my friend"}]
@@ -373,3 +381,35 @@ def test_a_prompt_that_the_cache_cannot_hold_is_refused(start: Callable[..., Run
 
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_the_answers_of_one_request_have_a_limit(lab: Running, monkeypatch: pytest.MonkeyPatch):
+    """128 prompts with 128 choices of 16,384 tokens would fill the container's memory."""
+    monkeypatch.setattr(work, "MOST_PLANNED", 1000)
+    long = {"max_tokens": 250, "ignore_eos": True}
+
+    within = chat(lab, n=4, **long)
+    beyond = chat(lab, n=5, **long)
+
+    assert within.json()["usage"]["completion_tokens"] == 1000
+    assert beyond.status_code == 400
+    assert "may have 1000 tokens in all" in beyond.json()["error"]["message"]
+
+
+def test_others_have_their_turns_while_long_answers_are_planned():
+    """Due tokens are sent, and arrivals are recorded in time."""
+    settings = Settings("backend-1")
+    runner = Runner(Engine(settings.profile))
+    api = OpenAi(settings, runner, Metrics(settings.model))
+    answers = parse_chat(call(n=16, max_tokens=8192, ignore_eos=True), "lab-llm", 8192)
+
+    async def turns_of_others() -> int:
+        turns = 0
+        planning = asyncio.create_task(api._planned(answers, None))
+        while not planning.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert [len(answer.pieces) for answer in await planning] == [8192] * 16
+        return turns
+
+    assert asyncio.run(turns_of_others()) >= 16
