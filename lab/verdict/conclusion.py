@@ -1,11 +1,15 @@
 """The last step of a verdict: compare a claim that fits the evidence with its alternatives."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..word import Word
 from . import replay
 from .bounds import Bounds
 from .case import Case, Verdict, column_of
+from .hypotheses import NO_STICKY
+from .keys import shows_cookie_of_nginx
 from .likelihoods import likelihoods
 from .weighing import Weighing, likeliest, weigh
 
@@ -21,7 +25,9 @@ def conclude(case: Case, verdict: Verdict, *, named: bool = True) -> Verdict:
         return case.says(Word.FAIL, f"looks like {name}", decided=verdict.decided)
     if weighed.possible:
         return undecided(case, weighed, verdict.decided)
-    if "no sticky" in weighed.same:  # an nginx without sticky sets no cookie that could bind
+    if shows_cookie_of_nginx(case):
+        weighed = replace(weighed, same=tuple(name for name in weighed.same if name != NO_STICKY))
+    if NO_STICKY in weighed.same:  # an nginx without sticky sets no cookie that could bind
         if case.sequential and case.returning:
             why = f"no cookie in {case.returning:,} requests of clients that return theirs"
             return case.says(Word.FAIL, f"{why}; looks like no sticky")

@@ -8,6 +8,7 @@ from ..nginxconf.methods import METHODS
 from ..nginxconf.model import Server, Upstream
 from ..oracle import ORACLES
 
+NO_STICKY = "no sticky"
 KEYS = ("$request_uri", "$remote_addr", "$binary_remote_addr")  # the ones that every log has
 MOST_PAIRS = 45  # pairs of servers whose weights are swapped: those of 10 servers
 
@@ -53,7 +54,7 @@ def compound(claim: Upstream, workers: int) -> Iterator[Hypothesis]:
 
 def _other_methods(claim: Upstream) -> Iterator[Hypothesis]:
     if claim.sticky:
-        yield Hypothesis("no sticky", "no sticky", replace(claim, sticky=None))
+        yield Hypothesis(NO_STICKY, NO_STICKY, replace(claim, sticky=None))
     for method in ORACLES:
         if method == claim.method:
             continue

@@ -1,11 +1,11 @@
 """Judge by key: a key's server does not depend on overlapping requests."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..evidence.access_log import Hit
 from ..oracle import Arrival, predict
-from ..oracle.base import group_of
+from ..oracle.base import Peer, group_of
 from ..word import Word
 from . import replay
 from .case import Case, Verdict, difference
@@ -85,12 +85,8 @@ def sticky_requests(case: Case) -> Verdict:
     """Compare only the requests that sticky binds; the order of the others is unknown."""
     if reason := unreadable(case.upstream.sticky):
         return case.says(Word.UNSURE, reason)
-    peers = group_of(case.upstream, case.addresses).by_sid
     bound, outages = 0, failures(case)
-    for number, hit in enumerate(case.hits):
-        peer = peers.get(replay.sticky_of(case.upstream, hit))
-        if peer is None or (peer.out and not peer.server.drain):
-            continue
+    for number, hit, peer in bound_requests(case):
         bound += 1
         seen = replay.seen(case.upstream, hit)
         held = peer.max_conns or peer.name in maybe_banned_during(outages, hit)
@@ -101,3 +97,18 @@ def sticky_requests(case: Case) -> Verdict:
             Word.UNSURE, "no request was bound to a server", f"lab run {case.label} -c 1"
         )
     return case.says(Word.PASS, f"all {bound:,} bound requests of {len(case.hits):,} hits exact")
+
+
+def bound_requests(case: Case) -> Iterator[tuple[int, Hit, Peer]]:
+    """The requests that sticky binds to a server, each with its number and its server."""
+    peers = group_of(case.upstream, case.addresses).by_sid
+    for number, hit in enumerate(case.hits):
+        peer = peers.get(replay.sticky_of(case.upstream, hit))
+        if peer is not None and (peer.server.drain or not peer.out):
+            yield number, hit, peer
+
+
+def shows_cookie_of_nginx(case: Case) -> bool:
+    """Whether a request has a cookie that only an nginx with `sticky cookie` sets."""
+    sticky = case.upstream.sticky
+    return sticky is not None and sticky.kind == "cookie" and any(bound_requests(case))

@@ -126,3 +126,16 @@ def test_sticky_whose_clients_return_without_a_cookie_is_wrong() -> None:
 
     assert verdict.word == "FAIL"
     assert verdict.why.endswith("looks like no sticky")
+
+
+def test_sticky_with_one_primary_passes_by_the_cookies_that_nginx_set() -> None:
+    """All requests go to that server with and without sticky; only nginx makes such a cookie."""
+    truth = replace(truth_of("sticky", (1, 1)), backup=frozenset({1}))
+
+    (right,) = power.runs("sticky", claim_of("sticky", truth), truth, [1])
+    unbound = Truth("round_robin", (1, 1), backup=frozenset({1}))
+    (wrong,) = power.runs("sticky", claim_of("sticky", truth), unbound, [1])
+
+    assert right.word == "PASS", right
+    assert "no sticky" not in right.why
+    assert (wrong.word, wrong.why) == ("UNSURE", "no request was bound to a server")
