@@ -1,7 +1,7 @@
 """Move nginx's own listeners where an upstream's server has the same address.
 
-A config may proxy to another `server` block of its own. The stub backend takes that address, and the
-block listens elsewhere, so that requests can still reach what it leads to.
+A config may proxy to another `server` block of its own. The stub backend takes that address, and
+the block listens elsewhere, so that requests can still reach what it leads to.
 """
 
 import re
@@ -52,11 +52,11 @@ def _read(line: Directive) -> tuple[Listen, ...]:
 
 
 def _free_ports(config: Config, survey: Survey) -> dict[int, int]:
-    """A free port for each port that an upstream's server has: listeners that share one still do."""
+    """A free port for each port to leave; listeners that share a port still do."""
     used = {endpoint.port for endpoint in survey.endpoints}
     used |= {listen.port for line in _listen_lines(config) for listen in _read(line)}
     free = (port for port in range(FIRST_PORT, 65_536) if port not in used)
-    return {listen.port: next(free) for listen in survey.occupied}
+    return {port: next(free) for port in sorted({listen.port for listen in survey.occupied})}
 
 
 def _elsewhere(line: Directive, ports: Mapping[int, int]) -> str:

@@ -553,9 +553,7 @@ def shared_folder(path: str) -> Mount:
     return Mount(path, None, type="volume", driver_config=DriverConfig("local", options))
 
 
-def packed(
-    files: Mapping[str, bytes], folders: Sequence[str], links: Mapping[str, str]
-) -> bytes:
+def packed(files: Mapping[str, bytes], folders: Sequence[str], links: Mapping[str, str]) -> bytes:
     """A tar of files, folders, and symbolic links with their targets, owned by nginx's user."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:

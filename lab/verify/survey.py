@@ -298,27 +298,27 @@ def place(
     local: Sequence[str],
 ) -> ServerStubs:
     """Where the stub backends of a `server` line listen."""
+    endpoints = tuple(_endpoints(server, routes_to, names, local))
+    near = (endpoint for endpoint in endpoints if endpoint.near)
+    if occupied := tuple(chain.from_iterable(listening(endpoint, listens) for endpoint in near)):
+        return ServerStubs(server.name, (), () if server.down else occupied)
+    return ServerStubs(server.name, endpoints)
+
+
+def _endpoints(
+    server: Server, routes_to: Sequence[Route], names: Mapping[str, str], local: Sequence[str]
+) -> Iterator[Endpoint]:
+    """The addresses of a `server` line."""
     tls = any(route.scheme == "https" for route in routes_to)
     # a group without a block takes its port from the scheme
     implicit = tls and any(route.upstream == server.name for route in routes_to)
     host, port = split_address(server.name, 443 if implicit else 80)
     if not host:
-        at = tuple(listen for listen in listens if listen.address == server.name)
-        endpoints = (Endpoint(server.name, 0, tls),)
-    else:
-        hosts = {
-            str(address): address.is_loopback or str(address) in local
-            for address in addresses(host, names)
-        }
-        at = tuple(
-            listen
-            for address, near in hosts.items()
-            for listen in (listening(address, port, listens) if near else ())
-        )
-        endpoints = tuple(Endpoint(address, port, tls, near) for address, near in hosts.items())
-    if at:
-        return ServerStubs(server.name, (), () if server.down else at)
-    return ServerStubs(server.name, endpoints)
+        yield Endpoint(server.name, 0, tls)
+        return
+    for address in addresses(host, names):
+        near = address.is_loopback or str(address) in local
+        yield Endpoint(str(address), port, tls, near)
 
 
 def addresses(host: str, names: Mapping[str, str]) -> tuple[IPv4Address | IPv6Address, ...]:
@@ -329,16 +329,19 @@ def addresses(host: str, names: Mapping[str, str]) -> tuple[IPv4Address | IPv6Ad
     return (ip_address(LOOPBACKS[address.version]) if address.is_unspecified else address,)
 
 
-def listening(address: str, port: int, listens: Iterable[Listen]) -> Iterator[Listen]:
-    """The listeners that accept connections to an address and port."""
-    target = ip_address(address)
+def listening(endpoint: Endpoint, listens: Iterable[Listen]) -> Iterator[Listen]:
+    """The listeners that accept connections to a server's address."""
+    if endpoint.socket:
+        yield from (listen for listen in listens if listen.address == endpoint.host)
+        return
+    target = ip_address(endpoint.host)
     for listen in listens:
         bound = literal(listen.address)
         everywhere = listen.address == "*" and target.version == 4
         both = str(bound) == "::" and "ipv6only=off" in listen.options
-        same = bound is not None and str(bound) in (address, WILDCARDS[target.version])
-        by_name = listen.address.lower() == "localhost" and address == LOOPBACKS[4]
-        if listen.port == port and (everywhere or both or same or by_name):
+        same = bound in (target, ip_address(WILDCARDS[target.version]))
+        by_name = listen.address.lower() == "localhost" and endpoint.host == LOOPBACKS[4]
+        if listen.port == endpoint.port and (everywhere or both or same or by_name):
             yield listen
 
 

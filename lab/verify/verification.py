@@ -10,6 +10,8 @@ from typing import Any, TypeVar, cast
 
 from .. import verdict
 from ..errors import LabError, UsageError
+from ..evidence.access_log import Hit
+from ..evidence.trace import Step
 from ..nginxconf import tree, variables
 from ..nginxconf.model import Upstream
 from ..nginxconf.upstream import next_upstream
@@ -200,43 +202,61 @@ def verify(
         with files.copy_of_stream(conf) as copy:
             of_copy = verify(copy, seed=seed, assumed=assumed, only=only, on_progress=on_progress)
             return renamed(of_copy, str(copy), str(conf))
+    subject = prepared(conf)
+    refuse_unknown(only, subject.survey)
+    needed = environment(subject)
+    on_progress("starting nginx and the stub backends")
+    try:
+        with Sandbox(needed) as sandbox:
+            run = Run(sandbox, subject.config, subject.survey, seed, tuple(assumed), tuple(only))
+            judged = tuple(judge_all(run, on_progress))
+            version = sandbox.version()
+    except LabError as error:
+        raise type(error)(shown(error.message, conf), error.hint) from None
+    unreached = tuple(unreachable(subject.survey))
+    prerequisites = [
+        *(shown_prerequisite(missing, conf) for missing in sandbox.prerequisites),
+        *unresolved_hosts(unreached, subject.survey),
+    ]
+    return Verification(
+        conf=str(conf),
+        nginx=version,
+        upstreams=judged,
+        not_honoured=tuple(dict.fromkeys(deviations(subject, sandbox.fixes))),
+        notes=(*(shown(text, conf) for text in sandbox.warnings), *notes_on(subject.survey)),
+        seconds=time.monotonic() - begun,
+        unjudged=tuple(unjudged(upstream, subject.survey) for upstream in unreached),
+        prerequisites=remaining(prerequisites, assumed),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The user's config at `conf`, after the moves of its listeners, and what it needs."""
+
+    conf: Path
+    config: tree.Config
+    survey: Survey
+    moves: tuple[relocation.Move, ...]
+
+
+def prepared(conf: Path) -> Subject:
+    """Read a config, and move its listeners away from the addresses of its servers."""
     config = tree.read(conf)
     survey_result = surveyed(config)
     moves = tuple(relocation.moves(config, survey_result))
     if moves:
         config = relocation.moved(config, moves)
         survey_result = surveyed(config)
-    refuse_unknown(only, survey_result)
-    needed = environment(config, conf, survey_result, moves)
-    on_progress("starting nginx and the stub backends")
-    try:
-        with Sandbox(needed) as sandbox:
-            run = Run(sandbox, config, survey_result, seed, tuple(assumed), tuple(only))
-            judged = tuple(judge_all(run, on_progress))
-            version, fixes = sandbox.version(), tuple(sandbox.fixes)
-    except LabError as error:
-        raise type(error)(shown(error.message, conf), error.hint) from None
-    missed = (
-        *survey_result.unmet,
-        *map(str, moves),
-        *files.unmatched_includes(config, conf),
-        *(shown(fix, conf) for fix in fixes),
-    )
-    unreached = tuple(unreachable(survey_result))
-    prerequisites = [
-        *(shown_prerequisite(missing, conf) for missing in sandbox.prerequisites),
-        *unresolved_hosts(unreached, survey_result),
-    ]
-    return Verification(
-        conf=str(conf),
-        nginx=version,
-        upstreams=judged,
-        not_honoured=tuple(dict.fromkeys(missed)),
-        notes=(*(shown(text, conf) for text in sandbox.warnings), *notes_on(survey_result)),
-        seconds=time.monotonic() - begun,
-        unjudged=tuple(unjudged(upstream, survey_result) for upstream in unreached),
-        prerequisites=remaining(prerequisites, assumed),
-    )
+    return Subject(conf, config, survey_result, moves)
+
+
+def deviations(subject: Subject, fixes: Iterable[str]) -> Iterator[str]:
+    """Everything that differs from the config; `fixes` are what nginx lacked at its start."""
+    yield from subject.survey.unmet
+    yield from map(str, subject.moves)
+    yield from files.unmatched_includes(subject.config, subject.conf)
+    yield from (shown(fix, subject.conf) for fix in fixes)
 
 
 Value = TypeVar("Value")
@@ -321,16 +341,15 @@ def named_servers(survey: Survey) -> Iterator[str]:
                 yield host
 
 
-def environment(
-    config: tree.Config, conf: Path, survey: Survey, moves: Sequence[relocation.Move] = ()
-) -> Environment:
+def environment(subject: Subject) -> Environment:
     """Everything that the containers need for a config."""
+    conf, config, survey = subject.conf, subject.config, subject.survey
     pem = files.certificate(survey)
     main, wrapped = files.main_file(config, conf)
     return Environment(
         conf=main,
         files={
-            **files.files_by_path(config, conf, moves),
+            **files.files_by_path(config, conf, subject.moves),
             **files.njs_modules(config, conf),
             **wrapped,
             **files.supplied(survey, conf, pem),
@@ -472,6 +491,15 @@ def await_listeners(run: Run, upstream: Upstream, candidates: Sequence[Template]
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """The hits of an upstream; with a debug log, nginx's order of picks and the log's lines."""
+
+    hits: tuple[Hit, ...]
+    order: Sequence[Step] | None
+    trace: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamRun:
     """Traffic for one upstream; `servers` holds the `server` text behind each stub backend."""
 
@@ -556,22 +584,16 @@ class UpstreamRun:
 
         Also return whether nginx's own order of picks was the evidence.
         """
-        hits = tuple(traffic.hits(self.upstream, template, self.conf, sent, records, self.servers))
-        sequential = trial.concurrency == 1
-        lines = self.run.sandbox.debug_log() if trial.traced else []
-        if templates.is_on(template.route, "auth_request"):
-            lines = without_auth_requests(lines)
-        targets = {planned.id: planned.request.uri.encode() for planned in sent}
-        hits, order = joined(lines, hits, targets) if lines else (hits, None)
-        if self.upstream.record.by_time:
-            hits = timed(self.run.sandbox.access_log(), hits, targets)
+        evidence = self.evidence(template, sent, records, trial)
+        hits, sequential = evidence.hits, trial.concurrency == 1
+        addresses = self.addresses(records)
         outcome = verdict.judge(
             self.upstream,
             hits,
             sequential=sequential,
-            addresses=self.addresses(records),
+            addresses=addresses,
             fresh=fresh,
-            order=order,
+            order=evidence.order,
         )
         kept = write_run_folder(
             self.upstream,
@@ -579,9 +601,9 @@ class UpstreamRun:
             traffic=f"{len(sent)} requests",
             sequential=sequential,
             fresh=fresh,
-            addresses=self.addresses(records),
+            addresses=addresses,
             files=self.run.sandbox.files,
-            trace=lines if order else (),
+            trace=evidence.trace,
         )
         counted = {hit.request_id for hit in hits}
         besides = self.refusals([record for record in records if record["id"] not in counted])
@@ -592,10 +614,28 @@ class UpstreamRun:
             outcome, hint = replace(outcome, word=Word.UNSURE, why=why), REFUSED
         # its command is one for the lab's own nginx
         outcome = replace(outcome, command="")
-        return (
-            UpstreamVerdict(self.upstream.name, place, outcome, besides, hint, folder=str(kept)),
-            order is not None,
+        judged = UpstreamVerdict(
+            self.upstream.name, place, outcome, besides, hint, folder=str(kept)
         )
+        return judged, evidence.order is not None
+
+    def evidence(
+        self,
+        template: Template,
+        sent: Sequence[PlannedRequest],
+        records: Sequence[Record],
+        trial: traffic.Trial,
+    ) -> "Evidence":
+        """The hits of the upstream, with what nginx's own logs add to them."""
+        hits = tuple(traffic.hits(self.upstream, template, self.conf, sent, records, self.servers))
+        lines = self.run.sandbox.debug_log() if trial.traced else []
+        if templates.is_on(template.route, "auth_request"):
+            lines = without_auth_requests(lines)
+        targets = {planned.id: planned.request.uri.encode() for planned in sent}
+        hits, order = joined(lines, hits, targets) if lines else (hits, None)
+        if self.upstream.record.by_time:
+            hits = timed(self.run.sandbox.access_log(), hits, targets)
+        return Evidence(hits, order, tuple(lines) if order else ())
 
     def hint(self, template: Template) -> str:
         """What to do where the evidence decides too little."""

@@ -77,11 +77,12 @@ def test_listeners_that_share_a_port_still_share_it(tmp_path: Path) -> None:
     """Server blocks are told apart by the host's name."""
     file = tmp_path / "nginx.conf"
     file.write_text(
-        "events {} http { server { listen 80; location / { proxy_pass http://127.0.0.1:80; } }"
+        "events {} http { upstream u { server 127.0.0.1:8081; server 127.0.0.1:80; }"
+        " server { listen 80; location / { proxy_pass http://u; } } server { listen 8081; }"
         " server { listen 80; server_name b; return 204; } }"
     )
     config = tree.read(file)
 
     moves = list(relocation.moves(config, survey(config)))
 
-    assert [move.new for move in moves] == ["20000", "20000"]
+    assert [move.new for move in moves] == ["20000", "20001", "20000"]
