@@ -43,8 +43,11 @@ START_SECONDS = 15
 MAX_FIXES = 60  # the most items that nginx may find missing
 NGINX_USER = 101
 PREFIX = "/etc/nginx"
-# folders that packages and images make for nginx, which runs without root here
-FOLDERS = ("run", "var/run", "var/log/nginx", "var/cache/nginx", "var/lib/nginx", "etc/nginx/logs")
+# folders that packages and images make for nginx, or nginx itself as root; here it runs without
+FOLDERS = (
+    *("run", "var/run", "var/log/nginx", "var/cache/nginx", "var/lib/nginx", "etc/nginx/logs"),
+    *(f"etc/nginx/{kind}_temp" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")),
+)
 # the image's own sites, which must not affect the user's file
 IMAGE_SITES = re.compile(r"/etc/nginx/(conf\.d|sites-enabled|modules-enabled|stream-enabled)/.")
 # answers "no such name" at once for names not in /etc/hosts, instead of a timeout of 5 s each
@@ -106,6 +109,7 @@ class Sandbox:
         self.prerequisites: list[Prerequisite] = []
         self.warnings: tuple[str, ...] = ()
         self.traced = False
+        self.version = "?"
         self.awaited: set[tuple[str, int]] = set()
 
     def __enter__(self) -> "Sandbox":
@@ -154,7 +158,9 @@ class Sandbox:
             await_stubs(stubs)
         self.image_files = self._image_files()
         hidden = {path: b"" for path in self.image_files if IMAGE_SITES.match(path)}
-        self.traced = "--with-debug" in self._run_text(["nginx", "-V"])[1]
+        _, build = self._run_text(["nginx", "-V"])
+        self.traced = "--with-debug" in build
+        self.version = version_of(build)
         self._lay({**hidden, **self._edited(self.files)}, FOLDERS, self.sockets)
         self._write_name_files()
         self._fix_all()
@@ -445,11 +451,11 @@ class Sandbox:
             true"""
         self.nginx.exec_run(["sh", "-c", script, "hold", count])
 
-    def version(self) -> str:
-        """The version of the sandbox's nginx."""
-        _, output = self._run_text(["nginx", "-v"])
-        match = re.search(r"nginx/(\S+)", output)
-        return match[1] if match else "?"
+
+def version_of(build: str) -> str:
+    """The version in the output of `nginx -V`."""
+    match = re.search(r"nginx/(\S+)", build)
+    return match[1] if match else "?"
 
 
 def without_reuseport(content: bytes) -> bytes:

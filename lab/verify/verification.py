@@ -210,7 +210,6 @@ def verify(
         with Sandbox(needed) as sandbox:
             run = Run(sandbox, subject.config, subject.survey, seed, tuple(assumed), tuple(only))
             judged = tuple(judge_all(run, on_progress))
-            version = sandbox.version()
     except LabError as error:
         raise type(error)(shown(error.message, conf), error.hint) from None
     unreached = tuple(unreachable(subject.survey))
@@ -220,7 +219,7 @@ def verify(
     ]
     return Verification(
         conf=str(conf),
-        nginx=version,
+        nginx=sandbox.version,
         upstreams=judged,
         not_honoured=tuple(dict.fromkeys(deviations(subject, sandbox.fixes))),
         notes=(*(shown(text, conf) for text in sandbox.warnings), *notes_on(subject.survey)),
@@ -566,7 +565,6 @@ class UpstreamRun:
             faults += [fault] if fault else []
         if not texts:
             return judged
-        self.run.sandbox.refuse_connections(())
         verdict = judged.verdict
         if faults:
             verdict = replace(verdict, word=Word.FAIL, why=f"fail-over: {faults[0]}")
