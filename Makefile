@@ -52,7 +52,7 @@ test-quick: # its output appears when it has ended, between the lines of test-li
 test-live:
 	@.venv/bin/pytest tests/live --junitxml .lab/junit/live.xml -q
 
-test-heavy: setup ## run the long tests, and the methods on Debian's nginx (LAB_SOAK=10, LAB_POWER_SEEDS=20, LAB_FOREIGN_RUNS=20, LAB_OVERLAP_RUNS=25: hours)
+test-heavy: setup ## run the long tests, and the methods on Debian's nginx (hours with LAB_SOAK=10, LAB_POWER_SEEDS=20, LAB_FOREIGN_RUNS=20, LAB_OVERLAP_RUNS=25)
 	@$(MAKE) --no-print-directory -k -j 2 test-heavy-rest test-heavy-traffic
 	@$(MAKE) --no-print-directory test-debian
 

@@ -27,7 +27,12 @@ from .terminal import say, show, track, warn
 
 def simulate(
     scenario: ScenarioName = "",
-    method: Annotated[str, typer.Option(help="Method, or several, separated by commas.")] = "",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="Method, or several, separated by commas. Default: round_robin,least_conn."
+        ),
+    ] = "",
     backends: Annotated[
         int | None,
         typer.Option(

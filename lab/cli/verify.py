@@ -24,12 +24,15 @@ def tell_github(verification: Verification) -> None:
 
 
 def verify(
-    conf: Annotated[Path, typer.Argument(help="An nginx.conf; its includes are followed.")],
+    conf: Annotated[
+        Path, typer.Argument(help="An nginx.conf, or - for stdin; its includes are followed.")
+    ],
     upstream: Annotated[list[str], typer.Option(help="Judge only this upstream; repeatable.")] = [],  # noqa: B006 - typer copies it
     assume: Annotated[
         list[str],
         typer.Option(
-            help="Assume that this host or file (a pattern) exists in production; repeatable."
+            help="Assume that this host, file or module (a pattern) exists in production;"
+            " repeatable."
         ),
     ] = [],  # noqa: B006 - typer copies it
     allow_unsure: Annotated[

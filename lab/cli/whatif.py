@@ -23,7 +23,7 @@ def whatif(
         typer.Option(
             "--format",
             help="nginx's log_format, its text or the directive. Default: combined, optionally with"
-            " $request_time after it, or JSON whose keys are nginx's variables.",
+            " times after it, or JSON whose keys are nginx's variables.",
         ),
     ] = "",
     servers: Annotated[str, typer.Option(help="Number of servers, or their names: a:1,b:1.")] = "3",
