@@ -1,5 +1,6 @@
 """Replay an access log by each method for which the log has the data."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -118,7 +119,11 @@ _kept: list[Traffic] = []
 
 
 def _keep(log: Traffic) -> None:
-    """Keep the log in a worker process."""
+    """Keep the log in a worker process, which ends with its replays.
+
+    A replay makes no cycles, and the garbage collector would visit the log's millions of objects.
+    """
+    gc.disable()
     _kept[:] = [log]
 
 
