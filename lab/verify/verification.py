@@ -200,7 +200,12 @@ def verify(
     begun = time.monotonic()
     if files.is_stream(conf):
         with files.copy_of_stream(conf) as copy:
-            of_copy = verify(copy, seed=seed, assumed=assumed, only=only, on_progress=on_progress)
+            try:
+                of_copy = verify(
+                    copy, seed=seed, assumed=assumed, only=only, on_progress=on_progress
+                )
+            except LabError as error:
+                raise renamed_error(error, str(copy), str(conf)) from None
             return renamed(of_copy, str(copy), str(conf))
     subject = prepared(conf)
     refuse_unknown(only, subject.survey)
@@ -272,6 +277,11 @@ def renamed(value: Value, old: str, new: str) -> Value:
         parts = {part.name: getattr(value, part.name) for part in fields(value)}
         changed = replace(value, **{name: renamed(part, old, new) for name, part in parts.items()})
     return cast("Value", changed)
+
+
+def renamed_error(error: LabError, old: str, new: str) -> LabError:
+    """An error with a path replaced in its texts."""
+    return type(error)(error.message.replace(old, new), error.hint.replace(old, new))
 
 
 def shown_prerequisite(prerequisite: Prerequisite, conf: Path) -> Prerequisite:

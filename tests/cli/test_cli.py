@@ -166,3 +166,11 @@ def test_what_stopped_a_simulation_decides_the_exit_code(interruption):
         prints_interruption_notes(verb, ["lab", "simulate"])()
 
     assert isinstance(raised.value, Terminated) == (interruption is Terminated)
+
+
+def test_an_error_in_a_config_from_a_pipe_names_the_pipe():
+    """Not the lab's temporary copy."""
+    done = lab("verify", "-", stdin=b"events {}\nhttp {")
+
+    assert done.returncode == 2
+    assert b'unexpected end of file, expecting "}" in -:2' in done.stderr
