@@ -11,6 +11,7 @@ from .tree import Config, Directive
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 # how many values of a variable proxy_pass are followed up; real configs name a handful
 MAX_TARGETS = 1_000
+FREE = "\0"  # stands for a text that a client or a script chooses; no config contains it
 # variables whose value the client chooses
 REQUEST = re.compile(r"(?:arg|cookie|http)_\w+|\d")
 CAPTURE = re.compile(r"\(\?P?<(\w+)>")
@@ -63,7 +64,7 @@ def routes(config: Config) -> tuple[Route, ...]:
     """Every route through the config's `http` block to an upstream, in the order of the file."""
     http = config.block("http")
     names = {block.args[0].lower(): block.args[0] for block in http.all("upstream") if block.args}
-    values = _assigned(http, tuple(names.values()))
+    values = _assigned(http)
     return tuple(
         route
         for server in http.all("server")
@@ -109,9 +110,9 @@ def _routes(
         )
     url = proxy_pass.args[0]
     known = dict.fromkeys(
-        names[host.lower()]
-        for text in islice(_texts(url, values, tuple(names.values())), MAX_TARGETS)
-        if (host := authority(text)).lower() in names
+        names[name]
+        for text in islice(_texts(url, values), MAX_TARGETS)
+        for name in _named(authority(text), names)
     )
     if "$" not in url:
         _check(url, names, proxy_pass)
@@ -128,6 +129,15 @@ def _routes(
             scopes=scopes,
             where=proxy_pass.where,
         )
+
+
+def _named(text: str, names: Mapping[str, str]) -> Iterator[str]:
+    """Those of the names, all in lower case, that a text may be; FREE stands for any text."""
+    if FREE not in text:
+        yield from (name for name in (text.lower(),) if name in names)
+        return
+    form = re.compile("(.+)".join(map(re.escape, text.lower().split(FREE))))
+    yield from filter(form.fullmatch, names)
 
 
 def _leading(url: str) -> str:
@@ -171,17 +181,18 @@ def _listen(text: str, options: tuple[str, ...]) -> Iterator[Listen]:
     yield from (Listen(match[1] or "*", port, options) for port in range(first, last + 1))
 
 
-def _assigned(http: Directive, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+def _assigned(http: Directive) -> dict[str, tuple[str, ...]]:
     """The possible values of each variable that the config sets: set, map, geo, split_clients.
 
-    A regex capture and what a script computes may be any of the upstreams' names.
+    A regex capture and what a script computes may be any text.
     """
     assigned: dict[str, list[str]] = {}
     for directive in everything(http):
-        for capture in CAPTURE.findall(" ".join(directive.args)):
-            assigned.setdefault(capture.lower(), []).extend(names)
+        # a line of a map has its regex in place of a directive's name
+        for capture in CAPTURE.findall(" ".join((directive.name, *directive.args))):
+            assigned.setdefault(capture.lower(), []).append(FREE)
         if directive.name in ("js_set", "perl_set") and directive.args:
-            assigned.setdefault(directive.args[0].lstrip("$").lower(), []).extend(names)
+            assigned.setdefault(directive.args[0].lstrip("$").lower(), []).append(FREE)
         elif directive.name == "set" and directive.block is None and len(directive.args) == 2:
             name, text = directive.args
             assigned.setdefault(name.lstrip("$").lower(), []).append(text)
@@ -198,19 +209,19 @@ def everything(block: Directive) -> Iterator[Directive]:
         yield from everything(directive)
 
 
-def _texts(
-    text: str, values: Mapping[str, tuple[str, ...]], names: tuple[str, ...], depth: int = 5
-) -> Iterator[str]:
-    """Every value that a text can have, given the values of its variables.
-
-    A variable that the client chooses may have any of `names`.
-    """
+def _texts(text: str, values: Mapping[str, tuple[str, ...]], depth: int = 5) -> Iterator[str]:
+    """Every value that a text can have, given the values of its variables."""
     match = VARIABLE.search(text)
     if match is None or depth == 0:
         yield text
         return
     name = (match[1] or match[2]).lower()
-    chosen = names if REQUEST.fullmatch(name) else ()
+    chosen = (FREE,) if REQUEST.fullmatch(name) else ()
     for value in values.get(name) or BUILTIN_TEXTS.get(name) or chosen:
-        replaced = text[: match.start()] + value + text[match.end() :]
-        yield from _texts(replaced, values, names, depth - 1)
+        replaced = text[: match.start()] + braced(value) + text[match.end() :]
+        yield from _texts(replaced, values, depth - 1)
+
+
+def braced(text: str) -> str:
+    """The text with its variables in braces, so that none runs into what is put behind it."""
+    return VARIABLE.sub(lambda match: f"${{{match[1] or match[2]}}}", text)

@@ -30,6 +30,13 @@ def sample(text: str, *, ignore_case: bool = False, groups: Mapping[str, str] = 
     return text_matched if compiled.search(text_matched.encode("latin-1", "replace")) else ""
 
 
+def sampled(text: str, captures: Mapping[str, str], *, ignore_case: bool) -> str:
+    """A text that a regex matches, with these captures if it can have them."""
+    return sample(text, ignore_case=ignore_case, groups=captures) or sample(
+        text, ignore_case=ignore_case
+    )
+
+
 class _Sampler:
     """Reads a regex from left to right and joins the shortest text for every part."""
 

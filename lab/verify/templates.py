@@ -13,7 +13,8 @@ from ..nginxconf.request import Request, normal, target
 from ..nginxconf.routes import VARIABLE, Listen, Route, authority, effective, everything
 from ..nginxconf.tree import Directive
 from ..nginxconf.variables import Variables, compile_text
-from .sample import NO_GROUPS, sample
+from .assignments import Assignment, Definitions, assignments
+from .sample import NO_GROUPS, sample, sampled
 
 MOST_CANDIDATES = 24  # requests that are tried out for one route
 MOST_GUESSES = 300  # requests that are guessed where a variable decides
@@ -94,11 +95,11 @@ def connectable(listen: Listen) -> tuple[str, bool]:
 # --- the host -----------------------------------------------------------------------------
 
 
-def hosts(route: Route) -> Iterator[str]:
+def hosts(route: Route, captures: Assignment = NO_GROUPS) -> Iterator[str]:
     """Host headers that should choose the route's server, the likeliest first."""
     names = [name for line in route.scopes[1].all("server_name") for name in line.args]
     for name in names:
-        if host := host_of(name, wanted_captures(route)):
+        if host := host_of(name, captures):
             yield host
     if not names or not all(map(host_of, names)):
         yield NOBODY
@@ -113,23 +114,6 @@ def host_of(name: str, captures: Mapping[str, str] = NO_GROUPS) -> str:
     if name.endswith(".*"):
         return f"{name[:-1]}lab"
     return "" if name == "_" or "$" in name else name.removeprefix(".")
-
-
-def wanted_captures(route: Route) -> dict[str, str]:
-    """The variables with which a route's `proxy_pass` names its upstream: "$tenant-llm"."""
-    text = authority(route.proxy_pass)
-    names = [(match[1] or match[2]).lower() for match in VARIABLE.finditer(text)]
-    plain = VARIABLE.split(text)[:: VARIABLE.groups + 1]
-    form = "(.+?)".join(map(re.escape, plain))
-    match = re.fullmatch(form, route.upstream, re.IGNORECASE)
-    return dict(zip(names, match.groups(), strict=True)) if match else {}
-
-
-def sampled(text: str, captures: Mapping[str, str], *, ignore_case: bool) -> str:
-    """A text that a regex matches, with these captures if it can have them."""
-    return sample(text, ignore_case=ignore_case, groups=captures) or sample(
-        text, ignore_case=ignore_case
-    )
 
 
 # --- the location -------------------------------------------------------------------------
@@ -191,7 +175,7 @@ def innermost(route: Route) -> Directive | None:
     return next((scope for scope in reversed(route.scopes) if scope.name == "location"), None)
 
 
-def paths(route: Route) -> Iterator[str]:
+def paths(route: Route, captures: Assignment = NO_GROUPS) -> Iterator[str]:
     """Paths for which nginx selects the route's location."""
     location = innermost(route)
     if location is None:
@@ -200,7 +184,7 @@ def paths(route: Route) -> Iterator[str]:
     outer = [words(scope).removeprefix("^~") for scope in route.scopes if scope.name == "location"][
         :-1
     ]
-    candidates = tuple(_paths(location, route.scopes[1], wanted_captures(route)))
+    candidates = tuple(_paths(location, route.scopes[1], captures))
     for path in (
         *candidates,
         *(f"{start}lab{path.lstrip('/')}" for start in outer for path in candidates),
@@ -270,6 +254,15 @@ def with_variable(request: Request, name: str, value: str) -> Request | None:
     return None
 
 
+def with_variables(request: Request, values: Assignment) -> Request | None:
+    """The request with those of the values that a client can set; None if it can set none."""
+    changed: Request | None = None
+    for name, value in values.items():
+        with_value = with_variable(request if changed is None else changed, name, value)
+        changed = changed if with_value is None else with_value
+    return changed
+
+
 def with_header(request: Request, name: str, value: str) -> Request:
     """The request with a header."""
     return replace(request, headers={**request.headers, name: value})
@@ -281,8 +274,8 @@ def satisfying(request: Request, condition: Directive, conf: Variables) -> Reque
     if test is None or test[1].startswith("!"):
         return request
     for text in values_for(*test, conf):
-        for base, value in assignments(test[0], text, conf):
-            if (changed := with_variable(request, base, value)) is not None:
+        for values in assignments(f"${test[0]}", text, Definitions(conf.definitions)):
+            if (changed := with_variables(request, values)) is not None:
                 return changed
     return request if test[0] in conf.definitions else None
 
@@ -315,16 +308,14 @@ def avoiding(request: Request, condition: Directive, conf: Variables) -> Request
     This is how keys are asked for: by the header itself, or by a map of it.
     """
     test = test_of(condition)
-    for base, text in contrary_assignments(*test, conf) if test else ():
-        if (changed := with_variable(request, base, text)) is not None:
+    for values in contrary_assignments(*test, conf) if test else ():
+        if (changed := with_variables(request, values)) is not None:
             return changed
     return request
 
 
-def contrary_assignments(
-    name: str, sign: str, value: str, conf: Variables
-) -> Iterator[tuple[str, str]]:
-    """Base variables, with values, for which a test does not hold."""
+def contrary_assignments(name: str, sign: str, value: str, conf: Variables) -> Iterator[Assignment]:
+    """Values of variables for which a test does not hold."""
     block = conf.definitions.get(name)
     if sign.startswith("!"):
         values = [sample(value, ignore_case="*" in sign) if "~" in sign else value]
@@ -334,7 +325,7 @@ def contrary_assignments(
     else:
         values = ["lab"] if (sign, value) == ("=", "") else []
     for text in values:
-        yield from assignments(name, text, conf)
+        yield from assignments(f"${name}", text, Definitions(conf.definitions))
 
 
 def allowed(request: Request, limit: Directive) -> Request:
@@ -343,27 +334,6 @@ def allowed(request: Request, limit: Directive) -> Request:
         (method for method in ("POST", "GET", "PUT") if method not in limit.args), "DELETE"
     )
     return replace(request, method=method, body=BODY if method == "POST" else b"")
-
-
-def assignments(
-    name: str, value: str, conf: Variables, depth: int = 5
-) -> Iterator[tuple[str, str]]:
-    """Base variables, with values, that give a map's variable a value: http_x_model, "large"."""
-    block = conf.definitions.get(name)
-    if block is None:
-        yield name, value
-        return
-    source = VARIABLE.fullmatch(block.args[0]) if block.args else None
-    if block.name != "map" or source is None or depth == 0:
-        return
-    for line in block.block or ():
-        if line.args != (value,) or line.name in ("default", "hostnames", "volatile"):
-            continue
-        key = line.name.removeprefix("\\")
-        if line.name.startswith("~"):
-            text = line.name[1:].removeprefix("*")
-            key = sample(text, ignore_case=line.name.startswith("~*"))
-        yield from assignments((source[1] or source[2]).lower(), key, conf, depth - 1)
 
 
 def selects_upstream(request: Request, route: Route, conf: Variables) -> bool:
@@ -385,19 +355,34 @@ def matching_requests(request: Request, route: Route, conf: Variables) -> Iterat
         yield request
         return
     tried = (
-        *_by_map(request, route, conf),
+        *_by_value(request, route, conf),
         *_by_set(request, route, conf),
         *_guessed(request, route),
     )
     yield from (candidate for candidate in tried if selects_upstream(candidate, route, conf))
 
 
-def _by_map(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
-    for match in VARIABLE.finditer(route.proxy_pass):
-        name = (match[1] or match[2]).lower()
-        for base, value in assignments(name, route.upstream, conf):
-            if (changed := with_variable(request, base, value)) is not None:
-                yield changed
+def _by_value(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
+    """Requests whose variables, through maps and sets, name the upstream."""
+    for values in upstream_named(route, conf):
+        if (changed := with_variables(request, values)) is not None:
+            yield changed
+
+
+def upstream_named(route: Route, conf: Variables) -> Iterator[Assignment]:
+    """Values of variables with which a route's `proxy_pass` names its upstream."""
+    known = Definitions(conf.definitions, sets_of(route.scopes[1]))
+    return assignments(route.proxy_pass, route.upstream, known, part=authority)
+
+
+def sets_of(server: Directive) -> dict[str, tuple[str, ...]]:
+    """The texts that the `set` lines of a server give each variable."""
+    texts: dict[str, tuple[str, ...]] = {}
+    for line in everything(server):
+        if line.name == "set" and len(line.args) == 2:
+            name = line.args[0].removeprefix("$").lower()
+            texts[name] = (*texts.get(name, ()), line.args[1])
+    return texts
 
 
 def _by_set(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
@@ -481,9 +466,10 @@ def candidates(route: Route, conf: Variables) -> tuple[Template, ...]:
     entrance = entry(route)
     if entrance is None:
         return ()
+    captures = next(upstream_named(route, conf), NO_GROUPS)
     templates = (
         Template(route, entrance, request)
-        for host, path in product(hosts(route), dict.fromkeys(paths(route)))
+        for host, path in product(hosts(route, captures), dict.fromkeys(paths(route, captures)))
         for plain in _methods(Request(path, "127.0.0.1", headers=_headers(host, entrance, route)))
         if (ready := _conditions(plain, route, conf)) is not None
         for request in islice(matching_requests(ready, route, conf), 2)

@@ -136,3 +136,30 @@ def test_a_name_without_a_block_ends_where_the_path_begins(tmp_path: Path) -> No
     )
 
     assert route.upstream == "typo"
+
+
+@pytest.mark.parametrize(
+    ("url", "upstreams"),
+    [
+        ("http://$arg_kind-pool", ["gpu-pool", "CPU-pool"]),
+        ("http://gpu-$arg_kind", ["gpu-pool"]),
+        ("http://${region}_chat", ["eu_chat"]),
+        ("http://$picked", ["gpu-pool"]),
+        ("http://${tenant}_chat/v1", ["eu_chat"]),
+        ("http://$arg_kind.internal", ["$arg_kind.internal"]),
+    ],
+)
+def test_variables_may_be_a_part_of_the_upstream_s_name(
+    tmp_path: Path, url: str, upstreams: list[str]
+) -> None:
+    """What a client chooses may be any text; a map or a set only those that it has."""
+    possible = of(
+        tmp_path,
+        f"""http {{ upstream gpu-pool {{ server a; }} upstream CPU-pool {{ server a; }}
+            upstream eu_chat {{ server a; }}
+            map $arg_x $kind {{ default none; "~^(?<Tenant>[a-z]+)$" $tenant-pool; big gpu; }}
+            map $kind $picked {{ default $kind-pool; "" other; gpu gpu-pool; }}
+            server {{ set $region $http_x_region; location / {{ proxy_pass {url}; }} }} }}""",
+    )
+
+    assert [route.upstream for route in possible] == upstreams
