@@ -13,7 +13,7 @@ VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 MAX_TARGETS = 1_000
 FREE = "\0"  # stands for a text that a client or a script chooses; no config contains it
 # variables whose value the client chooses
-REQUEST = re.compile(r"(?:arg|cookie|http)_\w+|\d")
+REQUEST = re.compile(r"(?:arg|cookie|http)_\w+|host|\d")
 CAPTURE = re.compile(r"\(\?P?<(\w+)>")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # what nginx's own variables begin with, as far as it decides where a URL's host ends
@@ -136,7 +136,7 @@ def _named(text: str, names: Mapping[str, str]) -> Iterator[str]:
     if FREE not in text:
         yield from (name for name in (text.lower(),) if name in names)
         return
-    form = re.compile("(.+)".join(map(re.escape, text.lower().split(FREE))))
+    form = re.compile(".*".join(map(re.escape, text.lower().split(FREE))))
     yield from filter(form.fullmatch, names)
 
 

@@ -98,6 +98,6 @@ def parts_of(text: str, value: str) -> dict[str, str] | None:
     """The values of a text's variables with which it is `value`; None if there are none."""
     names = [(match[1] or match[2]).lower() for match in VARIABLE.finditer(text)]
     plain = VARIABLE.split(text)[:: VARIABLE.groups + 1]
-    form = "(.+?)".join(map(re.escape, plain))
+    form = "(.*?)".join(map(re.escape, plain))
     match = re.fullmatch(form, value, re.IGNORECASE)
     return dict(zip(names, match.groups(), strict=True)) if match else None

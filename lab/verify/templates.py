@@ -268,23 +268,30 @@ def with_header(request: Request, name: str, value: str) -> Request:
     return replace(request, headers={**request.headers, name: value})
 
 
-def satisfying(request: Request, condition: Directive, conf: Variables) -> Request | None:
-    """The request changed so that an `if` holds, as far as can be told; None if no client can."""
+def satisfying(
+    request: Request, condition: Directive, conf: Variables, captures: Assignment = NO_GROUPS
+) -> Request | None:
+    """The request changed so that an `if` holds, as far as can be told; None if no client can.
+
+    `captures` are wanted texts of the captures of its regex.
+    """
     test = test_of(condition)
     if test is None or test[1].startswith("!"):
         return request
-    for text in values_for(*test, conf):
+    for text in values_for(*test, conf, captures):
         for values in assignments(f"${test[0]}", text, Definitions(conf.definitions)):
             if (changed := with_variables(request, values)) is not None:
                 return changed
     return request if test[0] in conf.definitions else None
 
 
-def values_for(name: str, sign: str, value: str, conf: Variables) -> list[str]:
+def values_for(
+    name: str, sign: str, value: str, conf: Variables, captures: Assignment = NO_GROUPS
+) -> list[str]:
     """Values of a variable for which a test holds; for a map those that it can have."""
     block = conf.definitions.get(name)
     if block is None:
-        return [sample(value, ignore_case="*" in sign) if "~" in sign else value]
+        return [sampled(value, captures, ignore_case="*" in sign) if "~" in sign else value]
     results = [line.args[-1] for line in block.block or () if line.args]
     if "~" in sign:
         regex = pattern(value, ignore_case="*" in sign, where=block.where)
@@ -387,8 +394,9 @@ def sets_of(server: Directive) -> dict[str, tuple[str, ...]]:
 
 def _by_set(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
     """Requests for which an `if` holds that sets a variable."""
+    captures = next(upstream_named(route, conf), NO_GROUPS)
     for test in (test for scope in route.scopes for test in scope.all("if") if test.all("set")):
-        if (changed := satisfying(request, test, conf)) is not None:
+        if (changed := satisfying(request, test, conf, captures)) is not None:
             yield changed
 
 

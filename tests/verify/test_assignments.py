@@ -76,4 +76,5 @@ def test_parts_of_a_text_ignore_case_as_names_of_upstreams_do() -> None:
     """nginx compares them so."""
     assert parts_of("$x-Pool", "gpu-pool") == {"x": "gpu"}
     assert parts_of("Pool", "pool") == {}
-    assert parts_of("$x-Pool", "-pool") is None
+    assert parts_of("$x-Pool", "-pool") == {"x": ""}
+    assert parts_of("$x-Pool", "gpu-pools") is None
