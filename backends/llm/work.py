@@ -186,8 +186,8 @@ class Work:
         finally:
             watcher.cancel()
             self._runner.cancel(box)
-            whole = self._settle(box)
-        return whole
+            complete = self._record_results(box)
+        return complete
 
     async def _watch(self, receive: Receive, box: Mailbox) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -206,7 +206,8 @@ class Work:
             self.figures.ttft = time.perf_counter() - self._arrived
             self._metrics.observe("time_to_first_token_seconds", self.figures.ttft)
 
-    def _settle(self, box: Mailbox) -> bool:
+    def _record_results(self, box: Mailbox) -> bool:
+        """Set the journal's figures and the metrics; return whether every answer is complete."""
         figures, metrics = self.figures, self._metrics
         firsts = [
             generation
