@@ -100,9 +100,9 @@ class Protocol(HttpToolsProtocol):
         `_LINGER` seconds. New connections are refused.
         """
         self._shutting_down = True
-        self.loop.call_later(_LINGER, self._shut_down_if_idle)
+        self.loop.call_later(_LINGER, self._shut_down)
 
-    def _shut_down_if_idle(self) -> None:
+    def _shut_down(self) -> None:
         if not self._record:
             super().shutdown()
 

@@ -395,15 +395,16 @@ class _Case:
         sent = Counter(
             attempt.server
             for attempt in self.attempts
-            if attempt.proven or (attempt.sent and self._is_repeated())
+            if attempt.proven or (attempt.sent and self._may_be_repeated())
         )
         lost = [name for name, count in sent.items() for _ in range(count - journalled[name])]
-        refused = (
+        was_refused = (
             entry.fate == QUEUE_FULL or (entry.status >= 500 and entry.fate == "ok")
             for entry in self.entries
         )
-        sure = [e.backend for e, no in zip(self.entries, refused, strict=True) if not no]
-        return (*lost, *sure)
+        pairs = zip(self.entries, was_refused, strict=True)
+        started = [entry.backend for entry, refused in pairs if not refused]
+        return (*lost, *started)
 
     def contradiction(self) -> str:
         """A contradiction between the logs; "" if there is none."""
@@ -426,26 +427,26 @@ class _Case:
             ):
                 return f"{attempt.server} did not log it"
         again = any(attempt.proven for attempt in self.attempts[:-1])
-        if again and not self._is_repeated():
+        if again and not self._may_be_repeated():
             return "retried after it was sent, although non_idempotent is off"
         return ""
 
-    def _is_repeated(self) -> bool:
+    def _may_be_repeated(self) -> bool:
         """Whether nginx may send the request again after it was sent."""
         return self.call.method in REPEATABLE or self.rules.non_idempotent
 
     def unexplained_failure(self) -> str:
         """The first failure that no fault explains; "" if there is none."""
-        for blamed, look in self._failures():
-            if not self._explanation(blamed, look):
+        for blamed, symptom in self._failures():
+            if not self._explanation(blamed, symptom):
                 who = " or ".join(blamed) or "every server"
                 failure = self.call.error or f"{self.call.status} {self.call.code}".strip()
-                return f"{look} ({failure}), and no fault of {who} explains it"
+                return f"{symptom} ({failure}), and no fault of {who} explains it"
         return ""
 
     def reason(self) -> str:
         """The faults behind the request's failures, in their order."""
-        explanations = (self._explanation(blamed, look) for blamed, look in self._failures())
+        explanations = (self._explanation(*failure) for failure in self._failures())
         return ", ".join(dict.fromkeys(explanations))
 
     def _failures(self) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -475,7 +476,7 @@ class _Case:
             return Failure.ERROR
         return Failure.TIMEOUT if attempt.status in (504, None) else Failure.BROKEN
 
-    def _explanation(self, blamed: tuple[str, ...], look: str) -> str:
+    def _explanation(self, blamed: tuple[str, ...], symptom: str) -> str:
         """The fault behind a failure; "" if there is none."""
         if full := [
             a.server for a in self.attempts if a.server in blamed and self._queue_was_full(a)
@@ -486,11 +487,11 @@ class _Case:
         if not blamed:
             servers = sorted(self.rules.servers, key=lambda name: (len(name), name))
             outages = [self._outage(server) for server in servers]
-            return f"{look}: {', '.join(dict.fromkeys(outages))}" if all(outages) else ""
+            return f"{symptom}: {', '.join(dict.fromkeys(outages))}" if all(outages) else ""
         for server in blamed:
             for fault in self._faults_of(server):
-                if look in fault.failures:
-                    return f"{look} by {fault}"
+                if symptom in fault.failures:
+                    return f"{symptom} by {fault}"
         return ""
 
     def _outage(self, server: str) -> str:

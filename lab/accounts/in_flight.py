@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from ..evidence.access_log import Hit, Unproxied
 from ..verdict.replay import at
 
-EARLY = 0.1  # seconds by which nginx's clock, which it reads once a turn, may lag
+EARLY = 0.1  # seconds that nginx's clock, read once per event loop iteration, may lag
 
 
 class InFlight:

@@ -216,7 +216,7 @@ def _tokens(record: Record, entry: Entry) -> Iterator[Finding]:
         yield Finding("tokens unknown", record.id, f"{entry.tokens_sent} sent", "no usage")
         return
     sent, received = entry.tokens_sent, record.tokens
-    detail = f"{entry.backend} sent {sent} tokens, {received} came"
+    detail = f"{entry.backend} sent {sent} tokens, the client received {received}"
     if received < sent:
         yield Finding("tokens lost", record.id, detail, _why_lost(record, entry), sent - received)
     if received > sent:

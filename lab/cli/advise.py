@@ -51,7 +51,7 @@ def advise(
     if fleet and (log_format or servers is not None or service_time):
         raise UsageError(
             "--format, --servers and --service-time are for --log",
-            "the fleet file lists its servers",
+            "leave them out: the fleet file lists its servers",
         )
     if config and not config.parent.is_dir():
         raise UsageError(f"--config {config}: no folder {config.parent}", f"mkdir {config.parent}")

@@ -61,7 +61,7 @@ def compare(
         names = names_in(methods)
         plan = comparing.Plan(tuple(scenarios or ()), names, repeats, duration, simulate)
         plan = comparing.begin(plan, minutes)
-    card = carried_out(plan)
+    card = carry_out(plan)
     if as_json:
         show({**card.as_dict(), "folder": str(plan.folder)})
     else:
@@ -70,8 +70,11 @@ def compare(
     exit_unless(all(run.holds for run in card.runs))
 
 
-def carried_out(plan: comparing.Plan) -> Scorecard:
-    """The scorecard of a comparison's runs, those of before too; how to resume if stopped."""
+def carry_out(plan: comparing.Plan) -> Scorecard:
+    """Do the remaining runs of a comparison, and return the scorecard of all its runs.
+
+    An interruption prints on stderr how to resume.
+    """
     if not plan.simulated:
         announce_time(plan)
     lab = None if plan.simulated else this_lab()

@@ -58,7 +58,7 @@ def whatif(
 
 
 def name_of(path: str) -> str:
-    """A log in a message."""
+    """A log's name in messages."""
     return "stdin" if path == "-" else f'"{path}"'
 
 

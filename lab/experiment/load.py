@@ -20,7 +20,7 @@ from ..stack.compose import Lab
 from ..stack.shell import in_parallel
 from ..traffic import scenario as scenarios
 from ..traffic import sender, workload
-from .collect import WATCHED, Sent, begin, keep, tenures, undone
+from .collect import WATCHED, Sent, begin, keep_evidence, tenures, undone_incidents
 from .fleet import choose, conditions, saved, up, use
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def load(
     seen: list[Mapping[str, Any]] = []
 
     def collect(interrupted: bool = False) -> Path:
-        collector.timeline.incidents += undone(seen, collector.states, collector.timeline)
+        collector.timeline.incidents += undone_incidents(seen, collector.states, collector.timeline)
         reached = sum(record.status is not None for record in records)
         return collector.collect(
             Sent(reached, tuple(sorted(records, key=lambda record: record.number))),
@@ -118,7 +118,7 @@ def load(
             sender.run(plan, lab.door, on_progress, limit=limit, records_so_far=records)
             seen += events.read()  # before anything is repaired
     except INTERRUPTIONS as stopped:
-        keep(stopped, lambda: collect(interrupted=True))
+        keep_evidence(stopped, lambda: collect(interrupted=True))
         raise
     place = collect()
     loaded = judge_load(place, folder.read(place))
