@@ -14,7 +14,7 @@ from .base import (
     eligible_of,
     least,
     milliseconds,
-    noted,
+    record_check,
 )
 from .least_conn import LeastConn
 from .ranking import Pool, Ranking
@@ -74,7 +74,7 @@ class Times:
 class LeastTime(LeastConn):
     """Pick by average time and requests in flight; ties by smooth weighted round robin.
 
-    `measure` is header or last_byte, with " inflight" behind it where running requests count.
+    `measure` is header or last_byte, followed by " inflight" where running requests count.
     Without `candidates` the picks do not list the tied servers.
     """
 
@@ -125,7 +125,7 @@ class LeastTime(LeastConn):
         best = None if self.measured else self.idle_turn()
         if best is None:
             return None
-        noted(best, milliseconds(arrival.t) // 1000)
+        record_check(best, milliseconds(arrival.t) // 1000)
         return self.picks[best]
 
     def idle_turn(self) -> Peer | None:

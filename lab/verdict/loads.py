@@ -162,7 +162,7 @@ def miscounted(case: Case, drawn: Draws) -> str:
 
 
 def overpicks_least_loaded(drawn: Draws) -> str:
-    """Whether the least loaded server won more often than it can have been drawn.
+    """Text: the least loaded server won more often than it can have been drawn; else empty.
 
     An inaccurate clock makes it appear to win less often, never more often.
     """

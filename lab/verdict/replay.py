@@ -181,9 +181,9 @@ def orders(upstream: Upstream) -> Iterator[Upstream]:
 def unknown(upstream: Upstream, hits: Iterable[Hit]) -> Mapping[str, int]:
     """Servers in the log that the upstream lacks, with the number of their first hit."""
     names = {server.name for server in upstream.servers} | {upstream.name}
-    strangers: dict[str, int] = {}
+    servers: dict[str, int] = {}
     for number, hit in enumerate(hits, 1):
         for name in hit.upstream_addr:
             if name not in names:
-                strangers.setdefault(name, number)
-    return strangers
+                servers.setdefault(name, number)
+    return servers
