@@ -63,11 +63,13 @@ def reset(lab: Lab, settings: Mapping[str, str]) -> None:
     timing = {"profile": settings["LAB_PROFILE"], "time_scale": float(settings["LAB_TIME_SCALE"])}
     limits = {name.lower(): int(settings[f"LAB_{name}"] or 0) for name in compose.LIMITS}
 
-    def tell(backend: str) -> None:
-        behaviour.tell(lab, backend, "DELETE", "/behaviour")
-        behaviour.tell(lab, backend, "PUT", "/profile", {**timing, **limits})
+    def reset_one(backend: str) -> None:
+        behaviour.request(lab, backend, "DELETE", "/behaviour")
+        behaviour.request(lab, backend, "PUT", "/profile", {**timing, **limits})
 
-    in_parallel(tell, [compose.service(container) for container in compose.backend_containers(lab)])
+    in_parallel(
+        reset_one, [compose.service(container) for container in compose.backend_containers(lab)]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,8 @@ def _condition(lab: Lab, name: str, state: str) -> Condition:
     if state not in _RUNNING:
         return Condition(state)
     try:
-        present = behaviour.tell(lab, name, "GET", "/behaviour")
-        profile = behaviour.tell(lab, name, "GET", "/profile")
+        present = behaviour.request(lab, name, "GET", "/behaviour")
+        profile = behaviour.request(lab, name, "GET", "/profile")
     except LabError:
         return Condition(state, wrong=("its behaviour port does not answer",))
     wrong = tuple(

@@ -14,8 +14,7 @@ from ..evidence import folder
 from ..evidence.timeline import Done, Event, Timeline
 from ..nginxconf import methods
 from ..signals import INTERRUPTIONS
-from ..stack import compose, engine, faults, nginx
-from ..stack.behaviour import tell
+from ..stack import behaviour, compose, engine, faults, nginx
 from ..stack.compose import Lab
 from ..stack.shell import in_parallel
 from ..traffic import scenario as scenarios
@@ -74,9 +73,9 @@ def apply_timing(lab: Lab, scenario: scenarios.Scenario) -> None:
     def equip_one(backend: tuple[str, scenarios.Machine]) -> None:
         name, machine = backend
         timing = {"profile": machine.profile, "time_scale": scenario.time_scale}
-        tell(lab, name, "PUT", "/profile", {**timing, **machine.limits.given})
-        tell(lab, name, "PUT", "/behaviour", {"slow": machine.slow})
-        tell(lab, name, "DELETE", "/cache")
+        behaviour.request(lab, name, "PUT", "/profile", {**timing, **machine.limits.given})
+        behaviour.request(lab, name, "PUT", "/behaviour", {"slow": machine.slow})
+        behaviour.request(lab, name, "DELETE", "/cache")
 
     in_parallel(equip_one, present)
 

@@ -150,8 +150,6 @@ def fleet_of(
     count = backends or len(named)
     # a larger fleet repeats the scenario's machines
     machines = [named[place % len(named)] for place in range(count)]
-    if any(machine.limits.queue_limit for machine in machines):
-        raise UsageError("a queue_limit is not simulated", "leave it out, or send a live load")
     scaled = [
         (machine.limits.of(PROFILES[machine.profile]), machine.slow / scenario.time_scale)
         for machine in machines

@@ -13,8 +13,7 @@ from docker.models.containers import Container
 from .. import fault_kinds
 from ..errors import LabError, UsageError
 from ..fault_kinds import KINDS, By
-from . import compose, nginx, sdk
-from .behaviour import tell
+from . import behaviour, compose, nginx, sdk
 from .compose import Lab
 from .shell import CommandError, in_parallel
 
@@ -139,11 +138,11 @@ ACTIONS: Mapping[str, Callable[[Lab, Container], None]] = {
 
 def _set_behaviour(lab: Lab, backend: str, kind: str, value: float | None) -> None:
     """Set a fault of a backend's behaviour; existing faults stay."""
-    present = tell(lab, backend, "GET", "/behaviour")
+    present = behaviour.request(lab, backend, "GET", "/behaviour")
     wanted = {**present, **behaviour_of(kind, value)}
     if wanted == present:
         raise LabError(f"{backend} has {kind} already", "lab heal")
-    tell(lab, backend, "PUT", "/behaviour", wanted)
+    behaviour.request(lab, backend, "PUT", "/behaviour", wanted)
 
 
 def behaviour_of(kind: str, value: float | None = None) -> dict[str, Any]:
@@ -233,8 +232,9 @@ def _repair(lab: Lab, target: Container, home: str = "") -> list[str]:
 
 
 def _reset_behaviour(lab: Lab, backend: str) -> bool:
-    """Reset a backend's behaviour; whether there was anything to reset."""
-    return tell(lab, backend, "GET", "/behaviour") != tell(lab, backend, "DELETE", "/behaviour")
+    """Reset a backend's behaviour; return whether this changed it."""
+    before = behaviour.request(lab, backend, "GET", "/behaviour")
+    return before != behaviour.request(lab, backend, "DELETE", "/behaviour")
 
 
 def reload(lab: Lab) -> None:

@@ -26,12 +26,12 @@ def mixture(seed: int, rate: float, over: Callable[[], bool]) -> Plan:
 def _drawn(rng: random.Random, number: int) -> Planned:
     """One random request."""
     client = f"10.{rng.randrange(256)}.{rng.randrange(256)}.{rng.randrange(1, 255)}"
-    lasts = {"X-Lab-Duration": f"{rng.uniform(0.01, 0.1):.3f}"} if rng.random() < 0.2 else {}
+    duration = {"X-Lab-Duration": f"{rng.uniform(0.01, 0.1):.3f}"} if rng.random() < 0.2 else {}
     kind = rng.choices(("GET", "POST", "stream"), (6, 3, 1))[0]
     if kind == "stream":
         message = {"role": "user", "content": "soak " * rng.randrange(1, 20)}
         return streamed(number, (message,), 20, client)
     if kind == "GET":
-        return plain(number, Request(f"/soak/{rng.randrange(1000)}", client, headers=lasts))
+        return plain(number, Request(f"/soak/{rng.randrange(1000)}", client, headers=duration))
     body = json.dumps({"message": f"soak {number}"}).encode()
-    return plain(number, Request("/chat", client, "POST", {**_JSON, **lasts}, body))
+    return plain(number, Request("/chat", client, "POST", {**_JSON, **duration}, body))

@@ -74,7 +74,9 @@ def stress(
     """Make the calls, AT_ONCE in flight, and wait for each; a failure is counted, never raised."""
     sent = {"chats": chats, "completions": completions, "streams": streams}
     if min(sent.values()) < 0:
-        raise UsageError(f"the number of calls must not be negative: {min(sent.values())}")
+        raise UsageError(
+            f"the number of calls must not be negative: {min(sent.values())}", "0 or more"
+        )
     kinds = list(_in_turn(sent))
     calls = [_planned(number, kind) for number, kind in enumerate(kinds)]
     users = (User(n, 0.0, iter(calls[n::AT_ONCE])) for n in range(min(AT_ONCE, len(calls))))
