@@ -69,7 +69,7 @@ class Completion:
         return {"index": index, **added, "logprobs": logprobs, "finish_reason": reason}
 
     def usage(self, answer: Answer, tokens: int) -> Mapping[str, object]:
-        """The usage field of an event, after so many tokens of its choice."""
+        """The usage field of an event, after `tokens` tokens of its choice."""
         if self.continuous_usage:
             prompt = answer.request.prompt_tokens
             counts = {"prompt_tokens": prompt, "completion_tokens": tokens}

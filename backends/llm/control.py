@@ -103,7 +103,7 @@ def _profile(content: object, current: Profile) -> Profile:
     if name is not None and (not isinstance(name, str) or name not in PROFILES):
         raise RefusedError(400, f'"profile" must be one of {", ".join(PROFILES)}')
     profile = PROFILES[name] if name else current
-    return Limits(**{limit: _limit(content, limit) for limit in _LIMITS}).of(profile)
+    return Limits(**{limit: _limit(content, limit) for limit in _LIMITS}).applied_to(profile)
 
 
 def _limit(content: dict[str, object], name: str) -> int:

@@ -81,12 +81,12 @@ def _room(call: Call, prompt: tuple[str, ...], most: int, max_output: int) -> in
     room = most - len(prompt)
     if room >= (call.max_tokens or 1):
         return call.max_tokens or min(room, max_output)
-    part, asked = call.part, ""
+    part, limit = call.part, ""
     if call.max_tokens:
-        asked = f" and {call.max_tokens} tokens were asked for in the completion"
+        limit = f" and {call.max_tokens} tokens were asked for in the completion"
     message = (
         f"This model's maximum context length is {most} tokens. However, your "
-        f"{part} resulted in {len(prompt)} tokens{asked}. Please reduce the length of the {part}."
+        f"{part} resulted in {len(prompt)} tokens{limit}. Please reduce the length of the {part}."
     )
     raise ApiError(400, message, part, "context_length_exceeded")
 

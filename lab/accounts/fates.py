@@ -15,7 +15,7 @@ from ..evidence.journal import Entry
 from ..evidence.record import Record
 from ..evidence.timeline import Tenure
 from ..fault_kinds import Failure
-from ..verdict.replay import at, reset_at_once
+from ..verdict.replay import reset_at_once, value_at
 from .in_flight import EARLY, InFlight
 from .join import Finding
 
@@ -206,7 +206,7 @@ class Ledger:
 
 
 def of_record(record: Record) -> Call:
-    """The call behind a client's record; one that was not sent has no end."""
+    """A client's record as a Call; one that was never sent begins and ends when it was due."""
     sent = record.due if record.sent is None else record.sent
     end = sent if record.end is None else record.end
     error = "" if record.error.startswith("http_") else record.error
@@ -240,8 +240,8 @@ def _moments(hit: Hit) -> Iterator[float]:
     """The time at which each attempt was connected, or began if it never connected."""
     now = hit.msec - hit.request_time
     for index in range(len(hit.upstream_addr)):
-        yield now + (at(hit.upstream_connect_time, index) or 0.0)
-        now += at(hit.upstream_response_time, index) or 0.0
+        yield now + (value_at(hit.upstream_connect_time, index) or 0.0)
+        now += value_at(hit.upstream_response_time, index) or 0.0
 
 
 def _owner(tenures: Sequence[tuple[float, str]], moment: float) -> str:
@@ -343,9 +343,9 @@ def _attempts(hit: Hit | Unproxied) -> Iterator[_Attempt]:
     if isinstance(hit, Unproxied):
         return
     for index, server in enumerate(hit.upstream_addr):
-        sent = at(hit.upstream_connect_time, index) is not None
+        sent = value_at(hit.upstream_connect_time, index) is not None
         proven = sent and not reset_at_once(hit, index)
-        yield _Attempt(server, at(hit.upstream_status, index), sent, proven)
+        yield _Attempt(server, value_at(hit.upstream_status, index), sent, proven)
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,7 @@ def _tried(hit: Line) -> tuple[str, ...]:
 
 def _disagreements(row: Row, record: Record) -> Iterator[Finding]:
     at_nginx = {hit.status for hit in row.hits}
-    # 499: the client had gone, whatever the status that it had been sent
+    # 499: the client disconnected, whatever status it had received
     if record.status and at_nginx and not at_nginx & {record.status, 499}:
         yield Finding("status disagrees", row.id, _seen(row))
     backends = {entry.backend for entry in row.entries}
@@ -236,12 +236,12 @@ def _unsent(row: Row) -> Iterator[Finding]:
     for entry in row.entries:
         if entry.completion_tokens is None or entry.tokens_sent is None:
             continue
-        kept = entry.completion_tokens - entry.tokens_sent
-        if kept > 0:
+        unsent = entry.completion_tokens - entry.tokens_sent
+        if unsent > 0:
             generated, sent = entry.completion_tokens, entry.tokens_sent
             detail = f"{entry.backend} generated {generated} tokens, sent {sent}"
             reason = "" if entry.fate == "ok" else f"{entry.backend}: {entry.fate}"
-            yield Finding("tokens unsent", row.id, detail, reason, kept)
+            yield Finding("tokens unsent", row.id, detail, reason, unsent)
 
 
 def _abandoned_tokens(row: Row) -> Iterator[Finding]:

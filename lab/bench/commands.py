@@ -110,7 +110,7 @@ def series(what: str, subject: str, seconds: Iterable[float]) -> Series:
 
 
 def counting(lines: int, repeats: int, note: Callable[[str], None]) -> Iterator[Series]:
-    """`lab split` beside awk's pipeline and GoAccess (where installed) on the same log."""
+    """The times of `lab split`, awk's pipeline and GoAccess (if installed) on the same log."""
     note(f"counting: {lines:,} lines")
     with TemporaryDirectory() as folder:
         log, evidence = Path(folder) / "access.log", Path(folder) / "access.jsonl"

@@ -36,7 +36,7 @@ OPEN = 400  # requests at once: the engine's port forwarding takes six descripto
 ANSWER_SECONDS = 60.0
 FAIL_TIMEOUT = 1  # seconds: servers still banned during the next fault would leave none to answer
 QUIET = 700  # requests without a fault, by which a recovery is judged; draws need more
-STRETCHES = 6  # at most so many times QUIET requests are judged after a fault
+STRETCHES = 6  # maximum number of stretches of QUIET requests that are judged after a fault
 LASTS = 0.3  # seconds that the longest requests last: see traffic/mixture.py
 
 SWITCHES: tuple[tuple[str, tuple[int, ...]], ...] = (

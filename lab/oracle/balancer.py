@@ -71,6 +71,7 @@ class Balancer:
             self.advance(self.events[0][0])
 
     def _is_calm(self) -> bool:
+        """Whether no event is pending and every peer is pristine."""
         self.calm = not self.events and all(peer.pristine for peer in self.peers)
         return self.calm
 

@@ -107,8 +107,8 @@ class Random:
         """The most probable server; with fewer than two peers, that of round robin."""
         if len(request.group.peers) < 2:
             return round_robin.get(request)
-        if wanted := bound(request):
-            return wanted
+        if bound_peer := bound(request):
+            return bound_peer
         if self.draw:
             return self.drawn(request, self.draw)
         best, candidates = self.offer(request)

@@ -151,7 +151,7 @@ def fleet_of(
     # a larger fleet repeats the scenario's machines
     machines = [named[place % len(named)] for place in range(count)]
     scaled = [
-        (machine.limits.of(PROFILES[machine.profile]), machine.slow / scenario.time_scale)
+        (machine.limits.applied_to(PROFILES[machine.profile]), machine.slow / scenario.time_scale)
         for machine in machines
     ]
     return [f"backend-{place + 1}" for place in range(count)], scaled
@@ -177,14 +177,14 @@ def scaled_to(
 
 def write(simulated: Simulated, scenario: scenarios.Scenario, folder: Path) -> Simulated:
     """Write the run folder: the scenario, the figures, each request's result, and run.json."""
-    kept = replace(simulated, folder=folder)
-    answered = kept.figures.overall.requests
+    written = replace(simulated, folder=folder)
+    answered = written.figures.overall.requests
     with written_whole(folder) as empty:
         write_json(empty / "scenario.json", scenarios.described(scenario))
-        write_json(empty / "figures.json", kept.as_dict())
-        np.savez(empty / "requests.npz", **kept.run.result._asdict())
-        _write_run(empty, kept.scenario, kept.method, answered, complete=kept.complete)
-    return kept
+        write_json(empty / "figures.json", written.as_dict())
+        np.savez(empty / "requests.npz", **written.run.result._asdict())
+        _write_run(empty, written.scenario, written.method, answered, complete=written.complete)
+    return written
 
 
 def _write_run(folder: Path, scenario: str, method: str, answered: int, *, complete: bool) -> None:

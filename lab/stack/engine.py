@@ -200,7 +200,7 @@ def _request(
     """Send one request to the engine; LabError if no engine answers."""
     connection = _connection(os.environ.get("DOCKER_HOST") or SOCKET, timeout)
     body = None if content is None else json.dumps(content)
-    headers = {"Connection": "close"}  # else the socket stays open behind the response
+    headers = {"Connection": "close"}  # else the socket stays open after the response
     headers |= {"Content-Type": "application/json"} if body else {}
     try:
         connection.request(method, path, body, headers)

@@ -276,8 +276,8 @@ class Model:
 
     def _measure(self, request: Request, peer: Peer, step: Step, hit: Hit) -> None:
         """Add a response's times to its server's averages; a failed attempt has none."""
-        header = replay.at(hit.upstream_header_time, step.attempt)
-        response = replay.at(hit.upstream_response_time, step.attempt)
+        header = replay.value_at(hit.upstream_header_time, step.attempt)
+        response = replay.value_at(hit.upstream_response_time, step.attempt)
         last = step.attempt == len(hit.upstream_addr) - 1
         if self.timed and last and header is not None and response is not None:
             self.timed.ended(request, peer, round(header * 1000), round(response * 1000))

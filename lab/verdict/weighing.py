@@ -233,16 +233,16 @@ def picks_to_tell(
 
     `weights` has the frequency of each row; by default all are equal.
     """
-    often = np.full(len(rows), 1 / len(rows)) if weights is None else weights
+    frequencies = np.full(len(rows), 1 / len(rows)) if weights is None else weights
     needed = 0.0
     for other in others:
         gain = square = moves = 0.0
-        for p, q, weight in zip(rows, other, often, strict=True):
-            held = p > 0
+        for p, q, weight in zip(rows, other, frequencies, strict=True):
+            possible = p > 0
             with np.errstate(divide="ignore"):
-                ratio = np.log(p[held]) - np.log(q[held])
-            gain += weight * float((p[held] * ratio).sum())
-            square += weight * float((p[held] * ratio**2).sum())
+                ratio = np.log(p[possible]) - np.log(q[possible])
+            gain += weight * float((p[possible] * ratio).sum())
+            square += weight * float((p[possible] * ratio**2).sum())
             moves += weight * float(np.abs(p - q).sum()) / 2
         if moves + 1e-9 < SLIGHT or not isfinite(gain) or gain <= 0:
             continue

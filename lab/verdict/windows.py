@@ -90,8 +90,12 @@ def windows(upstream: Upstream, hits: Sequence[Hit], served: Served = NOT_SERVED
     ends = np.array([hit.msec * 1000 for hit in hits]).round()
     starts = np.array([replay.start(hit) * 1000 for hit in hits]).round()
     lasted = np.array([replay.lasted(hit) * 1000 for hit in hits]).round()
-    headers = [replay.at(hit.upstream_header_time, len(hit.upstream_addr) - 1) for hit in hits]
-    responses = [replay.at(hit.upstream_response_time, len(hit.upstream_addr) - 1) for hit in hits]
+    headers = [
+        replay.value_at(hit.upstream_header_time, len(hit.upstream_addr) - 1) for hit in hits
+    ]
+    responses = [
+        replay.value_at(hit.upstream_response_time, len(hit.upstream_addr) - 1) for hit in hits
+    ]
     retried = np.array([len(hit.upstream_addr) > 1 for hit in hits])
     apart = ends - starts - lasted > GRAIN
     pick_to = np.where(retried, ends, np.where(apart, np.maximum(starts, ends - lasted), starts))
