@@ -549,7 +549,8 @@ def judge_windows(
 def _claim(place: Path, evidence: Evidence, window: Window) -> Upstream:
     if window.claim not in (FIRST_CLAIM, *evidence.claims):
         raise UsageError(
-            f'{place}/{folder.TIMELINE} names the claim "{window.claim}", which is missing'
+            f'{place}/{folder.TIMELINE} names the claim "{window.claim}", which is missing',
+            "lab runs lists the run folders; judge another one",
         )
     return upstream.read(place / window.claim)
 
@@ -609,7 +610,10 @@ def _read(kind: type[_T], value: Any, file: Path) -> _T:
     try:
         return typed.convert(kind, value)
     except typed.MisfitError as error:
-        raise UsageError(f"{file} is not a valid run file: {error}") from None
+        raise UsageError(
+            f"{file} is not a valid run file: {error}",
+            "lab runs lists the run folders; judge another one",
+        ) from None
 
 
 def write_figures(loaded: Loaded) -> None:

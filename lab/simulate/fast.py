@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
+from ..backends.llm.engine import PICOSECONDS
 from ..nginxconf.methods import METHODS, Decides
 from ..signals import INTERRUPTIONS, signals_held
 from . import kernel
-from .jobs import FOREVER, PICOSECONDS, Workload
+from .jobs import FOREVER, Workload
 
 if TYPE_CHECKING:
     from ..backends.llm.profiles import Profile

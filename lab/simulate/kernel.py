@@ -17,10 +17,12 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+# Also stated in backends/llm, but not imported: numba's cache sees a change of this file only.
 PICOSECONDS = 10**12
-NEVER = np.int64(2**62)
 BLOCK_TOKENS = 16
 WATERMARK = 100
+
+NEVER = np.int64(2**62)
 GAP_BINS = 60_000
 GAP_SCALE = 1000.0  # bins per factor of e: a bin is 0.1 % wide
 

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from ..accounts import figures
 from ..accounts.figures import Figures, Group, Spread
+from ..backends.llm.engine import PICOSECONDS
 from ..traffic.scenario import Targets
 from . import kernel
-from .jobs import PICOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

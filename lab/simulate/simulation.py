@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..accounts import figures
+from ..backends.llm.blocks import BLOCK_TOKENS
 from ..backends.llm.profiles import PROFILES, Profile
 from ..errors import UsageError
 from ..evidence.folder import write_json, written_whole
 from ..nginxconf import sources
 from ..traffic import scenario as scenarios
 from . import fast
-from .jobs import BLOCK_TOKENS, Workload, workload_of
+from .jobs import Workload, workload_of
 from .outcome import Lengths, figures_of
 from .picks import picks
 

@@ -51,7 +51,7 @@ def _check(service: str, kind: str, value: float | None) -> None:
     if kind not in allowed:
         raise UsageError(f'no fault "{kind}" for {service}', f"one of {', '.join(allowed)}")
     if value is not None and KINDS[kind].value is None:
-        raise UsageError(f"{kind} takes no value, got {value:g}", f"{service} {kind}")
+        raise UsageError(f"{kind} takes no value, got {value:g}", f"lab fault {service} {kind}")
 
 
 def kinds(service: str) -> tuple[str, ...]:

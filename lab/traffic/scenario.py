@@ -171,7 +171,7 @@ class Scenario:
 def requested(
     name: str, duration: float = 0.0, trace: str = "", speed: float = 1.0, limit: int | None = None
 ) -> Scenario:
-    """The scenario named on the command line, with its duration or requests replaced if given.
+    """The scenario named on the command line, with its duration replaced if one is given.
 
     With a trace the name may be empty; the trace is then sent to the default fleet. UsageError if
     neither is given, and for a `speed` or a `limit` without a trace.

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nginx_llm_lab.backends.llm.blocks import BLOCK_TOKENS
-from nginx_llm_lab.backends.llm.engine import Engine, Generation
+from nginx_llm_lab.backends.llm.engine import PICOSECONDS, Engine, Generation
 from nginx_llm_lab.backends.llm.engine import Request as Sequences
 from nginx_llm_lab.nginxconf.model import Upstream
 from nginx_llm_lab.oracle import Arrival, balancer
 from nginx_llm_lab.oracle.base import Peer, Request, record_pick, record_release
-from nginx_llm_lab.simulate.jobs import PICOSECONDS, Workload
+from nginx_llm_lab.simulate.jobs import Workload
 
 if TYPE_CHECKING:
     from nginx_llm_lab.backends.llm.profiles import Profile
