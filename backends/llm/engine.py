@@ -67,7 +67,7 @@ class Generation:
     # tokens to compute before the next token is produced: the prompt, and after a preemption
     # what was produced before
     _target: int = 0
-    # leading blocks that have their names, and all blocks held
+    # leading blocks that the cache knows by name (`_name_blocks`), and all blocks held
     _named: int = 0
     _blocks: int = 0
     # while it decodes: the counter, and its reading when this began

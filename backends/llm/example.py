@@ -120,7 +120,7 @@ class _Maker:
             self._spend(1, path)
             if "$ref" in schema:
                 others = {name: part for name, part in schema.items() if name != "$ref"}
-                schema = _merged(self._named(schema["$ref"], path), others)
+                schema = _merged(self._referenced(schema["$ref"], path), others)
             elif "allOf" in schema:
                 others = {name: part for name, part in schema.items() if name != "allOf"}
                 for part in elements(schema["allOf"]):
@@ -135,7 +135,7 @@ class _Maker:
             raise SchemaError("the schema is not an object, or allows nothing", path)
         return part if isinstance(part, dict) else {}
 
-    def _named(self, reference: object, path: tuple[str, ...]) -> Json:
+    def _referenced(self, reference: object, path: tuple[str, ...]) -> Json:
         if not isinstance(reference, str) or not reference.startswith("#"):
             raise SchemaError(
                 f'only references within the schema are followed, not "{reference}"', path

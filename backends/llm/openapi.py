@@ -226,11 +226,11 @@ def _body(properties: Mapping[str, object], required: str, *shapes: tuple[Json, 
         "type": "object",
         "properties": dict(properties),
         "required": ["model", required],
-        "anyOf": [reduce(_both, parts) for parts in chosen],
+        "anyOf": [reduce(_combined, parts) for parts in chosen],
     }
 
 
-def _both(first: Json, second: Json) -> Json:
+def _combined(first: Json, second: Json) -> Json:
     """Two partial shapes of a body in one."""
     properties = {**_mapping(first.get("properties")), **_mapping(second.get("properties"))}
     required = [*_list(first.get("required", [])), *_list(second.get("required", []))]

@@ -285,27 +285,27 @@ def account(
     A request is unexplained if no client sent it, if it was logged twice, or if its logs contradict
     each other. So is a failure that no fault explains, even if a retry succeeded.
     """
-    seen = _seen(calls, hits, entries)
-    in_flight = InFlight(hit for _, lines, _ in seen.values() for hit in lines)
-    fates = (_fate(id_, *sides, faults, rules, in_flight) for id_, sides in seen.items())
+    by_id = _entries_by_id(calls, hits, entries)
+    in_flight = InFlight(hit for _, lines, _ in by_id.values() for hit in lines)
+    fates = (_fate(id_, *sides, faults, rules, in_flight) for id_, sides in by_id.items())
     return Ledger(tuple(fates), began)
 
 
 _Sides: TypeAlias = tuple[list[Call], list[Hit | Unproxied], list[Entry]]
 
 
-def _seen(
+def _entries_by_id(
     calls: Iterable[Call], hits: Iterable[Hit | Unproxied], entries: Iterable[Entry]
 ) -> dict[str, _Sides]:
     """Each request id with its entries in every log, the clients' requests first."""
-    seen: dict[str, _Sides] = {}
+    by_id: dict[str, _Sides] = {}
     for call in calls:
-        seen.setdefault(call.id, ([], [], []))[0].append(call)
+        by_id.setdefault(call.id, ([], [], []))[0].append(call)
     for hit in hits:
-        seen.setdefault(hit.request_id, ([], [], []))[1].append(hit)
+        by_id.setdefault(hit.request_id, ([], [], []))[1].append(hit)
     for entry in entries:
-        seen.setdefault(entry.id, ([], [], []))[2].append(entry)
-    return seen
+        by_id.setdefault(entry.id, ([], [], []))[2].append(entry)
+    return by_id
 
 
 def _fate(

@@ -329,7 +329,7 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
         evidence.traffic,
         short(split(own_hits)),
         counts,
-        _named(result, evidence.method),
+        _with_method(result, evidence.method),
     )
 
 
@@ -373,7 +373,7 @@ def judge_verify(place: Path, evidence: Evidence) -> Outcome:
     return Outcome(place, evidence.method, evidence.traffic, short(split(hits)), counts, result)
 
 
-def _named(verdict: Verdict, method: str) -> Verdict:
+def _with_method(verdict: Verdict, method: str) -> Verdict:
     """The verdict with the lab's name for the method: prompt_prefix for hash_consistent."""
     command = verdict.command.replace(verdict.method, method)
     return replace(verdict, method=method, command=command)
@@ -427,7 +427,7 @@ def judge_load(place: Path, evidence: Evidence) -> Loaded:
         findings=findings,
         timeline=tuple(timeline.done),
         ledger=account(calls, named, entries, faults, rules_of(claim, timeline), timeline.began),
-        verdict=_named(judge_windows(place, evidence, named, entries)[0][1], evidence.method),
+        verdict=_with_method(judge_windows(place, evidence, named, entries)[0][1], evidence.method),
         began=timeline.began,
         changed=notes.changed,
         skipped=scenario.timeline[len(timeline.done) :],

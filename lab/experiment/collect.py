@@ -336,8 +336,8 @@ def _settled(read: Callable[[], bytes]) -> bytes:
     """Read a log until it stops growing; after a kill the number of lines is unknown."""
     lengths = [-1]
 
-    def still(text: bytes) -> bool:
+    def has_stopped_growing(text: bytes) -> bool:
         lengths.append(len(text))
         return lengths[-1] == lengths[-2]
 
-    return poll(read, still, SETTLE_SECONDS, interval=SETTLED)
+    return poll(read, has_stopped_growing, SETTLE_SECONDS, interval=SETTLED)

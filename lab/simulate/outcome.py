@@ -102,7 +102,7 @@ def _counts(
     """Requests and tokens, by part."""
     return {
         "requests": [part.stop - part.start for part in parts],
-        "good": _sums(_good(lengths, result, targets, order), parts),
+        "good": _sums(_meets_targets(lengths, result, targets, order), parts),
         "tokens": _sums(lengths.output[order], parts),
         "prompt_tokens": _sums(lengths.prompt[order], parts),
         "cached_tokens": _sums(result.cached[order], parts),
@@ -154,10 +154,10 @@ def _sums(values: "npt.NDArray[Any]", parts: "Sequence[slice]") -> list[int]:
     return [int(values[part].sum(dtype=np.int64)) for part in parts]
 
 
-def _good(
+def _meets_targets(
     lengths: Lengths, result: kernel.Result, targets: Targets, order: "kernel.Shorts"
 ) -> Mask:
-    """Whether each request met every target; a part at a time, for the memory."""
+    """Whether each request met every target; computed in parts, to save memory."""
     parts = np.array_split(order, max(1, len(order) // _TOGETHER))
     return np.concatenate([_met(lengths, result, targets, part) for part in parts])
 

@@ -274,8 +274,8 @@ def parse_fleet(text: bytes | str, file: str) -> tuple[Scenario, tuple[int, ...]
     _check_needed(fields, ("servers",), "a fleet", root)
     servers = [server for group in _servers(fields["servers"], "servers") for server in group]
     if not 1 <= len(servers) <= _MOST_SERVERS:
-        some = f"servers must be from 1 to {_MOST_SERVERS:,} in all"
-        _fail(fields["servers"], f"{some}, not {len(servers):,},", "servers: [h100-8b, h100-8b]")
+        rule = f"servers must be from 1 to {_MOST_SERVERS:,} in all"
+        _fail(fields["servers"], f"{rule}, not {len(servers):,},", "servers: [h100-8b, h100-8b]")
     values = {key: others[key](node, key) for key, node in fields.items() if key in others}
     if "duration" not in values:
         values.setdefault("requests", max(_ENOUGH, _ENOUGH_PER_SERVER * len(servers)))

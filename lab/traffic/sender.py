@@ -226,7 +226,7 @@ async def _tick(run: "_Run", on_progress: OnProgress) -> None:
         on_progress(run.progress())
 
 
-async def _until(moment: float) -> None:
+async def _sleep_until(moment: float) -> None:
     """Sleep until `moment` on the monotonic clock; never wake early."""
     while (left := moment - time.monotonic()) > 0:
         await asyncio.sleep(left)
@@ -267,19 +267,19 @@ class _Run:
 
     async def send_all(self, session: aiohttp.ClientSession) -> None:
         """Start each user's task when its first request is due; return when all have ended."""
-        jobs = (self._first(user) for user in self.plan.users)
+        jobs = (self._first_job(user) for user in self.plan.users)
         ready = deque(islice(jobs, _READY))
         self.start = time.monotonic()
         self.epoch = time.time() - self.start
         async with asyncio.TaskGroup() as group:
             while ready:
                 job = ready.popleft()
-                await _until(self.start + job.due)
+                await _sleep_until(self.start + job.due)
                 group.create_task(self._send_requests_of_user(session, job))
                 if not ready or ready[0].due > time.monotonic() - self.start:
                     ready.extend(islice(jobs, min(2, _READY - len(ready))))
 
-    def _first(self, user: User) -> _Job:
+    def _first_job(self, user: User) -> _Job:
         return self._job(next(user.requests), user.due, user.requests)
 
     def _job(self, planned: Planned, due: float, rest: Iterator[Planned]) -> _Job:
@@ -307,7 +307,7 @@ class _Run:
             if self.plan.duration is not None and due >= self.plan.duration:
                 return
             job = self._job(planned, due, job.rest)
-            await _until(self.start + due)
+            await _sleep_until(self.start + due)
 
     async def _send_one(
         self, session: aiohttp.ClientSession, job: _Job, cookies: dict[str, str]

@@ -104,9 +104,9 @@ def _planned(number: int, kind: str) -> Planned:
 def _report(
     sent: Mapping[str, int], kinds: Sequence[str], records: Sequence[Record], seconds: float
 ) -> StressReport:
-    called = list(zip(kinds, records, strict=True))
-    failed = [(f"{kind}, {_failure(record)}", record) for kind, record in called if record.error]
-    answered = [(kind, record) for kind, record in called if not record.error]
+    calls = list(zip(kinds, records, strict=True))
+    failed = [(f"{kind}, {_failure(record)}", record) for kind, record in calls if record.error]
+    answered = [(kind, record) for kind, record in calls if not record.error]
     return StressReport(
         sent=sent,
         answered=Counter(kind for kind, _ in answered),

@@ -89,7 +89,7 @@ def reader(log_format: str) -> Reader:
 
     UsageError for a format without what a replay needs: the request and a time.
     """
-    text, escape = _written(log_format)
+    text, escape = _text_and_escape(log_format)
     names = [braced or bare for braced, bare in _VARIABLE.findall(text)]
     if not {"request", "request_uri", "uri"} & set(names):
         raise UsageError("the format has no $request", "a format with $request or $request_uri")
@@ -110,8 +110,8 @@ def _matched(pattern: re.Pattern[str], line: bytes) -> Mapping[str, str] | None:
     return match.groupdict("") if match else None
 
 
-def _written(log_format: str) -> tuple[str, str]:
-    """The text of a format and its `escape`, also of a whole directive with its quoted parts."""
+def _text_and_escape(log_format: str) -> tuple[str, str]:
+    """The text of a format and its `escape`; a whole `log_format` directive is accepted too."""
     if not re.match(r"\s*log_format\s", log_format):
         return log_format, ""
     parts = words_of(log_format, "--format")[2:]
@@ -203,7 +203,7 @@ def visit(values: Mapping[str, str]) -> Visit:
         method,
         uri,
         _status(values.get("status", "")),
-        _last(values.get("upstream_addr", "")),
+        _last_entry(values.get("upstream_addr", "")),
         {
             name[len("http_") :].replace("_", "-"): value
             for name, value in values.items()
@@ -245,7 +245,7 @@ def _request(values: Mapping[str, str]) -> tuple[str, str]:
 def _seconds(values: Mapping[str, str]) -> float | None:
     """Return the last upstream response time, else the request time; None without both."""
     for name in _DURATIONS:
-        text = _last(values.get(name, ""))
+        text = _last_entry(values.get(name, ""))
         if text not in _NONE:
             return _finite(text)
     return None
@@ -271,7 +271,7 @@ def _status(text: str) -> int:
     return int(text)
 
 
-def _last(text: str) -> str:
+def _last_entry(text: str) -> str:
     """Return the last entry of the list that nginx logs for a request with several attempts."""
     return re.split(r", | : ", text)[-1] if text not in _NONE else ""
 
