@@ -13,7 +13,7 @@ from ..report import scores
 from ..signals import INTERRUPTIONS
 from .here import this_lab
 from .options import Duration, Json, names_in
-from .terminal import exit_unless, say, show, warn
+from .terminal import exit_unless, note, say, show
 
 
 def compare(
@@ -82,7 +82,7 @@ def carry_out(plan: comparing.Plan) -> Scorecard:
         return comparing.compare(plan, lab, announce)
     except INTERRUPTIONS:
         count, total = len(comparing.finished(plan)), len(plan.cells())
-        warn(
+        note(
             f"stopped after {count} of {total} runs; to resume: lab compare --resume {plan.folder}"
         )
         raise
@@ -94,10 +94,10 @@ def announce_time(plan: comparing.Plan) -> None:
     left = total - len(comparing.finished(plan))
     expected = comparing.estimate(plan) * left / total / 60
     duration = f" of {plan.duration:g} s" if plan.duration else ""
-    warn(f"{left} live runs{duration}, about {math.ceil(expected)} minutes")
+    note(f"{left} live runs{duration}, about {math.ceil(expected)} minutes")
 
 
 def announce(run: Run, count: int, total: int) -> None:
     """Print a finished run on stderr; simulated runs are fast and print nothing."""
     if run.folder:
-        warn(f"{count}/{total} {run.scenario} by {run.method}, seed {run.seed}: {run.folder}")
+        note(f"{count}/{total} {run.scenario} by {run.method}, seed {run.seed}: {run.folder}")

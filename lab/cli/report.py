@@ -7,7 +7,7 @@ import typer
 
 from ..report import page, sections
 from .options import Json
-from .terminal import say, show, warn
+from .terminal import note, say, show
 
 
 def report(
@@ -33,4 +33,4 @@ def report(
         say(page.markdown(content))
     else:
         output.write_text(page.html(content))
-        warn(f"{output}: {len(content.sections)} runs, {output.stat().st_size / 1e6:.1f} MB")
+        note(f"{output}: {len(content.sections)} runs, {output.stat().st_size / 1e6:.1f} MB")

@@ -153,20 +153,20 @@ class LeastTime(LeastConn):
         return best
 
     def begun(self, request: Request, peer: Peer) -> None:
-        """A request was sent to a peer."""
+        """Record that a request was sent to a peer."""
         if self.inflight and not request.group.single:
             self.times[peer].begin(request.now)
             self.running.add(request)
 
     def answered(self, request: Request, peer: Peer, header: int) -> None:
-        """A peer's response header came after `header` ms; only `header inflight` uses this."""
+        """Record that a response header took `header` ms; only `header inflight` uses this."""
         if self.by_header and self.inflight:
             self.times[peer].header = averaged(self.times[peer].header, header)
             self.measured = True
             self._finish(request, peer, header)
 
     def ended(self, request: Request, peer: Peer, header: int | None, response: int) -> None:
-        """An attempt ended after `response` ms; `header` is None where it failed."""
+        """Record that an attempt ended after `response` ms; `header` is None where it failed."""
         self._finish(request, peer, response)
         if header is None:
             return

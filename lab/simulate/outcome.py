@@ -138,7 +138,7 @@ def _by_backend(result: kernel.Result, backends: int) -> "tuple[kernel.Shorts, l
 
 
 def _ms(end: "kernel.Ints", start: "kernel.Ints", order: "kernel.Shorts") -> Floats:
-    """Milliseconds from one moment to another, in an order; a part at a time, for the memory."""
+    """Milliseconds from `start` to `end`, in `order`; computed in parts, to save memory."""
     spans = np.empty(len(order))
     for at in range(0, len(order), _TOGETHER):
         part = order[at : at + _TOGETHER]
