@@ -174,7 +174,7 @@ def requested(
     """The scenario named on the command line, with its duration replaced if one is given.
 
     With a trace the name may be empty; the trace is then sent to the default fleet. UsageError if
-    neither is given, and for a `speed` or a `limit` without a trace.
+    neither is given, for a `speed` or a `limit` without a trace, and for a duration with one.
     """
     if not trace:
         if not name:
@@ -190,6 +190,8 @@ def requested(
             )
         scenario = load(name)
         return replace(scenario, duration=duration) if duration else scenario
+    if duration:
+        raise UsageError("--duration needs a scenario without a trace", "with --trace: --limit N")
     recorded = read(trace, speed=speed, limit=limit)
     return traced(recorded, load(name) if name else None)
 
