@@ -86,8 +86,8 @@ def _print_how_to_resume(kept: Simulated, methods: Sequence[str]) -> None:
 
 def _validate(scenario: str, method: str, duration: float, repeats: int, *, as_json: bool) -> None:
     """Run scenarios by methods live and simulated, and print both figures."""
-    scenarios = words(scenario) or validating.SCENARIOS
-    methods = words(method) or validating.METHODS
+    scenarios = names_in(scenario) if scenario else validating.SCENARIOS
+    methods = names_in(method) if method else validating.METHODS
     seconds = duration or validating.SECONDS
     runs, expected = validating.estimate(scenarios, methods, seconds, repeats)
     note(f"{runs} live runs, about {expected / 60:.0f} minutes")
@@ -102,8 +102,3 @@ def _validate(scenario: str, method: str, duration: float, repeats: int, *, as_j
         ),
     )
     show(result.as_dict()) if as_json else say(scores.validation(result))
-
-
-def words(text: str) -> list[str]:
-    """Split a list with commas."""
-    return [word.strip() for word in text.split(",") if word.strip()]
