@@ -18,4 +18,4 @@ class UsageError(LabError):
 
 
 class UndecidedError(UsageError):
-    """A value that the request does not decide, such as `$request_id`: an error only if needed."""
+    """A value that the request does not determine, such as `$request_id`; an error only if used."""

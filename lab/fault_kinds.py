@@ -63,8 +63,8 @@ class FaultKind:
     stream: str = ""
 
 
-OFF_OR_LATE = frozenset({Failure.BROKEN, Failure.TIMEOUT})
-LATE = frozenset({Failure.TIMEOUT})
+BROKEN_OR_TIMEOUT = frozenset({Failure.BROKEN, Failure.TIMEOUT})
+TIMEOUT_ONLY = frozenset({Failure.TIMEOUT})
 
 KINDS: Mapping[str, FaultKind] = {
     kind.name: kind
@@ -73,7 +73,7 @@ KINDS: Mapping[str, FaultKind] = {
             "kill",
             By.ENGINE,
             "ends its processes with SIGKILL",
-            OFF_OR_LATE,
+            BROKEN_OR_TIMEOUT,
             loses_log_lines=True,
             soak_on_nginx=True,
             soak_on_all=True,
@@ -85,7 +85,7 @@ KINDS: Mapping[str, FaultKind] = {
             "stop",
             By.ENGINE,
             "sends SIGTERM (to nginx SIGQUIT); requests in flight are finished first",
-            OFF_OR_LATE,
+            BROKEN_OR_TIMEOUT,
             get="the client gets 200 (within 20 s); executed once",
         ),
         FaultKind(
@@ -93,7 +93,7 @@ KINDS: Mapping[str, FaultKind] = {
             By.ENGINE,
             "stops and starts it; a backend then has **another address**, which nginx does not"
             " know until `lab heal`",
-            OFF_OR_LATE,
+            BROKEN_OR_TIMEOUT,
             soak_on_nginx=True,
             get="as stop; then each request that tries the old address takes 2 s longer",
         ),
@@ -101,7 +101,7 @@ KINDS: Mapping[str, FaultKind] = {
             "pause",
             By.ENGINE,
             "freezes its processes; the kernel accepts connections, but nothing answers",
-            LATE,
+            TIMEOUT_ONLY,
             freezes=True,
             soak_on_nginx=True,
             soak_on_all=True,
@@ -112,7 +112,7 @@ KINDS: Mapping[str, FaultKind] = {
             "cut",
             By.ENGINE,
             "disconnects it from the network; its processes keep running",
-            OFF_OR_LATE,
+            BROKEN_OR_TIMEOUT,
             soak_on_all=True,
             get="the client waits until the network is back, then gets 200; executed once."
             " If the connection is reset: as kill",
@@ -121,7 +121,7 @@ KINDS: Mapping[str, FaultKind] = {
             "slow",
             By.BACKEND,
             "multiplies every duration by the value",
-            LATE,
+            TIMEOUT_ONLY,
             Value("factor", 4.0, 1, 1000, soak=4.0),
             get="the client gets 200, but later; executed once",
         ),
@@ -150,7 +150,7 @@ KINDS: Mapping[str, FaultKind] = {
             "hang",
             By.BACKEND,
             "holds every request until the fault is healed",
-            LATE,
+            TIMEOUT_ONLY,
             get="the client waits, then gets 200 (`proxy_read_timeout` is 600 s); executed once",
         ),
         FaultKind(

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parent
 INSTALLED = (PACKAGE / "project").is_dir()
 # holds compose.yaml, nginx/, backends/
 ROOT = PACKAGE / "project" if INSTALLED else PACKAGE.parent
-# the command that does the set-up where the user stands
+# the command that does the set-up, in an installed package and in a checkout
 SETUP = "lab setup" if INSTALLED else "make setup"
 
 

@@ -79,20 +79,20 @@ class App:
             _routed(lab),
             lab.switch,
             lab.settings.body_limit,
-            spared=lambda scope: scope["path"] in _OPERATIONS,
+            exempt=lambda scope: scope["path"] in _OPERATIONS,
             error=lambda scope, status: _problem(
                 lab, scope, RefusedError(status, "this backend is set to fail (lab fault)")
             ),
-            brief=self._is_brief,
+            instant=self._is_instant,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request and write its journal line."""
         record = scope["lab.record"] = _record(scope)
-        noted = _RecordingSend(scope, send, record, self.lab.settings.name)
+        recording_send = _RecordingSend(scope, send, record, self.lab.settings.name)
         try:
-            await self._inner(scope, receive, noted)
-            if closing(scope) and not noted.complete:
+            await self._inner(scope, receive, recording_send)
+            if closing(scope) and not recording_send.complete:
                 # the server must see a closed connection, or it expects the rest of the response
                 await until_gone(receive)
         except ClientGoneError:
@@ -101,13 +101,13 @@ class App:
             record.fate = record.fate or "failed"
             raise
         finally:
-            record.fate = record.fate or ("ok" if noted.complete else "client_gone")
-            _settle(record)
+            record.fate = record.fate or ("ok" if recording_send.complete else "client_gone")
+            _complete_record(record)
             # a probe that did not come through nginx is not a client's request
             if record.id or scope["path"] not in _OPERATIONS:
                 self.lab.journal.add(record)
 
-    def _is_brief(self, scope: Scope) -> bool:
+    def _is_instant(self, scope: Scope) -> bool:
         if _is_openai(scope):
             return self.lab.runner.engine.profile.name == "instant"
         return header(scope, b"x-lab-duration") is None
@@ -125,7 +125,7 @@ def _record(scope: Scope) -> Record:
     )
 
 
-def _settle(record: Record) -> None:
+def _complete_record(record: Record) -> None:
     if record.fate == "client_gone":
         record.status = record.status or _CLIENT_GONE
     if record.llm and not record.llm.stream:

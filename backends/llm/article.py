@@ -11,7 +11,7 @@ from .wire import TEXT, RefusedError, Reply, header, json_bytes, parse_json, quo
 MAX_DURATION = 600.0
 # on every path: a POST to an unknown one is answered too, with 404
 ALLOWED = "GET, HEAD, POST"
-# where an OpenAI client asks whose base URL lacks the /v1
+# what an OpenAI client requests if its base URL lacks the /v1
 _OPENAI = frozenset({"/chat/completions", "/embeddings", "/responses"})
 
 

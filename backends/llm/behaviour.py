@@ -124,8 +124,8 @@ class Switch:
 class Faults:
     """ASGI middleware that applies the faults of its switch.
 
-    `spared` selects requests that get no fault; `error` makes the error response; `brief` tells
-    whether a response takes no time.
+    `exempt` selects requests that get no fault; `error` makes the error response; `instant` tells
+    whether a response takes no time without a fault.
     """
 
     def __init__(
@@ -133,29 +133,29 @@ class Faults:
         app: ASGIApp,
         switch: Switch,
         limit: int,
-        spared: Callable[[Scope], bool],
+        exempt: Callable[[Scope], bool],
         error: Callable[[Scope, int], Reply],
-        brief: Callable[[Scope], bool],
+        instant: Callable[[Scope], bool],
     ) -> None:
         self._app = app
         self._switch = switch
         self._limit = limit
-        self._spared = spared
+        self._exempt = exempt
         self._error = error
-        self._brief = brief
+        self._instant = instant
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request with the current faults."""
         behaviour = self._switch.behaviour
         scope["lab.unaltered"] = self._switch.healthy
-        if self._switch.healthy or self._spared(scope):
+        if self._switch.healthy or self._exempt(scope):
             await self._app(scope, receive, send)
             return
         fails = self._switch.hits(behaviour.error_rate)
         drops = self._switch.hits(behaviour.drop_rate)
         if behaviour.hang:
             receive = await _hold(scope, receive, self._limit, self._switch.released())
-        if behaviour.slow > 1.0 and self._brief(scope):
+        if behaviour.slow > 1.0 and self._instant(scope):
             extra = pause((behaviour.slow - 1.0) * _INSTANT)
             receive = await _hold(scope, receive, self._limit, extra)
         if drops:

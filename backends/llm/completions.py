@@ -27,7 +27,7 @@ class Completion:
             "system_fingerprint": "fp_lab",
         }
 
-    def whole(self, work: Work) -> dict[str, object]:
+    def body(self, work: Work) -> dict[str, object]:
         """Return the body of a response that is not streamed."""
         choices = [self._choice(answer) for answer in work.answers]
         return {**self._base, "choices": choices, "usage": work.usage()}
@@ -69,7 +69,7 @@ class Completion:
         return {"index": index, **added, "logprobs": logprobs, "finish_reason": reason}
 
     def usage(self, answer: Answer, tokens: int) -> Mapping[str, object]:
-        """The usage field of an event, after so many tokens of its choice."""
+        """The usage field of an event, after `tokens` tokens of its choice."""
         if self.continuous_usage:
             prompt = answer.request.prompt_tokens
             counts = {"prompt_tokens": prompt, "completion_tokens": tokens}
@@ -118,10 +118,10 @@ class Events:
         self._before, _, self._after = token.partition(f'"{mark}"'.encode())
         opening = shape.opening(answer)
         echoed = len(answer.echo)
-        listed = (
+        echo_logprobs = (
             answer.logprobs.of(answer.echo, prompt=echoed) if answer.logprobs and echoed else None
         )
-        self._opening = b"" if opening is None else event(opening, logprobs=listed)
+        self._opening = b"" if opening is None else event(opening, logprobs=echo_logprobs)
         self._answer = answer
         self._event = event
         self._shape = shape

@@ -94,16 +94,16 @@ async def _content(request: Request) -> object:
 _LIMITS = tuple(Limits.__dataclass_fields__)
 
 
-def _profile(content: object, present: Profile) -> Profile:
-    """A named profile with its limits; limits given with it replace them."""
+def _profile(content: object, current: Profile) -> Profile:
+    """The profile that a request sets; the limits in the request replace the profile's."""
     allowed = ("profile", "time_scale", *_LIMITS)
     if not isinstance(content, dict) or not content or set(content) - set(allowed):
         raise RefusedError(400, f"expected an object with any of {', '.join(allowed)}")
     name = content.get("profile")
     if name is not None and (not isinstance(name, str) or name not in PROFILES):
         raise RefusedError(400, f'"profile" must be one of {", ".join(PROFILES)}')
-    profile = PROFILES[name] if name else present
-    return Limits(**{limit: _limit(content, limit) for limit in _LIMITS}).of(profile)
+    profile = PROFILES[name] if name else current
+    return Limits(**{limit: _limit(content, limit) for limit in _LIMITS}).applied_to(profile)
 
 
 def _limit(content: dict[str, object], name: str) -> int:
@@ -113,8 +113,8 @@ def _limit(content: dict[str, object], name: str) -> int:
     return limit
 
 
-def _scale(content: object, present: float) -> float:
-    scale = content.get("time_scale", present) if isinstance(content, dict) else present
+def _scale(content: object, current: float) -> float:
+    scale = content.get("time_scale", current) if isinstance(content, dict) else current
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0.001 <= scale <= 1e4:
         raise RefusedError(400, '"time_scale" must be a number from 0.001 to 10000')
     return float(scale)

@@ -20,7 +20,7 @@ def vector(tokens: Sequence[str], dimensions: int) -> list[float]:
     """Return a vector of length 1: texts with common words are closer than texts without.
 
     Each token adds or subtracts 1 in some dimensions that follow from its letters (feature
-    hashing), whatever its case and its place.
+    hashing), regardless of its case and position.
     """
     sums = [0] * dimensions
     for token, count in Counter(token.strip().lower() for token in tokens).items():

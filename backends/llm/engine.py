@@ -17,7 +17,7 @@ from .blocks import BLOCK_TOKENS, BlockPool
 from .profiles import Profile
 
 PICOSECONDS = 10**12  # in a second
-# one block in so many stays free when a request is admitted (vLLM: watermark=0.01)
+# one block in WATERMARK stays free when a request is admitted (vLLM: watermark=0.01)
 WATERMARK = 100
 
 
@@ -67,7 +67,7 @@ class Generation:
     # tokens to compute before the next token is produced: the prompt, and after a preemption
     # what was produced before
     _target: int = 0
-    # leading blocks that have their names, and all blocks held
+    # leading blocks that the cache knows by name (`_name_blocks`), and all blocks held
     _named: int = 0
     _blocks: int = 0
     # while it decodes: the counter, and its reading when this began
@@ -200,7 +200,7 @@ class Engine:
         return self.cache.usage
 
     def fits(self, tokens: int) -> bool:
-        """Tell whether a sequence of so many tokens fits into the KV blocks by itself."""
+        """Tell whether a sequence of `tokens` tokens fits into the KV blocks on its own."""
         return _blocks(tokens) <= self.profile.kv_blocks
 
     def submit(self, at: float, request: Request) -> Generation:

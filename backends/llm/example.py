@@ -91,13 +91,13 @@ class _Maker:
         resolved = self._resolved(schema, path)
         for attempt in range(_TRIES):
             self._spend(1, path)
-            made = self._any(resolved, path, sparse or attempt > 0)
-            if self._checker.allows(schema, made):
-                return made
+            candidate = self._candidate(resolved, path, sparse or attempt > 0)
+            if self._checker.allows(schema, candidate):
+                return candidate
         raise SchemaError(f"no value was found that all of {', '.join(resolved)} allow", path)
 
-    def _any(self, schema: Json, path: tuple[str, ...], sparse: bool) -> object:
-        """Make a value that follows the main keywords, and may break others."""
+    def _candidate(self, schema: Json, path: tuple[str, ...], sparse: bool) -> object:
+        """Make a value that the main keywords allow; others, such as `not`, may forbid it."""
         if "const" in schema:
             return schema["const"]
         if "enum" in schema:
@@ -120,7 +120,7 @@ class _Maker:
             self._spend(1, path)
             if "$ref" in schema:
                 others = {name: part for name, part in schema.items() if name != "$ref"}
-                schema = _merged(self._named(schema["$ref"], path), others)
+                schema = _merged(self._referenced(schema["$ref"], path), others)
             elif "allOf" in schema:
                 others = {name: part for name, part in schema.items() if name != "allOf"}
                 for part in elements(schema["allOf"]):
@@ -135,7 +135,7 @@ class _Maker:
             raise SchemaError("the schema is not an object, or allows nothing", path)
         return part if isinstance(part, dict) else {}
 
-    def _named(self, reference: object, path: tuple[str, ...]) -> Json:
+    def _referenced(self, reference: object, path: tuple[str, ...]) -> Json:
         if not isinstance(reference, str) or not reference.startswith("#"):
             raise SchemaError(
                 f'only references within the schema are followed, not "{reference}"', path
@@ -154,10 +154,10 @@ class _Maker:
             raise SchemaError(f"{name} is empty", path)
         self._rng.shuffle(options)
         if any(option.get("type") == "number" for option in options):
-            # pydantic's Decimal: the string beside the number is meant to be one too
+            # pydantic's Decimal is a number or a string that holds one: prefer the number
             options.sort(key=_is_open_text)
         if len(path) > _DEEP:
-            # this ends a recursive schema
+            # prefer alternatives without nesting, which end a recursive schema
             options.sort(key=lambda option: "$ref" in option or option.get("type") in _NESTING)
         failures: list[SchemaError] = []
         for option in options:
@@ -207,7 +207,7 @@ class _Maker:
         for name in required:
             if name not in example:
                 example[name] = self.value(more, (*path, name))
-        least = _whole(schema.get("minProperties"), 0)
+        least = _integer(schema.get("minProperties"), 0)
         for number in range(least - len(example)):
             name = f"property_{number + 1}"
             example[name] = self.value(more, (*path, name))
@@ -215,10 +215,10 @@ class _Maker:
 
     def _array(self, schema: Json, path: tuple[str, ...]) -> list[object]:
         first, others = items(schema)
-        least = _whole(schema.get("minItems"), 0)
-        most = max(0, _whole(schema.get("maxItems"), max(least, len(first)) + 3))
+        least = _integer(schema.get("minItems"), 0)
+        most = max(0, _integer(schema.get("maxItems"), max(least, len(first)) + 3))
         array = [self.value(part, (*path, str(index))) for index, part in enumerate(first[:most])]
-        # a tuple is meant to have no more items than it names
+        # a tuple gets no items beyond those that its schema lists
         usual = 0 if len(path) > _DEEP or first or others is False else self._rng.randint(1, 2)
         count = min(most, max(least, len(array) + usual))
         self._spend(count, path)
@@ -234,8 +234,8 @@ class _Maker:
         return array
 
     def _string(self, schema: Json, path: tuple[str, ...]) -> str:
-        least = _whole(schema.get("minLength"), 0)
-        most = _whole(schema.get("maxLength"), sys.maxsize)
+        least = _integer(schema.get("minLength"), 0)
+        most = _integer(schema.get("maxLength"), sys.maxsize)
         if least > most:
             raise SchemaError("minLength is over maxLength", path)
         pattern, formatted = schema.get("pattern"), self._formatted(schema.get("format"))
@@ -326,7 +326,7 @@ def _beyond(limit: float, is_integer: bool, side: int) -> float:
 
 
 def _merged(first: Json, second: Json) -> Json:
-    """Merge two schemas: of what only one of them can say, the second's takes precedence."""
+    """Merge two schemas; of a keyword that cannot be merged, the second's value is used."""
     merged = {**first, **second}
     for word in first.keys() & second.keys() & _JOINED.keys():
         merged[word] = _JOINED[word](first[word], second[word])
@@ -373,7 +373,7 @@ def _is_open_text(option: Json) -> bool:
     return option.get("type") == "string" and not {"enum", "const"} & option.keys()
 
 
-def _whole(part: object, default: int) -> int:
+def _integer(part: object, default: int) -> int:
     return int(part) if _is_number(part) else default
 
 

@@ -81,7 +81,7 @@ def chat_form(body: Mapping[str, object], last_role: str) -> Form:
     or JSON after a tool's result.
     """
     tools = [_chat_tool(tool, f"tools[{index}]") for index, tool in _numbered(body, "tools")]
-    chosen = _chosen(body.get("tool_choice"), tools, last_role, _named_by_chat)
+    chosen = _chosen(body.get("tool_choice"), tools, last_role, _chat_function_name)
     if chosen:
         return _checked(Form(tools=tuple(chosen), where="tools"))
     return text_form(body)
@@ -193,7 +193,7 @@ def _function(function: object, where: str) -> Tool:
     return Tool(name, parameters)
 
 
-def _named_by_chat(choice: Mapping[str, object]) -> object:
+def _chat_function_name(choice: Mapping[str, object]) -> object:
     function = choice.get("function")
     return function.get("name") if isinstance(function, dict) else None
 
@@ -202,14 +202,14 @@ def _chosen(
     choice: object,
     tools: list[Tool],
     last_role: str,
-    named: Callable[[Mapping[str, object]], object],
+    name_of: Callable[[Mapping[str, object]], object],
 ) -> list[Tool]:
     """The tools of which the answer calls one; empty if it calls none."""
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
-        mode, allowed = _allowed(choice, tools, named)
-        return _chosen(mode, allowed, last_role, named)
+        mode, allowed = _allowed(choice, tools, name_of)
+        return _chosen(mode, allowed, last_role, name_of)
     if isinstance(choice, dict) and choice.get("type") == "function":
-        name = named(choice)
+        name = name_of(choice)
         matching = [tool for tool in tools if tool.name == name]
         if not matching:
             message = f"Tool choice '{name}' not found in 'tools' parameter."
@@ -231,9 +231,9 @@ def _chosen(
 def _allowed(
     choice: Mapping[str, object],
     tools: list[Tool],
-    named: Callable[[Mapping[str, object]], object],
+    name_of: Callable[[Mapping[str, object]], object],
 ) -> tuple[object, list[Tool]]:
-    """The mode of a choice among some of the tools, and these; a chat's choice is nested."""
+    """The mode of a choice of `allowed_tools`, and those tools; a chat nests both in a field."""
     options = choice.get("allowed_tools", choice)
     listed = options.get("tools") if isinstance(options, dict) else None
     if not isinstance(options, dict) or not isinstance(listed, list):
@@ -241,7 +241,7 @@ def _allowed(
     if options.get("mode") not in ("auto", "required"):
         message = "Invalid value for 'tool_choice' mode: expected 'auto' or 'required'."
         raise ApiError(400, message, "tool_choice", "invalid_value")
-    names = [named(tool) for tool in listed if isinstance(tool, dict)]
+    names = [name_of(tool) for tool in listed if isinstance(tool, dict)]
     return options["mode"], [tool for tool in tools if tool.name in names]
 
 

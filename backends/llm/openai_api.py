@@ -152,7 +152,7 @@ class OpenAi:
             return TokenStream(work, shape)
         if not await work.run(request.receive, _ignore):
             raise ClientGoneError
-        return _json(shape.whole(work))
+        return _json(shape.body(work))
 
     async def _next_turn(self) -> None:
         """Wait for a turn: one per iteration of the event loop.

@@ -13,7 +13,8 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 PARTS = ("text", "refusal")  # each part holds its text under its own type
 MAX_CHOICES = 128
 MAX_PROMPTS = 128
-# all answers of a call are planned when it arrives: with more prompts, each has fewer answers
+# all answers of a call are planned when it arrives: above this number of prompts, it is also the
+# maximum of `n`
 FEW = 8
 MAX_INPUTS = 2048
 START = "<|start|>"

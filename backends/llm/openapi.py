@@ -127,7 +127,7 @@ def _response_body(settings: Settings) -> Json:
         "description": "Also an assistant's message, a function_call and its function_call_output.",
     }
     turns: Json = {"type": "array", "items": turn, "minItems": 1}
-    own = {"stream_options", "text", "tools", "include"}
+    left_out = {"stream_options", "text", "tools", "include"}
     properties = {
         "model": {"const": settings.model},
         "input": {"anyOf": [_STRING, turns]},
@@ -135,7 +135,7 @@ def _response_body(settings: Settings) -> Json:
         "tool_choice": {"enum": ["none", "auto", None]},
         "tools": {"anyOf": [{"type": "array", "maxItems": 0}, {"type": "null"}]},
         "text": {"type": ["object", "null"], "maxProperties": 0},
-        **{name: _field(field) for name, field in RESPONSE_FIELDS.items() if name not in own},
+        **{name: _field(field) for name, field in RESPONSE_FIELDS.items() if name not in left_out},
         **{name: {"type": "null"} for name in UNSUPPORTED},
     }
     return {"type": "object", "properties": properties, "required": ["model", "input"]}
@@ -226,11 +226,11 @@ def _body(properties: Mapping[str, object], required: str, *shapes: tuple[Json, 
         "type": "object",
         "properties": dict(properties),
         "required": ["model", required],
-        "anyOf": [reduce(_both, parts) for parts in chosen],
+        "anyOf": [reduce(_combined, parts) for parts in chosen],
     }
 
 
-def _both(first: Json, second: Json) -> Json:
+def _combined(first: Json, second: Json) -> Json:
     """Two partial shapes of a body in one."""
     properties = {**_mapping(first.get("properties")), **_mapping(second.get("properties"))}
     required = [*_list(first.get("required", [])), *_list(second.get("required", []))]
@@ -243,7 +243,7 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 def _stream_shapes() -> tuple[Json, Json]:
     """Two schemas: with stream_options only for streams."""
-    still: Json = {
+    not_streamed: Json = {
         "properties": {"stream": {"enum": [False, None]}, "stream_options": {"type": "null"}}
     }
     flags = ("include_usage", "continuous_usage_stats")
@@ -258,7 +258,7 @@ def _stream_shapes() -> tuple[Json, Json]:
         },
         "required": ["stream"],
     }
-    return still, streamed
+    return not_streamed, streamed
 
 
 def _tool_shapes() -> tuple[Json, Json]:

@@ -1,4 +1,4 @@
-"""Generate a text that matches a simple regular expression, as schemas have."""
+"""Generate a text that matches a simple regular expression, such as a JSON Schema's pattern."""
 
 import random
 import re
@@ -17,7 +17,7 @@ _CONTROLS = {"n": "\n", "t": "\t", "r": "\r"}
 _ANY = string.ascii_letters + string.digits
 _PRINTABLE = [chr(code) for code in range(0x20, 0x7F)]
 _HEX_DIGITS = {"x": 2, "u": 4}  # of \x41 and \u0041
-_MORE = 3  # repetitions beyond the least
+_MORE = 3  # repetitions beyond the minimum
 _TRIES = 200
 _MOST = 10_000  # atoms read in all tries, repetitions included
 
@@ -27,7 +27,7 @@ class PatternError(Exception):
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether the pattern matches somewhere in the text; False for a pattern that is none."""
+    """Whether the pattern matches somewhere in the text; False for an invalid pattern."""
     try:
         return re.search(_in_python(pattern), text) is not None
     except (re.error, OverflowError, RecursionError):
@@ -76,7 +76,7 @@ class _Reader:
         self._sets: dict[int, tuple[list[str], int]] = {}
 
     def text(self, more: int) -> str:
-        """Read the whole pattern, with at most `more` repetitions beyond the least."""
+        """Read the whole pattern, with at most `more` repetitions beyond the minimum."""
         self._at, self._more = 0, more
         return self.alternatives()
 
@@ -188,7 +188,7 @@ class _Reader:
             most = int(bounds[3]) if bounds[3] else sys.maxsize if bounds[2] else least
         else:
             return 1, 1
-        # lazy and possessive ones repeat as often
+        # a lazy or possessive quantifier allows the same counts
         if not self._next("?"):
             self._next("+")
         return least, most

@@ -52,8 +52,8 @@ class Limits:
         """The limits that are not 0, by name."""
         return {name: limit for name, limit in asdict(self).items() if limit}
 
-    def of(self, profile: Profile) -> Profile:
-        """The profile with these limits."""
+    def applied_to(self, profile: Profile) -> Profile:
+        """A profile with these limits in place of its own."""
         fields: dict[str, Any] = {
             _FIELDS.get(name, name): limit for name, limit in self.given.items()
         }

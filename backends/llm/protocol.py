@@ -25,18 +25,18 @@ _GRACE = 0.5  # seconds to read what arrived while the process was frozen
 _LINGER = 0.5  # seconds that an idle connection stays open while the server stops
 _HEAD_LIMIT = 65_536
 _POSTS = {path.encode(): action for path, action in article.ACTIONS.items()}
-# with one of these a request is no longer a simple one
+# a request with one of these headers is not a simple one
 _MARKS = frozenset(
     {
         *(b"transfer-encoding", b"expect", b"upgrade", b"connection"),
         *(b"content-encoding", b"x-lab-duration"),
     }
 )
-# a request line in its form; if parsing failed all the same, the method may be why
+# a well-formed request line: if the parser refused it, the method may be unknown
 _REQUEST_LINE = re.compile(rb"([A-Z]+) (/\S*) HTTP/1\.1\r\n")
 _REQUEST_ID = re.compile(rb"^x-request-id:[ \t]*([!-~]+)", re.IGNORECASE | re.MULTILINE)
 _METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH", b"OPTIONS", b"TRACE"})
-_ELSEWHERE = (b"/v1/", b"/health", b"/metrics", b"/openapi.json")
+_OTHER_PATHS = (b"/v1/", b"/health", b"/metrics", b"/openapi.json")
 
 
 class Protocol(HttpToolsProtocol):
@@ -60,7 +60,7 @@ class Protocol(HttpToolsProtocol):
         self._piece = b""
         self._in_head = False
         self._head_bytes = 0
-        self._last_answer = False
+        self._shutting_down = False
         self._cycles: list[RequestResponseCycle] = []
         # the simple request that is coming in, and its body so far
         self._record: Record | None = None
@@ -72,7 +72,7 @@ class Protocol(HttpToolsProtocol):
         self._is_partial = False
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes; refuse a request head over the limit, and a request too slow."""
+        """Parse received bytes; refuse a head over the limit, and a request that is too slow."""
         self._piece = data
         super().data_received(data)
         if self._is_partial and not self._arrival_timer:
@@ -97,12 +97,12 @@ class Protocol(HttpToolsProtocol):
         """Close the connection once all requests that began on it are answered.
 
         A request may already be on its way on an idle connection, so that one stays open for
-        LINGER seconds. New connections are refused.
+        `_LINGER` seconds. New connections are refused.
         """
-        self._last_answer = True
-        self.loop.call_later(_LINGER, self._leave)
+        self._shutting_down = True
+        self.loop.call_later(_LINGER, self._shut_down)
 
-    def _leave(self) -> None:
+    def _shut_down(self) -> None:
         if not self._record:
             super().shutdown()
 
@@ -116,11 +116,11 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, error: RefusedError) -> None:
         """Answer the request that is arriving, unless an earlier one is unanswered, and close."""
-        due = self._open_cycles()
-        if not any(cycle.response_started or not cycle.more_body for cycle in due):
+        open_cycles = self._open_cycles()
+        if not any(cycle.response_started or not cycle.more_body for cycle in open_cycles):
             reply = article.refuse(self._lab.settings.name, error)
             self._write(reply, b"connection: close\r\n")
-            if not due:
+            if not open_cycles:
                 record, self._record = self._record or self._unparsed(), None
                 self._end(record, reply.status, len(reply.body), "ok")
         self.transport.close()
@@ -186,7 +186,7 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _is_simple(self, method: bytes, fields: Mapping[bytes, bytes]) -> bool:
-        if not self._lab.switch.healthy or self.flow.write_paused or self._last_answer:
+        if not self._lab.switch.healthy or self.flow.write_paused or self._shutting_down:
             return False
         if self.cycle and not self.cycle.response_complete:
             return False
@@ -199,7 +199,7 @@ class Protocol(HttpToolsProtocol):
         if method != b"GET" or length is not None:
             return False
         plain = self.url.isascii() and b"%" not in self.url and self.url.startswith(b"/")
-        return plain and not self.url.startswith(_ELSEWHERE)
+        return plain and not self.url.startswith(_OTHER_PATHS)
 
     def _answer(self, record: Record) -> None:
         name = self._lab.settings.name
@@ -211,7 +211,7 @@ class Protocol(HttpToolsProtocol):
         self._record = None
         self._write(reply)
         self._end(record, reply.status, len(reply.body), "ok")
-        if self._last_answer:
+        if self._shutting_down:
             self.transport.close()
             return
         self._idle_since = self.loop.time()
@@ -238,15 +238,15 @@ class Protocol(HttpToolsProtocol):
             self._idle_timer.cancel()
             self._idle_timer = None
 
-    def _write(self, reply: Reply, more: bytes = b"") -> None:
+    def _write(self, reply: Reply, extra_lines: bytes = b"") -> None:
         head = b"%bcontent-type: %b\r\ncontent-length: %d\r\nx-backend: %b\r\n%b\r\n"
-        more += b"".join(b"%b: %b\r\n" % pair for pair in reply.headers)
+        extra_lines += b"".join(b"%b: %b\r\n" % pair for pair in reply.headers)
         filled = head % (
             STATUS_LINE[reply.status],
             reply.content_type,
             len(reply.body),
             self._name,
-            more,
+            extra_lines,
         )
         self.transport.write(filled + reply.body)
 

@@ -34,8 +34,8 @@ class ResponseShape:
         }
         self._item_id = uuid.uuid4().hex
 
-    def whole(self, work: Work) -> Json:
-        """The finished response: completed, or incomplete if it was cut off."""
+    def body(self, work: Work) -> Json:
+        """The finished response: completed, or incomplete if `max_output_tokens` cut it off."""
         (answer,) = work.answers
         cut = answer.finish_reason == "length"
         return {
@@ -83,7 +83,7 @@ class ResponseShape:
     def last(self, work: Work) -> bytes:
         """The event that carries the whole response."""
         (events,) = self.events(work)
-        response = self.whole(work)
+        response = self.body(work)
         return event(f"response.{response['status']}", events.count, response=response)
 
 

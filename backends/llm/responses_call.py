@@ -81,7 +81,7 @@ def parse_response(
     known.pop("stream_options", None)
     prompts = ((*tool_tokens(body.get("tools")), *prompt),)
     call = read_call(known, True, prompts, (_LIMIT,), max_output)
-    echo = {name: _given(body, name, default) for name, default in _DEFAULTS.items()}
+    echo = {name: _or_default(body, name, default) for name, default in _DEFAULTS.items()}
     form = response_form(body, last_role(messages))
     call = replace(call, part="input", form=form, logprobs=_logprobs(body))
     return call, {**echo, "model": model}
@@ -95,7 +95,7 @@ def _logprobs(body: Mapping[str, object]) -> int | None:
     return int(top) if isinstance(top, int | float) else 0
 
 
-def _given(body: Mapping[str, object], name: str, default: object) -> object:
+def _or_default(body: Mapping[str, object], name: str, default: object) -> object:
     value = body.get(name)
     return default if value is None else value
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from .engine import Engine, Generation, Request, Step, Token
 from .profiles import Profile
 
-# an event is processed this many seconds early: the event loop's timers have milliseconds
+# an event is processed this many seconds early: the event loop's timers count milliseconds
 _SLACK = 0.0005
 # tokens after which other tasks run, if an engine has no delays
 _TOKENS_A_TURN = 2048

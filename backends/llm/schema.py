@@ -1,4 +1,4 @@
-"""Whether a JSON Schema allows a value. Formats and unevaluated parts are not checked."""
+"""Check values against a JSON Schema, except for formats and unevaluated parts."""
 
 from collections.abc import Callable, Iterator, Mapping
 from operator import ge, gt, le, lt
@@ -34,7 +34,7 @@ class Checker:
         self._left = _MOST
 
     def allows(self, schema: object, value: Any) -> bool:
-        """Whether the value is valid; raises ValueError for a schema with too many ways."""
+        """Whether the value is valid; raises ValueError if that takes too many checks."""
         self._left -= 1
         if self._left < 0:
             raise ValueError(schema)

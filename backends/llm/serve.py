@@ -22,7 +22,8 @@ from .protocol import Protocol
 from .settings import Settings, SettingsError
 
 _BACKLOG = 2048
-_OWN = "127.0.0.1"  # only processes in the backend's container may set faults: no client, not nginx
+# only processes in the backend's container may set faults: no client, not nginx
+_LOOPBACK = "127.0.0.1"
 
 
 class _Server(uvicorn.Server):
@@ -61,7 +62,7 @@ def service(settings: Settings, write: Callable[[str], object]) -> Service:
     lab = backend(settings, write)
     sockets = [
         _bind("PORT", settings.host, settings.port),
-        _bind("BEHAVIOUR_PORT", _OWN, settings.behaviour_port),
+        _bind("BEHAVIOUR_PORT", _LOOPBACK, settings.behaviour_port),
     ]
     main = _server(App(lab), settings, Protocol)
     return Service(lab, main, _server(control(lab), settings, HttpToolsProtocol), *sockets)

@@ -101,4 +101,4 @@ class _Environment:
             for name in Limits.__dataclass_fields__
             if self.text(name.upper(), "")
         }
-        return Limits(**limits).of(profile)
+        return Limits(**limits).applied_to(profile)

@@ -30,7 +30,7 @@ class Events(Protocol):
 class Shape(Protocol):
     """How an API writes the answers of a call."""
 
-    def whole(self, work: Work) -> Mapping[str, object]:
+    def body(self, work: Work) -> Mapping[str, object]:
         """The body of an answer that is not streamed."""
         ...
 

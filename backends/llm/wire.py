@@ -58,7 +58,7 @@ async def send_reply(send: Send, reply: Reply) -> None:
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
-    """The first header of that lower-case name, None where there is none."""
+    """The value of the first header with this lower-case name; None without one."""
     return next((value for key, value in scope["headers"] if key == name), None)
 
 

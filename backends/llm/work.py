@@ -81,12 +81,12 @@ def _room(call: Call, prompt: tuple[str, ...], most: int, max_output: int) -> in
     room = most - len(prompt)
     if room >= (call.max_tokens or 1):
         return call.max_tokens or min(room, max_output)
-    part, asked = call.part, ""
+    part, limit = call.part, ""
     if call.max_tokens:
-        asked = f" and {call.max_tokens} tokens were asked for in the completion"
+        limit = f" and {call.max_tokens} tokens were asked for in the completion"
     message = (
         f"This model's maximum context length is {most} tokens. However, your "
-        f"{part} resulted in {len(prompt)} tokens{asked}. Please reduce the length of the {part}."
+        f"{part} resulted in {len(prompt)} tokens{limit}. Please reduce the length of the {part}."
     )
     raise ApiError(400, message, part, "context_length_exceeded")
 
@@ -186,8 +186,8 @@ class Work:
         finally:
             watcher.cancel()
             self._runner.cancel(box)
-            whole = self._settle(box)
-        return whole
+            complete = self._record_results(box)
+        return complete
 
     async def _watch(self, receive: Receive, box: Mailbox) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -206,7 +206,8 @@ class Work:
             self.figures.ttft = time.perf_counter() - self._arrived
             self._metrics.observe("time_to_first_token_seconds", self.figures.ttft)
 
-    def _settle(self, box: Mailbox) -> bool:
+    def _record_results(self, box: Mailbox) -> bool:
+        """Set the journal's figures and the metrics; return whether every answer is complete."""
         figures, metrics = self.figures, self._metrics
         firsts = [
             generation

@@ -15,7 +15,7 @@ from ..evidence.journal import Entry
 from ..evidence.record import Record
 from ..evidence.timeline import Tenure
 from ..fault_kinds import Failure
-from ..verdict.replay import at, reset_at_once
+from ..verdict.replay import reset_at_once, value_at
 from .in_flight import EARLY, InFlight
 from .join import Finding
 
@@ -206,7 +206,7 @@ class Ledger:
 
 
 def of_record(record: Record) -> Call:
-    """The call behind a client's record; one that was not sent has no end."""
+    """A client's record as a Call; one that was never sent begins and ends when it was due."""
     sent = record.due if record.sent is None else record.sent
     end = sent if record.end is None else record.end
     error = "" if record.error.startswith("http_") else record.error
@@ -240,8 +240,8 @@ def _moments(hit: Hit) -> Iterator[float]:
     """The time at which each attempt was connected, or began if it never connected."""
     now = hit.msec - hit.request_time
     for index in range(len(hit.upstream_addr)):
-        yield now + (at(hit.upstream_connect_time, index) or 0.0)
-        now += at(hit.upstream_response_time, index) or 0.0
+        yield now + (value_at(hit.upstream_connect_time, index) or 0.0)
+        now += value_at(hit.upstream_response_time, index) or 0.0
 
 
 def _owner(tenures: Sequence[tuple[float, str]], moment: float) -> str:
@@ -285,27 +285,27 @@ def account(
     A request is unexplained if no client sent it, if it was logged twice, or if its logs contradict
     each other. So is a failure that no fault explains, even if a retry succeeded.
     """
-    seen = _seen(calls, hits, entries)
-    in_flight = InFlight(hit for _, lines, _ in seen.values() for hit in lines)
-    fates = (_fate(id_, *sides, faults, rules, in_flight) for id_, sides in seen.items())
+    by_id = _entries_by_id(calls, hits, entries)
+    in_flight = InFlight(hit for _, lines, _ in by_id.values() for hit in lines)
+    fates = (_fate(id_, *sides, faults, rules, in_flight) for id_, sides in by_id.items())
     return Ledger(tuple(fates), began)
 
 
 _Sides: TypeAlias = tuple[list[Call], list[Hit | Unproxied], list[Entry]]
 
 
-def _seen(
+def _entries_by_id(
     calls: Iterable[Call], hits: Iterable[Hit | Unproxied], entries: Iterable[Entry]
 ) -> dict[str, _Sides]:
     """Each request id with its entries in every log, the clients' requests first."""
-    seen: dict[str, _Sides] = {}
+    by_id: dict[str, _Sides] = {}
     for call in calls:
-        seen.setdefault(call.id, ([], [], []))[0].append(call)
+        by_id.setdefault(call.id, ([], [], []))[0].append(call)
     for hit in hits:
-        seen.setdefault(hit.request_id, ([], [], []))[1].append(hit)
+        by_id.setdefault(hit.request_id, ([], [], []))[1].append(hit)
     for entry in entries:
-        seen.setdefault(entry.id, ([], [], []))[2].append(entry)
-    return seen
+        by_id.setdefault(entry.id, ([], [], []))[2].append(entry)
+    return by_id
 
 
 def _fate(
@@ -343,9 +343,9 @@ def _attempts(hit: Hit | Unproxied) -> Iterator[_Attempt]:
     if isinstance(hit, Unproxied):
         return
     for index, server in enumerate(hit.upstream_addr):
-        sent = at(hit.upstream_connect_time, index) is not None
+        sent = value_at(hit.upstream_connect_time, index) is not None
         proven = sent and not reset_at_once(hit, index)
-        yield _Attempt(server, at(hit.upstream_status, index), sent, proven)
+        yield _Attempt(server, value_at(hit.upstream_status, index), sent, proven)
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,15 +395,16 @@ class _Case:
         sent = Counter(
             attempt.server
             for attempt in self.attempts
-            if attempt.proven or (attempt.sent and self._is_repeated())
+            if attempt.proven or (attempt.sent and self._may_be_repeated())
         )
         lost = [name for name, count in sent.items() for _ in range(count - journalled[name])]
-        refused = (
+        was_refused = (
             entry.fate == QUEUE_FULL or (entry.status >= 500 and entry.fate == "ok")
             for entry in self.entries
         )
-        sure = [e.backend for e, no in zip(self.entries, refused, strict=True) if not no]
-        return (*lost, *sure)
+        pairs = zip(self.entries, was_refused, strict=True)
+        started = [entry.backend for entry, refused in pairs if not refused]
+        return (*lost, *started)
 
     def contradiction(self) -> str:
         """A contradiction between the logs; "" if there is none."""
@@ -426,26 +427,26 @@ class _Case:
             ):
                 return f"{attempt.server} did not log it"
         again = any(attempt.proven for attempt in self.attempts[:-1])
-        if again and not self._is_repeated():
+        if again and not self._may_be_repeated():
             return "retried after it was sent, although non_idempotent is off"
         return ""
 
-    def _is_repeated(self) -> bool:
+    def _may_be_repeated(self) -> bool:
         """Whether nginx may send the request again after it was sent."""
         return self.call.method in REPEATABLE or self.rules.non_idempotent
 
     def unexplained_failure(self) -> str:
         """The first failure that no fault explains; "" if there is none."""
-        for blamed, look in self._failures():
-            if not self._explanation(blamed, look):
+        for blamed, symptom in self._failures():
+            if not self._explanation(blamed, symptom):
                 who = " or ".join(blamed) or "every server"
                 failure = self.call.error or f"{self.call.status} {self.call.code}".strip()
-                return f"{look} ({failure}), and no fault of {who} explains it"
+                return f"{symptom} ({failure}), and no fault of {who} explains it"
         return ""
 
     def reason(self) -> str:
         """The faults behind the request's failures, in their order."""
-        explanations = (self._explanation(blamed, look) for blamed, look in self._failures())
+        explanations = (self._explanation(*failure) for failure in self._failures())
         return ", ".join(dict.fromkeys(explanations))
 
     def _failures(self) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -475,7 +476,7 @@ class _Case:
             return Failure.ERROR
         return Failure.TIMEOUT if attempt.status in (504, None) else Failure.BROKEN
 
-    def _explanation(self, blamed: tuple[str, ...], look: str) -> str:
+    def _explanation(self, blamed: tuple[str, ...], symptom: str) -> str:
         """The fault behind a failure; "" if there is none."""
         if full := [
             a.server for a in self.attempts if a.server in blamed and self._queue_was_full(a)
@@ -486,11 +487,11 @@ class _Case:
         if not blamed:
             servers = sorted(self.rules.servers, key=lambda name: (len(name), name))
             outages = [self._outage(server) for server in servers]
-            return f"{look}: {', '.join(dict.fromkeys(outages))}" if all(outages) else ""
+            return f"{symptom}: {', '.join(dict.fromkeys(outages))}" if all(outages) else ""
         for server in blamed:
             for fault in self._faults_of(server):
-                if look in fault.failures:
-                    return f"{look} by {fault}"
+                if symptom in fault.failures:
+                    return f"{symptom} by {fault}"
         return ""
 
     def _outage(self, server: str) -> str:

@@ -17,10 +17,10 @@ def faults_of(timeline: Timeline) -> list[Fault]:
     for done in timeline.done:
         if done.error:
             continue
-        ended = timeline.began + done.ended
-        over = list(_ended_by(done, open_))
-        closed += [replace(fault, end=ended) for fault in over]
-        open_ = [fault for fault in open_ if fault not in over]
+        end = timeline.began + done.ended
+        ended = list(_ended_by(done, open_))
+        closed += [replace(fault, end=end) for fault in ended]
+        open_ = [fault for fault in open_ if fault not in ended]
         open_ += _begun_by(done, timeline, present)
         present = done.event.backends or present
     return [*closed, *open_]
@@ -31,8 +31,8 @@ def _begun_by(done: Done, timeline: Timeline, present: int) -> Iterator[Fault]:
     event, start = done.event, timeline.began + done.began
     if event.do == "fault":
         mended = inf if timeline.mended is None else timeline.mended
-        everyone = [f"backend-{number}" for number in range(1, present + 1)]
-        for name in everyone if event.backend == ALL else [event.backend]:
+        backends = [f"backend-{number}" for number in range(1, present + 1)]
+        for name in backends if event.backend == ALL else [event.backend]:
             yield Fault(name, event.kind, start, mended)
     elif event.do == "scale" and event.backends:
         for number in range(event.backends + 1, present + 1):
@@ -47,8 +47,8 @@ def _ended_by(done: Done, open_: list[Fault]) -> Iterator[Fault]:
             if fault.kind != REMOVAL and event.backend in (ALL, fault.target):
                 yield fault
     elif event.do == "scale" and event.backends:
-        back = {f"backend-{number}" for number in range(1, event.backends + 1)}
-        yield from (fault for fault in open_ if fault.kind == REMOVAL and fault.target in back)
+        restored = {f"backend-{number}" for number in range(1, event.backends + 1)}
+        yield from (f for f in open_ if f.kind == REMOVAL and f.target in restored)
 
 
 def rules_of(claim: Upstream, timeline: Timeline) -> Rules:

@@ -141,9 +141,9 @@ def figures(
     last.
     """
     records = [row.record for row in joined.rows if row.record]
+    own_rows = [row for row in joined.rows if row.record]
     # without journals the backends' entries are unknown, which is not the same as none
-    ours = [row for row in joined.rows if row.record]
-    entries = [e for row in ours for e in row.entries] if "backends" in joined.sides else None
+    entries = [e for row in own_rows for e in row.entries] if "backends" in joined.sides else None
     seconds = _seconds(records)
     times = (seconds, offered or _span_of_dues(records) or seconds)
     names = _names(backends, records, entries or ())

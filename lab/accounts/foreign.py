@@ -29,16 +29,16 @@ def own_ids(evidence: Evidence, hits: Sequence[Hit]) -> frozenset[str]:
     return frozenset(hit.request_id for hit in hits if hit.server_port in (LAB_DOOR, 0))
 
 
-def judge_beside(
+def judge_own_requests(
     claim: Upstream, hits: Sequence[Hit], own_ids: frozenset[str], *, sequential: bool, judge: Judge
 ) -> Verdict:
     """The verdict on the run's own requests; `judge` takes hits, and whether none overlapped."""
-    mine = [hit for hit in hits if hit.request_id in own_ids]
-    foreign = len(hits) - len(mine)
+    own_hits = [hit for hit in hits if hit.request_id in own_ids]
+    foreign = len(hits) - len(own_hits)
     if not foreign:
         return judge(hits, sequential)
-    if forgets(claim) and not any(failed(hit) for hit in hits):
-        return judge(mine, sequential)
+    if picks_are_independent(claim) and not any(failed(hit) for hit in hits):
+        return judge(own_hits, sequential)
     verdict = judge(hits, False)
     if verdict.word == Word.PASS:
         return replace(verdict, why=f"{verdict.why}; {foreign:,} foreign requests included")
@@ -46,8 +46,8 @@ def judge_beside(
     return replace(verdict, word=Word.UNSURE, why=why)
 
 
-def forgets(claim: Upstream) -> bool:
-    """Whether a pick leaves the next pick unchanged."""
+def picks_are_independent(claim: Upstream) -> bool:
+    """Whether no pick depends on earlier picks."""
     limited = any(server.max_conns for server in claim.servers)
     return claim.record.stateless and claim.sticky is None and not limited
 

@@ -4,9 +4,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
 from ..evidence.access_log import Hit, Unproxied
-from ..verdict.replay import at
+from ..verdict.replay import value_at
 
-EARLY = 0.1  # seconds by which nginx's clock, which it reads once a turn, may lag
+EARLY = 0.1  # seconds that nginx's clock, read once per event loop iteration, may lag
 
 
 class InFlight:
@@ -34,6 +34,6 @@ def _attempts(hit: Hit | Unproxied) -> Iterator[tuple[str, float, float]]:
         return
     end = hit.msec
     for index in reversed(range(len(hit.upstream_addr))):
-        begin = end - (at(hit.upstream_response_time, index) or 0.0)
+        begin = end - (value_at(hit.upstream_response_time, index) or 0.0)
         yield hit.upstream_addr[index], begin, end
         end = begin

@@ -163,10 +163,10 @@ def _absences(row: Row, sides: frozenset[str]) -> Iterator[Finding]:
     if not missed:
         return
     kind = _ONLY[seen[0]] if len(seen) == 1 else _NOT[missed[0]]
-    yield Finding(kind, row.id, _seen(row), _why_absent(row))
+    yield Finding(kind, row.id, _entries_text(row), _why_absent(row))
 
 
-def _seen(row: Row) -> str:
+def _entries_text(row: Row) -> str:
     """A request's entries in all logs, as one line of text."""
     record = row.record
     parts = [f"client: {record.error or record.status}"] if record else []
@@ -187,11 +187,11 @@ def _why_absent(row: Row) -> str:
 
 def _repetitions(row: Row) -> Iterator[Finding]:
     if len(row.hits) > 1:
-        yield Finding("twice at nginx", row.id, _seen(row))
+        yield Finding("twice at nginx", row.id, _entries_text(row))
     if len(row.entries) > 1:
         tried = [address for hit in row.hits for address in _tried(hit)]
         reason = f"nginx tried {', '.join(tried)}" if len(tried) > 1 else ""
-        yield Finding("twice at backends", row.id, _seen(row), reason)
+        yield Finding("twice at backends", row.id, _entries_text(row), reason)
 
 
 def _tried(hit: Line) -> tuple[str, ...]:
@@ -200,12 +200,14 @@ def _tried(hit: Line) -> tuple[str, ...]:
 
 def _disagreements(row: Row, record: Record) -> Iterator[Finding]:
     at_nginx = {hit.status for hit in row.hits}
-    # 499: the client had gone, whatever the status that it had been sent
+    # 499: the client disconnected, whatever status it had received
     if record.status and at_nginx and not at_nginx & {record.status, 499}:
-        yield Finding("status disagrees", row.id, _seen(row))
+        yield Finding("status disagrees", row.id, _entries_text(row))
     backends = {entry.backend for entry in row.entries}
     if record.backend and backends and record.backend not in backends:
-        yield Finding("backend disagrees", row.id, f"client: {record.backend}, {_seen(row)}")
+        yield Finding(
+            "backend disagrees", row.id, f"client: {record.backend}, {_entries_text(row)}"
+        )
 
 
 def _tokens(record: Record, entry: Entry) -> Iterator[Finding]:
@@ -216,7 +218,7 @@ def _tokens(record: Record, entry: Entry) -> Iterator[Finding]:
         yield Finding("tokens unknown", record.id, f"{entry.tokens_sent} sent", "no usage")
         return
     sent, received = entry.tokens_sent, record.tokens
-    detail = f"{entry.backend} sent {sent} tokens, {received} came"
+    detail = f"{entry.backend} sent {sent} tokens, the client received {received}"
     if received < sent:
         yield Finding("tokens lost", record.id, detail, _why_lost(record, entry), sent - received)
     if received > sent:
@@ -236,12 +238,12 @@ def _unsent(row: Row) -> Iterator[Finding]:
     for entry in row.entries:
         if entry.completion_tokens is None or entry.tokens_sent is None:
             continue
-        kept = entry.completion_tokens - entry.tokens_sent
-        if kept > 0:
+        unsent = entry.completion_tokens - entry.tokens_sent
+        if unsent > 0:
             generated, sent = entry.completion_tokens, entry.tokens_sent
             detail = f"{entry.backend} generated {generated} tokens, sent {sent}"
             reason = "" if entry.fate == "ok" else f"{entry.backend}: {entry.fate}"
-            yield Finding("tokens unsent", row.id, detail, reason, kept)
+            yield Finding("tokens unsent", row.id, detail, reason, unsent)
 
 
 def _abandoned_tokens(row: Row) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ from ..word import Word
 from . import figures, join
 from .fates import ALL, Call, Ledger, account, explain_lost_lines, named_by_tenure, of_record
 from .faults import faults_of, rules_of
-from .foreign import judge_beside, own_ids
+from .foreign import judge_own_requests, own_ids
 
 PORT = "8000"  # of every backend of the lab
 _NO_TARGETS = Targets()
@@ -214,7 +214,9 @@ class Soaked:
     @property
     def growing(self) -> tuple[str, ...]:
         """The services whose memory grew."""
-        return tuple(name for name, held in self.memory.items() if held[-1] > held[0] + SLACK_BYTES)
+        return tuple(
+            name for name, sizes in self.memory.items() if sizes[-1] > sizes[0] + SLACK_BYTES
+        )
 
     @property
     def holds(self) -> bool:
@@ -241,21 +243,21 @@ class Soaked:
             "not_recovered": [
                 f"{recovery.step}: {recovery.verdict}" for recovery in self.not_recovered
             ],
-            "memory": {name: list(held) for name, held in self.memory.items()},
+            "memory": {name: list(sizes) for name, sizes in self.memory.items()},
             "folder": str(self.folder),
         }
 
     def __str__(self) -> str:
-        did = Counter(step.partition(" ")[0] for step in self.steps)
+        counts = Counter(step.partition(" ")[0] for step in self.steps)
         memory = ", ".join(
-            f"{name} {held[0] / 1e6:.1f} → {held[-1] / 1e6:.1f} MB"
-            for name, held in self.memory.items()
+            f"{name} {sizes[0] / 1e6:.1f} → {sizes[-1] / 1e6:.1f} MB"
+            for name, sizes in self.memory.items()
         )
         late = len(self.not_recovered) + len(self.recovered_later)
         in_time = len(self.recoveries) - late
         lines = [
             f"{'PASS' if self.holds else 'FAIL'}  soak of {self.seconds:.0f} s, seed {self.seed}",
-            "  " + ", ".join(f"{number} {what}" for what, number in sorted(did.items())),
+            "  " + ", ".join(f"{number} {what}" for what, number in sorted(counts.items())),
             str(self.ledger),
             f"  {in_time} of {len(self.recoveries)} splits recovered within fail_timeout + 1 s",
             *(
@@ -314,20 +316,20 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
         )
 
     ids = own_ids(evidence, hits)
-    result = judge_beside(claim, hits, ids, sequential=evidence.sequential, judge=judge_hits)
+    result = judge_own_requests(claim, hits, ids, sequential=evidence.sequential, judge=judge_hits)
     counts = _counts(evidence, hits, entries, ids)
     if result.word == Word.PASS and not counts.agree:
         result = replace(
             result, word=Word.UNSURE, why=f"the three counts differ; apart from that: {result.why}"
         )
-    mine = [hit for hit in hits if hit.request_id in ids]
+    own_hits = [hit for hit in hits if hit.request_id in ids]
     return Outcome(
         place,
         evidence.method,
         evidence.traffic,
-        short(split(mine)),
+        short(split(own_hits)),
         counts,
-        _named(result, evidence.method),
+        _with_method(result, evidence.method),
     )
 
 
@@ -356,8 +358,8 @@ def judge_verify(place: Path, evidence: Evidence) -> Outcome:
     hits = evidence.log().hits
     entries = evidence.entries()
     addresses: dict[str, tuple[str, ...]] = {}
-    for door, name in evidence.addresses.items():
-        addresses[name] = (*addresses.get(name, ()), door)
+    for address, name in evidence.addresses.items():
+        addresses[name] = (*addresses.get(name, ()), address)
     result = verdict.judge(
         upstream.read(place / FIRST_CLAIM, notes.upstream),
         hits,
@@ -371,7 +373,7 @@ def judge_verify(place: Path, evidence: Evidence) -> Outcome:
     return Outcome(place, evidence.method, evidence.traffic, short(split(hits)), counts, result)
 
 
-def _named(verdict: Verdict, method: str) -> Verdict:
+def _with_method(verdict: Verdict, method: str) -> Verdict:
     """The verdict with the lab's name for the method: prompt_prefix for hash_consistent."""
     command = verdict.command.replace(verdict.method, method)
     return replace(verdict, method=method, command=command)
@@ -425,7 +427,7 @@ def judge_load(place: Path, evidence: Evidence) -> Loaded:
         findings=findings,
         timeline=tuple(timeline.done),
         ledger=account(calls, named, entries, faults, rules_of(claim, timeline), timeline.began),
-        verdict=_named(judge_windows(place, evidence, named, entries)[0][1], evidence.method),
+        verdict=_with_method(judge_windows(place, evidence, named, entries)[0][1], evidence.method),
         began=timeline.began,
         changed=notes.changed,
         skipped=scenario.timeline[len(timeline.done) :],
@@ -493,16 +495,16 @@ def judge_soak(place: Path, evidence: Evidence | None = None) -> Soaked:
 
 def recoveries_of(judged: Iterable[tuple[Window, Verdict]]) -> Iterator[Recovery]:
     """One recovery for each step; a later window counts if all before it were UNSURE."""
-    first, kept = Window(0.0), None
-    for window, seen in judged:
+    first, recovery = Window(0.0), None
+    for window, result in judged:
         if not window.again:
-            if kept:
-                yield kept
-            first, kept = window, Recovery(window.after, seen)
-        elif kept and kept.verdict.word == Word.UNSURE:
-            kept = Recovery(window.after, seen, window.start - first.start)
-    if kept:
-        yield kept
+            if recovery:
+                yield recovery
+            first, recovery = window, Recovery(window.after, result)
+        elif recovery and recovery.verdict.word == Word.UNSURE:
+            recovery = Recovery(window.after, result, window.start - first.start)
+    if recovery:
+        yield recovery
 
 
 def judge_so_far(
@@ -517,7 +519,7 @@ def judge_so_far(
     return _judge_window(claim, window, hits, entries, timeline, served)
 
 
-# --- what both read -----------------------------------------------------------------------
+# --- shared by load and soak --------------------------------------------------------------
 
 
 def calls_of(evidence: Evidence) -> list[Call]:
@@ -547,7 +549,8 @@ def judge_windows(
 def _claim(place: Path, evidence: Evidence, window: Window) -> Upstream:
     if window.claim not in (FIRST_CLAIM, *evidence.claims):
         raise UsageError(
-            f'{place}/{folder.TIMELINE} names the claim "{window.claim}", which is missing'
+            f'{place}/{folder.TIMELINE} names the claim "{window.claim}", which is missing',
+            "lab runs lists the run folders; judge another one",
         )
     return upstream.read(place / window.claim)
 
@@ -588,10 +591,10 @@ def _own_lines(evidence: Evidence) -> tuple[list[join.Line], list[Entry]]:
     """The lines of both logs for the run's own requests."""
     known = {record.id for record in evidence.records}
     log = evidence.log()
-    every: tuple[join.Line, ...] = (*log.hits, *log.unproxied)
+    lines: tuple[join.Line, ...] = (*log.hits, *log.unproxied)
     entries = evidence.entries()
     return (
-        [line for line in every if line.request_id in known],
+        [line for line in lines if line.request_id in known],
         [entry for entry in entries if entry.id in known],
     )
 
@@ -607,7 +610,10 @@ def _read(kind: type[_T], value: Any, file: Path) -> _T:
     try:
         return typed.convert(kind, value)
     except typed.MisfitError as error:
-        raise UsageError(f"{file} is not a valid run file: {error}") from None
+        raise UsageError(
+            f"{file} is not a valid run file: {error}",
+            "lab runs lists the run folders; judge another one",
+        ) from None
 
 
 def write_figures(loaded: Loaded) -> None:

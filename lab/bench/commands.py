@@ -110,13 +110,13 @@ def series(what: str, subject: str, seconds: Iterable[float]) -> Series:
 
 
 def counting(lines: int, repeats: int, note: Callable[[str], None]) -> Iterator[Series]:
-    """`lab split` beside awk's pipeline and GoAccess (where installed) on the same log."""
+    """The times of `lab split`, awk's pipeline and GoAccess (if installed) on the same log."""
     note(f"counting: {lines:,} lines")
     with TemporaryDirectory() as folder:
         log, evidence = Path(folder) / "access.log", Path(folder) / "access.jsonl"
-        for path, made in ((log, article_lines(lines)), (evidence, evidence_lines(lines))):
+        for path, content in ((log, article_lines(lines)), (evidence, evidence_lines(lines))):
             with path.open("wb") as stream:
-                stream.writelines(made)
+                stream.writelines(content)
         awk = f"awk '{{print $NF}}' {log} | sort | uniq -c"
         commands = {
             "awk | sort | uniq, article's format": ["sh", "-c", awk],
@@ -133,10 +133,10 @@ def counting(lines: int, repeats: int, note: Callable[[str], None]) -> Iterator[
             for name, took in by_turns(commands, repeats).items()
         }
     yield from counted.values()
-    theirs = counted.pop("awk | sort | uniq, article's format")
-    for name, ours in counted.items():
+    pipeline = counted.pop("awk | sort | uniq, article's format")
+    for name, times in counted.items():
         if name.startswith("lab"):
-            yield ratio("time of awk's pipeline", name, ours, theirs)
+            yield ratio("time of awk's pipeline", name, times, pipeline)
 
 
 def article_lines(number: int) -> Iterator[bytes]:

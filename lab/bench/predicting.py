@@ -21,7 +21,7 @@ class DiscardedOutput:
     """A file that discards the lines of a prediction."""
 
     def write(self, data: bytes) -> int:
-        """Count the bytes."""
+        """Discard the data; return its length, as files do."""
         return len(data)
 
 

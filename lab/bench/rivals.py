@@ -54,7 +54,7 @@ def rivals(lab: Lab) -> Iterator[list[Target]]:
 @contextmanager
 def ceiling(lab: Lab) -> Iterator[Target]:
     """The lab's nginx and configuration in front of three nginx with a constant response."""
-    name = fresh("ceiling")
+    name = unique_name("ceiling")
     image = image_of(lab, "nginx")
     with TemporaryDirectory() as folder, started() as start:
         backends = tuple(
@@ -75,7 +75,7 @@ def ceiling(lab: Lab) -> Iterator[Target]:
 @contextmanager
 def article(lab: Lab) -> Iterator[Target]:
     """The article's nginx and its two `http.server` processes, in one network namespace."""
-    name = fresh("article")
+    name = unique_name("article")
     with started() as start:
         door = start(lab, name, image_of(lab, "nginx"), nginx("/bench/article.conf"), mount(STACKS))
         joined = ["--network", f"container:{name}", "--entrypoint", "", *mount(STACKS)]
@@ -107,14 +107,14 @@ def haproxy_image(lab: Lab) -> str | None:
 @contextmanager
 def haproxy(lab: Lab, image: str) -> Iterator[Target]:
     """Debian's HAProxy in front of the lab's own backends."""
-    name = fresh("haproxy")
+    name = unique_name("haproxy")
     with started() as start:
         door = start(lab, name, image, [], [])
         yield Target("haproxy", f"http://{name}:8080", (door,), the_lab(lab).backends)
 
 
 class Start:
-    """Starts containers, and remembers them for their removal."""
+    """Starts containers, and records their ids for their removal."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -151,7 +151,7 @@ def wait_until_answered(lab: Lab, target: Target) -> None:
     )
 
 
-def fresh(kind: str) -> str:
+def unique_name(kind: str) -> str:
     """A unique container name."""
     return f"{kind}-{uuid.uuid4().hex[:8]}"
 

@@ -39,12 +39,16 @@ class Case:
         return ab.Ab(requests, self.concurrency, self.keepalive, path, body)
 
 
-QUICK = [Case(post, 50 if post else 10, kept) for post in (False, True) for kept in (False, True)]
+QUICK = [
+    Case(post, 50 if post else 10, keepalive)
+    for post in (False, True)
+    for keepalive in (False, True)
+]
 FULL = [
-    Case(post, concurrency, kept)
+    Case(post, concurrency, keepalive)
     for post in (False, True)
     for concurrency in (10, 50, 200)
-    for kept in (False, True)
+    for keepalive in (False, True)
 ]
 
 

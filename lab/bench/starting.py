@@ -69,7 +69,7 @@ def started_twice(lab: Lab, command: list[str]) -> Start:
 def verify(repeats: int, note: Callable[[str], None]) -> Iterator[Series]:
     """The time of `lab verify`: of a configuration with one upstream, and of each further one."""
     with TemporaryDirectory() as folder:
-        confs = {number: written(Path(folder), number) for number in (1, UPSTREAMS)}
+        confs = {number: write_conf(Path(folder), number) for number in (1, UPSTREAMS)}
         took: dict[int, list[float]] = {number: [] for number in confs}
         for turn in range(repeats):
             note(f"verify: turn {turn + 1} of {repeats}")
@@ -82,7 +82,7 @@ def verify(repeats: int, note: Callable[[str], None]) -> Iterator[Series]:
         yield Series("verify", "time of lab verify", subject, "s", tuple(seconds))
 
 
-def written(folder: Path, upstreams: int) -> str:
+def write_conf(folder: Path, upstreams: int) -> str:
     """Write an nginx.conf with this number of upstreams of three servers each; return its path."""
     groups = "".join(
         f"upstream u{n} {{ zone u{n} 64k; "

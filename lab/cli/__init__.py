@@ -166,7 +166,7 @@ def prints_interruption_notes(verb: Callable[..., None], words: list[str]) -> Ca
     """The verb; if it is interrupted, it prints the notes of the interruption on stderr."""
 
     @wraps(verb)
-    def noted(**options: Any) -> None:
+    def verb_with_notes(**options: Any) -> None:
         try:
             verb(**options)
         except INTERRUPTIONS as stopped:
@@ -177,7 +177,7 @@ def prints_interruption_notes(verb: Callable[..., None], words: list[str]) -> Ca
                 raise Terminated from None
             raise
 
-    return noted
+    return verb_with_notes
 
 
 def lock_of_lab(words: list[str]) -> AbstractContextManager[None]:

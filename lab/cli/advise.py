@@ -14,7 +14,7 @@ from ..simulate.advice import CANDIDATES
 from ..simulate.advice import advise as advise_on
 from ..whatif import replay, spread
 from .options import Json
-from .terminal import exit_unless, say, show, steps, warn
+from .terminal import exit_unless, note, say, show, steps
 from .whatif import name_of, read
 
 
@@ -51,7 +51,7 @@ def advise(
     if fleet and (log_format or servers is not None or service_time):
         raise UsageError(
             "--format, --servers and --service-time are for --log",
-            "the fleet file lists its servers",
+            "leave them out: the fleet file lists its servers",
         )
     if config and not config.parent.is_dir():
         raise UsageError(f"--config {config}: no folder {config.parent}", f"mkdir {config.parent}")
@@ -97,9 +97,9 @@ def _verified(text: str, kept: Path | None, source: str) -> bool:
     with TemporaryDirectory() as folder:
         conf = kept or Path(folder) / "nginx.conf"
         conf.write_text(text)
-        verification = judge_conf(conf, seed=1, assumed=["backend-*"], only=(), on_progress=warn)
+        verification = judge_conf(conf, seed=1, assumed=["backend-*"], only=(), on_progress=note)
     if not kept:
         named = renamed(verification, str(conf), "nginx.conf")
         verification = replace(named, conf=f"nginx.conf for {source}")
-    warn(str(verification))
+    note(str(verification))
     return verification.accepted(allow_unsure=False)

@@ -11,7 +11,7 @@ from ..bench import run, tables
 from ..bench.bars import BARS
 from ..bench.figures import Series, as_dict, checked
 from .options import Json
-from .terminal import exit_unless, say, show, warn
+from .terminal import exit_unless, note, say, show
 
 
 def bench(
@@ -50,9 +50,9 @@ def bench(
     figures: list[Series] = []
     interrupted = False
     try:
-        figures.extend(run.measure(sections or (), quick, times, warn))
+        figures.extend(run.measure(sections or (), quick, times, note))
     except KeyboardInterrupt:
-        warn("interrupted: the figures so far")
+        note("interrupted: the figures so far")
         interrupted = True
     compared = checked(figures, BARS) if check else []
     if page:

@@ -13,7 +13,7 @@ from ..report import scores
 from ..signals import INTERRUPTIONS
 from .here import this_lab
 from .options import Duration, Json, names_in
-from .terminal import exit_unless, say, show, warn
+from .terminal import exit_unless, note, say, show
 
 
 def compare(
@@ -61,7 +61,7 @@ def compare(
         names = names_in(methods)
         plan = comparing.Plan(tuple(scenarios or ()), names, repeats, duration, simulate)
         plan = comparing.begin(plan, minutes)
-    card = carried_out(plan)
+    card = carry_out(plan)
     if as_json:
         show({**card.as_dict(), "folder": str(plan.folder)})
     else:
@@ -70,8 +70,11 @@ def compare(
     exit_unless(all(run.holds for run in card.runs))
 
 
-def carried_out(plan: comparing.Plan) -> Scorecard:
-    """The scorecard of a comparison's runs, those of before too; how to resume if stopped."""
+def carry_out(plan: comparing.Plan) -> Scorecard:
+    """Do the remaining runs of a comparison, and return the scorecard of all its runs.
+
+    An interruption prints on stderr how to resume.
+    """
     if not plan.simulated:
         announce_time(plan)
     lab = None if plan.simulated else this_lab()
@@ -79,7 +82,7 @@ def carried_out(plan: comparing.Plan) -> Scorecard:
         return comparing.compare(plan, lab, announce)
     except INTERRUPTIONS:
         count, total = len(comparing.finished(plan)), len(plan.cells())
-        warn(
+        note(
             f"stopped after {count} of {total} runs; to resume: lab compare --resume {plan.folder}"
         )
         raise
@@ -91,10 +94,10 @@ def announce_time(plan: comparing.Plan) -> None:
     left = total - len(comparing.finished(plan))
     expected = comparing.estimate(plan) * left / total / 60
     duration = f" of {plan.duration:g} s" if plan.duration else ""
-    warn(f"{left} live runs{duration}, about {math.ceil(expected)} minutes")
+    note(f"{left} live runs{duration}, about {math.ceil(expected)} minutes")
 
 
 def announce(run: Run, count: int, total: int) -> None:
     """Print a finished run on stderr; simulated runs are fast and print nothing."""
     if run.folder:
-        warn(f"{count}/{total} {run.scenario} by {run.method}, seed {run.seed}: {run.folder}")
+        note(f"{count}/{total} {run.scenario} by {run.method}, seed {run.seed}: {run.folder}")

@@ -8,7 +8,7 @@ import typer
 from ..accounts import outcome
 from ..evidence.folder import was_interrupted
 from .options import Json, Junit
-from .terminal import warn
+from .terminal import note
 from .verdicts import conclude
 
 
@@ -20,5 +20,5 @@ def judge(
     """Recompute a verdict from its run folder; needs no Docker."""
     judged = outcome.judge(folder)
     if was_interrupted(folder):
-        warn("the run was interrupted: what had ended by then is judged")
+        note("the run was interrupted: what had ended by then is judged")
     conclude(judged, as_json, junit)

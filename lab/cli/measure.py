@@ -13,7 +13,7 @@ from ..traffic.ab import Ab, body_of
 from ..word import Word
 from .here import choice_of, this_lab
 from .options import Json, Junit, MethodOptions, Seed, takes_method
-from .terminal import exit_unless, progress, say, show, warn
+from .terminal import exit_unless, note, progress, say, show
 from .verdicts import conclude
 
 Header = Annotated[list[str], typer.Option("-H", help="A request header; repeatable.")]
@@ -76,7 +76,7 @@ def run(
     with progress(f"requests by {choice.method}") as advance:
         call = Ab(requests, concurrency or min(10, requests or 10), ab_keeps)
         outcome = experiment.run(
-            lab, choice, call, by_ab, seed, concurrency, advance, evidence, warn
+            lab, choice, call, by_ab, seed, concurrency, advance, evidence, note
         )
     conclude(outcome, as_json, junit)
 

@@ -7,7 +7,7 @@ import typer
 
 from ..report import page, sections
 from .options import Json
-from .terminal import say, show, warn
+from .terminal import note, say, show
 
 
 def report(
@@ -26,11 +26,11 @@ def report(
     It has their verdicts, figures and timelines, needs no network and contains no script.
     --json prints its numbers instead.
     """
-    made = sections.page(title, folders)
+    content = sections.page(title, folders)
     if as_json:
-        show(made.as_dict())
+        show(content.as_dict())
     elif markdown:
-        say(page.markdown(made))
+        say(page.markdown(content))
     else:
-        output.write_text(page.html(made))
-        warn(f"{output}: {len(made.sections)} runs, {output.stat().st_size / 1e6:.1f} MB")
+        output.write_text(page.html(content))
+        note(f"{output}: {len(content.sections)} runs, {output.stat().st_size / 1e6:.1f} MB")

@@ -22,7 +22,7 @@ from .options import (
     Weights,
     names_in,
 )
-from .terminal import say, show, track, warn
+from .terminal import note, say, show, track
 
 
 def simulate(
@@ -76,39 +76,34 @@ def simulate(
             if not as_json:
                 say(scores.simulated(run))
     except Stopped as stopped:
-        _warn_of_the_rest(stopped.simulated, names[len(runs) :])
+        _print_how_to_resume(stopped.simulated, names[len(runs) :])
         raise
     if as_json:
         show([run.as_dict() for run in runs] if len(runs) > 1 else runs[0].as_dict())
 
 
-def _warn_of_the_rest(kept: Simulated, methods: Sequence[str]) -> None:
+def _print_how_to_resume(kept: Simulated, methods: Sequence[str]) -> None:
     """Print on stderr what an interrupted simulation has saved, and how to run the rest."""
     answered = kept.figures.overall.requests
-    warn(f"stopped: the figures of {answered:,} answered requests are in {kept.folder}")
-    warn(f"to simulate the rest: the same command with --method {','.join(methods)}")
+    note(f"stopped: the figures of {answered:,} answered requests are in {kept.folder}")
+    note(f"to simulate the rest: the same command with --method {','.join(methods)}")
 
 
 def _validate(scenario: str, method: str, duration: float, repeats: int, *, as_json: bool) -> None:
     """Run scenarios by methods live and simulated, and print both figures."""
-    scenarios = words(scenario) or validating.SCENARIOS
-    methods = words(method) or validating.METHODS
+    scenarios = names_in(scenario) if scenario else validating.SCENARIOS
+    methods = names_in(method) if method else validating.METHODS
     seconds = duration or validating.SECONDS
     runs, expected = validating.estimate(scenarios, methods, seconds, repeats)
-    warn(f"{runs} live runs, about {expected / 60:.0f} minutes")
+    note(f"{runs} live runs, about {expected / 60:.0f} minutes")
     result = validating.validate(
         this_lab(),
         scenarios,
         methods,
         seconds,
         repeats,
-        lambda cells: warn(
+        lambda cells: note(
             ", ".join(f"{c.scenario} {c.method} {c.percentile} {c.difference:+.0%}" for c in cells)
         ),
     )
     show(result.as_dict()) if as_json else say(scores.validation(result))
-
-
-def words(text: str) -> list[str]:
-    """Split a list with commas."""
-    return [word.strip() for word in text.split(",") if word.strip()]

@@ -7,7 +7,7 @@ import typer
 from ..experiment.soak import soak as run_soak
 from .here import this_lab
 from .options import Json, NextUpstream
-from .terminal import exit_unless, say, show, warn
+from .terminal import exit_unless, note, say, show
 
 
 def soak(
@@ -22,6 +22,6 @@ def soak(
 
     The faults, switches of the method and reloads happen while requests are in flight.
     """
-    result = run_soak(this_lab(), seconds, seed, warn, next_upstream=next_upstream)
+    result = run_soak(this_lab(), seconds, seed, note, next_upstream=next_upstream)
     show(result.as_dict()) if as_json else say(result)
     exit_unless(result.holds)

@@ -52,8 +52,8 @@ def coloured(text: str) -> str:
     )
 
 
-def warn(text: str) -> None:
-    """Print a line of progress on stderr."""
+def note(text: str) -> None:
+    """Print a line on stderr: progress, or a remark on the result."""
     typer.echo(visible(text), err=True)
 
 

@@ -11,7 +11,7 @@ from ..report.junit import write_junit
 from ..verify.verification import Verification
 from ..verify.verification import verify as judge_conf
 from .options import Json, Junit, Seed
-from .terminal import exit_unless, say, show, warn
+from .terminal import exit_unless, note, say, show
 
 
 def tell_github(verification: Verification) -> None:
@@ -50,7 +50,7 @@ def verify(
     Stub backends answer for every server. The output lists what the lab cannot reproduce:
     certificates, resolvers, missing includes and the like.
     """
-    verification = judge_conf(conf, seed=seed, assumed=assume, only=upstream, on_progress=warn)
+    verification = judge_conf(conf, seed=seed, assumed=assume, only=upstream, on_progress=note)
     if junit:
         write_junit(verification.cases(), junit)
     show(verification.as_dict()) if as_json else say(verification)

@@ -13,7 +13,7 @@ from ..nginxconf import methods as known
 from ..report import tables
 from ..whatif import replay, spread
 from .options import Json, names_in
-from .terminal import say, show, warn
+from .terminal import note, say, show
 
 
 def whatif(
@@ -52,13 +52,13 @@ def whatif(
         weights=weights,
         key=key,
         service_time=service_time,
-        on_progress=lambda method: warn(f"replayed {len(traffic):,} requests by {method}"),
+        on_progress=lambda method: note(f"replayed {len(traffic):,} requests by {method}"),
     )
     show(result.as_dict()) if as_json else say(tables.whatif(result))
 
 
 def name_of(path: str) -> str:
-    """A log in a message."""
+    """A log's name in messages."""
     return "stdin" if path == "-" else f'"{path}"'
 
 

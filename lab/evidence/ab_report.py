@@ -150,47 +150,47 @@ class _Page:
     def find(self, pattern: str) -> re.Match[str] | None:
         return re.search(rf"^[ \t]*{pattern}", self.text, re.MULTILINE | re.ASCII)
 
-    def word(self, label: str) -> str | None:
+    def optional_text(self, label: str) -> str | None:
         match = self.find(rf"{re.escape(label)}:[ \t]*(.*)\n")
         return match[1].strip() if match else None
 
-    def words(self, label: str) -> str:
-        return _needed(label, self.word(label))
+    def required_text(self, label: str) -> str:
+        return _needed(label, self.optional_text(label))
 
-    def maybe_whole(self, label: str, unit: str = "") -> int | None:
+    def optional_integer(self, label: str, unit: str = "") -> int | None:
         match = self.find(rf"{re.escape(label)}:[ \t]*{_INT}{re.escape(unit)}\s")
         return int(match[1]) if match else None
 
-    def whole(self, label: str, unit: str = "") -> int:
-        return _needed(label, self.maybe_whole(label, unit))
+    def integer(self, label: str, unit: str = "") -> int:
+        return _needed(label, self.optional_integer(label, unit))
 
-    def maybe_decimal(self, label: str, unit: str) -> float | None:
+    def optional_decimal(self, label: str, unit: str) -> float | None:
         match = self.find(rf"{re.escape(label)}[ \t]*(\d{{1,18}}\.\d{{1,9}}) {re.escape(unit)}")
         return float(match[1]) if match else None
 
     def decimal(self, label: str, unit: str) -> float:
-        return _needed(f"{label} … {unit}", self.maybe_decimal(label, unit))
+        return _needed(f"{label} … {unit}", self.optional_decimal(label, unit))
 
 
 def _report(page: _Page) -> AbReport:
-    complete = page.whole("Complete requests")
+    complete = page.integer("Complete requests")
     return AbReport(
-        server_software=page.words("Server Software"),
-        hostname=page.words("Server Hostname"),
-        port=page.whole("Server Port"),
-        document_path=page.words("Document Path"),
+        server_software=page.required_text("Server Software"),
+        hostname=page.required_text("Server Hostname"),
+        port=page.integer("Server Port"),
+        document_path=page.required_text("Document Path"),
         document_length=_document_length(page),
-        concurrency_level=page.whole("Concurrency Level"),
+        concurrency_level=page.integer("Concurrency Level"),
         time_taken_s=page.decimal("Time taken for tests:", "seconds"),
         complete_requests=complete,
-        failed_requests=page.whole("Failed requests"),
-        total_transferred=page.whole("Total transferred", " bytes"),
-        html_transferred=page.whole("HTML transferred", " bytes"),
+        failed_requests=page.integer("Failed requests"),
+        total_transferred=page.integer("Total transferred", " bytes"),
+        html_transferred=page.integer("HTML transferred", " bytes"),
         failures=_failures(page),
-        write_errors=page.maybe_whole("Write errors") or 0,
-        non_2xx_responses=page.maybe_whole("Non-2xx responses") or 0,
-        keep_alive_requests=page.maybe_whole("Keep-Alive requests"),
-        total_body_sent=page.maybe_whole("Total body sent"),
+        write_errors=page.optional_integer("Write errors") or 0,
+        non_2xx_responses=page.optional_integer("Non-2xx responses") or 0,
+        keep_alive_requests=page.optional_integer("Keep-Alive requests"),
+        total_body_sent=page.optional_integer("Total body sent"),
         **(_rates(page) if complete else {}),
         tls=_tls(page),
         warnings=_warnings(page),
@@ -198,9 +198,9 @@ def _report(page: _Page) -> AbReport:
 
 
 def _document_length(page: _Page) -> int | None:
-    if page.word("Document Length") == "Variable":
+    if page.optional_text("Document Length") == "Variable":
         return None
-    return page.whole("Document Length", " bytes")
+    return page.integer("Document Length", " bytes")
 
 
 def _failures(page: _Page) -> Failures:
@@ -210,7 +210,7 @@ def _failures(page: _Page) -> Failures:
     )
     if reasons:
         return Failures(*map(int, reasons.groups()))
-    if page.whole("Failed requests"):
+    if page.integer("Failed requests"):
         raise _MissingError("Connect, Receive, Length, Exceptions")
     return Failures()
 
@@ -225,8 +225,8 @@ def _rates(page: _Page) -> dict[str, Any]:
         ),
         "transfer_rate_kbytes": Rate(
             page.decimal("Transfer rate:", "[Kbytes/sec] received"),
-            page.maybe_decimal("", "kb/s sent"),
-            page.maybe_decimal("", "kb/s total"),
+            page.optional_decimal("", "kb/s sent"),
+            page.optional_decimal("", "kb/s total"),
         ),
         "connection_times": ConnectionTimes(
             *(_times(page, row) for row in ("Connect", "Processing", "Waiting", "Total"))
@@ -259,16 +259,20 @@ def _percentiles(page: _Page) -> dict[int, int] | None:
 
 
 def _tls(page: _Page) -> Tls | None:
-    protocol = page.word("SSL/TLS Protocol")
+    protocol = page.optional_text("SSL/TLS Protocol")
     if protocol is None:
         return None
-    return Tls(protocol, page.word("Server Temp Key") or "", page.word("TLS Server Name") or "")
+    return Tls(
+        protocol,
+        page.optional_text("Server Temp Key") or "",
+        page.optional_text("TLS Server Name") or "",
+    )
 
 
 def _warnings(page: _Page) -> tuple[str, ...]:
     """Collect ab's warnings about its own figures, one per line."""
-    doubts = re.findall(r"^((?:WARNING|ERROR): .*\n.*)$", page.text, re.MULTILINE)
-    return tuple(" ".join(doubt.split()) for doubt in doubts)
+    warnings = re.findall(r"^((?:WARNING|ERROR): .*\n.*)$", page.text, re.MULTILINE)
+    return tuple(" ".join(warning.split()) for warning in warnings)
 
 
 def _needed(label: str, value: _T | None) -> _T:
@@ -277,20 +281,20 @@ def _needed(label: str, value: _T | None) -> _T:
     return value
 
 
-def _words(text: str) -> str:
+def _message(text: str) -> str:
     """ab's messages without its banner, progress and usage."""
-    message = _BENCHMARKING.sub("", text.partition("Usage: ")[0])
-    lines = (line.strip() for line in message.splitlines())
+    text = _BENCHMARKING.sub("", text.partition("Usage: ")[0])
+    lines = (line.strip() for line in text.splitlines())
     return "; ".join(line for line in lines if line and not _IDLE.match(line))[-300:]
 
 
 def _no_report(text: str) -> LabError:
-    words = _words(text)
+    message = _message(text)
     if "<table" in text and "Server Software:" in text:
         return LabError("ab's report is in HTML", "run ab without -w")
     if not re.search(r"^ab: |apr_|ApacheBench|^SSL|^Test aborted", text, re.MULTILINE):
-        return LabError(f'not the output of ab: "{words[:80]}"', "ab -n 1000 -c 10 URL")
-    message = words.removeprefix("ab: ") or "stopped before its report"
+        return LabError(f'not the output of ab: "{message[:80]}"', "ab -n 1000 -c 10 URL")
+    message = message.removeprefix("ab: ") or "stopped before its report"
     return LabError(f"ab: {message}", "lab status" if "refused" in message else "")
 
 
@@ -358,8 +362,8 @@ def _on_rates(report: AbReport) -> Iterator[Figure]:
     yield Figure(
         "Requests per second",
         f"{report.requests_per_second:.2f}",
-        f"complete requests / time taken: the throughput at {report.concurrency_level} under way, "
-        "not the most that the servers can do",
+        "complete requests / time taken: the throughput at this concurrency, not the most "
+        "that the servers can do",
     )
     yield Figure(
         "Time per request (mean)",

@@ -155,9 +155,9 @@ def without_prefix(line: bytes) -> bytes:
 
 
 def parsed(line: bytes) -> Any:
-    r"""The value of a JSON line; ValueError where it is none.
+    r"""The value of a JSON line; ValueError if the line is not JSON.
 
-    A format without `escape=json` writes `\x22` for a quote, which JSON does not know.
+    A format without `escape=json` writes `\x22` for a quote, which is not valid JSON.
     """
     line = line if line.startswith(b"{") else without_prefix(line)
     try:

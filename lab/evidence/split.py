@@ -140,7 +140,9 @@ def count_file(path: str = "-") -> Count:
         ) from None
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"log {where} cannot be read: {reason}") from None
+        raise UsageError(
+            f"log {where} cannot be read: {reason}", "name a file, or pipe one: … | lab split"
+        ) from None
     if not counted.lines:
         raise UsageError(f"log {where} is empty: nothing to count", "send traffic first: lab ab")
     if counted.malformed == counted.lines:
@@ -166,15 +168,13 @@ class _Tally:
         self._plain: re.Pattern[bytes] | None = None
 
     def add(self, lines: list[bytes]) -> None:
-        of_each = self._tails(lines)
-        tails = Counter(of_each)
-        new = tails.keys() - self._known.keys()
-        for tail in tails.keys() - new:
-            self._tried[self._known[tail]] += tails[tail]
+        tails = self._tails(lines)
+        counts = Counter(tails)
+        new = counts.keys() - self._known.keys()
+        for tail in counts.keys() - new:
+            self._tried[self._known[tail]] += counts[tail]
         if new:
-            for number, (line, tail) in enumerate(
-                zip(lines, of_each, strict=True), self._lines + 1
-            ):
+            for number, (line, tail) in enumerate(zip(lines, tails, strict=True), self._lines + 1):
                 if tail in new:
                     self._read(number, line, tail)
         self._lines += len(lines)
@@ -182,8 +182,10 @@ class _Tally:
     def _tails(self, lines: list[bytes]) -> list[bytes]:
         if self._plain is None:
             return [line[line.rfind(_TO) :] for line in lines]
-        match = self._plain.fullmatch
-        return [found[1] if (found := match(line)) else line[line.rfind(_TO) :] for line in lines]
+        fullmatch = self._plain.fullmatch
+        return [
+            match[1] if (match := fullmatch(line)) else line[line.rfind(_TO) :] for line in lines
+        ]
 
     def _read(self, number: int, line: bytes, tail: bytes) -> None:
         tried = self._known.get(tail)
@@ -203,15 +205,15 @@ class _Tally:
 
     def count(self) -> Count:
         answered: Counter[str] = Counter()
-        passed_over: Counter[str] = Counter()
+        failed_attempts: Counter[str] = Counter()
         for tried, requests in self._tried.items():
             if tried:
                 answered[tried[-1]] += requests
             for server in tried[:-1]:
-                passed_over[server] += requests
+                failed_attempts[server] += requests
         return Count(
             Split.of(answered),
-            Split.of(passed_over),
+            Split.of(failed_attempts),
             self._tried[()],
             self._malformed,
             tuple(self._numbers),

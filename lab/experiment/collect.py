@@ -9,6 +9,7 @@ from typing import Any
 
 from ..accounts.fates import of_record, possibly_lost_lines
 from ..accounts.faults import faults_of
+from ..accounts.foreign import LAB_DOOR
 from ..errors import LabError
 from ..evidence import access_log, folder
 from ..evidence.access_log import Hit
@@ -22,7 +23,7 @@ from ..stack.shell import poll
 from ..verdict import replay
 
 REQUEST_ID = re.compile(rb'"request_id":"([^"]*)"')
-# the engine's events that `undone` needs
+# the engine's events that `undone_incidents` needs
 WATCHED = ("pause", "disconnect", "kill", "die")
 _UNDONE = {"pause": "paused", "disconnect": "disconnected from the network"}
 _ENDING = 5.0  # seconds between a container's end and what the engine does because of it
@@ -69,7 +70,7 @@ class Collector:
     workers: frozenset[int] = frozenset()
     claims: dict[str, str] = field(default_factory=dict)
 
-    def claim_again(self) -> str:
+    def add_current_claim(self) -> str:
         """Add nginx's current upstream config to the claims; return its file in the run folder."""
         text = (self.lab.active / FIRST_CLAIM).read_text()
         known = {self.claim: FIRST_CLAIM, **{kept: name for name, kept in self.claims.items()}}
@@ -133,7 +134,7 @@ class Collector:
         journal = _settled(lambda: compose.journals(self.lab, self.timeline.began, 0))
         records = tuple(record for record in sent.records if record.error != "cut")
         ids = frozenset(record.id for record in records)
-        reached = sent.reached if sent.records else own_lines(access, ids)
+        reached = sent.reached if sent.records else count_own_lines(access, ids)
         return replace(sent, reached=reached, records=records), access, journal
 
     def _logs(self, sent: Sent, complete: bool) -> tuple[bytes, bytes]:
@@ -152,7 +153,7 @@ class Collector:
         return logs(self.lab, self.log, self.timeline.began, sent.reached, sent.reached, ids)
 
 
-def keep(stopped: BaseException, collect: Callable[[], Path]) -> None:
+def keep_evidence(stopped: BaseException, collect: Callable[[], Path]) -> None:
     """Collect the evidence of an interrupted run; note on the interruption where it is.
 
     A second interruption ends this at once and leaves no folder.
@@ -175,7 +176,7 @@ def logs(
     requests' ids; without ids, the lines of the lab door are counted. If a killed container may
     have lost the lines of `lost` requests, both are read until they stop growing.
     """
-    access = nginx.log_with(lab, mark, reached - lost, lambda log: own_lines(log, ids))
+    access = nginx.log_with(lab, mark, reached - lost, lambda log: count_own_lines(log, ids))
     if not lost:
         return access, compose.journals(lab, began, access.count(b"\n"))
     return (
@@ -184,10 +185,10 @@ def logs(
     )
 
 
-def own_lines(log: bytes, ids: frozenset[str]) -> int:
+def count_own_lines(log: bytes, ids: frozenset[str]) -> int:
     """Count the lines of nginx's log with these request ids; without ids, those of the lab door."""
     if not ids:
-        return log.count(b'"server_port":"8081"')
+        return log.count(b'"server_port":"%d"' % LAB_DOOR)
     return sum(request_id.decode() in ids for request_id in REQUEST_ID.findall(log))
 
 
@@ -235,7 +236,7 @@ def incidents(
             yield Incident(service, _ending(new), ended)
 
 
-def undone(
+def undone_incidents(
     events: Sequence[Mapping[str, Any]], services: Mapping[str, State], timeline: Timeline
 ) -> Iterator[Incident]:
     """Yield the engine's events that leave no trace in a state once they are undone.
@@ -268,9 +269,9 @@ def undone(
 def new_workers(
     hits: Iterable[Hit], known: frozenset[int], timeline: Timeline
 ) -> Iterator[Incident]:
-    """Yield that nginx has other workers than before, unless the timeline explains it.
+    """Yield an incident if nginx has new workers and the timeline does not explain them.
 
-    It was reloaded, or a worker was killed; either way a server's turn and its load are forgotten.
+    nginx was reloaded, or a worker was killed; either way nginx lost its turns and loads.
     """
     moments = [replay.start(hit) for hit in hits if known and hit.pid not in known]
     if not moments or any(incident.service == "nginx" for incident in timeline.incidents):
@@ -282,7 +283,7 @@ def new_workers(
 
 
 def before_first_change(timeline: Timeline) -> Window:
-    """The time from the start to the first event or incident, in which picks can be judged."""
+    """The window from the start to the first event or incident, in which picks can be judged."""
     changes = [timeline.began + done.began for done in timeline.done]
     changes += [incident.at for incident in timeline.incidents if incident.service == "nginx"]
     return Window(timeline.began, min(changes, default=None))
@@ -335,8 +336,8 @@ def _settled(read: Callable[[], bytes]) -> bytes:
     """Read a log until it stops growing; after a kill the number of lines is unknown."""
     lengths = [-1]
 
-    def still(text: bytes) -> bool:
+    def has_stopped_growing(text: bytes) -> bool:
         lengths.append(len(text))
         return lengths[-1] == lengths[-2]
 
-    return poll(read, still, SETTLE_SECONDS, interval=SETTLED)
+    return poll(read, has_stopped_growing, SETTLE_SECONDS, interval=SETTLED)

@@ -63,11 +63,13 @@ def reset(lab: Lab, settings: Mapping[str, str]) -> None:
     timing = {"profile": settings["LAB_PROFILE"], "time_scale": float(settings["LAB_TIME_SCALE"])}
     limits = {name.lower(): int(settings[f"LAB_{name}"] or 0) for name in compose.LIMITS}
 
-    def tell(backend: str) -> None:
-        behaviour.tell(lab, backend, "DELETE", "/behaviour")
-        behaviour.tell(lab, backend, "PUT", "/profile", {**timing, **limits})
+    def reset_one(backend: str) -> None:
+        behaviour.request(lab, backend, "DELETE", "/behaviour")
+        behaviour.request(lab, backend, "PUT", "/profile", {**timing, **limits})
 
-    in_parallel(tell, [compose.service(container) for container in compose.backend_containers(lab)])
+    in_parallel(
+        reset_one, [compose.service(container) for container in compose.backend_containers(lab)]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +124,20 @@ def _condition(lab: Lab, name: str, state: str) -> Condition:
     if state not in _RUNNING:
         return Condition(state)
     try:
-        present = behaviour.tell(lab, name, "GET", "/behaviour")
-        profile = behaviour.tell(lab, name, "GET", "/profile")
+        current = behaviour.request(lab, name, "GET", "/behaviour")
+        profile = behaviour.request(lab, name, "GET", "/profile")
     except LabError:
         return Condition(state, wrong=("its behaviour port does not answer",))
     wrong = tuple(
-        kind if present[field] is True else f"{kind} {present[field]:g}"
+        kind if current[field] is True else f"{kind} {current[field]:g}"
         for kind, field in _SHOWN.items()
-        if present[field]
+        if current[field]
     )
     return Condition(
         state,
         str(profile["name"]),
         float(profile["time_scale"]),
-        float(present["slow"]),
+        float(current["slow"]),
         wrong,
         profile.get("limits", {}),  # an image from before limits could be set
     )
@@ -252,15 +254,15 @@ def status(lab: Lab) -> dict[str, Any]:
 
 def differences(lab: Lab) -> list[str]:
     """A sentence for each file that nginx loaded in another version than the lab wrote."""
-    choice, present = saved(lab), nginx.loaded(lab)
+    choice, loaded = saved(lab), nginx.loaded(lab)
     written = hashlib.sha256(methods.render(choice).encode()).hexdigest()
     upstream = "active/upstream.conf"
     sentences = [
         f"{file} changed after nginx loaded it: nginx runs the earlier version"
-        for file in present.changed
-        if file != upstream or present.upstream != written
+        for file in loaded.changed
+        if file != upstream or loaded.upstream != written
     ]
-    if present.upstream != written:
+    if loaded.upstream != written:
         sentences.insert(0, f"{upstream} is not what `lab use {choice.method}` wrote")
     return sentences
 

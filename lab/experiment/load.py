@@ -14,13 +14,12 @@ from ..evidence import folder
 from ..evidence.timeline import Done, Event, Timeline
 from ..nginxconf import methods
 from ..signals import INTERRUPTIONS
-from ..stack import compose, engine, faults, nginx
-from ..stack.behaviour import tell
+from ..stack import behaviour, compose, engine, faults, nginx
 from ..stack.compose import Lab
 from ..stack.shell import in_parallel
 from ..traffic import scenario as scenarios
 from ..traffic import sender, workload
-from .collect import WATCHED, Sent, begin, keep, tenures, undone
+from .collect import WATCHED, Sent, begin, keep_evidence, tenures, undone_incidents
 from .fleet import choose, conditions, saved, up, use
 
 if TYPE_CHECKING:
@@ -74,9 +73,9 @@ def apply_timing(lab: Lab, scenario: scenarios.Scenario) -> None:
     def equip_one(backend: tuple[str, scenarios.Machine]) -> None:
         name, machine = backend
         timing = {"profile": machine.profile, "time_scale": scenario.time_scale}
-        tell(lab, name, "PUT", "/profile", {**timing, **machine.limits.given})
-        tell(lab, name, "PUT", "/behaviour", {"slow": machine.slow})
-        tell(lab, name, "DELETE", "/cache")
+        behaviour.request(lab, name, "PUT", "/profile", {**timing, **machine.limits.given})
+        behaviour.request(lab, name, "PUT", "/behaviour", {"slow": machine.slow})
+        behaviour.request(lab, name, "DELETE", "/cache")
 
     in_parallel(equip_one, present)
 
@@ -100,7 +99,7 @@ def load(
     seen: list[Mapping[str, Any]] = []
 
     def collect(interrupted: bool = False) -> Path:
-        collector.timeline.incidents += undone(seen, collector.states, collector.timeline)
+        collector.timeline.incidents += undone_incidents(seen, collector.states, collector.timeline)
         reached = sum(record.status is not None for record in records)
         return collector.collect(
             Sent(reached, tuple(sorted(records, key=lambda record: record.number))),
@@ -118,7 +117,7 @@ def load(
             sender.run(plan, lab.door, on_progress, limit=limit, records_so_far=records)
             seen += events.read()  # before anything is repaired
     except INTERRUPTIONS as stopped:
-        keep(stopped, lambda: collect(interrupted=True))
+        keep_evidence(stopped, lambda: collect(interrupted=True))
         raise
     place = collect()
     loaded = judge_load(place, folder.read(place))

@@ -21,7 +21,7 @@ from ..traffic import ab as traffic
 from ..traffic import probes, sender, workload
 from ..verdict.needed import requests_for_pass
 from ..word import Word
-from .collect import Sent, begin, keep
+from .collect import Sent, begin, keep_evidence
 from .fleet import choose, log_mark, saved, use
 
 ANSWER_SECONDS = 120.0
@@ -258,7 +258,7 @@ def observe(lab: Lab, choice: methods.Choice, load: Load, *, trace: bool | None 
         try:
             sent = load.send()
         except INTERRUPTIONS as stopped:
-            keep(stopped, lambda: collect(load.sent_so_far(), interrupted=True))
+            keep_evidence(stopped, lambda: collect(load.sent_so_far(), interrupted=True))
             raise
         place = collect(sent)
     finally:

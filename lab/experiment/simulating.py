@@ -65,6 +65,6 @@ def simulated(
             scenario, chosen, backends, weights=weights, key=key, on_sent=on_sent
         )
     except Stopped as stopped:
-        kept = simulation.write(stopped.simulated, scenario, folder)
-        raise Stopped(kept) from stopped.__cause__
+        written = simulation.write(stopped.simulated, scenario, folder)
+        raise Stopped(written) from stopped.__cause__
     return simulation.write(run, scenario, folder)

@@ -29,14 +29,14 @@ from ..traffic import sender
 from ..traffic.mixture import mixture
 from ..word import Word
 from . import fleet
-from .collect import Sent, begin, keep, tenures
+from .collect import Sent, begin, keep_evidence, tenures
 
 RATE = 300.0  # requests a second
 OPEN = 400  # requests at once: the engine's port forwarding takes six descriptors for each
 ANSWER_SECONDS = 60.0
 FAIL_TIMEOUT = 1  # seconds: servers still banned during the next fault would leave none to answer
 QUIET = 700  # requests without a fault, by which a recovery is judged; draws need more
-STRETCHES = 6  # at most so many times QUIET requests are judged after a fault
+STRETCHES = 6  # maximum number of stretches of QUIET requests that are judged after a fault
 LASTS = 0.3  # seconds that the longest requests last: see traffic/mixture.py
 
 SWITCHES: tuple[tuple[str, tuple[int, ...]], ...] = (
@@ -61,9 +61,9 @@ class Step:
     weights: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        by = f" {','.join(map(str, self.weights))}" if self.weights else ""
-        held = f" for {self.seconds:.1f} s" if self.seconds else ""
-        return f"{self.do} {self.target}{by}{held}"
+        weights = f" {','.join(map(str, self.weights))}" if self.weights else ""
+        duration = f" for {self.seconds:.1f} s" if self.seconds else ""
+        return f"{self.do} {self.target}{weights}{duration}"
 
 
 def steps(seed: int, backends: Sequence[str]) -> Iterator[Step]:
@@ -137,7 +137,7 @@ def soak(
             "seed": seed,
             "seconds": time.time() - began,
             "steps": [str(step) for step in run.steps],
-            "memory": {name: [held, after.get(name, 0)] for name, held in before.items()},
+            "memory": {name: [size, after.get(name, 0)] for name, size in before.items()},
         }
         return run.collect(records, rate, notes, interrupted=interrupted)
 
@@ -153,7 +153,7 @@ def soak(
                 run.repair()  # before the traffic ends, because requests need live servers
                 raise
     except INTERRUPTIONS as stopped:
-        keep(stopped, lambda: collect(interrupted=True))
+        keep_evidence(stopped, lambda: collect(interrupted=True))
         raise
     finally:
         faults.heal(lab)
@@ -182,7 +182,7 @@ class _Run:
         if step.do == "use":
             with self._recorded(Event(0.0, "use", method=step.target, weights=step.weights)):
                 self._use(step.target, step.weights)
-            self._claim = self._collector.claim_again()
+            self._claim = self._collector.add_current_claim()
         elif step.do == "reload":
             with self._recorded(Event(0.0, "reload")):
                 faults.reload(self.lab)
@@ -208,13 +208,13 @@ class _Run:
         start = time.time()
         with self._recorded(Event(0.0, "fault", step.target, step.do, value)):
             faults.fault(self.lab, step.target, step.do, value)
-        _pass(step.seconds)
+        _sleep(step.seconds)
         repair = time.time()
         with self._recorded(Event(0.0, "heal")):
             faults.heal(self.lab)
         self._timeline.tenures += tenures(self.lab, start, repair)
         mark = nginx.log_size(self.lab)
-        _pass(FAIL_TIMEOUT + 1)
+        _sleep(FAIL_TIMEOUT + 1)
         window = Window(time.time(), None, self._claim, fresh=False, after=str(step))
         claim = upstream.read(self.lab.active / FIRST_CLAIM)
 
@@ -273,11 +273,11 @@ def until_decided(window: Window, stretch: float, word: Callable[[Window], Word]
     windows: list[Window] = []
     begin = window.start
     for _ in range(STRETCHES):
-        _pass(stretch)
+        _sleep(stretch)
         end = time.time()
-        _pass(LASTS)  # requests that began in the window have ended after it
-        whole, last = replace(window, end=end), replace(window, start=begin, end=end)
-        windows = [whole] if last == whole else [whole, replace(last, again=True)]
+        _sleep(LASTS)  # requests that began in the window have ended after it
+        full, latest = replace(window, end=end), replace(window, start=begin, end=end)
+        windows = [full] if latest == full else [full, replace(latest, again=True)]
         for number, candidate in enumerate(windows, 1):
             if word(candidate) != Word.UNSURE:
                 return windows[:number]
@@ -294,8 +294,8 @@ def _answers(door: str) -> bool:
         return False
 
 
-def _pass(seconds: float) -> None:
-    """Sleep for the duration of a fault while traffic continues."""
+def _sleep(seconds: float) -> None:
+    """Sleep while the traffic continues."""
     threading.Event().wait(seconds)
 
 

@@ -26,14 +26,14 @@ POSIX = {
     "word": r"\w",
     "punct": r"!-/:-@\[-`{-~",
 }
-# what PCRE writes otherwise than Python
+# PCRE's syntax where it differs from Python's
 PCRE = re.compile(
     r"""\\k[<{'](?P<back>\w+)[>}'] | \\(?P<escape>.) | \(\?(?:P?<|')(?P<name>\w+)[>']
     | \[:(?P<posix>\w+):\]""",
     re.VERBOSE | re.DOTALL,
 )
 ESCAPES = {"z": r"\Z", "Z": r"(?=\n?\Z)", "h": r"[ \t]", "R": r"(?:\r\n|[\n\v\f\r])"}
-WHOLE = 10_000
+HUNDRED_PERCENT = 10_000  # nginx counts shares in hundredths of a percent
 MURMUR = 0x5BD1E995
 
 
@@ -46,7 +46,7 @@ class Scope(Protocol):
     def variable(self, name: str) -> Evaluator:
         """The function that evaluates one variable."""
 
-    def knowing(self, names: Mapping[str, Evaluator]) -> "Scope":
+    def with_variables(self, names: Mapping[str, Evaluator]) -> "Scope":
         """The same scope with more names, which hide earlier definitions."""
 
 
@@ -92,7 +92,7 @@ def captures(regex: re.Pattern[bytes], subject: Evaluator) -> dict[str, Evaluato
 
 def map_(block: Directive, scope: Scope) -> Evaluator:
     """`map`: exact texts without case, then wildcards if `hostnames`, regexes in order, default."""
-    _count(block, 2, 2)
+    _check_argument_count(block, 2, 2)
     source = scope.text(block.args[0])
     hostnames = any(line.name == "hostnames" and not line.args for line in block.block or ())
     default = constant(b"")
@@ -154,13 +154,13 @@ def _map_regex(
     ignore_case = line.name.startswith("~*")
     text = line.name[2:] if ignore_case else line.name[1:]
     regex = pattern(text, ignore_case=ignore_case, where=line.where)
-    return regex, scope.knowing(captures(regex, source)).text(line.args[0])
+    return regex, scope.with_variables(captures(regex, source)).text(line.args[0])
 
 
 def _add(
     texts: dict[bytes, Evaluator], line: Directive, *, hostnames: bool, result: Evaluator
 ) -> None:
-    """Add an exact text or, under `hostnames`, a wildcard; ".example.com" is two."""
+    """Add an exact text or, under `hostnames`, a wildcard; ".example.com" adds both."""
     text = raw(line.name.removeprefix("\\")).lower()
     if text in texts:
         raise UsageError(f'conflicting parameter "{line.name}" in {line.where}')
@@ -185,7 +185,7 @@ def _wildcard(texts: Mapping[bytes, Evaluator], name: bytes) -> Evaluator | None
 
 def split_clients(block: Directive, scope: Scope) -> Evaluator:
     """`split_clients`: the text's MurmurHash2 falls into one of the shares of 32 bits."""
-    _count(block, 2, 2)
+    _check_argument_count(block, 2, 2)
     source = scope.text(block.args[0])
     shares = list(_shares(block))
 
@@ -209,9 +209,9 @@ def _shares(block: Directive) -> Iterator[tuple[int | None, bytes]]:
             continue
         part = int(match[1] or "0") * 100 + int((match[2] or "").ljust(2, "0"))
         total += part
-        if total > WHOLE or part == 0:
+        if total > HUNDRED_PERCENT or part == 0:
             raise UsageError(f"percent total is greater than 100% or zero in {line.where}")
-        end += part * 0xFFFFFFFF // WHOLE
+        end += part * 0xFFFFFFFF // HUNDRED_PERCENT
         yield end, value
 
 
@@ -231,7 +231,7 @@ def murmur(data: bytes) -> int:
 
 def geo(block: Directive, scope: Scope) -> Evaluator:
     """`geo`: the value of the narrowest network that holds the client's address."""
-    _count(block, 1, 2)
+    _check_argument_count(block, 1, 2)
     name = block.args[0].removeprefix("$").lower() if len(block.args) == 2 else "remote_addr"
     source = scope.variable(name)
     default, ranges = _ranges(block)
@@ -291,7 +291,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return mapped or address
 
 
-def _count(block: Directive, least: int, most: int) -> None:
+def _check_argument_count(block: Directive, least: int, most: int) -> None:
     if not least <= len(block.args) <= most:
         fault = f'invalid number of arguments in "{block.name}" directive'
         raise UsageError(f"{fault} in {block.where}")

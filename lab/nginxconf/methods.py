@@ -280,7 +280,8 @@ class Choice:
     """A method with all options of `lab use`.
 
     `parameters` are server parameters by backend name, "" for every server; `next_upstream` is
-    proxy_next_upstream's value; `zone` off and `http` "1.0" are the article's own shape.
+    proxy_next_upstream's value. The article's own shape has neither `zone` nor `keepalive`; without
+    `keepalive`, nginx speaks HTTP/1.0 to the backends.
     """
 
     method: str
@@ -348,9 +349,9 @@ def render(choice: Choice) -> str:
     chosen = method(choice.method)
     directive = _directive(chosen, choice)
     http = http_of(chosen, choice.prefix)
-    inside = [f"{directive}"] if directive else []
+    inside = [directive] if directive else []
     lines = [
-        f"# {choice.method}, written by `lab use`; the next one writes it anew.",
+        f"# {choice.method}, written by `lab use`; the next `lab use` overwrites it.",
         *(f"# {line}" for line in chosen.about),
         "upstream llm {",
         *(["    zone llm 256k;    # one zone: workers share their turns"] if choice.zone else []),
@@ -408,7 +409,7 @@ def _key(directive: str) -> str:
 def _quoted(text: str) -> str:
     """A word of an nginx configuration; quoted where it has to be."""
     if "\n" in text or "\r" in text:
-        raise UsageError(f"a line break in {text!r}", "one line")
+        raise UsageError(f"the key {text!r} contains a line break", "write the key on one line")
     if re.fullmatch(r"[\w$./:@-]+", text):
         return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

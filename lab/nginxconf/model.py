@@ -45,7 +45,7 @@ class Upstream:
     """A named group of servers and the method that picks among them.
 
     `method` is the name of the Method that nginx runs. `key` is the text of the hash key
-    ("$request_uri"); `measure` is least_time's: header or last_byte, with " inflight" behind it
+    ("$request_uri"); `measure` is least_time's: header or last_byte, followed by " inflight"
     where that is given. `line` is 0 for a group without an `upstream` block; `stream` marks one
     of nginx's stream module, which carries no HTTP.
     """

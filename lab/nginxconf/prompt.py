@@ -87,11 +87,11 @@ def _prompt_texts(body: str) -> list[str]:
     if not isinstance(request, dict) or _depth(request) > MAX_DEPTH:
         return []
     for field in ("messages", "input"):
-        if texts := [_whole(text) for text in _message_texts(request.get(field)) if text]:
+        if texts := [_as_in_njs(text) for text in _message_texts(request.get(field)) if text]:
             return texts
     values = (request.get(field) for field in ("prompt", "message", "input"))
     firsts = (value[0] if isinstance(value, list) and value else value for value in values)
-    return [_whole(text) for text in firsts if isinstance(text, str) and text][:1]
+    return [_as_in_njs(text) for text in firsts if isinstance(text, str) and text][:1]
 
 
 def _message_texts(messages: Any) -> Iterator[str]:
@@ -116,7 +116,7 @@ def _depth(value: Any) -> int:
     return depth
 
 
-def _whole(text: str) -> str:
+def _as_in_njs(text: str) -> str:
     """The text as in njs, where a lone surrogate is a replacement character."""
     return re.sub(r"[\ud800-\udfff]", "\ufffd", text)
 

@@ -149,7 +149,7 @@ def host(request: Request) -> bytes:
 
 
 def remote_user(request: Request) -> bytes:
-    """$remote_user: the name before the colon in Basic authorization, whose padding may lack."""
+    """$remote_user: the name before the colon in Basic authorization, padded or not."""
     scheme, _, secret = b"".join(headers(request, "authorization")).partition(b" ")
     if scheme.lower() != b"basic":
         return b""

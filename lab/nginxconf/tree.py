@@ -24,7 +24,7 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 QUOTED = ("double", "single")
-BEHIND_QUOTE = ("", " ", "\t", "\r", "\n", ";", "{", ")")
+AFTER_QUOTE = ("", " ", "\t", "\r", "\n", ";", "{", ")")
 ESCAPES = {"\\": "\\", '"': '"', "'": "'", "t": "\t", "r": "\r", "n": "\n"}
 
 
@@ -212,8 +212,8 @@ def _lex(text: str, path: str) -> Iterator[tuple[str, int, bool]]:
         if kind != "skipped":
             yield match[kind or 0], line, kind in QUOTED
         line += match[0].count("\n")
-        if kind in QUOTED and (following := text[at : at + 1]) not in BEHIND_QUOTE:
-            hint = "put a space behind the closing quote"
+        if kind in QUOTED and (following := text[at : at + 1]) not in AFTER_QUOTE:
+            hint = "put a space after the closing quote"
             raise UsageError(f'unexpected "{following}" in {path}:{line}', hint)
 
 

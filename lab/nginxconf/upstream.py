@@ -89,14 +89,14 @@ def read_all(conf: Path | Config) -> tuple[Upstream, ...]:
         raise _refusal('"upstream" directive is not allowed here', misplaced[0])
     blocks = _blocks(http)
     # where several locations pass to one upstream, the retry rules of the last one count
-    ways = {route.upstream: route for route in routes(config)}
-    rules = {name: next_upstream(route.scopes) for name, route in ways.items()}
+    route_of = {route.upstream: route for route in routes(config)}
+    rules = {name: next_upstream(route.scopes) for name, route in route_of.items()}
     inherited = next_upstream((http,))
     upstreams = [replace(block, next_upstream=rules.get(block.name, inherited)) for block in blocks]
     declared = {upstream.name for upstream in blocks}
     upstreams += [
         _implicit(route, rules[name], config.file)
-        for name, route in ways.items()
+        for name, route in route_of.items()
         if name not in declared and "$" not in name
     ]
     upstreams += [replace(upstream, stream=True) for upstream in _blocks(config.block("stream"))]
@@ -171,7 +171,7 @@ def _blocks(context: Directive) -> list[Upstream]:
     """The `upstream` blocks of `http` or `stream`, checked for rules between blocks."""
     seen: set[str] = set()
     for block in context.all("upstream"):
-        _count(block, 1, 1)
+        _check_argument_count(block, 1, 1)
         name = block.args[0].lower()
         if block.block is None:
             raise _refusal('directive "upstream" has no opening "{"', block)
@@ -248,7 +248,7 @@ def _implicit(route: Route, rules: NextUpstream, file: str) -> Upstream:
 
 def _server(line: Directive, method: Method) -> Server:
     """One `server` line, checked by the rules of the method before it."""
-    _count(line, 1)
+    _check_argument_count(line, 1)
     fields: dict[str, Any] = {}
     service = None
     for text in line.args[1:]:
@@ -365,12 +365,12 @@ def _is_literal(address: str) -> bool:
 
 
 def _plain(line: Directive) -> _Balancing:
-    _count(line, 0, 0)
+    _check_argument_count(line, 0, 0)
     return _Balancing(methods.of_shape(line.name))
 
 
 def _hash(line: Directive) -> _Balancing:
-    _count(line, 1, 2)
+    _check_argument_count(line, 1, 2)
     key, *parameters = line.args
     if parameters and parameters != ["consistent"]:
         raise _refusal(
@@ -380,7 +380,7 @@ def _hash(line: Directive) -> _Balancing:
 
 
 def _random(line: Directive) -> _Balancing:
-    _count(line, 0, 2)
+    _check_argument_count(line, 0, 2)
     if line.args and line.args[0] != "two":
         raise _refusal(f'invalid parameter "{line.args[0]}"', line, "random two least_conn;")
     if len(line.args) == 2 and line.args[1] != "least_conn":
@@ -390,7 +390,7 @@ def _random(line: Directive) -> _Balancing:
 
 
 def _least_time(line: Directive) -> _Balancing:
-    _count(line, 1, 2)
+    _check_argument_count(line, 1, 2)
     measure, *parameters = line.args
     if measure not in MEASURES:
         raise _refusal(f'invalid value "{measure}"', line, "header or last_byte")
@@ -462,7 +462,7 @@ def _variable(word: str, line: Directive) -> str:
 
 def _zone(line: Directive) -> bool:
     """`zone NAME [SIZE]`: nginx requires at least eight pages."""
-    _count(line, 1, 2)
+    _check_argument_count(line, 1, 2)
     name, *sizes = line.args
     if not name:
         raise _refusal(f'invalid zone name "{name}"', line)
@@ -494,7 +494,7 @@ def _conditions(lines: tuple[Directive, ...]) -> frozenset[str] | None:
         return None
     conditions: set[str] = set()
     for line in lines:
-        _count(line, 1)
+        _check_argument_count(line, 1)
         for word in line.args:
             if word.lower() not in CONDITIONS:
                 raise _refusal(f'invalid value "{word}"', line, ", ".join(sorted(CONDITIONS)))
@@ -510,7 +510,7 @@ def _only(
         return None
     if len(lines) > 1:
         raise _refusal(f'"{lines[1].name}" directive is duplicate', lines[1])
-    _count(lines[0], 1, 1)
+    _check_argument_count(lines[0], 1, 1)
     value = reader(lines[0].args[0])
     if value is None:
         raise _refusal(f'"{lines[0].name}" directive {fault}', lines[0])
@@ -524,7 +524,7 @@ def _integer(text: str) -> int | None:
     return int(text) if int(text) <= INT_MAX else None
 
 
-def _count(line: Directive, least: int, most: int | None = None) -> None:
+def _check_argument_count(line: Directive, least: int, most: int | None = None) -> None:
     if len(line.args) < least or (most is not None and len(line.args) > most):
         raise _refusal(f'invalid number of arguments in "{line.name}" directive', line)
 

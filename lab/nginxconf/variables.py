@@ -69,19 +69,21 @@ def read(conf: Path | Config, upstream: str) -> Variables:
     """
     config = conf if isinstance(conf, Config) else tree.read(conf)
     http = config.block("http")
-    ways = {route.upstream.lower(): route for route in routes(config)}
-    made = [
+    route_of = {route.upstream.lower(): route for route in routes(config)}
+    definitions = [
         directive for directive in http.block or () if directive.name in DEFINING and directive.args
     ]
-    given = [
+    assignments = [
         directive
         for directive in everything(http)
         if directive.name == "set" and len(directive.args) == 2
     ]
     return Variables(
-        definitions={_bare(line.args[0 if line.name == "js_set" else -1]): line for line in made},
-        settable=frozenset(_bare(line.args[0]) for line in given),
-        route=ways.get(upstream.lower()),
+        definitions={
+            _bare(line.args[0 if line.name == "js_set" else -1]): line for line in definitions
+        },
+        settable=frozenset(_bare(line.args[0]) for line in assignments),
+        route=route_of.get(upstream.lower()),
         upstream=upstream,
     )
 
@@ -118,9 +120,9 @@ class _Scope:
         self.where = where
         self.names = names
         self.busy = set() if busy is None else busy
-        self.found: dict[str, Evaluator] = {}
+        self.compiled: dict[str, Evaluator] = {}
 
-    def knowing(self, names: Mapping[str, Evaluator | UsageError]) -> "_Scope":
+    def with_variables(self, names: Mapping[str, Evaluator | UsageError]) -> "_Scope":
         """The scope with more variables, which hide those of the same name."""
         return _Scope(self.conf, self.where, {**self.names, **names}, self.busy)
 
@@ -137,15 +139,15 @@ class _Scope:
 
     def variable(self, name: str) -> Evaluator:
         """The function that evaluates one variable, by its name in lower case."""
-        if name not in self.found:
+        if name not in self.compiled:
             if name in self.busy:
                 raise self._error(f'cycle while evaluating variable "{name}"')
             self.busy.add(name)
             try:
-                self.found[name] = self._find(name)
+                self.compiled[name] = self._find(name)
             finally:
                 self.busy.discard(name)
-        return self.found[name]
+        return self.compiled[name]
 
     def _name(self, match: re.Match[str]) -> str:
         braced, brace, digit, name = match.groups()
@@ -351,19 +353,19 @@ def _matched(scope: _Scope, text: str, subject: Evaluator, line: Directive) -> _
         return scope
     ignore_case = text.startswith("~*") or line.name == "server_name"
     regex = pattern(text.lstrip("~*"), ignore_case=ignore_case, where=line.where)
-    return scope.knowing(captures(regex, subject))
+    return scope.with_variables(captures(regex, subject))
 
 
 def _rewritten(scope: _Scope, block: Directive, test: Test | None) -> _Scope:
     """The scope after the `set`, `if` and `rewrite` lines of a block, in their order."""
     for line in block.block or ():
         if line.name == "set" and len(line.args) == 2:
-            scope = scope.knowing({_bare(line.args[0]): _assigned(line, scope, test)})
+            scope = scope.with_variables({_bare(line.args[0]): _assigned(line, scope, test)})
         elif line.name == "if" and line.block is not None:
             scope = _branched(scope, line)
         elif line.name == "rewrite":
             error = UsageError(f'the lab does not follow "rewrite" in {line.where}')
-            scope = scope.knowing(dict.fromkeys(REWRITTEN, error))
+            scope = scope.with_variables(dict.fromkeys(REWRITTEN, error))
     return scope
 
 
@@ -389,8 +391,8 @@ def _branched(scope: _Scope, line: Directive) -> _Scope:
         test, captures = _condition(line, scope)
     except UsageError as error:
         names = [_bare(inner.args[0]) for inner in line.all("set") if inner.args]
-        return scope.knowing(dict.fromkeys(names, error))
-    return _rewritten(scope.knowing(captures), line, test)
+        return scope.with_variables(dict.fromkeys(names, error))
+    return _rewritten(scope.with_variables(captures), line, test)
 
 
 def _condition(line: Directive, scope: _Scope) -> tuple[Test, dict[str, Evaluator]]:

@@ -5,7 +5,17 @@ from heapq import heappop, heappush
 
 from ..nginxconf.model import Upstream
 from . import retry
-from .base import Arrival, Group, Method, Peer, Pick, Request, chosen, milliseconds, released
+from .base import (
+    Arrival,
+    Group,
+    Method,
+    Peer,
+    Pick,
+    Request,
+    milliseconds,
+    record_pick,
+    record_release,
+)
 from .least_time import LeastTime
 from .sticky import Sessions
 
@@ -45,7 +55,7 @@ class Balancer:
         self.advance(milliseconds(arrival.t))
         self.calm = False
         request = Request(arrival, self.group, self.budget, self.now, self.now)
-        self._go(request)
+        self._try_servers(request)
         return request
 
     def advance(self, now: int) -> None:
@@ -61,17 +71,18 @@ class Balancer:
             self.advance(self.events[0][0])
 
     def _is_calm(self) -> bool:
+        """Whether no event is pending and every peer is pristine."""
         self.calm = not self.events and all(peer.pristine for peer in self.peers)
         return self.calm
 
-    def _later(self, delay: int, event: Callable[[], None]) -> None:
+    def _schedule(self, delay: int, event: Callable[[], None]) -> None:
         if not delay:
             event()
             return
         self.number += 1
         heappush(self.events, (self.now + delay, self.number, event))
 
-    def _go(self, request: Request) -> None:
+    def _try_servers(self, request: Request) -> None:
         while self._attempt(request):
             pass
 
@@ -84,7 +95,7 @@ class Balancer:
         if peer is None:
             self._close(request, None)
             return False
-        chosen(peer, request)
+        record_pick(peer, request)
         if self.timed:
             self.timed.begun(request, peer)
         fail, seconds = request.arrival.fate(len(request.attempts) - 1, peer.name)
@@ -94,33 +105,33 @@ class Balancer:
         took = milliseconds(seconds)
         if not took:
             return self._failed(request, peer, fail, 0)
-        self._later(took, lambda: self._resume(request, peer, fail, took))
+        self._schedule(took, lambda: self._resume(request, peer, fail, took))
         return False
 
     def _resume(self, request: Request, peer: Peer, fail: str, took: int) -> None:
         if self._failed(request, peer, fail, took):
-            self._go(request)
+            self._try_servers(request)
 
     def _failed(self, request: Request, peer: Peer, fail: str, took: int) -> bool:
         """End a failed attempt; true if nginx tries another server."""
         request.now = self.now
         if self.timed:
             self.timed.ended(request, peer, None, took)
-        released(peer, request, failed=fail not in retry.HARMLESS)
-        if retry.goes_on(fail, request, self.rules):
+        record_release(peer, request, failed=fail not in retry.HARMLESS)
+        if retry.is_retried(fail, request, self.rules):
             return True
         self._close(request, peer.name)
         return False
 
-    def _answer(self, request: Request, peer: Peer, lasts: float) -> None:
+    def _answer(self, request: Request, peer: Peer, duration: float) -> None:
         """Process a server's response; the request stays in flight for its duration."""
-        response, header = milliseconds(lasts), milliseconds(lasts)
+        response, header = milliseconds(duration), milliseconds(duration)
         if request.arrival.header is not None:
             header = min(header, milliseconds(request.arrival.header))
         self._close(request, peer.name)
         if self.timed or (self.sessions and self.sessions.at_header):
-            self._later(header, lambda: self._header(request, peer, header))
-        self._later(response, lambda: self._release(request, peer, header, response))
+            self._schedule(header, lambda: self._header(request, peer, header))
+        self._schedule(response, lambda: self._release(request, peer, header, response))
 
     def _header(self, request: Request, peer: Peer, header: int) -> None:
         request.now = self.now
@@ -135,7 +146,7 @@ class Balancer:
             self.timed.ended(request, peer, header, response)
         if self.sessions and not self.sessions.at_header:
             self.sessions.learn(request, peer)
-        released(peer, request, failed=False)
+        record_release(peer, request, failed=False)
 
     def _close(self, request: Request, server: str | None) -> None:
         request.pick = Pick(server, tuple(request.attempts), request.candidates)

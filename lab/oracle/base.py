@@ -206,7 +206,7 @@ def sid(server: Server, address: str) -> str:
 
 
 def group_of(upstream: Upstream, addresses: Mapping[str, tuple[str, ...]]) -> Group:
-    """The primary group of an upstream, with its backups behind it."""
+    """The primary group of an upstream, with its backup group if there is one."""
     primary, backup = (
         tuple(
             peer
@@ -219,7 +219,7 @@ def group_of(upstream: Upstream, addresses: Mapping[str, tuple[str, ...]]) -> Gr
     if not primary:
         where = f" in {upstream.where}" if upstream.file else ""
         raise LabError(
-            f'no servers in upstream "{upstream.name}"{where}', "add a server that is no backup"
+            f'no servers in upstream "{upstream.name}"{where}', "add a server that is not a backup"
         )
     group = Group(primary, Group(backup) if backup else None)
     group.single = len(primary) == 1 and not backup
@@ -312,16 +312,16 @@ def to_backups(request: Request) -> bool:
     return True
 
 
-def noted(peer: Peer, second: int) -> None:
-    """Record when a peer was chosen, unless a time was recorded within its fail_timeout."""
+def record_check(peer: Peer, second: int) -> None:
+    """Record when a peer was picked, unless a time was recorded within its fail_timeout."""
     if second - peer.checked > peer.fail_timeout:
         peer.checked = second
 
 
-def chosen(peer: Peer, request: Request) -> None:
-    """Update a chosen peer; one whose ban has expired is banned again until it succeeds."""
+def record_pick(peer: Peer, request: Request) -> None:
+    """Update a picked peer; one whose ban has expired is banned again until it succeeds."""
     if not request.group.single:
-        noted(peer, request.now // 1000)
+        record_check(peer, request.now // 1000)
     peer.conns += 1
     request.tried.add(peer)
     request.attempts.append(peer.name)
@@ -329,7 +329,7 @@ def chosen(peer: Peer, request: Request) -> None:
         request.group.ranking.update(peer, request.now)
 
 
-def released(peer: Peer, request: Request, *, failed: bool) -> None:
+def record_release(peer: Peer, request: Request, *, failed: bool) -> None:
     """Update a peer whose attempt ends at `request.now`.
 
     A single server is never banned and never retried.
@@ -340,14 +340,14 @@ def released(peer: Peer, request: Request, *, failed: bool) -> None:
         return
     request.tries = max(0, request.tries - 1)
     if failed:
-        blamed(peer, request.now // 1000)
+        record_failure(peer, request.now // 1000)
     elif peer.accessed < peer.checked:
         peer.fails = 0
     if request.group.ranking:
         request.group.ranking.update(peer, request.now)
 
 
-def blamed(peer: Peer, second: int) -> None:
+def record_failure(peer: Peer, second: int) -> None:
     """Update a peer that failed: count the failure and lower its effective weight."""
     peer.fails += 1
     peer.accessed = peer.checked = second

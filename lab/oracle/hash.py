@@ -24,8 +24,8 @@ class Hash:
         group, key = request.group, request.arrival.key
         if request.misses > MISSES or len(group.peers) < 2 or not key:
             return round_robin.get(request)
-        if wanted := bound(request):
-            return wanted
+        if bound_peer := bound(request):
+            return bound_peer
         while request.misses <= MISSES:
             request.chain = step(request.chain or 0, request.round, key)
             request.round += 1

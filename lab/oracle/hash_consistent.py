@@ -63,8 +63,8 @@ class HashConsistent:
             return round_robin.get(request)
         if request.chain is None:
             request.chain = bisect_left(self.points, crc32(key))
-        if wanted := bound(request):
-            return wanted
+        if bound_peer := bound(request):
+            return bound_peer
         while request.misses <= MISSES:
             name = self.names[request.chain % len(self.names)]
             if peer := turn(eligible_of(request.group.by_name.get(name, ()), request)):

@@ -49,8 +49,8 @@ class IpHash:
         group = request.group
         if request.misses > MISSES or len(group.peers) < 2:
             return round_robin.get(request)
-        if wanted := bound(request):
-            return wanted
+        if bound_peer := bound(request):
+            return bound_peer
         address = octets(request.arrival.client_ip)
         chain = SEED if request.chain is None else request.chain
         while request.misses <= MISSES:

@@ -44,8 +44,8 @@ class LeastConn:
         """The least loaded server; without a tie no turn is taken and no weight restored."""
         if request.group.single:
             return round_robin.get(request)
-        if wanted := bound(request):
-            return wanted
+        if bound_peer := bound(request):
+            return bound_peer
         ranked = request.group.ranking
         peer = self._ranked(request, ranked) if ranked else self._scanned(request)
         return self.get(request) if peer is None and to_backups(request) else peer

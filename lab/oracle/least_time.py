@@ -14,7 +14,7 @@ from .base import (
     eligible_of,
     least,
     milliseconds,
-    noted,
+    record_check,
 )
 from .least_conn import LeastConn
 from .ranking import Pool, Ranking
@@ -74,7 +74,7 @@ class Times:
 class LeastTime(LeastConn):
     """Pick by average time and requests in flight; ties by smooth weighted round robin.
 
-    `measure` is header or last_byte, with " inflight" behind it where running requests count.
+    `measure` is header or last_byte, followed by " inflight" where running requests count.
     Without `candidates` the picks do not list the tied servers.
     """
 
@@ -125,7 +125,7 @@ class LeastTime(LeastConn):
         best = None if self.measured else self.idle_turn()
         if best is None:
             return None
-        noted(best, milliseconds(arrival.t) // 1000)
+        record_check(best, milliseconds(arrival.t) // 1000)
         return self.picks[best]
 
     def idle_turn(self) -> Peer | None:
@@ -153,20 +153,20 @@ class LeastTime(LeastConn):
         return best
 
     def begun(self, request: Request, peer: Peer) -> None:
-        """A request was sent to a peer."""
+        """Record that a request was sent to a peer."""
         if self.inflight and not request.group.single:
             self.times[peer].begin(request.now)
             self.running.add(request)
 
     def answered(self, request: Request, peer: Peer, header: int) -> None:
-        """A peer's response header came after `header` ms; only `header inflight` uses this."""
+        """Record that a response header took `header` ms; only `header inflight` uses this."""
         if self.by_header and self.inflight:
             self.times[peer].header = averaged(self.times[peer].header, header)
             self.measured = True
             self._finish(request, peer, header)
 
     def ended(self, request: Request, peer: Peer, header: int | None, response: int) -> None:
-        """An attempt ended after `response` ms; `header` is None where it failed."""
+        """Record that an attempt ended after `response` ms; `header` is None where it failed."""
         self._finish(request, peer, response)
         if header is None:
             return

@@ -35,10 +35,10 @@ Check = Callable[[Any], None]
 
 
 class Output(Protocol):
-    """Where lines go: a binary file."""
+    """A binary file to write lines to."""
 
     def write(self, data: bytes, /) -> object:
-        """Take some bytes."""
+        """Write some bytes."""
 
 
 def predict_lines(

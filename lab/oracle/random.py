@@ -68,8 +68,8 @@ class Random:
         self.draw = draw
         self.known: dict[Hashable, Offer] = {}
         self.drawn_among: dict[tuple[Peer, ...], Odds] = {}
-        self.still: Pick | None = None
-        self.asked = False
+        self.idle_pick: Pick | None = None
+        self.idle_pick_is_known = False
 
     def odds(self, request: Request) -> Odds:
         """Every server that a request may get, with its probability."""
@@ -107,8 +107,8 @@ class Random:
         """The most probable server; with fewer than two peers, that of round robin."""
         if len(request.group.peers) < 2:
             return round_robin.get(request)
-        if wanted := bound(request):
-            return wanted
+        if bound_peer := bound(request):
+            return bound_peer
         if self.draw:
             return self.drawn(request, self.draw)
         best, candidates = self.offer(request)
@@ -123,9 +123,9 @@ class Random:
         """The pick while every peer is pristine: every request has the same probabilities."""
         if self.draw:
             return None
-        if not self.asked:
-            self.asked, self.still = True, self._idle()
-        return self.still
+        if not self.idle_pick_is_known:
+            self.idle_pick_is_known, self.idle_pick = True, self._idle()
+        return self.idle_pick
 
     def _idle(self) -> Pick | None:
         """The pick while every peer is pristine; None if round robin may decide."""

@@ -2,6 +2,7 @@
 
 from ..errors import UsageError
 from ..nginxconf.model import NextUpstream
+from ..nginxconf.upstream import STATUSES
 from .base import Group, Request
 
 # how a server can fail before it answers, and nginx's word for the reason
@@ -13,7 +14,6 @@ TRANSPORT = {
     "invalid_header": "invalid_header",
 }
 UNSENT = {"refused", "connect_timeout"}  # the request never reached the server
-STATUSES = {f"http_{code}" for code in (403, 404, 429, 500, 502, 503, 504)}
 HARMLESS = {"http_403", "http_404"}  # a reason to retry, not a failure
 ONCE = {"POST", "LOCK", "PATCH"}  # methods that are not repeated once they were sent
 
@@ -45,7 +45,7 @@ def passed_on(fail: str, request: Request, rules: NextUpstream) -> bool:
     return fail not in STATUSES or request.tries <= 1 or not allowed(fail, request, rules)
 
 
-def goes_on(fail: str, request: Request, rules: NextUpstream) -> bool:
+def is_retried(fail: str, request: Request, rules: NextUpstream) -> bool:
     """Whether nginx tries another server after a failed attempt was released."""
     return request.tries > 0 and allowed(fail, request, rules)
 

@@ -14,10 +14,10 @@ def get(request: Request) -> Peer | None:
         peer = request.group.peers[0]
         full = peer.max_conns and peer.conns >= peer.max_conns
         return None if full or (peer.out and not bound(request)) else peer
-    wanted = bound(request)
-    if wanted and wanted.current <= wanted.weight - request.group.total_weight:
-        return wanted
-    best = turn_of(request, wanted)
+    bound_peer = bound(request)
+    if bound_peer and bound_peer.current <= bound_peer.weight - request.group.total_weight:
+        return bound_peer
+    best = turn_of(request, bound_peer)
     if best is None and to_backups(request):
         return get(request)
     return best

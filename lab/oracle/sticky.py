@@ -16,8 +16,8 @@ class Sessions:
 
     def hint(self, request: Request) -> str:
         """The id of the server that a request is bound to, empty for none."""
-        wanted = request.arrival.sticky
-        return self._lookup(wanted, request.now) if self.learns else wanted
+        value = request.arrival.sticky
+        return self._lookup(value, request.now) if self.learns else value
 
     def learn(self, request: Request, peer: Peer) -> None:
         """After a response, record the server of a new session or of one that moved."""

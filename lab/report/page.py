@@ -11,8 +11,6 @@ from markupsafe import Markup
 from . import pictures
 from .pictures import Mark
 
-SCHEMA = 2
-
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -91,7 +89,6 @@ class Page:
     def as_dict(self) -> dict[str, Any]:
         """Every number on the page, for JSON."""
         return {
-            "schema": SCHEMA,
             "title": self.title,
             "sections": [section.as_dict() for section in self.sections],
             "scorecards": [asdict(card) for card in self.scorecards],

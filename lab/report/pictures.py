@@ -40,7 +40,7 @@ class Mark:
 
 def bars(label: str, groups: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
     """Bars side by side: for each group (a server) one bar of each series (expected, observed)."""
-    with _drawn(label, width=7, height=0.5 + 0.35 * len(groups)) as (axes, svg):
+    with _drawing(label, width=7, height=0.5 + 0.35 * len(groups)) as (axes, svg):
         thick = 0.8 / max(1, len(series))
         for number, (name, values) in enumerate(series.items()):
             places = [at + number * thick for at in range(len(groups))]
@@ -54,7 +54,7 @@ def bars(label: str, groups: Sequence[str], series: Mapping[str, Sequence[float]
 
 def histogram(label: str, unit: str, series: Mapping[str, Sequence[float]]) -> str:
     """How the values of each series are distributed, on a logarithmic scale in `unit`."""
-    with _drawn(label) as (axes, svg):
+    with _drawing(label) as (axes, svg):
         known = {name: [value for value in values if value > 0] for name, values in series.items()}
         known = {name: values for name, values in known.items() if values}
         edges = _edges([value for values in known.values() for value in values])
@@ -76,7 +76,7 @@ def timeline(
 
     A lane is a step function: a list of moments, each with the number in flight from then on.
     """
-    with _drawn(label, width=8, height=0.6 + 0.7 * len(lanes)) as (axes, svg):
+    with _drawing(label, width=8, height=0.6 + 0.7 * len(lanes)) as (axes, svg):
         highest = max((count for steps in lanes.values() for _, count in steps), default=0) or 1
         for number, steps in enumerate(lanes.values()):
             floor = len(lanes) - 1 - number
@@ -102,7 +102,7 @@ def _edges(values: Sequence[float]) -> list[float]:
 
 
 @contextmanager
-def _drawn(label: str, width: float = 7, height: float = 2.4) -> Iterator[tuple[Axes, list[str]]]:
+def _drawing(label: str, width: float = 7, height: float = 2.4) -> Iterator[tuple[Axes, list[str]]]:
     """Axes to draw on; the list holds the finished SVG afterwards."""
     written: list[str] = []
     with mpl.rc_context(STYLE):

@@ -184,9 +184,9 @@ def advice(result: "Advice") -> str:
     drawn = table("", "method", "TTFT p50", "p99 ms", "E2E p99", "ITL p99", "cached", "fair", "why")
     for row in result.ranking:
         shown = ("ttft_p50_ms", "ttft_p99_ms", "e2e_p99_ms", "itl_p99_ms")
-        numbers = [_known(row.values.get(name), ",.1f") for name in shown]
-        cached = _known(row.values.get("cache_hits"), ".0%")
-        fair = _known(row.values.get("fair_tokens"), ".2f")
+        numbers = [_or_dash(row.values.get(name), ",.1f") for name in shown]
+        cached = _or_dash(row.values.get("cache_hits"), ".0%")
+        fair = _or_dash(row.values.get("fair_tokens"), ".2f")
         drawn.add_row(str(row.place), row.method, *numbers, cached, fair, row.why)
     first = result.best[0]
     servers = f"{result.servers} server{'s' if result.servers > 1 else ''}"
@@ -210,7 +210,7 @@ def advice(result: "Advice") -> str:
     )
 
 
-def _known(value: float | None, form: str) -> str:
+def _or_dash(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 

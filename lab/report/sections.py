@@ -27,7 +27,7 @@ from .page import Cell, HeatMap, Page, Section, Share, Table, number
 from .pictures import Mark
 
 STEPS = 400  # moments of a timeline at which the requests in flight are counted
-MOST_VALUES = 20_000  # of a distribution: more changes no picture
+MOST_VALUES = 20_000  # of a distribution: more values do not change the picture
 MOST_NOTES = 20
 HEATED = ("ttft_p50_ms", "ttft_p99_ms", "e2e_p99_ms", "goodput", "fair_tokens")
 FIGURES = (
@@ -116,13 +116,14 @@ def section(place: Path) -> Section:
 
 
 def verdict_line(outcome: AnyOutcome) -> str:
-    """The verdict on nginx's picks; of a soak, how many of its recoveries were seen.
+    """The verdict on nginx's picks; of a soak, how many splits recovered.
 
-    The word of a load is on its requests: that on the picks may differ, and stands in the line.
+    A load's word (PASS or FAIL) is about its requests. The word on nginx's picks may differ, so the
+    line of a load includes it.
     """
     if isinstance(outcome, Soaked):
-        seen = len(outcome.recoveries) - len(outcome.not_recovered)
-        return f"{seen} of {len(outcome.recoveries)} recoveries seen, seed {outcome.seed}"
+        recovered = len(outcome.recoveries) - len(outcome.not_recovered)
+        return f"{recovered} of {len(outcome.recoveries)} splits recovered, seed {outcome.seed}"
     line = f"{outcome.verdict.method}  {outcome.verdict.numbers}"
     return f"picks {outcome.verdict.word}: {line}" if isinstance(outcome, Loaded) else line
 

@@ -49,7 +49,7 @@ def status(state: Mapping[str, Any]) -> str:
         drawn.add_row(
             *(container["service"], container["state"], container["address"]),
             ", ".join((container.get("profile", ""), *limits)),
-            "" if scale is None else f"{scale:g}",
+            f"{scale:g}" if scale else "",  # 0: the backend did not answer
             container.get("faults", ""),
         )
     running = f"on nginx {state['nginx']}" if state["nginx"] else "(nginx is down)"

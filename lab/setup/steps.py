@@ -35,7 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="make setup",
         description="Engine, Compose v2, base images, Python: whatever is missing, and no more.",
-        epilog="LAB_ENGINE=never forbids installing an engine; NGINX=debian takes Debian's nginx.",
+        epilog="LAB_ENGINE=never forbids installing an engine; NGINX=debian uses Debian's nginx.",
     )
     parser.add_argument(
         "--python-only", action="store_true", help="make only the .venv; do not use Docker"
@@ -101,7 +101,7 @@ def engine() -> str:
     """Install and start a Docker engine if none answers, where allowed; return its version."""
     version = engine_version()
     if version is None:
-        refuse_where_forbidden()
+        refuse_if_forbidden()
         install_engine()
         start_engine()
         version = engine_version()
@@ -129,7 +129,7 @@ def engine_version() -> str | None:
     return done.stdout.strip() or None if done.returncode == 0 else None
 
 
-def refuse_where_forbidden() -> None:
+def refuse_if_forbidden() -> None:
     """Raise LabError if the environment forbids to install and start an engine."""
     if os.environ.get("LAB_ENGINE") == "never":
         raise LabError(
@@ -147,14 +147,14 @@ def install_engine() -> None:
             "no Docker engine answers, and there is neither apt nor root to install one",
             "install Docker 20.10 or newer with its Compose v2 plugin and start it",
         )
-    agree("Install this distribution's docker.io and start it?")
+    confirm("Install this distribution's docker.io and start it?")
     apt.install("docker.io")
     if not shutil.which("docker"):
         apt.install("docker-cli")
 
 
-def agree(question: str) -> None:
-    """Ask the user on a terminal, LabError for a no; without one, print the question and go on."""
+def confirm(question: str) -> None:
+    """Ask the user on a terminal; LabError for a no. Without a terminal, print and assume yes."""
     if not sys.stdin.isatty():
         report_progress(f"{question} No terminal: assuming yes.")
         return
@@ -178,14 +178,14 @@ def start_engine() -> None:
 def start_dockerd() -> None:
     """Start dockerd so that it outlives this process; its log is in .lab/."""
     for pid_file in ("/var/run/docker.pid", "/var/run/docker/containerd/containerd.pid"):
-        drop_stale(Path(pid_file))
+        remove_if_stale(Path(pid_file))
     STATE.mkdir(parents=True, exist_ok=True)
     quoted = str(dockerd_log()).replace("'", "'\\''")
     script = f"setsid dockerd >'{quoted}' 2>&1 </dev/null &"
     run([*apt.as_root(), "sh", "-c", script], timeout=30)
 
 
-def drop_stale(pid_file: Path) -> None:
+def remove_if_stale(pid_file: Path) -> None:
     """Remove the stale pid file of a stopped engine; another process may have its number."""
     with contextlib.suppress(OSError, ValueError):
         pid = int(pid_file.read_text())
@@ -238,7 +238,10 @@ def install_compose() -> None:
     unpacked = apt.unpack("docker-compose", "trixie", STATE / "apt")
     plugin = next(iter(unpacked.glob("usr/**/cli-plugins/docker-compose")), None)
     if plugin is None:
-        raise LabError("Debian 13's docker-compose package contains no plugin")
+        raise LabError(
+            "Debian 13's docker-compose package contains no plugin",
+            f"install the Compose v2 plugin yourself, then {SETUP}",
+        )
     folder = Path(os.environ.get("DOCKER_CONFIG", Path.home() / ".docker")) / "cli-plugins"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy2(plugin, folder / "docker-compose")
@@ -259,13 +262,13 @@ def python() -> str:
         return ".venv as locked"
     stamp.unlink(missing_ok=True)
     if stamped[:1] != wanted[:1]:
-        fresh_venv(lock)
+        create_venv(lock)
     run([*pip("install"), "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
     stamp.write_text(" ".join(wanted))
     return ".venv made from requirements.lock"
 
 
-def fresh_venv(lock: Path) -> None:
+def create_venv(lock: Path) -> None:
     """Make a new .venv with exactly the packages of the lock file."""
     if not works([sys.executable, "-c", "import ensurepip"]) and apt.available():
         apt.install("python3-venv")

@@ -113,7 +113,7 @@ def advise(path: str, on_run: Callable[[str], None] | None = None) -> Advice:
 def _is_overloaded(scenario: scenarios.Scenario, best: Ranked) -> bool:
     """Whether requests arrive faster than they are answered by the best method.
 
-    Bursts wait without that, and users who wait for their answers send no more than that.
+    Only for steady arrivals: bursts queue in any fleet, and closed-loop users wait for answers.
     """
     steady = scenario.trace is None and scenario.arrivals in ("poisson", "constant")
     return steady and best.values[OVERLOADED] > 0.5
@@ -157,9 +157,10 @@ def _from_other_networks(work: Workload, seed: int) -> Workload:
 
 
 def _falls_behind(run: simulation.Simulated) -> bool:
-    """Whether a twentieth of the requests waits when the last one is sent, and longer and longer.
+    """Whether over 5 % of the requests have no token when the last one is sent, and waits grow.
 
-    The last third waits more than twice as long as the first: a few long prompts wait, too.
+    The last third must wait more than twice as long as the first third, because a few long prompts
+    wait in any fleet.
     """
     result = run.run.result
     third = len(result.sent) // 3

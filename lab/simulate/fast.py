@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
+from ..backends.llm.engine import PICOSECONDS
 from ..nginxconf.methods import METHODS, Decides
 from ..signals import INTERRUPTIONS, signals_held
 from . import kernel
-from .jobs import FOREVER, PICOSECONDS, Workload
+from .jobs import FOREVER, Workload
 
 if TYPE_CHECKING:
     from ..backends.llm.profiles import Profile
 
 _SLICE = 100_000  # requests between two reports of progress
-_ROOM = 4096
+_ROOM = 4096  # entries of a pool at first; it doubles when they are used up
 # By what a method picks by, and whether response times are part of the load.
 KINDS = {
     ((Decides.TURNS,), False): kernel.ROUND_ROBIN,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.llm.blocks import BLOCK_TOKENS
+from ..backends.llm.engine import PICOSECONDS
 from ..traffic import outline, workload
 from ..traffic.scenario import Scenario
 from ..traffic.trace_file import BLOCK_TOKENS as TRACE_BLOCK
@@ -16,8 +18,6 @@ from ..traffic.trace_file import Row
 if TYPE_CHECKING:
     from .kernel import Ints, Shorts
 
-PICOSECONDS = 10**12
-BLOCK_TOKENS = 16
 FOREVER = 2**61
 _TOGETHER = 256 * outline.BLOCK  # conversations that are drawn at a time: about 20 MB
 

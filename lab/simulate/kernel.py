@@ -17,10 +17,12 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+# Also stated in backends/llm, but not imported: numba's cache sees a change of this file only.
 PICOSECONDS = 10**12
-NEVER = np.int64(2**62)
 BLOCK_TOKENS = 16
 WATERMARK = 100
+
+NEVER = np.int64(2**62)
 GAP_BINS = 60_000
 GAP_SCALE = 1000.0  # bins per factor of e: a bin is 0.1 % wide
 
@@ -550,19 +552,19 @@ def begin(jobs, st, b, at):
     if st.servers[b].chunks or preempted:
         st.servers[b].jump = 1
     else:
-        # as far as nothing ends and the blocks are sure to suffice
-        surely = 1 + BLOCK_TOKENS * (available(st, b) // decoded)
-        st.servers[b].jump = max(1, min(st.servers[b].next_last - st.servers[b].steps, surely))
+        # up to the next last token, and while the blocks are sure to suffice
+        sure = 1 + BLOCK_TOKENS * (available(st, b) // decoded)
+        st.servers[b].jump = max(1, min(st.servers[b].next_last - st.servers[b].steps, sure))
     st.servers[b].ends = (
         at
         + st.fleet[b].token * prefilled
         + st.fleet[b].pair * pairs
-        + lasts(st, b, st.servers[b].jump)
+        + duration_of(st, b, st.servers[b].jump)
     )
 
 
 @jit
-def lasts(st, b, steps):
+def duration_of(st, b, steps):
     """Return the duration of a number of decode-only steps that begin now."""
     decoded = st.servers[b].decoded
     one = (
@@ -581,12 +583,12 @@ def cut_jump(st, b, now):
     low, high = 1, st.servers[b].jump
     while low < high:
         middle = (low + high) // 2
-        if st.servers[b].began + lasts(st, b, middle) > now:
+        if st.servers[b].began + duration_of(st, b, middle) > now:
             high = middle
         else:
             low = middle + 1
     st.servers[b].jump = low
-    st.servers[b].ends = st.servers[b].began + lasts(st, b, low)
+    st.servers[b].ends = st.servers[b].began + duration_of(st, b, low)
 
 
 @jit
@@ -607,7 +609,7 @@ def note_gaps(st, b):
     if steps == 1:
         count_gap(st, st.servers[b].ends - st.servers[b].began, decoded)
         return
-    first = lasts(st, b, 1)
+    first = duration_of(st, b, 1)
     more = st.fleet[b].context * decoded
     if more * steps * 2000 < first:  # all in one bin, or nearly
         count_gap(st, first + more * (steps - 1), 1)
@@ -697,8 +699,8 @@ def draw(peers, below):
 
 
 @jit
-def settle(ranking, c, node):
-    """Credit the turns that are owed below a node to its children."""
+def credit_children(ranking, c, node):
+    """Pass the turns that are owed below a node on to its children."""
     at, owed = ranking.begin[c] + node, ranking.owed[ranking.begin[c] + node]
     if not owed:
         return
@@ -732,7 +734,7 @@ def rank(ranking, b, conns, score):
     while leaf >> (height + 1):
         height += 1
     for above in range(height, 0, -1):
-        settle(ranking, c, leaf >> above)
+        credit_children(ranking, c, leaf >> above)
     ranking.least[ranking.begin[c] + leaf] += conns
     ranking.score[ranking.begin[c] + leaf] += score
     for above in range(1, height + 1):
@@ -783,7 +785,7 @@ def round_robin(peers):
 def current_weight(ranking, b):
     """Return a server's current weight."""
     c = ranking.of[b]
-    rank(ranking, b, 0, 0)  # credits what is owed on the way to it
+    rank(ranking, b, 0, 0)  # credits the turns owed on the path to it
     return ranking.score[ranking.begin[c] + ranking.size[c] + ranking.place[b]]
 
 

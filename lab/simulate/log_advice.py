@@ -9,8 +9,8 @@ from ..whatif.spread import Spread
 from .advice import CANDIDATES, NOTICEABLE, config_of
 
 NOT_IN_LOG = (
-    "all servers are equal and cache nothing: a log shows neither; with a fleet of others,"
-    " lab advise --fleet"
+    "all servers are equal and cache nothing, as a log shows neither; for other servers, describe"
+    " the fleet to lab advise --fleet"
 )
 
 

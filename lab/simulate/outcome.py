@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from ..accounts import figures
 from ..accounts.figures import Figures, Group, Spread
+from ..backends.llm.engine import PICOSECONDS
 from ..traffic.scenario import Targets
 from . import kernel
-from .jobs import PICOSECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +102,7 @@ def _counts(
     """Requests and tokens, by part."""
     return {
         "requests": [part.stop - part.start for part in parts],
-        "good": _sums(_good(lengths, result, targets, order), parts),
+        "good": _sums(_meets_targets(lengths, result, targets, order), parts),
         "tokens": _sums(lengths.output[order], parts),
         "prompt_tokens": _sums(lengths.prompt[order], parts),
         "cached_tokens": _sums(result.cached[order], parts),
@@ -138,7 +138,7 @@ def _by_backend(result: kernel.Result, backends: int) -> "tuple[kernel.Shorts, l
 
 
 def _ms(end: "kernel.Ints", start: "kernel.Ints", order: "kernel.Shorts") -> Floats:
-    """Milliseconds from one moment to another, in an order; a part at a time, for the memory."""
+    """Milliseconds from `start` to `end`, in `order`; computed in parts, to save memory."""
     spans = np.empty(len(order))
     for at in range(0, len(order), _TOGETHER):
         part = order[at : at + _TOGETHER]
@@ -154,10 +154,10 @@ def _sums(values: "npt.NDArray[Any]", parts: "Sequence[slice]") -> list[int]:
     return [int(values[part].sum(dtype=np.int64)) for part in parts]
 
 
-def _good(
+def _meets_targets(
     lengths: Lengths, result: kernel.Result, targets: Targets, order: "kernel.Shorts"
 ) -> Mask:
-    """Whether each request met every target; a part at a time, for the memory."""
+    """Whether each request met every target; computed in parts, to save memory."""
     parts = np.array_split(order, max(1, len(order) // _TOGETHER))
     return np.concatenate([_met(lengths, result, targets, part) for part in parts])
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from ..accounts import figures
+from ..backends.llm.blocks import BLOCK_TOKENS
 from ..backends.llm.profiles import PROFILES, Profile
 from ..errors import UsageError
 from ..evidence.folder import write_json, written_whole
 from ..nginxconf import sources
 from ..traffic import scenario as scenarios
 from . import fast
-from .jobs import BLOCK_TOKENS, Workload, workload_of
+from .jobs import Workload, workload_of
 from .outcome import Lengths, figures_of
 from .picks import picks
 
@@ -150,10 +151,8 @@ def fleet_of(
     count = backends or len(named)
     # a larger fleet repeats the scenario's machines
     machines = [named[place % len(named)] for place in range(count)]
-    if any(machine.limits.queue_limit for machine in machines):
-        raise UsageError("a queue_limit is not simulated", "leave it out, or send a live load")
     scaled = [
-        (machine.limits.of(PROFILES[machine.profile]), machine.slow / scenario.time_scale)
+        (machine.limits.applied_to(PROFILES[machine.profile]), machine.slow / scenario.time_scale)
         for machine in machines
     ]
     return [f"backend-{place + 1}" for place in range(count)], scaled
@@ -179,14 +178,14 @@ def scaled_to(
 
 def write(simulated: Simulated, scenario: scenarios.Scenario, folder: Path) -> Simulated:
     """Write the run folder: the scenario, the figures, each request's result, and run.json."""
-    kept = replace(simulated, folder=folder)
-    answered = kept.figures.overall.requests
+    written = replace(simulated, folder=folder)
+    answered = written.figures.overall.requests
     with written_whole(folder) as empty:
         write_json(empty / "scenario.json", scenarios.described(scenario))
-        write_json(empty / "figures.json", kept.as_dict())
-        np.savez(empty / "requests.npz", **kept.run.result._asdict())
-        _write_run(empty, kept.scenario, kept.method, answered, complete=kept.complete)
-    return kept
+        write_json(empty / "figures.json", written.as_dict())
+        np.savez(empty / "requests.npz", **written.run.result._asdict())
+        _write_run(empty, written.scenario, written.method, answered, complete=written.complete)
+    return written
 
 
 def _write_run(folder: Path, scenario: str, method: str, answered: int, *, complete: bool) -> None:

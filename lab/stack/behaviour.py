@@ -11,16 +11,17 @@ from .shell import CommandError
 CONTROL = """
 import sys, urllib.error, urllib.request
 method, path, body = sys.argv[1:4]
-asked = urllib.request.Request("http://127.0.0.1:9000" + path, body.encode() or None, method=method)
+url = "http://127.0.0.1:9000" + path
+request = urllib.request.Request(url, body.encode() or None, method=method)
 try:
-    print(urllib.request.urlopen(asked, timeout=5).read().decode())
+    print(urllib.request.urlopen(request, timeout=5).read().decode())
 except urllib.error.HTTPError as error:
     print(error.read().decode())
     sys.exit(1)
 """
 
 
-def tell(lab: Lab, backend: str, method: str, path: str, content: Any = None) -> dict[str, Any]:
+def request(lab: Lab, backend: str, method: str, path: str, content: Any = None) -> dict[str, Any]:
     """Send a request to a backend's behaviour port, reachable only inside its container.
 
     Raises UsageError with the backend's message if the backend refuses the request.

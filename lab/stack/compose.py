@@ -363,7 +363,7 @@ def removed_journals(lab: Lab, since: float) -> Iterator[bytes]:
 
 
 def _removed_journals(lab: Lab) -> Path:
-    """The folder that keeps the journals of removed backends until the lab is taken down."""
+    """The file that keeps the journals of removed backends until the lab is taken down."""
     lab.state.mkdir(parents=True, exist_ok=True)
     return lab.state / "removed.jsonl"
 

@@ -93,8 +93,8 @@ def containers(labels: Sequence[str]) -> list[Container]:
 
 def execute(container: str, words: Sequence[str], timeout: float = SECONDS) -> Executed:
     """Run a command in a container to its end; TimeoutError if it prints nothing for `timeout`."""
-    asked = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(words)}
-    created = _json("POST", f"/containers/{container}/exec", asked)
+    settings = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(words)}
+    created = _json("POST", f"/containers/{container}/exec", settings)
     with _request("POST", f"/exec/{created['Id']}/start", {"Detach": False}, timeout) as started:
         printed = _printed(started)
     code = _json("GET", f"/exec/{created['Id']}/json")["ExitCode"]
@@ -200,7 +200,7 @@ def _request(
     """Send one request to the engine; LabError if no engine answers."""
     connection = _connection(os.environ.get("DOCKER_HOST") or SOCKET, timeout)
     body = None if content is None else json.dumps(content)
-    headers = {"Connection": "close"}  # else the socket stays open behind the response
+    headers = {"Connection": "close"}  # else the socket stays open after the response
     headers |= {"Content-Type": "application/json"} if body else {}
     try:
         connection.request(method, path, body, headers)

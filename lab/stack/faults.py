@@ -13,8 +13,7 @@ from docker.models.containers import Container
 from .. import fault_kinds
 from ..errors import LabError, UsageError
 from ..fault_kinds import KINDS, By
-from . import compose, nginx, sdk
-from .behaviour import tell
+from . import behaviour, compose, nginx, sdk
 from .compose import Lab
 from .shell import CommandError, in_parallel
 
@@ -52,7 +51,7 @@ def _check(service: str, kind: str, value: float | None) -> None:
     if kind not in allowed:
         raise UsageError(f'no fault "{kind}" for {service}', f"one of {', '.join(allowed)}")
     if value is not None and KINDS[kind].value is None:
-        raise UsageError(f"{kind} takes no value, got {value:g}", f"{service} {kind}")
+        raise UsageError(f"{kind} takes no value, got {value:g}", f"lab fault {service} {kind}")
 
 
 def kinds(service: str) -> tuple[str, ...]:
@@ -109,8 +108,8 @@ def _restart(lab: Lab, target: Container) -> None:
     """Restart the container; a backend gets another address, while nginx keeps the old one."""
     before = compose.address(target)
     target.stop(timeout=GRACE)
-    held = _free_addresses_below(lab, before) + 1 if compose.service(target) != NGINX else 0
-    with _occupied_addresses(lab, target, held):
+    occupied = _free_addresses_below(lab, before) + 1 if compose.service(target) != NGINX else 0
+    with _occupied_addresses(lab, target, occupied):
         target.start()
     compose.wait_healthy(lab, [compose.service(target)])
 
@@ -139,11 +138,11 @@ ACTIONS: Mapping[str, Callable[[Lab, Container], None]] = {
 
 def _set_behaviour(lab: Lab, backend: str, kind: str, value: float | None) -> None:
     """Set a fault of a backend's behaviour; existing faults stay."""
-    present = tell(lab, backend, "GET", "/behaviour")
-    wanted = {**present, **behaviour_of(kind, value)}
-    if wanted == present:
+    current = behaviour.request(lab, backend, "GET", "/behaviour")
+    wanted = {**current, **behaviour_of(kind, value)}
+    if wanted == current:
         raise LabError(f"{backend} has {kind} already", "lab heal")
-    tell(lab, backend, "PUT", "/behaviour", wanted)
+    behaviour.request(lab, backend, "PUT", "/behaviour", wanted)
 
 
 def behaviour_of(kind: str, value: float | None = None) -> dict[str, Any]:
@@ -168,18 +167,18 @@ def heal(lab: Lab, service: str = ALL) -> list[str]:
     clients = _start_client(lab) if service == ALL else []
     homes = _known_addresses(lab)
     home_of = {backend: homes.get(compose.service(backend), "") for backend in backends}
-    apart = [
+    detached = [
         backend
         for backend in backends
         if backend.status in ENDED or not _on_inside_network(backend)
     ]
-    apart.sort(key=lambda backend: ip_address(home_of[backend] or "255.255.255.255"))
+    detached.sort(key=lambda backend: ip_address(home_of[backend] or "255.255.255.255"))
     actions = [
         # one after the other: the engine assigns the lowest free address
-        *(_repair(lab, backend, home_of[backend]) for backend in apart),
+        *(_repair(lab, backend, home_of[backend]) for backend in detached),
         *in_parallel(
             lambda backend: _repair(lab, backend),
-            [backend for backend in backends if backend not in apart],
+            [backend for backend in backends if backend not in detached],
         ),
     ]
     entries = (entry for entries in actions for entry in entries)
@@ -209,9 +208,9 @@ def _start_client(lab: Lab) -> list[str]:
 
 def _known_addresses(lab: Lab) -> dict[str, str]:
     """The address under which nginx knows each backend, if it was recorded."""
-    noted = _recorded_addresses(lab)
-    known: dict[str, str] = noted.get("addresses", {})
-    return known if noted.get("workers") == _workers(lab) else {}
+    recorded = _recorded_addresses(lab)
+    known: dict[str, str] = recorded.get("addresses", {})
+    return known if recorded.get("workers") == _workers(lab) else {}
 
 
 def _repair(lab: Lab, target: Container, home: str = "") -> list[str]:
@@ -233,8 +232,9 @@ def _repair(lab: Lab, target: Container, home: str = "") -> list[str]:
 
 
 def _reset_behaviour(lab: Lab, backend: str) -> bool:
-    """Reset a backend's behaviour; whether there was anything to reset."""
-    return tell(lab, backend, "GET", "/behaviour") != tell(lab, backend, "DELETE", "/behaviour")
+    """Reset a backend's behaviour; return whether this changed it."""
+    before = behaviour.request(lab, backend, "GET", "/behaviour")
+    return before != behaviour.request(lab, backend, "DELETE", "/behaviour")
 
 
 def reload(lab: Lab) -> None:
@@ -307,8 +307,8 @@ def _record_addresses(lab: Lab) -> None:
     generation = _workers(lab)
     if generation and _recorded_addresses(lab).get("workers") != generation:
         lab.state.mkdir(parents=True, exist_ok=True)
-        noted = {"workers": generation, "addresses": _addresses(lab)}
-        (lab.state / "addresses.json").write_text(json.dumps(noted) + "\n")
+        recorded = {"workers": generation, "addresses": _addresses(lab)}
+        (lab.state / "addresses.json").write_text(json.dumps(recorded) + "\n")
 
 
 def _recorded_addresses(lab: Lab) -> dict[str, Any]:
@@ -330,20 +330,20 @@ def _is_stale(lab: Lab, done: Sequence[str]) -> bool:
     Without a record for the current workers, any backend that was started or reconnected may have
     moved.
     """
-    noted, workers = _recorded_addresses(lab), _workers(lab)
+    recorded, workers = _recorded_addresses(lab), _workers(lab)
     if not workers:
         return False
-    if noted.get("workers") != workers:
+    if recorded.get("workers") != workers:
         return any(not entry.endswith(("behaviour reset", "unpaused")) for entry in done)
-    known, now = noted["addresses"], _addresses(lab)
+    known, now = recorded["addresses"], _addresses(lab)
     return any(now[name] != known.get(name, now[name]) for name in now)
 
 
 def known_addresses(lab: Lab) -> dict[str, str]:
     """Every address that nginx may log, with its `server` text, also of backends that are down."""
     port = compose.BACKEND_PORT
-    noted: dict[str, str] = _recorded_addresses(lab).get("addresses", {})
-    down = {f"{address}:{port}": f"{name}:{port}" for name, address in noted.items()}
+    recorded: dict[str, str] = _recorded_addresses(lab).get("addresses", {})
+    down = {f"{address}:{port}": f"{name}:{port}" for name, address in recorded.items()}
     return {**down, **compose.addresses(lab)}
 
 

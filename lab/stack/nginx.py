@@ -65,7 +65,7 @@ def switch(lab: Lab, text: str, *, trace: bool = False) -> Switch:
         _set_trace(lab, on=traced)
         if error.returncode == READS_ANOTHER:
             raise LabError(
-                f'nginx of lab "{lab.project}" does not read {compose_path(file)}:'
+                f'nginx of lab "{lab.project}" does not read {shown_path(file)}:'
                 " the state folder was moved or lost",
                 "lab up, then run the command again",
             ) from None
@@ -131,12 +131,12 @@ def refusal(error: CommandError, file: Path) -> str:
         line for line in error.stderr.splitlines() if re.search(r"\[(emerg|alert|warn)\]", line)
     ]
     message = "\n".join(re.sub(r"^.*?(\[\w+\] )(?:\d+#\d+: )?", r"\1", line) for line in lines)
-    shown = compose_path(file)
+    shown = shown_path(file)
     return (message or error.stderr.strip()).replace(f"{FOLDER}/active/upstream.conf", shown)
 
 
-def compose_path(file: Path) -> str:
-    """A path below the project, as a user would type it there."""
+def shown_path(file: Path) -> str:
+    """A path for messages: relative to the project's folder if the file is in it."""
     return str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else str(file)
 
 
@@ -163,7 +163,7 @@ def version(lab: Lab) -> tuple[int, ...]:
     output = compose.execute(lab, "nginx", ["sh", "-c", "nginx -v 2>&1"])
     match = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", output)
     if not match:
-        raise LabError(f'nginx -v in lab "{lab.project}" said: {output.strip()}', "lab status")
+        raise LabError(f'nginx -v in lab "{lab.project}" printed: {output.strip()}', "lab status")
     return tuple(int(part) for part in match.groups())
 
 

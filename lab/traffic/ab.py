@@ -34,11 +34,11 @@ def ab(lab: Lab, call: Ab, base: str = INSIDE) -> str:
     """
     _check(call)
     load = compose.running_id(lab, "load")
-    held = f"/tmp/{uuid.uuid4().hex}.pid"  # noqa: S108 - the container's own tmpfs
+    pid_file = f"/tmp/{uuid.uuid4().hex}.pid"  # noqa: S108 - the container's own tmpfs
     words = [
         "sh",
         "-c",
-        f'echo $$ > {held}; exec "$@"',
+        f'echo $$ > {pid_file}; exec "$@"',
         "ab",
         "ab",
         "-q",
@@ -59,8 +59,10 @@ def ab(lab: Lab, call: Ab, base: str = INSIDE) -> str:
             ["docker", "exec", load, *words, f"{base}{call.path}"], check=False, timeout=3600
         )
     except BaseException:
-        # its client has ended, but ab would continue to send into the next run
-        run(["docker", "exec", load, "sh", "-c", f"kill $(cat {held})"], check=False, timeout=30)
+        # `docker exec` has ended, but ab would go on sending during the next run
+        run(
+            ["docker", "exec", load, "sh", "-c", f"kill $(cat {pid_file})"], check=False, timeout=30
+        )
         raise
     return done.stdout + done.stderr
 

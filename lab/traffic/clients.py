@@ -85,7 +85,7 @@ def chat_call(message: str) -> Call:
 
 def completions_call(text: str) -> Call:
     """The article's completion of a text."""
-    # bytes of a command line that are no UTF-8 go out as they came in
+    # bytes of a command line that are not UTF-8 are sent unchanged
     return Call("/completions", "text/plain; charset=utf-8", text.encode(errors="surrogateescape"))
 
 
@@ -303,7 +303,7 @@ class _Events:
         if not self.done:
             raise self._broken("ended without [DONE]")
 
-    def broke(self, reason: str) -> CallError:
+    def broken_off(self, reason: str) -> CallError:
         """The error of a stream that was cut off."""
         return self._broken(f"broke off ({reason})")
 
@@ -404,7 +404,7 @@ def _failure(url: str, timeout: float, error: Exception, events: _Events | None)
     late = isinstance(error, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError)
     reason = f"silent for {timeout:g} s" if late else str(error) or type(error).__name__
     if events is not None and events.begun:
-        return events.broke(reason)
+        return events.broken_off(reason)
     if late:
         return CallError("timeout", f"no answer from {url} in {timeout:g} s", "lab status")
     if _NO_CONNECTION.search(str(error)):

@@ -11,27 +11,26 @@ from .workload import Plan, Planned, User, plain, streamed
 _JSON = {"Content-Type": "application/json"}
 
 
-def mixture(seed: int, rate: float, over: Callable[[], bool]) -> Plan:
-    """`rate` requests a second until `over`: 60 % GET, 30 % POST, 10 % streams of 20 tokens.
+def mixture(seed: int, rate: float, is_over: Callable[[], bool]) -> Plan:
+    """`rate` requests a second until `is_over`: 60 % GET, 30 % POST, 10 % streams of 20 tokens.
 
     Each has a different client address; one in five GETs and POSTs takes up to 0.1 s. The same seed
     sends the same requests.
     """
     rng = random.Random(seed)
-    numbers = takewhile(lambda _: not over(), count())
-    users = (User(n, n / rate, iter((_drawn(rng, n),))) for n in numbers)
+    numbers = takewhile(lambda _: not is_over(), count())
+    users = (User(n, n / rate, iter((_random_request(rng, n),))) for n in numbers)
     return Plan(users, None, None)
 
 
-def _drawn(rng: random.Random, number: int) -> Planned:
-    """One random request."""
+def _random_request(rng: random.Random, number: int) -> Planned:
     client = f"10.{rng.randrange(256)}.{rng.randrange(256)}.{rng.randrange(1, 255)}"
-    lasts = {"X-Lab-Duration": f"{rng.uniform(0.01, 0.1):.3f}"} if rng.random() < 0.2 else {}
+    duration = {"X-Lab-Duration": f"{rng.uniform(0.01, 0.1):.3f}"} if rng.random() < 0.2 else {}
     kind = rng.choices(("GET", "POST", "stream"), (6, 3, 1))[0]
     if kind == "stream":
         message = {"role": "user", "content": "soak " * rng.randrange(1, 20)}
         return streamed(number, (message,), 20, client)
     if kind == "GET":
-        return plain(number, Request(f"/soak/{rng.randrange(1000)}", client, headers=lasts))
+        return plain(number, Request(f"/soak/{rng.randrange(1000)}", client, headers=duration))
     body = json.dumps({"message": f"soak {number}"}).encode()
-    return plain(number, Request("/chat", client, "POST", {**_JSON, **lasts}, body))
+    return plain(number, Request("/chat", client, "POST", {**_JSON, **duration}, body))

@@ -171,10 +171,10 @@ class Scenario:
 def requested(
     name: str, duration: float = 0.0, trace: str = "", speed: float = 1.0, limit: int | None = None
 ) -> Scenario:
-    """The scenario named on the command line, with its duration or requests replaced if given.
+    """The scenario named on the command line, with its duration replaced if one is given.
 
     With a trace the name may be empty; the trace is then sent to the default fleet. UsageError if
-    neither is given, and for a `speed` or a `limit` without a trace.
+    neither is given, for a `speed` or a `limit` without a trace, and for a duration with one.
     """
     if not trace:
         if not name:
@@ -190,6 +190,8 @@ def requested(
             )
         scenario = load(name)
         return replace(scenario, duration=duration) if duration else scenario
+    if duration:
+        raise UsageError("--duration needs a scenario without a trace", "with --trace: --limit N")
     recorded = read(trace, speed=speed, limit=limit)
     return traced(recorded, load(name) if name else None)
 
@@ -237,7 +239,10 @@ def load(name_or_path: str) -> Scenario:
         return parse(Path(name_or_path).read_bytes(), name_or_path)
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f'cannot read scenario "{name_or_path}": {reason}') from error
+        raise UsageError(
+            f'cannot read scenario "{name_or_path}": {reason}',
+            "lab scenarios lists the built-in ones",
+        ) from error
 
 
 def parse(text: bytes | str, file: str) -> Scenario:
@@ -271,8 +276,8 @@ def parse_fleet(text: bytes | str, file: str) -> tuple[Scenario, tuple[int, ...]
     _check_needed(fields, ("servers",), "a fleet", root)
     servers = [server for group in _servers(fields["servers"], "servers") for server in group]
     if not 1 <= len(servers) <= _MOST_SERVERS:
-        some = f"servers must be from 1 to {_MOST_SERVERS:,} in all"
-        _fail(fields["servers"], f"{some}, not {len(servers):,},", "servers: [h100-8b, h100-8b]")
+        rule = f"servers must be from 1 to {_MOST_SERVERS:,} in all"
+        _fail(fields["servers"], f"{rule}, not {len(servers):,},", "servers: [h100-8b, h100-8b]")
     values = {key: others[key](node, key) for key, node in fields.items() if key in others}
     if "duration" not in values:
         values.setdefault("requests", max(_ENOUGH, _ENOUGH_PER_SERVER * len(servers)))
@@ -361,7 +366,7 @@ def _fields(node: yaml.Node, what: str, allowed: tuple[str, ...]) -> dict[str, y
 
 
 def _plain(node: yaml.Node) -> str:
-    """The text of an unquoted scalar, else one that no reader takes."""
+    """The text of an unquoted scalar, else "", which no reader accepts."""
     return node.value if isinstance(node, yaml.ScalarNode) and node.style is None else ""
 
 
@@ -382,7 +387,7 @@ def _number(low: float, high: float) -> _Reader[float]:
     return read
 
 
-def _whole(low: int, high: int) -> _Reader[int]:
+def _integer(low: int, high: int) -> _Reader[int]:
     def read(node: yaml.Node, key: str) -> int:
         try:
             value = int(_plain(node))
@@ -470,7 +475,7 @@ def _check_variant(
 
 
 def _lengths(low: int, node: yaml.Node, key: str) -> Lengths:
-    tokens = _whole(low, _MOST_TOKENS)
+    tokens = _integer(low, _MOST_TOKENS)
     if isinstance(node, yaml.ScalarNode):
         return Lengths(tokens=tokens(node, key))
     lengths = _record(
@@ -485,7 +490,7 @@ def _lengths(low: int, node: yaml.Node, key: str) -> Lengths:
     _check_variant(_fields(node, key, Lengths.__match_args__), lengths.dist, key, _DISTS, node)
     if lengths.dist != "fixed" and max(lengths.min, lengths.median) > lengths.max:
         smaller = "min" if lengths.dist == "uniform" else "median"
-        _fail(node, f"{key}.{smaller} is larger than {key}.max")
+        _fail(node, f"{key}.{smaller} is larger than {key}.max", f"raise {key}.max")
     return lengths
 
 
@@ -496,7 +501,7 @@ def _machine(node: yaml.Node, key: str) -> Machine:
 
 
 def _machine_readers() -> dict[str, _Reader[Any]]:
-    limits = dict.fromkeys(Limits.__dataclass_fields__, _whole(1, MOST))
+    limits = dict.fromkeys(Limits.__dataclass_fields__, _integer(1, MOST))
     return {"profile": _choice(*PROFILES), "slow": _number(1, 1000), **limits}
 
 
@@ -532,11 +537,10 @@ def _check_fault(event: Event, fields: Mapping[str, yaml.Node], key: str, node: 
         kinds = ", ".join(_OF_NGINX)
         _fail(fields["kind"], f'{key}: nginx has no fault "{event.kind}"', f"kinds: {kinds}")
     if allowed is None and event.value is not None:
-        _fail(fields["value"], f'{key}: fault "{event.kind}" takes no value')
+        _fail(fields["value"], f'{key}: fault "{event.kind}" takes no value', "remove value")
     if allowed is not None and event.value is None:
-        _fail(
-            node, f'{key}: fault "{event.kind}" needs a value {_range(allowed.least, allowed.most)}'
-        )
+        needed = f"a value {_range(allowed.least, allowed.most)}"
+        _fail(node, f'{key}: fault "{event.kind}" needs {needed}', f"value: {allowed.usual:g}")
     if allowed is not None:
         _number(allowed.least, allowed.most)(fields["value"], f"{key}.value")
 
@@ -551,7 +555,7 @@ def _check_length(scenario: Scenario, root: yaml.Node) -> None:
 
 
 def _check_amount(scenario: Scenario, fields: Mapping[str, yaml.Node]) -> None:
-    """A load that only its duration ends has no more requests than one that is counted may have."""
+    """Refuse a duration in which more requests would be sent than `requests` allows."""
     if scenario.duration is None or scenario.requests is not None:
         return
     per_second = scenario.rate * scenario.sessions.turns
@@ -572,7 +576,9 @@ def _check_fleet(scenario: Scenario, fields: Mapping[str, yaml.Node]) -> None:
     for name in scenario.fleet:
         if name not in known:
             most = f"backend-1 to {known[-1]}"
-            _fail(fields["fleet"], f'fleet names "{name}", but there are only {most},')
+            _fail(
+                fields["fleet"], f'fleet names "{name}", but there are only {most},', "set backends"
+            )
 
 
 def _check_timeline(scenario: Scenario, fields: Mapping[str, yaml.Node]) -> None:
@@ -581,9 +587,17 @@ def _check_timeline(scenario: Scenario, fields: Mapping[str, yaml.Node]) -> None
         what = f"the {event.do} at {event.at:g} s"
         if event.backend not in known:
             most = _backends(scenario)[-1]
-            _fail(fields["timeline"], f'{what} names "{event.backend}", the last is {most},')
+            _fail(
+                fields["timeline"],
+                f'{what} names "{event.backend}", but the last backend is {most},',
+                "set backends",
+            )
         if scenario.duration is not None and event.at > scenario.duration:
-            _fail(fields["timeline"], f"{what} is after the end at {scenario.duration:g} s,")
+            _fail(
+                fields["timeline"],
+                f"{what} is after the end at {scenario.duration:g} s,",
+                "a longer duration",
+            )
 
 
 def _is_yaml(name: str) -> bool:
@@ -596,35 +610,35 @@ _EVENT: Mapping[str, _Reader[Any]] = {
     "backend": _text(r"backend-[1-9]\d?|all|nginx", "backend-N, all or nginx"),
     "kind": _choice(*FAULTS),
     "value": _number(0, 1_000_000),
-    "backends": _whole(1, _MOST_BACKENDS),
+    "backends": _integer(1, _MOST_BACKENDS),
     "method": _text(r"[a-z][a-z0-9_]*", "the name of a method"),
-    "weights": _list(_whole(1, 1_000_000)),
+    "weights": _list(_integer(1, 1_000_000)),
     "key": _text(r"\S+", "a key such as $request_uri"),
 }
 _SCENARIO: Mapping[str, _Reader[Any]] = {
     "name": _text(r"[\w.-]{1,64}", "letters, digits, _, . and -"),
     "about": _text(),
-    "seed": _whole(0, _MOST_SEED),
+    "seed": _integer(0, _MOST_SEED),
     "duration": _number(0.001, _MOST_SECONDS),
-    "requests": _whole(1, _MOST_REQUESTS),
+    "requests": _integer(1, _MOST_REQUESTS),
     "arrivals": _choice(*_ARRIVALS),
     "rate": _number(0.001, 100_000),
-    "burst": _whole(1, 100_000),
-    "users": _whole(1, 100_000),
+    "burst": _integer(1, 100_000),
+    "users": _integer(1, 100_000),
     "prompt": partial(_lengths, 1),
     "output": partial(_lengths, 1),
     "tenants": _record(
         Tenants,
-        n=_whole(1, 100_000),
-        system_tokens=_whole(0, _MOST_TOKENS),
+        n=_integer(1, 100_000),
+        system_tokens=_integer(0, _MOST_TOKENS),
         skew=_number(0, 10),
     ),
-    "sessions": _record(Sessions, turns=_whole(1, 1000), think=_number(0, 3600)),
-    "clients": _whole(1, 65_536),
+    "sessions": _record(Sessions, turns=_integer(1, 1000), think=_number(0, 3600)),
+    "clients": _integer(1, 65_536),
     "stream": _flag,
     "api": _choice("chat", "completions"),
     "model": _text(r"\S+", "a model's name"),
-    "backends": _whole(1, _MOST_BACKENDS),
+    "backends": _integer(1, _MOST_BACKENDS),
     "profile": _choice(*PROFILES),
     "fleet": _fleet,
     "time_scale": _number(0.001, 10_000),
@@ -659,7 +673,7 @@ def _server(node: yaml.Node, key: str) -> list[tuple[Machine, int]]:
     """One entry of a fleet's servers: `count` equal machines and their weight."""
     if isinstance(node, yaml.ScalarNode):
         return [(_machine(node, key), 1)]
-    count, weight = _whole(1, _MOST_SERVERS), _whole(1, 1_000_000)
+    count, weight = _integer(1, _MOST_SERVERS), _integer(1, 1_000_000)
 
     def machines_of(count: int = 1, weight: int = 1, **machine: Any) -> list[tuple[Machine, int]]:
         return [(_machine_of(**machine), weight)] * count

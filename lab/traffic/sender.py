@@ -53,7 +53,7 @@ class Progress:
 
 
 OnProgress: TypeAlias = Callable[[Progress], None]
-# Docker's port forwarding held 3,500 connections; at 4,000 it ended, and the port stayed closed.
+# Docker's port forwarding handled 3,500 connections; at 4,000 it ended, and the port stayed closed.
 MOST_OPEN = 3_000
 
 
@@ -84,7 +84,7 @@ async def generate(
     `base_url`.
     """
     _check_url(base_url)
-    run = _Run(plan, base_url.rstrip("/"), min(cap, _files()), run_id)
+    run = _Run(plan, base_url.rstrip("/"), min(cap, _connection_limit()), run_id)
     run.records = run.records if records_so_far is None else records_so_far
     # a reload resets requests on connections that were idle: see docs/faults.md
     connector = aiohttp.TCPConnector(limit=0, force_close=not plan.keepalive)
@@ -167,7 +167,7 @@ def _check_url(base_url: str) -> None:
         raise UsageError(f'"{base_url}" is not a URL to send load to', "http://127.0.0.1:8081")
 
 
-def _files() -> int:
+def _connection_limit() -> int:
     """The number of connections this process may open, after raising its limit to the maximum."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -226,7 +226,7 @@ async def _tick(run: "_Run", on_progress: OnProgress) -> None:
         on_progress(run.progress())
 
 
-async def _until(moment: float) -> None:
+async def _sleep_until(moment: float) -> None:
     """Sleep until `moment` on the monotonic clock; never wake early."""
     while (left := moment - time.monotonic()) > 0:
         await asyncio.sleep(left)
@@ -267,19 +267,19 @@ class _Run:
 
     async def send_all(self, session: aiohttp.ClientSession) -> None:
         """Start each user's task when its first request is due; return when all have ended."""
-        jobs = (self._first(user) for user in self.plan.users)
+        jobs = (self._first_job(user) for user in self.plan.users)
         ready = deque(islice(jobs, _READY))
         self.start = time.monotonic()
         self.epoch = time.time() - self.start
         async with asyncio.TaskGroup() as group:
             while ready:
                 job = ready.popleft()
-                await _until(self.start + job.due)
-                group.create_task(self._visit(session, job))
+                await _sleep_until(self.start + job.due)
+                group.create_task(self._send_requests_of_user(session, job))
                 if not ready or ready[0].due > time.monotonic() - self.start:
                     ready.extend(islice(jobs, min(2, _READY - len(ready))))
 
-    def _first(self, user: User) -> _Job:
+    def _first_job(self, user: User) -> _Job:
         return self._job(next(user.requests), user.due, user.requests)
 
     def _job(self, planned: Planned, due: float, rest: Iterator[Planned]) -> _Job:
@@ -292,13 +292,13 @@ class _Run:
         url = URL(self.base_url + request.uri, encoded=True)
         return _Job(planned, due, request_id, request.method, url, headers, request.body, rest)
 
-    async def _visit(self, session: aiohttp.ClientSession, job: _Job) -> None:
+    async def _send_requests_of_user(self, session: aiohttp.ClientSession, job: _Job) -> None:
         """Send all requests of one user, each after the response to the one before."""
-        unkept: dict[str, str] = {}
+        user_cookies: dict[str, str] = {}
         while True:
             visitor = job.planned.visitor
-            cookies = self.cookies.setdefault(visitor, {}) if visitor else unkept
-            record = await self._ask(session, job, cookies)
+            cookies = self.cookies.setdefault(visitor, {}) if visitor else user_cookies
+            record = await self._send_one(session, job, cookies)
             planned = next(job.rest, None)
             if planned is None:
                 return
@@ -307,9 +307,9 @@ class _Run:
             if self.plan.duration is not None and due >= self.plan.duration:
                 return
             job = self._job(planned, due, job.rest)
-            await _until(self.start + due)
+            await _sleep_until(self.start + due)
 
-    async def _ask(
+    async def _send_one(
         self, session: aiohttp.ClientSession, job: _Job, cookies: dict[str, str]
     ) -> Record:
         """Send one request, and record it however it ends."""

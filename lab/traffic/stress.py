@@ -74,7 +74,9 @@ def stress(
     """Make the calls, AT_ONCE in flight, and wait for each; a failure is counted, never raised."""
     sent = {"chats": chats, "completions": completions, "streams": streams}
     if min(sent.values()) < 0:
-        raise UsageError(f"the number of calls must not be negative: {min(sent.values())}")
+        raise UsageError(
+            f"the number of calls must not be negative: {min(sent.values())}", "0 or more"
+        )
     kinds = list(_in_turn(sent))
     calls = [_planned(number, kind) for number, kind in enumerate(kinds)]
     users = (User(n, 0.0, iter(calls[n::AT_ONCE])) for n in range(min(AT_ONCE, len(calls))))
@@ -102,9 +104,9 @@ def _planned(number: int, kind: str) -> Planned:
 def _report(
     sent: Mapping[str, int], kinds: Sequence[str], records: Sequence[Record], seconds: float
 ) -> StressReport:
-    called = list(zip(kinds, records, strict=True))
-    failed = [(f"{kind}, {_failure(record)}", record) for kind, record in called if record.error]
-    answered = [(kind, record) for kind, record in called if not record.error]
+    calls = list(zip(kinds, records, strict=True))
+    failed = [(f"{kind}, {_failure(record)}", record) for kind, record in calls if record.error]
+    answered = [(kind, record) for kind, record in calls if not record.error]
     return StressReport(
         sent=sent,
         answered=Counter(kind for kind, _ in answered),

@@ -84,7 +84,9 @@ def read(path: str, *, speed: float = 1.0, limit: int | None = None) -> Trace:
             answered, skipped = _answered(rows, limit)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UsageError(f'cannot read trace "{path}": {reason}') from None
+        raise UsageError(
+            f'cannot read trace "{path}": {reason}', "--trace with a file that can be read"
+        ) from None
     if not answered:
         raise UsageError(f'no request in trace "{path}"', "a trace with at least one request")
     answered.sort(key=lambda row: row.at)
@@ -101,7 +103,7 @@ def read(path: str, *, speed: float = 1.0, limit: int | None = None) -> Trace:
 
 
 def _rows(file: TextIO, path: str) -> tuple[str, Iterator[Row]]:
-    """The name of the format and its rows, by what the first line looks like that is not blank."""
+    """The name of the format, recognised by the first line that is not blank, and the rows."""
     numbered = ((number, line) for number, line in enumerate(file, 1) if line.strip())
     number, first = next(numbered, (1, ""))
     if first.lstrip().startswith("{"):
@@ -120,7 +122,7 @@ def _rows(file: TextIO, path: str) -> tuple[str, Iterator[Row]]:
 def _table(
     file: TextIO, columns: list[str], path: str, header: int
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a CSV behind its header, each with the number of its last line."""
+    """The rows of a CSV after its header, each with the number of its last line."""
     table = csv.DictReader(file, columns, skipinitialspace=True)
     try:
         for row in table:

@@ -56,7 +56,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A closed-loop user: sends, waits for the response, thinks, and sends again.
+    """A user: sends a request, waits for the response, thinks, and sends the next one.
 
     `due` is when the first request is due, in seconds after the start of the run. `requests` can
     be iterated once; with closed arrivals and no number of requests it never ends.
@@ -227,10 +227,10 @@ def share_of(scenario: Scenario, user: int) -> int | None:
 def _closed_loop_conversations(outline: Outline, user: int, share: int | None) -> Iterator[Planned]:
     """One conversation after the other; request k of user u has the number u + k · users."""
     users = outline.scenario.users
-    asked = chain.from_iterable(
+    turns = chain.from_iterable(
         _converse(outline, user + n * users, user, outline.pause(user, n)) for n in count()
     )
-    for k, planned in enumerate(islice(asked, share)):
+    for k, planned in enumerate(islice(turns, share)):
         number = user + k * users
         yield replace(planned, number=number, after=number - users if k else None)
 
@@ -339,14 +339,14 @@ def _words(rng: np.random.Generator, tokens: int) -> str:
 
 
 def call(planned: Planned) -> Request:
-    """The body for the OpenAI API, with vLLM's `ignore_eos` to get all requested tokens."""
-    asked: dict[str, Any] = {"model": planned.model}
+    """The request to the OpenAI API, with vLLM's `ignore_eos` to get all requested tokens."""
+    content: dict[str, Any] = {"model": planned.model}
     if planned.api == "chat":
-        asked["messages"] = planned.messages
+        content["messages"] = planned.messages
     else:
-        asked["prompt"] = planned.prompt
-    asked |= {"max_tokens": planned.max_tokens, "ignore_eos": True, "stream": planned.stream}
+        content["prompt"] = planned.prompt
+    content |= {"max_tokens": planned.max_tokens, "ignore_eos": True, "stream": planned.stream}
     if planned.stream:
-        asked["stream_options"] = {"include_usage": True}
-    body = json.dumps(asked, separators=(",", ":")).encode()
+        content["stream_options"] = {"include_usage": True}
+    body = json.dumps(content, separators=(",", ":")).encode()
     return Request(PATHS[planned.api], planned.client_ip, "POST", _HEADERS, body)

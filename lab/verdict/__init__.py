@@ -83,8 +83,8 @@ def judge_case(case: Case) -> Verdict:
     upstream, hits = case.upstream, case.hits
     if not hits:
         return case.says(Word.UNSURE, "no hits", f"lab run {case.label}")
-    if strangers := replay.unknown(upstream, hits):
-        name, number = next(iter(strangers.items()))
+    if unknown_servers := replay.unknown(upstream, hits):
+        name, number = next(iter(unknown_servers.items()))
         return case.says(
             Word.FAIL, f'hit {number:,} went to "{name}", which is not in the upstream'
         )
@@ -146,7 +146,10 @@ def against_claim(case: Case) -> Verdict:
     if draws and not upstream.sticky and (case.sequential or not upstream.record.by_load):
         return drawn(case)
     if (left := missing_pair_probability(upstream, case.addresses)) > MOST_LEFT:
-        why = f"two draws leave {left:.0%} of the picks to turns, which the log does not show"
+        why = (
+            f"two draws find no second server in {left:.0%} of the picks, and the log does not show"
+            " the turns that decide these"
+        )
         return case.says(Word.UNSURE, why, f"lab run {case.label} --evidence trace")
     if case.sequential and not draws:
         return one_by_one(case)
@@ -171,7 +174,7 @@ def by_worker(case: Case) -> Verdict:
     zoned = replace(case, upstream=replace(case.upstream, zone=True), order=None, returning=0)
     hits, pids = (*case.earlier, *case.hits), sorted({hit.pid for hit in case.hits})
     verdicts = [
-        judge_case(case_of(zoned, [nameless(hit) for hit in hits if hit.pid == pid]))
+        judge_case(case_of(zoned, [without_worker(hit) for hit in hits if hit.pid == pid]))
         for pid in pids
     ]
     for word in (Word.FAIL, Word.UNSURE):
@@ -179,10 +182,10 @@ def by_worker(case: Case) -> Verdict:
             if verdict.word == word:
                 why = f"worker {pid}, which has no zone to share: {verdict.why}"
                 return case.says(word, why, verdict.command, verdict.decided)
-    first = verdicts[0].why
-    return case.says(Word.PASS, f"{first}, and so on for each of {len(pids)} workers, no zone")
+    how = f"each of {len(pids)} workers passes by itself, without a shared zone"
+    return case.says(Word.PASS, f"{how}; worker {pids[0]}: {verdicts[0].why}")
 
 
-def nameless(hit: Hit) -> Hit:
+def without_worker(hit: Hit) -> Hit:
     """A hit without its worker, so that a verdict does not mention other workers."""
     return replace(hit, pid=0)

@@ -59,7 +59,7 @@ def unknown(seen: Array, columns: int) -> Bounds:
     return Bounds(seen, np.zeros((len(seen), columns)), np.ones((len(seen), columns)))
 
 
-def shared(bounds: Bounds, server: int, share: float) -> Bounds:
+def diverted(bounds: Bounds, server: int, share: float) -> Bounds:
     """The bounds of a hypothesis with a share of its picks diverted to one server."""
     low, high = bounds.low * (1 - share), bounds.high * (1 - share)
     low[:, server] += share

@@ -147,7 +147,7 @@ def shortened(upstream: Upstream) -> dict[str, str]:
 
 
 def difference(case: Case, number: int, pick: Pick) -> str:
-    """Text: the request that went to another server than predicted, and both servers."""
+    """Name the request that went to another server than predicted, and both servers."""
     hit = case.hits[number]
     names = shortened(case.upstream)
     went = route(names, replay.seen(case.upstream, hit).attempts, hit.upstream_addr[-1])
@@ -157,7 +157,7 @@ def difference(case: Case, number: int, pick: Pick) -> str:
 
 
 def route(names: Mapping[str, str], attempts: tuple[str, ...], server: str | None) -> str:
-    """Text: the servers that a request was tried on, and its result."""
+    """Name the servers that a request was tried on, and "no live upstreams" if it ended so."""
     tried = [names.get(name, name) for name in attempts]
     return ", ".join(tried if server in names else [*tried, "no live upstreams"])
 

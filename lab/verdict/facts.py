@@ -102,7 +102,7 @@ def forbidden(case: Case, hit: Hit, index: int) -> str:
     rules = case.upstream.next_upstream
     kind = replay.fault(case.upstream, hit, index)
     if not kind:
-        status = replay.at(hit.upstream_status, index)
+        status = replay.value_at(hit.upstream_status, index)
         return f"an answer ({status}) that proxy_next_upstream does not list"
     reason = retry.TRANSPORT.get(kind, kind)
     if reason not in rules.conditions and kind not in ("error", "invalid_header"):
@@ -175,7 +175,7 @@ def certain_bans(case: Case, server: Server) -> Iterator[tuple[float, float]]:
     for hit in case.hits:
         ended = replay.start(hit)
         for index, name in enumerate(replay.seen(case.upstream, hit).attempts):
-            ended += replay.at(hit.upstream_response_time, index) or 0.0
+            ended += replay.value_at(hit.upstream_response_time, index) or 0.0
             kind = replay.fault(case.upstream, hit, index)
             last = index == len(hit.upstream_addr) - 1
             blamed = kind in retry.TRANSPORT or (kind and not last and kind not in retry.HARMLESS)

@@ -33,14 +33,14 @@ def off_odds(claim: Bounds, names: Sequence[str], loads: Array | None = None) ->
     Empty if there is none. `loads` are the requests in flight on each server at each pick.
     """
     known = claim.known
-    every = list(groups(claim.seen, names, loads))
-    for group in every:
+    all_groups = list(groups(claim.seen, names, loads))
+    for group in all_groups:
         kept = known[group.rows]
         rows, columns = group.rows[kept], group.columns[kept]
         chances = claim.low[rows, columns]
         count, expected = int((claim.seen[rows] == columns).sum()), float(chances.sum())
         variance = float((chances * (1 - chances)).sum())
-        if odds.far(count, expected, expected, variance, len(every)):
+        if odds.far(count, expected, expected, variance, len(all_groups)):
             return f"{group.name}: {count:,}, expected {expected:,.0f}"
     return ""
 
@@ -82,12 +82,12 @@ def alone(name: str, values: Array) -> Group:
 
 def loads_of(steps: Sequence[Step], columns: dict[str, int]) -> Array:
     """The requests in flight on each server at each pick of an order."""
-    held = [0] * len(columns)
+    in_flight = [0] * len(columns)
     loads = []
     for step in steps:
         column = columns.get(step.server)
         if step.kind == PICK:
-            loads.append(list(held))
+            loads.append(list(in_flight))
         if column is not None and step.kind in (PICK, RELEASE):
-            held[column] += 1 if step.kind == PICK else -1
+            in_flight[column] += 1 if step.kind == PICK else -1
     return np.array(loads).reshape(len(loads), len(columns))

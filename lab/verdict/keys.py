@@ -42,7 +42,7 @@ def explained_by_outages(
 ) -> bool:
     """Whether all servers that precede the picked ones for this key may have been ineligible."""
     seen = replay.seen(case.upstream, case.hits[number])
-    every = {server.name for server in case.upstream.servers if not (server.down or server.drain)}
+    live = {server.name for server in case.upstream.servers if not (server.down or server.drain)}
     suspects = {server.name for server in case.upstream.servers if server.max_conns}
     suspects |= maybe_banned_during(outages, case.hits[number])
     if not suspects:
@@ -52,7 +52,7 @@ def explained_by_outages(
         if name not in chain or not set(chain[: chain.index(name)]) <= suspects:
             return False
         suspects.add(name)
-    return seen.server is not None or every <= suspects
+    return seen.server is not None or live <= suspects
 
 
 def preference(case: Case, arrival: Arrival) -> tuple[str, ...]:
@@ -89,8 +89,8 @@ def sticky_requests(case: Case) -> Verdict:
     for number, hit, peer in bound_requests(case):
         bound += 1
         seen = replay.seen(case.upstream, hit)
-        held = peer.max_conns or peer.name in maybe_banned_during(outages, hit)
-        if seen.attempts[:1] != (peer.name,) and not held:
+        may_be_ineligible = peer.max_conns or peer.name in maybe_banned_during(outages, hit)
+        if seen.attempts[:1] != (peer.name,) and not may_be_ineligible:
             return case.says(Word.FAIL, difference(case, number, peer.alone))
     if not bound:
         return case.says(

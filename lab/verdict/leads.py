@@ -70,7 +70,7 @@ class Leads:
             return self
         for turn in taken:
             if self.peers[turn.winner] is picked and self.allow(turn):
-                return self._taken(turn)
+                return self._after(turn)
         return self.forgotten()
 
     def _needed(self, turn: Turn) -> Array:
@@ -82,7 +82,7 @@ class Leads:
         needed[winner] = -FAR
         return needed
 
-    def _taken(self, turn: Turn) -> "Leads":
+    def _after(self, turn: Turn) -> "Leads":
         """The leads after an observed turn."""
         least, changes = self.least.copy(), np.array(turn.changes)
         least[turn.winner] = np.maximum(least[turn.winner], self._needed(turn))

@@ -92,7 +92,7 @@ def one_after_the_other(case: Case) -> Iterator[Step]:
         for attempt, server in enumerate(hit.upstream_addr):
             second = int(now)
             kinds = (PICK,) if is_nobody(case.upstream, server) else (PICK, TIMED, RELEASE)
-            now += replay.at(hit.upstream_response_time, attempt) or 0.0
+            now += replay.value_at(hit.upstream_response_time, attempt) or 0.0
             for kind in kinds:
                 second = second if kind == PICK else int(now)
                 failed = kind == RELEASE and has_failed(case.upstream, hit, attempt)

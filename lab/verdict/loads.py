@@ -147,7 +147,7 @@ def slower(case: Case) -> str:
 
 
 def miscounted(case: Case, drawn: Draws) -> str:
-    """Text: a server whose count is outside the bounds of two draws under this load."""
+    """Name a server whose count is outside the bounds of two draws; empty if there is none."""
     calm = drawn.on.undisturbed
     low, high = drawn.low[calm], drawn.high[calm]
     middle = (low + high) / 2
@@ -162,7 +162,7 @@ def miscounted(case: Case, drawn: Draws) -> str:
 
 
 def overpicks_least_loaded(drawn: Draws) -> str:
-    """Whether the least loaded server won more often than it can have been drawn.
+    """State how often the least loaded server won, if draws cannot explain it; else empty.
 
     An inaccurate clock makes it appear to win less often, never more often.
     """

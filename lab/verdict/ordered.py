@@ -17,7 +17,7 @@ from ..evidence.trace import PICK, TIMED, Step
 from ..nginxconf.model import Upstream
 from ..oracle import ORACLES, ranking
 from ..oracle import retry as retries
-from ..oracle.base import Peer, Request, bound, chosen, eligible_of, group_of, released
+from ..oracle.base import Peer, Request, bound, eligible_of, group_of, record_pick, record_release
 from ..oracle.least_time import LeastTime
 from ..oracle.random import Random
 from . import replay
@@ -170,7 +170,7 @@ class Model:
         self.upstream = upstream
         self.group = group_of(upstream, addresses)
         self.method = ORACLES[upstream.method](self.group, upstream.measure, None)
-        ranking.drop(self.group)  # `load` changes the peers without telling the ranking
+        ranking.drop(self.group)  # `load` changes the peers without updating the ranking
         self.timed = self.method if isinstance(self.method, LeastTime) else None
         self.budget = retries.budget(self.group, upstream.next_upstream)
         self.peers = {peer.name: peer for peer in self.group.everyone}
@@ -206,7 +206,7 @@ class Model:
         if peer := self.peers.get(step.server):
             if request.group.backup and peer in request.group.backup.peers:
                 request.group = request.group.backup
-            chosen(peer, request)
+            record_pick(peer, request)
             self.held[step.request_id] = peer
         else:  # no live upstreams: nothing is released later
             del self.requests[step.request_id]
@@ -236,9 +236,8 @@ class Model:
             self.leads = self.leads.forgotten()
             return self.anywhere()
         turns = [self._turn_in_favour(peer, request) for peer in self.group.everyone]
-        if self.regaining or bound(
-            request
-        ):  # a bound server is charged for turns that it did not win
+        # a bound server is charged for turns that it did not win
+        if self.regaining or bound(request):
             self.leads = self.leads.forgotten()
             return [turn.odds for turn in turns]
         possible = [turn for turn in turns if self.leads.allow(turn)] or turns
@@ -277,8 +276,8 @@ class Model:
 
     def _measure(self, request: Request, peer: Peer, step: Step, hit: Hit) -> None:
         """Add a response's times to its server's averages; a failed attempt has none."""
-        header = replay.at(hit.upstream_header_time, step.attempt)
-        response = replay.at(hit.upstream_response_time, step.attempt)
+        header = replay.value_at(hit.upstream_header_time, step.attempt)
+        response = replay.value_at(hit.upstream_response_time, step.attempt)
         last = step.attempt == len(hit.upstream_addr) - 1
         if self.timed and last and header is not None and response is not None:
             self.timed.ended(request, peer, round(header * 1000), round(response * 1000))
@@ -286,7 +285,7 @@ class Model:
     def _release(self, request: Request, peer: Peer, step: Step, hit: Hit) -> None:
         del self.held[step.request_id]
         self.regaining |= step.failed
-        released(peer, request, failed=step.failed)
+        record_release(peer, request, failed=step.failed)
         if step.attempt == len(hit.upstream_addr) - 1:
             del self.requests[step.request_id]
 

@@ -34,7 +34,7 @@ def by_order(case: Case, *, named: bool = True) -> Verdict:
 
 
 def contradiction(case: Case, claim: Bounds, row: int, number: int) -> str:
-    """Text: the request that contradicts the claim, its server, and the expected servers."""
+    """Name the request that contradicts the claim, its server, and the expected servers."""
     names = [*column_of(case), ""]
     short_names = [shortened(case.upstream).get(name, "no live upstreams") for name in names]
     steps = [step for step in order_of(case, row + 1) or () if step.kind == PICK]
@@ -49,7 +49,7 @@ def contradiction(case: Case, claim: Bounds, row: int, number: int) -> str:
 
 
 def miscounted(case: Case, claim: Bounds) -> str:
-    """Text: a group of draws that deviates from its probabilities; empty if there is none."""
+    """Name a group of draws that deviates from its probabilities; empty if there is none."""
     if not case.upstream.record.by_draw:
         return ""
     columns = column_of(case)

@@ -28,12 +28,6 @@ class Tally:
         """Picks that could be decided either way."""
         return self.right + self.wrong
 
-    def __add__(self, other: "Tally") -> "Tally":
-        first = self.first if self.first is not None else other.first
-        return Tally(
-            self.picks + other.picks, self.right + other.right, self.wrong + other.wrong, first
-        )
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Basis:

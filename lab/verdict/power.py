@@ -150,9 +150,9 @@ def matrix(
     yield cell(method, "right", claim, right, seeds, number, traced, right=True)
     for name, truth in wrong_truths(method, weights):
         yield cell(method, name, claim, truth, seeds, number, traced)
-    for name, asked, truth in limited(method, weights):
-        claim = claim_of(method, asked)
-        same = asked == truth
+    for name, claimed, truth in limited(method, weights):
+        claim = claim_of(method, claimed)
+        same = claimed == truth
         yield cell(method, name, claim, truth, seeds, number, traced, right=same)
 
 

@@ -55,7 +55,7 @@ def lasted(hit: Hit) -> float:
     return sum(times) if times else hit.request_time
 
 
-def at(values: tuple[T | None, ...], index: int) -> T | None:
+def value_at(values: tuple[T | None, ...], index: int) -> T | None:
     """One attempt's value; None if the log has none."""
     return values[index] if 0 <= index < len(values) else None
 
@@ -65,13 +65,13 @@ def fault(upstream: Upstream, hit: Hit, index: int) -> str:
 
     A status that proxy_next_upstream does not list is not a failure.
     """
-    status, listed = at(hit.upstream_status, index), upstream.next_upstream.conditions
+    status, listed = value_at(hit.upstream_status, index), upstream.next_upstream.conditions
     last = index == len(hit.upstream_addr) - 1
     if status is None:
         return "" if last else "refused"
-    if at(hit.upstream_header_time, index) is not None:
+    if value_at(hit.upstream_header_time, index) is not None:
         return f"http_{status}" if f"http_{status}" in listed else ""
-    connected = at(hit.upstream_connect_time, index) is not None
+    connected = value_at(hit.upstream_connect_time, index) is not None
     if status == 504:
         return "timeout" if connected else "connect_timeout"
     if status != 502:
@@ -90,14 +90,17 @@ def reset_at_once(hit: Hit, index: int) -> bool:
     nginx logs the connect time before it sees that the connection was reset, so the request may not
     have been sent.
     """
-    failed = at(hit.upstream_status, index) == 502 and at(hit.upstream_header_time, index) is None
-    connect = at(hit.upstream_connect_time, index)
-    return failed and connect is not None and connect == at(hit.upstream_response_time, index)
+    failed = (
+        value_at(hit.upstream_status, index) == 502
+        and value_at(hit.upstream_header_time, index) is None
+    )
+    connect = value_at(hit.upstream_connect_time, index)
+    return failed and connect is not None and connect == value_at(hit.upstream_response_time, index)
 
 
 def succeeded(hit: Hit) -> bool:
     """Whether the first server answered with a status that is not an error."""
-    return len(hit.upstream_addr) == 1 and (at(hit.upstream_status, 0) or 0) < 400
+    return len(hit.upstream_addr) == 1 and (value_at(hit.upstream_status, 0) or 0) < 400
 
 
 def key_of(upstream: Upstream, hit: Hit) -> bytes:
@@ -143,7 +146,7 @@ def arrival(upstream: Upstream, hit: Hit, *, lasting: bool) -> Arrival:
     """The request of a hit, with its failed attempts; `lasting` also sets its duration."""
     tried = seen(upstream, hit).attempts
     faults = tuple(
-        (fault(upstream, hit, index), at(hit.upstream_response_time, index) or 0.0)
+        (fault(upstream, hit, index), value_at(hit.upstream_response_time, index) or 0.0)
         for index in range(0 if succeeded(hit) else len(tried))
     )
     arrived = Arrival(
@@ -157,8 +160,8 @@ def arrival(upstream: Upstream, hit: Hit, *, lasting: bool) -> Arrival:
     if not lasting:
         return arrived
     final = len(tried) - 1
-    response = at(hit.upstream_response_time, final)
-    header = at(hit.upstream_header_time, final)
+    response = value_at(hit.upstream_response_time, final)
+    header = value_at(hit.upstream_header_time, final)
     return replace(
         arrived, duration=hit.request_time if response is None else response, header=header
     )
@@ -181,9 +184,9 @@ def orders(upstream: Upstream) -> Iterator[Upstream]:
 def unknown(upstream: Upstream, hits: Iterable[Hit]) -> Mapping[str, int]:
     """Servers in the log that the upstream lacks, with the number of their first hit."""
     names = {server.name for server in upstream.servers} | {upstream.name}
-    strangers: dict[str, int] = {}
+    servers: dict[str, int] = {}
     for number, hit in enumerate(hits, 1):
         for name in hit.upstream_addr:
             if name not in names:
-                strangers.setdefault(name, number)
-    return strangers
+                servers.setdefault(name, number)
+    return servers

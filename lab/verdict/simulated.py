@@ -129,7 +129,7 @@ class Simulation:
         """Serve all the traffic."""
         self.memories = self.memories_of_workers()
         for _ in range(self.traffic.users):
-            self.later(self.rng.random(), "begin", None)
+            self.schedule(self.rng.random(), "begin", None)
         while self.events:
             now, _, kind, call = heapq.heappop(self.events)
             if kind == "begin" or call is None:
@@ -152,7 +152,7 @@ class Simulation:
         servers = len(self.truth.weights)
         return Memory([0] * servers, [0] * servers, [0] * servers)
 
-    def later(self, moment: float, kind: str, call: Call | None) -> None:
+    def schedule(self, moment: float, kind: str, call: Call | None) -> None:
         """Put an event on the heap."""
         self.serial += 1
         heapq.heappush(self.events, (moment, self.serial, kind, call))
@@ -180,7 +180,7 @@ class Simulation:
             "" if home is None else f"srv={sticky_id(home)}",
             visitor,
         )
-        self.later(now + rng.expovariate(7), "pick", call)
+        self.schedule(now + rng.expovariate(7), "pick", call)
 
     def pick(self, now: float, call: Call) -> None:
         """Let a worker pick a server."""
@@ -197,7 +197,7 @@ class Simulation:
         slow = self.truth.slowness[call.server] if self.truth.slowness else 1.0
         lasts = min(400.0, self.traffic.shortest + self.rng.expovariate(1 / self.traffic.mean))
         call.lasts = int(lasts * slow)
-        self.later(now + lasts * slow, "release", call)
+        self.schedule(now + lasts * slow, "release", call)
 
     def is_diverted(self, call: Call) -> bool:
         """Whether a request is diverted: at random; a small share at regular intervals."""
@@ -260,7 +260,7 @@ class Simulation:
                 upstream_response_time=(call.lasts / 1000 if known else 0.0,),
             )
         )
-        self.later(now + self.rng.expovariate(2), "begin", None)
+        self.schedule(now + self.rng.expovariate(2), "begin", None)
 
 
 def interleaved(steps: Sequence[Step], rng: random.Random) -> Iterable[Step]:

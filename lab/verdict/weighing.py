@@ -7,7 +7,7 @@ from math import ceil, inf, log, sqrt
 import numpy as np
 
 from ..nginxconf.model import Upstream
-from .bounds import Array, Bounds, bet, likeness, moved, same, shared
+from .bounds import Array, Bounds, bet, diverted, likeness, moved, same
 from .case import Case, column_of, shortened
 from .hypotheses import Hypothesis, alternatives, compound
 from .likelihoods import likelihoods
@@ -127,7 +127,7 @@ def every_share(case: Case) -> Iterator[tuple[float, int]]:
 
 def share_fate(case: Case, claim: Bounds, share: float, column: int) -> Fate:
     """Compare the alternative that a share of the requests is diverted to one server."""
-    other = shared(claim, column, share)
+    other = diverted(claim, column, share)
     gain, server = bet(claim, other), list(column_of(case))[column]
     name = f"{share:.0%} of requests diverted to {shortened(case.upstream)[server]}"
     if gain >= EXCLUDED:
@@ -156,12 +156,14 @@ def smallest_share(case: Case, claim: Bounds) -> float | None:
 
 def kinds(fates: Iterable[Fate], word: str) -> tuple[str, ...]:
     """The kinds whose alternatives all have one fate; of a mixed kind, the excluded ones."""
-    words: dict[str, set[str]] = {}
+    by_kind: dict[str, set[str]] = {}
     for fate in fates:
-        words.setdefault(fate.kind, set()).add(fate.word)
+        by_kind.setdefault(fate.kind, set()).add(fate.word)
     if word == "same":
-        return tuple(kind for kind, of in words.items() if of == {"same"})
-    return tuple(kind for kind, of in words.items() if word in of and of <= {word, "same"})
+        return tuple(kind for kind, words in by_kind.items() if words == {"same"})
+    return tuple(
+        kind for kind, words in by_kind.items() if word in words and words <= {word, "same"}
+    )
 
 
 def hits_for(claim: Bounds, missing: Sequence[Fate]) -> int:
@@ -209,7 +211,7 @@ def likeliest(case: Case, claim: Bounds, first: int = 0) -> str:
     for share in (0.05, *SHARES):
         for server, column in columns.items():
             name = f"{share:.0%} of requests diverted to {shortened(case.upstream)[server]}"
-            scores.setdefault(name, likeness(shared(part, column, share)))
+            scores.setdefault(name, likeness(diverted(part, column, share)))
     best = max(scores, key=scores.__getitem__, default="")
     return best if best and scores[best] > likeness(part) + 1 else ""
 
@@ -231,16 +233,16 @@ def picks_to_tell(
 
     `weights` has the frequency of each row; by default all are equal.
     """
-    often = np.full(len(rows), 1 / len(rows)) if weights is None else weights
+    frequencies = np.full(len(rows), 1 / len(rows)) if weights is None else weights
     needed = 0.0
     for other in others:
         gain = square = moves = 0.0
-        for p, q, weight in zip(rows, other, often, strict=True):
-            held = p > 0
+        for p, q, weight in zip(rows, other, frequencies, strict=True):
+            possible = p > 0
             with np.errstate(divide="ignore"):
-                ratio = np.log(p[held]) - np.log(q[held])
-            gain += weight * float((p[held] * ratio).sum())
-            square += weight * float((p[held] * ratio**2).sum())
+                ratio = np.log(p[possible]) - np.log(q[possible])
+            gain += weight * float((p[possible] * ratio).sum())
+            square += weight * float((p[possible] * ratio**2).sum())
             moves += weight * float(np.abs(p - q).sum()) / 2
         if moves + 1e-9 < SLIGHT or not isfinite(gain) or gain <= 0:
             continue

@@ -26,7 +26,7 @@ EXACT = 0.49  # ms within which times in a log keep their order where they diffe
 WIDE = 2.0  # ms that the cached clocks of nginx's workers may lag and differ on a quiet machine
 GRAIN = 2  # ms by which nginx's times of one request differ by rounding alone
 CUT = 0.5  # ms of a time that nginx's log leaves out, on average
-LEFT = 0.2  # ms after an answer has left, within which its backend notes that
+LEFT = 0.2  # ms within which a backend records that it has sent a response
 NOT_SERVED: Served = {}
 
 
@@ -90,8 +90,12 @@ def windows(upstream: Upstream, hits: Sequence[Hit], served: Served = NOT_SERVED
     ends = np.array([hit.msec * 1000 for hit in hits]).round()
     starts = np.array([replay.start(hit) * 1000 for hit in hits]).round()
     lasted = np.array([replay.lasted(hit) * 1000 for hit in hits]).round()
-    headers = [replay.at(hit.upstream_header_time, len(hit.upstream_addr) - 1) for hit in hits]
-    responses = [replay.at(hit.upstream_response_time, len(hit.upstream_addr) - 1) for hit in hits]
+    headers = [
+        replay.value_at(hit.upstream_header_time, len(hit.upstream_addr) - 1) for hit in hits
+    ]
+    responses = [
+        replay.value_at(hit.upstream_response_time, len(hit.upstream_addr) - 1) for hit in hits
+    ]
     retried = np.array([len(hit.upstream_addr) > 1 for hit in hits])
     apart = ends - starts - lasted > GRAIN
     pick_to = np.where(retried, ends, np.where(apart, np.maximum(starts, ends - lasted), starts))
@@ -205,12 +209,12 @@ def halvings(seen: Windows, picks: Array, fail_timeout: int) -> tuple[Array, Arr
 
     nginx records a pick of a server only if it recorded none for more than fail_timeout seconds.
     """
-    checked, noted = LONG_AGO, [LONG_AGO]
+    checked, history = LONG_AGO, [LONG_AGO]
     for second in np.sort(seen.pick_from[picks] // 1000).astype(int).tolist():
         checked = second if second - checked > fail_timeout else checked
-        noted.append(checked)
+        history.append(checked)
     before = np.searchsorted(np.sort(seen.pick_from[picks]), seen.pick_from, "left")
-    idle = seen.pick_from // 1000 - np.array(noted)[before]
+    idle = seen.pick_from // 1000 - np.array(history)[before]
     low, high = idle - 1, idle + 1
     times = [
         np.where(seconds > fail_timeout, seconds // (fail_timeout + 1), 0)

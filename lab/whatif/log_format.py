@@ -15,7 +15,7 @@ from ..nginxconf.tree import words_of
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 # the combined format or the article's
-_USUAL = re.compile(
+_COMBINED = re.compile(
     r"(?P<remote_addr>unix:|[0-9A-Fa-f.:]+)(?::\d+ \S+)? - [^\[\]\"]+ \[(?P<time_local>[^\]]+)\] "
     r'"(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) \d+ '
     r'"(?:[^"\\]|\\.)*" "(?P<http_user_agent>(?:[^"\\]|\\.)*)"'
@@ -32,7 +32,7 @@ _LISTS = {
     *("upstream_connect_time", "upstream_header_time", "upstream_response_time"),
     *("upstream_bytes_sent", "upstream_bytes_received"),
 }
-# what nginx makes of characters in a log: of escape=default, of escape=json
+# how nginx escapes characters in a log: by escape=default, then by escape=json
 _ESCAPED = re.compile(rb"""\\(?:x([0-9A-F]{2})|u00([0-9A-Fa-f]{2})|(["\\/bfnrt]))""")
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
@@ -73,9 +73,9 @@ def visits(lines: Iterable[bytes], log_format: str = "") -> Iterator[Visit | Mal
 
     `log_format` is the text of nginx's `log_format`, or the directive. If it is empty, a line is
     read as JSON whose keys are nginx's variables, or as the combined format, also with further
-    fields behind it. What `docker compose logs` or syslog puts before a line is skipped.
+    fields after it. What `docker compose logs` or syslog puts before a line is skipped.
     """
-    fields = reader(log_format) if log_format else usual
+    fields = reader(log_format) if log_format else json_or_combined
     for number, line in enumerate(lines, 1):
         try:
             values = fields(line.rstrip(b"\r\n").removeprefix(BOM_UTF8))
@@ -89,7 +89,7 @@ def reader(log_format: str) -> Reader:
 
     UsageError for a format without what a replay needs: the request and a time.
     """
-    text, escape = _written(log_format)
+    text, escape = _text_and_escape(log_format)
     names = [braced or bare for braced, bare in _VARIABLE.findall(text)]
     if not {"request", "request_uri", "uri"} & set(names):
         raise UsageError("the format has no $request", "a format with $request or $request_uri")
@@ -105,13 +105,13 @@ def reader(log_format: str) -> Reader:
 
 
 def _matched(pattern: re.Pattern[str], line: bytes) -> Mapping[str, str] | None:
-    """The values of a line, also with something before it; None where it does not match."""
+    """The values of a line, which may have a prefix; None if it does not match."""
     match = pattern.fullmatch(_text(line)) or pattern.fullmatch(_text(without_prefix(line)))
     return match.groupdict("") if match else None
 
 
-def _written(log_format: str) -> tuple[str, str]:
-    """The text of a format and its `escape`, also of a whole directive with its quoted parts."""
+def _text_and_escape(log_format: str) -> tuple[str, str]:
+    """The text of a format and its `escape`; a whole `log_format` directive is accepted too."""
     if not re.match(r"\s*log_format\s", log_format):
         return log_format, ""
     parts = words_of(log_format, "--format")[2:]
@@ -171,9 +171,9 @@ def _value(name: str, following: str, escaped: bool) -> str:
     return f"[^{re.escape(following)}]*" if following else ".*"
 
 
-def usual(line: bytes) -> Mapping[str, str] | None:
+def json_or_combined(line: bytes) -> Mapping[str, str] | None:
     """Return the values of a JSON line, or of a combined line with any further fields."""
-    if (values := _matched(_USUAL, line)) is not None:
+    if (values := _matched(_COMBINED, line)) is not None:
         return {**_unescaped(values, line), "request_time": _request_time(values["further"])}
     fields = parsed(line) if b"{" in line else None
     if not isinstance(fields, dict):
@@ -203,7 +203,7 @@ def visit(values: Mapping[str, str]) -> Visit:
         method,
         uri,
         _status(values.get("status", "")),
-        _last(values.get("upstream_addr", "")),
+        _last_entry(values.get("upstream_addr", "")),
         {
             name[len("http_") :].replace("_", "-"): value
             for name, value in values.items()
@@ -245,7 +245,7 @@ def _request(values: Mapping[str, str]) -> tuple[str, str]:
 def _seconds(values: Mapping[str, str]) -> float | None:
     """Return the last upstream response time, else the request time; None without both."""
     for name in _DURATIONS:
-        text = _last(values.get(name, ""))
+        text = _last_entry(values.get(name, ""))
         if text not in _NONE:
             return _finite(text)
     return None
@@ -271,7 +271,7 @@ def _status(text: str) -> int:
     return int(text)
 
 
-def _last(text: str) -> str:
+def _last_entry(text: str) -> str:
     """Return the last entry of the list that nginx logs for a request with several attempts."""
     return re.split(r", | : ", text)[-1] if text not in _NONE else ""
 

@@ -141,15 +141,15 @@ class _Rows:
         self.clients: list[str] = []
         self.texts: dict[Any, Any] = {}
         self.malformed: list[Malformed] = []
-        self.lost = self.timed = self.addressed = 0
+        self.malformed_count = self.timed = self.addressed = 0
         self.exact = True
         self.second, self.number = -1.0, 0
 
     def add(self, entry: Visit | Malformed, evaluate: Evaluator) -> None:
         """Add one line of the log."""
         if isinstance(entry, Malformed):
-            self.lost += 1
-            self.malformed += [entry] if self.lost <= SHOWN else []
+            self.malformed_count += 1
+            self.malformed += [entry] if self.malformed_count <= SHOWN else []
             return
         lasted = self.seconds if entry.seconds is None else entry.seconds
         self.timed += entry.seconds is not None
@@ -188,7 +188,7 @@ class _Rows:
             self.exact,
             self.timed,
             self.addressed,
-            self.lost,
+            self.malformed_count,
             tuple(self.malformed),
         )
 

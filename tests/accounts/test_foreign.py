@@ -55,7 +55,7 @@ def test_a_method_with_state_never_fails_beside_foreign_requests(
         seen.append(len(hits))
         return Verdict(word, claim.method, "", "why")
 
-    verdict = foreign.judge_beside(claim, HITS, OWN, sequential=True, judge=judge)
+    verdict = foreign.judge_own_requests(claim, HITS, OWN, sequential=True, judge=judge)
 
     assert (verdict.word, seen) == (expected, judged)
     assert ("1 foreign requests" in verdict.why) == (judged == [3])
@@ -70,7 +70,7 @@ def test_without_foreign_requests_nothing_changes() -> None:
         return Verdict(Word.FAIL, "round_robin", "", "why")
 
     own_ids = frozenset("123")
-    verdict = foreign.judge_beside(
+    verdict = foreign.judge_own_requests(
         upstream("round_robin"), HITS, own_ids, sequential=True, judge=judge
     )
 

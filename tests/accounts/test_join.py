@@ -127,7 +127,9 @@ def test_lost_tokens_are_counted_with_the_clients_failure() -> None:
     """The client received three of four tokens before the stream broke."""
     joined = join([record(tokens=3, error="truncated")], [hit()], [entry()])
 
-    assert told(joined) == ["tokens lost: a: backend-1 sent 4 tokens, 3 came (client: truncated)"]
+    assert told(joined) == [
+        "tokens lost: a: backend-1 sent 4 tokens, the client received 3 (client: truncated)"
+    ]
     assert [finding.tokens for finding in joined.findings] == [1]
 
 
@@ -143,7 +145,7 @@ def test_more_tokens_than_were_sent_are_a_finding() -> None:
     joined = join([record(tokens=5, completion_tokens=5)], [hit()], [entry()])
 
     assert told(joined) == [
-        "tokens gained: a: backend-1 sent 4 tokens, 5 came",
+        "tokens gained: a: backend-1 sent 4 tokens, the client received 5",
         "usage disagrees: a: usage says 5, backend-1 4",
     ]
 

@@ -15,7 +15,7 @@ from nginx_llm_lab.experiment.collect import (
     incidents,
     new_workers,
     traffic_name,
-    undone,
+    undone_incidents,
 )
 
 RUNNING = State("id", "running", started=100.0)
@@ -88,7 +88,7 @@ def test_what_was_undone_before_the_end_is_still_named() -> None:
         engine_event("disconnect", 171.0, container="of another lab"),
     ]
 
-    assert list(undone(events, services, planned)) == [
+    assert list(undone_incidents(events, services, planned)) == [
         Incident("backend-2", "was paused", 150.0),
         Incident("backend-2", "was disconnected from the network", 152.0),
         Incident("backend-2", "was sent signal 19", 154.0),

@@ -66,7 +66,7 @@ def test_traffic_goes_on_until_it_decides(
     def let_pass(seconds: float) -> None:
         clock[0] += seconds > soak.LASTS
 
-    monkeypatch.setattr(soak, "_pass", let_pass)
+    monkeypatch.setattr(soak, "_sleep", let_pass)
     monkeypatch.setattr("time.time", lambda: clock[0])
 
     observed = soak.until_decided(

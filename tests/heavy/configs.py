@@ -121,7 +121,7 @@ def observe(lab: Lab, drawn: Config, plan: probes.Plan, folder: Path) -> verdict
     """Serve a config by real nginx, send the plan, and judge what its log says."""
     nginx.switch(lab, drawn.text)
     if drawn.faulty:
-        behaviour.tell(lab, drawn.faulty, "PUT", "/behaviour", drawn.behaviour)
+        behaviour.request(lab, drawn.faulty, "PUT", "/behaviour", drawn.behaviour)
     try:
         mark, began = nginx.log_size(lab), time.time()
         requests = workload.fixed(plan.requests, plan.concurrency, plan.sessions)
@@ -129,7 +129,7 @@ def observe(lab: Lab, drawn: Config, plan: probes.Plan, folder: Path) -> verdict
         log = nginx.log_with(lab, mark, len(sent))
     finally:
         if drawn.faulty:
-            behaviour.tell(lab, drawn.faulty, "DELETE", "/behaviour")
+            behaviour.request(lab, drawn.faulty, "DELETE", "/behaviour")
     clock = doubt(lab, log, began) if plan.concurrency > 1 else 0.0
     return judged(lab, drawn.text, log, plan.concurrency == 1, folder, clock)
 

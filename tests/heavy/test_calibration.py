@@ -41,15 +41,17 @@ PREFILL_8B = 27_700  # prompt tokens/s of an 8B model on an H100, saturated: see
 def backend(lab: LiveLab) -> Iterator[LiveLab]:
     """A lab whose only backend in use is backend-1, with an empty cache."""
     lab.use("round_robin", server_params=["backend-2: down", "backend-3: down"])
-    behaviour.tell(lab.lab, "backend-1", "DELETE", "/cache")
+    behaviour.request(lab.lab, "backend-1", "DELETE", "/cache")
     yield lab
-    behaviour.tell(lab.lab, "backend-1", "PUT", "/profile", {"profile": "instant", "time_scale": 1})
+    behaviour.request(
+        lab.lab, "backend-1", "PUT", "/profile", {"profile": "instant", "time_scale": 1}
+    )
 
 
 def become(lab: LiveLab, profile: str, scale: float = SCALE) -> None:
     """Give backend-1 a profile."""
     asked = {"profile": profile, "time_scale": scale}
-    behaviour.tell(lab.lab, "backend-1", "PUT", "/profile", asked)
+    behaviour.request(lab.lab, "backend-1", "PUT", "/profile", asked)
 
 
 def send(

@@ -27,7 +27,7 @@ def one(lab):
 def timed(lab, profile: str, slow: float = 1.0) -> None:
     """Give the backend another profile, so many times as slow."""
     asked = {"profile": profile, "time_scale": 1 / slow}
-    behaviour.tell(lab, "backend-1", "PUT", "/profile", asked)
+    behaviour.request(lab, "backend-1", "PUT", "/profile", asked)
 
 
 def modelled(records: Sequence[Record], slow: float) -> list[list[float]]:

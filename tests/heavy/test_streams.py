@@ -45,7 +45,7 @@ def test_a_generation_longer_than_a_minute_survives(five, say):
     """More than 60 s of tokens, and of silence before the only one: nothing between gives up."""
     five.use("round_robin", server_params=[f"backend-{n}: down" for n in (2, 3, 4, 5)])
     quarter_speed = {"profile": "slow-8b", "time_scale": 0.25}
-    behaviour.tell(five.lab, "backend-1", "PUT", "/profile", quarter_speed)
+    behaviour.request(five.lab, "backend-1", "PUT", "/profile", quarter_speed)
 
     try:
         with ThreadPoolExecutor(2) as pool:
@@ -54,7 +54,7 @@ def test_a_generation_longer_than_a_minute_survives(five, say):
         streams = [silent.result(), talking.result()]
     finally:
         well = {"profile": "instant", "time_scale": 1}
-        behaviour.tell(five.lab, "backend-1", "PUT", "/profile", well)
+        behaviour.request(five.lab, "backend-1", "PUT", "/profile", well)
 
     say(f" a silent and a talking stream survived {streams[0][0]:.1f} s and {streams[1][0]:.1f} s")
     assert [(tokens, end) for _, tokens, end in streams] == [(1, b"[DONE]"), (150, b"[DONE]")]

@@ -34,7 +34,7 @@ def test_a_full_queue_refuses_with_retry_after(limited):
         calls = [pool.submit(complete, number) for number in range(5)]
         first_three = [call.result() for call in islice(as_completed(calls), 3)]
         shown = str(fleet.conditions(limited.lab)["backend-1"])
-        behaviour.tell(limited.lab, "backend-1", "PUT", "/profile", {"profile": "instant"})
+        behaviour.request(limited.lab, "backend-1", "PUT", "/profile", {"profile": "instant"})
         answers = [call.result() for call in calls]
 
     assert shown == "h100-8b, max_num_seqs 1, queue_limit 1, time scale 1"

@@ -48,7 +48,7 @@ def timed(lab):
         for name in names:
             changed.add(name)
             asked = {"profile": profile, "time_scale": time_scale}
-            behaviour.tell(lab.lab, name, "PUT", "/profile", asked)
+            behaviour.request(lab.lab, name, "PUT", "/profile", asked)
 
     yield equip
     equip("instant", names=tuple(changed))
@@ -236,11 +236,11 @@ def test_a_truncated_stream_is_seen_and_counted(lab):
     output = Lengths(tokens=20)
     scenario = Scenario("cut", requests=30, arrivals="constant", rate=50.0, output=output)
 
-    behaviour.tell(lab.lab, "backend-1", "PUT", "/behaviour", {"drop_after_tokens": 5})
+    behaviour.request(lab.lab, "backend-1", "PUT", "/behaviour", {"drop_after_tokens": 5})
     try:
         rows = joined(lab, scenario)
     finally:
-        behaviour.tell(lab.lab, "backend-1", "DELETE", "/behaviour")
+        behaviour.request(lab.lab, "backend-1", "DELETE", "/behaviour")
 
     told = figures.figures(rows)
     records = [row.record for row in rows.rows if row.record]

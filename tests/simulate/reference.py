@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nginx_llm_lab.backends.llm.blocks import BLOCK_TOKENS
-from nginx_llm_lab.backends.llm.engine import Engine, Generation
+from nginx_llm_lab.backends.llm.engine import PICOSECONDS, Engine, Generation
 from nginx_llm_lab.backends.llm.engine import Request as Sequences
 from nginx_llm_lab.nginxconf.model import Upstream
 from nginx_llm_lab.oracle import Arrival, balancer
-from nginx_llm_lab.oracle.base import Peer, Request, chosen, released
-from nginx_llm_lab.simulate.jobs import PICOSECONDS, Workload
+from nginx_llm_lab.oracle.base import Peer, Request, record_pick, record_release
+from nginx_llm_lab.simulate.jobs import Workload
 
 if TYPE_CHECKING:
     from nginx_llm_lab.backends.llm.profiles import Profile
@@ -102,7 +102,7 @@ class Loop:
         peer = self.nginx.method.get(request)
         if peer is None:
             return
-        chosen(peer, request)
+        record_pick(peer, request)
         if self.nginx.sessions:
             self.bound[int(self.work.user[number])] = peer.sid
         outcome = self.outcomes[number]
@@ -156,7 +156,7 @@ class Loop:
         if self.nginx.timed:
             took = request.now - sent
             self.nginx.timed.ended(request, peer, header_at // milli - sent, took)
-        released(peer, request, failed=False)
+        record_release(peer, request, failed=False)
         following = int(self.work.follows[number]) if len(self.work.follows) else -1
         if following >= 0 and (due := now + int(self.work.due[following])) < self.work.last_due:
             heapq.heappush(self.pending, (due, following))

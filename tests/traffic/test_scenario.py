@@ -155,7 +155,7 @@ def test_the_timeline_is_sorted_by_time() -> None:
         ),
         (
             "{requests: 1, rate: 1, timeline: [{at: 1, do: heal, backend: backend-9}]}",
-            'the heal at 1 s names "backend-9", the last is backend-3, in my.yaml:1:34',
+            'the heal at 1 s names "backend-9", but the last backend is backend-3, in my.yaml:1:34',
         ),
         (
             "{duration: 5, rate: 1, timeline: [{at: 6, do: heal}]}",

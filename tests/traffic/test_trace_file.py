@@ -90,6 +90,12 @@ def test_neither_a_scenario_nor_a_trace_is_an_error():
         scenario.requested("")
 
 
+def test_a_duration_with_a_trace_is_an_error():
+    """It would change nothing: the trace has its own times."""
+    with pytest.raises(UsageError, match="--duration needs a scenario without a trace"):
+        scenario.requested("", duration=5.0, trace=str(TRACES / "azure.csv"))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [

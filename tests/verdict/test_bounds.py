@@ -6,7 +6,7 @@ from math import inf, log
 import numpy as np
 import pytest
 
-from nginx_llm_lab.verdict.bounds import Bounds, bet, moved, same, shared, unknown
+from nginx_llm_lab.verdict.bounds import Bounds, bet, diverted, moved, same, unknown
 
 
 def fixed(seen: list[int], *odds: float) -> Bounds:
@@ -45,6 +45,6 @@ def test_a_share_moves_only_requests_of_other_servers() -> None:
     """30 % taken to the second of two equal servers: half of that was there already."""
     claim = fixed([0, 1], 0.5, 0.5)
 
-    assert moved(claim, shared(claim, 1, 0.3)) == pytest.approx(0.15)
+    assert moved(claim, diverted(claim, 1, 0.3)) == pytest.approx(0.15)
     assert same(claim, claim)
-    assert not same(claim, shared(claim, 1, 0.3))
+    assert not same(claim, diverted(claim, 1, 0.3))

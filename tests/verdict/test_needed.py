@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nginx_llm_lab.nginxconf.model import Server, Upstream
-from nginx_llm_lab.verdict.bounds import Bounds, bet, shared
+from nginx_llm_lab.verdict.bounds import Bounds, bet, diverted
 from nginx_llm_lab.verdict.needed import requests_for_pass, rows_of
 from nginx_llm_lab.verdict.weighing import EXCLUDED, SHARES
 
@@ -41,7 +41,7 @@ def test_that_many_turns_exclude_every_share(weights: tuple[int, ...]) -> None:
         rows = np.eye(len(weights) + 1)[seen]
         exact = Bounds(seen, rows, rows)
         return min(
-            bet(exact, shared(exact, column, share))
+            bet(exact, diverted(exact, column, share))
             for column in range(len(weights))
             for share in SHARES
         )
