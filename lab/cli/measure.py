@@ -7,6 +7,7 @@ import typer
 
 from ..experiment import fleet
 from ..experiment import run as experiment
+from ..paths import INSTALLED
 from ..report import tables
 from ..stack import compose
 from ..traffic.ab import Ab, body_of
@@ -94,5 +95,5 @@ def demo(
     for outcome in experiment.demo(lab, requests):
         say(table.row(outcome))
         words.append(outcome.verdict.word)
-    say(tables.what_next(lab.front))
+    say(tables.what_next(lab.front, installed=INSTALLED))
     exit_unless(Word.FAIL not in words)

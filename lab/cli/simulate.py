@@ -1,11 +1,12 @@
 """`lab simulate`: a scenario without Docker, at the scale of a fleet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
+from ..errors import UsageError
 from ..experiment import simulating, validating
 from ..report import scores
 from ..simulate.simulation import Simulated, Stopped
@@ -63,6 +64,17 @@ def simulate(
     Needs no Docker.
     """
     if validate:
+        _refuse_unused(
+            {
+                "--backends": backends is not None,
+                "--requests": requests is not None,
+                "--seed": seed is not None,
+                "--weights": bool(weights),
+                "--key": bool(key),
+                "--trace": bool(trace),
+                "--limit": limit is not None,
+            }
+        )
         _validate(scenario, method, duration, repeats, as_json=as_json)
         return
     workload = known.requested(scenario, duration, trace, speed, limit)
@@ -80,6 +92,15 @@ def simulate(
         raise
     if as_json:
         show([run.as_dict() for run in runs] if len(runs) > 1 else runs[0].as_dict())
+
+
+def _refuse_unused(given: Mapping[str, bool]) -> None:
+    """Refuse the options that --validate would ignore."""
+    if unused := [name for name, is_given in given.items() if is_given]:
+        raise UsageError(
+            f"{unused[0]} has no effect with --validate, which runs scenarios live as they are",
+            "lab simulate --validate [SCENARIO] [--method …] [--duration …] [--repeats …]",
+        )
 
 
 def _print_how_to_resume(kept: Simulated, methods: Sequence[str]) -> None:

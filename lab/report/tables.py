@@ -262,16 +262,20 @@ class DemoTable:
         return "  ".join(padded).rstrip()
 
 
-def what_next(front: str) -> str:
-    """What to try after the demo."""
-    return f"""
-try next:
-  {f"curl {front}/":<39} which backend answers?
-  make least_conn                         switch the method without losing a request
-  make ab ARGS="-n 5000 -c 50 -k"         ApacheBench, and the split that it produced
-  make run METHOD=hash                    traffic, prediction, verdict
-  .venv/bin/lab --help                    everything else
-  make down                               take the lab down completely"""
+def what_next(front: str, *, installed: bool) -> str:
+    """What to try after the demo: a checkout has make targets, an installed package only `lab`."""
+    tries = {
+        f"curl {front}/": "which backend answers?",
+        "make least_conn": "switch the method without losing a request",
+        'make ab ARGS="-n 5000 -c 50 -k"': "ApacheBench, and the split that it produced",
+        "make run METHOD=hash": "traffic, prediction, verdict",
+        ".venv/bin/lab --help": "everything else",
+        "make down": "take the lab down completely",
+    }
+    if installed:
+        commands = ("lab use least_conn", "lab ab -n 5000 -c 50 -k", "lab run hash", "lab --help")
+        tries = dict(zip((f"curl {front}/", *commands, "lab down"), tries.values(), strict=True))
+    return "\n".join(["", "try next:", *(f"  {key:<39} {what}" for key, what in tries.items())])
 
 
 WHATIF = (

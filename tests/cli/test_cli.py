@@ -42,6 +42,7 @@ def lab(*words, stdin=b""):
         ("simulate", "uniform_chat", "--duration", "-1"),
         ("simulate", "uniform_chat", "--seed", "-1"),
         ("simulate", "uniform_chat", "--speed", "0"),
+        ("simulate", "--validate", "--backends", "5"),
         ("load", "uniform_chat", "--limit", "5"),
     ],
 )

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from nginx_llm_lab.accounts.figures import Spread
 from nginx_llm_lab.accounts.outcome import Loaded, judge
 from nginx_llm_lab.evidence.timeline import Done
@@ -96,3 +98,14 @@ def test_a_backend_that_the_timeline_paused_is_no_sign_of_a_busy_machine():
 
     assert saturated("backend-2") == ("backend-1", "backend-3")
     assert saturated("all") == ()
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_what_to_try_next_are_commands_that_exist(installed):
+    """An installed package has no Makefile."""
+    lines = tables.what_next("http://127.0.0.1:8080", installed=installed).splitlines()
+
+    assert lines[1] == "try next:"
+    assert len(lines) == 8
+    assert any("make " in line for line in lines) != installed
+    assert any("lab run hash" in line for line in lines) == installed
