@@ -129,13 +129,18 @@ def content_length(request: Request) -> bytes:
 
 
 def cookie(name: str) -> Evaluator:
-    """$cookie_NAME, ignoring case, up to the next semicolon."""
-    pattern = re.compile(rb"(?:\A|;) *" + re.escape(raw(name)) + rb" *= *([^;]*)", re.IGNORECASE)
+    """$cookie_NAME, ignoring case, up to the next semicolon.
+
+    After the name without "=", nginx also skips the cookie behind it.
+    """
+    named = rb"(?:\A|;) *" + re.escape(raw(name))
+    pattern = re.compile(named + rb" *(?:= *([^;]*)|;[^;]*)", re.IGNORECASE)
 
     def find(request: Request) -> bytes:
         for value in headers(request, "cookie"):
-            if match := pattern.search(value):
-                return match[1]
+            for match in pattern.finditer(value):
+                if match[1] is not None:
+                    return match[1]
         return b""
 
     return find
