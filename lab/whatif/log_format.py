@@ -43,7 +43,8 @@ class Visit:
 
     `end` is when nginx logged it, in seconds since the epoch; `exact` says whether it has
     milliseconds. `seconds` is its duration, None if the log has none. `client_ip` is "" if the log
-    has no address. `headers` are those that the format has as `$http_NAME`.
+    has no address. `proxied` is False if nginx passed the request to no server. `headers` are those
+    that the format has as `$http_NAME`.
     """
 
     end: float
@@ -55,6 +56,7 @@ class Visit:
     status: int
     server: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    proxied: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,7 @@ def visit(values: Mapping[str, str]) -> Visit:
             for name, value in values.items()
             if name.startswith("http_") and value not in _NONE
         },
+        values.get("upstream_addr", "unknown") not in _NONE,
     )
 
 

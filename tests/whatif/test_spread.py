@@ -100,6 +100,19 @@ def test_malformed_lines_are_counted_and_the_first_named():
     assert [entry.number for entry in log.first_malformed] == list(range(1, 11))
 
 
+@pytest.mark.parametrize("address", ["-", ""])
+def test_a_request_that_nginx_answered_itself_takes_no_turn(address):
+    """A redirect, a file, a cached answer; `escape=json` writes nothing instead of "-"."""
+    redirect = {"msec": "0.5", "request_uri": "/2", "upstream_addr": address}
+    passed = {"msec": "0.4", "request_uri": "/1", "upstream_addr": "10.0.0.1:80"}
+
+    log = traffic(json.dumps(entry).encode() for entry in (redirect, passed))
+
+    assert (log.keys, log.unproxied) == ((b"/1",), 1)
+    with pytest.raises(UsageError, match=r'to a server: \$upstream_addr is always "-"'):
+        traffic([json.dumps(redirect).encode()])
+
+
 def test_a_log_without_any_request_is_an_error_that_names_a_line():
     """And the next step."""
     with pytest.raises(UsageError, match="line 1: not in the format"):
