@@ -32,6 +32,8 @@ _LISTS = {
     *("upstream_connect_time", "upstream_header_time", "upstream_response_time"),
     *("upstream_bytes_sent", "upstream_bytes_received"),
 }
+# variables with a header of the request, or a part of one
+_SENT = ("http_", "cookie_", "host")
 # what nginx makes of characters in a log: of escape=default, of escape=json
 _ESCAPED = re.compile(rb"""\\(?:x([0-9A-F]{2})|u00([0-9A-Fa-f]{2})|(["\\/bfnrt]))""")
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
@@ -44,7 +46,7 @@ class Visit:
     `end` is when nginx logged it, in seconds since the epoch; `exact` says whether it has
     milliseconds. `seconds` is its duration, None if the log has none. `client_ip` is "" if the log
     has no address. `proxied` is False if nginx passed the request to no server. `headers` are those
-    that the format has as `$http_NAME`.
+    that the format has as `$http_NAME`, `$host` and `$cookie_NAME`.
     """
 
     end: float
@@ -206,13 +208,25 @@ def visit(values: Mapping[str, str]) -> Visit:
         uri,
         _status(values.get("status", "")),
         _last(values.get("upstream_addr", "")),
-        {
-            name[len("http_") :].replace("_", "-"): value
-            for name, value in values.items()
-            if name.startswith("http_") and value not in _NONE
-        },
+        _headers(values),
         values.get("upstream_addr", "unknown") not in _NONE,
     )
+
+
+def _headers(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of `$http_NAME`, and what `$host` and `$cookie_NAME` say of theirs."""
+    headers: dict[str, str] = {}
+    for name, value in values.items():
+        if not name.startswith(_SENT) or value in _NONE:
+            continue
+        if name.startswith("cookie_"):
+            cookie = f"{name.removeprefix('cookie_')}={value}"
+            headers["cookie"] = f"{headers['cookie']}; {cookie}" if "cookie" in headers else cookie
+        elif name.startswith("http_"):
+            headers[name.removeprefix("http_").replace("_", "-")] = value
+        elif name == "host":
+            headers.setdefault("host", value)
+    return headers
 
 
 def _end(values: Mapping[str, str]) -> tuple[float, bool]:

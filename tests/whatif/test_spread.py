@@ -142,6 +142,29 @@ def test_the_address_of_a_log_without_addresses_is_an_empty_key(key):
     assert traffic([text], key).keys == (b"",)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("$cookie_sid", b"s7"),
+        ("$cookie_lang", b"en"),
+        ("$host$uri", b"api.example/a"),
+        ("$http_x", b"1"),
+    ],
+)
+def test_a_cookie_or_a_host_may_stand_in_the_log_by_itself(key, value):
+    """A format has `$cookie_sid` or `$host` more often than all of the header."""
+    fields = {
+        "cookie_sid": "s7",
+        "cookie_lang": "en",
+        "cookie_none": "-",
+        "http_x": "1",
+        "host": "api.example",
+    }
+    text = json.dumps({"msec": "5.0", "request_uri": "/a", **fields})
+
+    assert traffic([text.encode()], key).keys == (value,)
+
+
 def test_a_key_is_evaluated_from_what_the_log_has():
     """An argument of the URI."""
     assert traffic([line(0, 1, "/a?user=7&x=1")], "$arg_user").keys == (b"7",)
