@@ -11,7 +11,7 @@ from functools import lru_cache
 from ..errors import UsageError
 from ..evidence.access_log import parsed, without_prefix
 from ..nginxconf.request import raw
-from ..nginxconf.tree import words_of
+from ..nginxconf.tree import unescaped, words_of
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 # the combined format or the article's
@@ -117,7 +117,7 @@ def _matched(pattern: re.Pattern[str], line: bytes) -> Mapping[str, str] | None:
 def _written(log_format: str) -> tuple[str, str]:
     """The text of a format and its `escape`, also of a whole directive with its quoted parts."""
     if not re.match(r"\s*log_format\s", log_format):
-        return log_format, ""
+        return unescaped(log_format), ""
     parts = words_of(log_format, "--format")[2:]
     if parts and parts[0].startswith("escape="):
         return "".join(parts[1:]), parts[0].removeprefix("escape=")
