@@ -187,7 +187,7 @@ def _statements(content: str, path: str) -> Iterator[tuple[Directive, str]]:
     for text, line, quoted in _lex(content, path):
         if quoted or text not in ("{", "}", ";"):
             start = start if words else line
-            words.append(_unescape(text))
+            words.append(unescaped(text))
             continue
         if words and text == "}":
             hint = f'end "{" ".join(words)}" with ";"'
@@ -230,7 +230,7 @@ def _text(path: str) -> str:
     return text
 
 
-def _unescape(word: str) -> str:
+def unescaped(word: str) -> str:
     """Remove the backslashes that nginx's own tokenizer removes; those of regexes stay."""
     if "\\" not in word:
         return word

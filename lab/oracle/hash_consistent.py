@@ -5,10 +5,12 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from zlib import crc32
 
+from ..errors import UsageError
 from . import round_robin
 from .base import MISSES, Arrival, Group, Peer, Pick, Request, bound, eligible_of, turn
 
 POINTS = 160  # per weight
+MOST_POINTS = 8_000_000  # of a ring: its dict takes a gigabyte
 
 
 def base_of(name: str) -> int:
@@ -35,8 +37,14 @@ def points_of(name: str, number: int) -> list[int]:
 def ring_of(peers: Sequence[Peer]) -> dict[int, str]:
     """All points, ascending, with their server's text; of equal points the first declared is kept.
 
-    So servers with the same text share one set of points, that of the heaviest one.
+    So servers with the same text share one set of points, that of the heaviest one. UsageError for
+    more than MOST_POINTS.
     """
+    if (number := POINTS * sum(peer.weight for peer in peers)) > MOST_POINTS:
+        raise UsageError(
+            f"a consistent hash with these weights has {number:,} points, above {MOST_POINTS:,}",
+            f"smaller weights: {MOST_POINTS // POINTS:,} in all",
+        )
     ring: dict[int, str] = {}
     for peer in reversed(peers):
         ring.update(dict.fromkeys(points_of(peer.name, POINTS * peer.weight), peer.name))

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol, cast
 from .. import oracle
 from ..errors import UsageError
 from ..nginxconf.model import Upstream
-from ..nginxconf.request import raw
+from ..nginxconf.request import check_uri, raw
 from ..nginxconf.variables import Evaluator, Request, Variables, compile_text, compile_variable
 from . import Arrival, Pick
 from .retry import TRANSPORT
@@ -160,6 +160,8 @@ def _reader(upstream: Upstream, conf: Variables) -> Callable[[bytes, float], Arr
         client_ip, method = get("client_ip", "127.0.0.1"), get("method", "GET")
         duration, fail = get("duration"), get("fail", NONE)
         try:
+            if "uri" in given:
+                check_uri(given["uri"])
             hashed = raw(given["key"]) if "key" in given else b""
             body = raw(given["body"]) if "body" in given else b""
             if not evaluates:

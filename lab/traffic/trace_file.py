@@ -84,9 +84,8 @@ def read(path: str, *, speed: float = 1.0, limit: int | None = None) -> Trace:
             answered, skipped = _answered(rows, limit)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise UsageError(
-            f'cannot read trace "{path}": {reason}', "--trace with a file that can be read"
-        ) from None
+        hint = "a file in a format that docs/llm.md names under traces"
+        raise UsageError(f'cannot read trace "{path}": {reason}', hint) from None
     if not answered:
         raise UsageError(f'no request in trace "{path}"', "a trace with at least one request")
     answered.sort(key=lambda row: row.at)
@@ -159,7 +158,10 @@ def _answered(rows: Iterator[Row], limit: int | None) -> tuple[list[Row], int]:
 
 
 def _mooncake(line: str) -> Row:
-    entry = json.loads(line)
+    try:
+        entry = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from None
     if not isinstance(entry, dict):
         raise TypeError("not a JSON object")
     blocks = entry.get("hash_ids", [])

@@ -11,7 +11,7 @@ from functools import lru_cache
 from ..errors import UsageError
 from ..evidence.access_log import parsed, without_prefix
 from ..nginxconf.request import raw
-from ..nginxconf.tree import words_of
+from ..nginxconf.tree import unescaped, words_of
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 # the combined format or the article's
@@ -32,6 +32,8 @@ _LISTS = {
     *("upstream_connect_time", "upstream_header_time", "upstream_response_time"),
     *("upstream_bytes_sent", "upstream_bytes_received"),
 }
+# variables with a header of the request, or a part of one
+_SENT = ("http_", "cookie_", "host")
 # how nginx escapes characters in a log: by escape=default, then by escape=json
 _ESCAPED = re.compile(rb"""\\(?:x([0-9A-F]{2})|u00([0-9A-Fa-f]{2})|(["\\/bfnrt]))""")
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
@@ -43,7 +45,8 @@ class Visit:
 
     `end` is when nginx logged it, in seconds since the epoch; `exact` says whether it has
     milliseconds. `seconds` is its duration, None if the log has none. `client_ip` is "" if the log
-    has no address. `headers` are those that the format has as `$http_NAME`.
+    has no address. `proxied` is False if nginx passed the request to no server. `headers` are those
+    that the format has as `$http_NAME`, `$host` and `$cookie_NAME`.
     """
 
     end: float
@@ -55,6 +58,7 @@ class Visit:
     status: int
     server: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    proxied: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ def _matched(pattern: re.Pattern[str], line: bytes) -> Mapping[str, str] | None:
 def _text_and_escape(log_format: str) -> tuple[str, str]:
     """The text of a format and its `escape`; a whole `log_format` directive is accepted too."""
     if not re.match(r"\s*log_format\s", log_format):
-        return log_format, ""
+        return unescaped(log_format), ""
     parts = words_of(log_format, "--format")[2:]
     if parts and parts[0].startswith("escape="):
         return "".join(parts[1:]), parts[0].removeprefix("escape=")
@@ -204,12 +208,25 @@ def visit(values: Mapping[str, str]) -> Visit:
         uri,
         _status(values.get("status", "")),
         _last_entry(values.get("upstream_addr", "")),
-        {
-            name[len("http_") :].replace("_", "-"): value
-            for name, value in values.items()
-            if name.startswith("http_") and value not in _NONE
-        },
+        _headers(values),
+        values.get("upstream_addr", "unknown") not in _NONE,
     )
+
+
+def _headers(values: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of `$http_NAME`, and what `$host` and `$cookie_NAME` say of theirs."""
+    headers: dict[str, str] = {}
+    for name, value in values.items():
+        if not name.startswith(_SENT) or value in _NONE:
+            continue
+        if name.startswith("cookie_"):
+            cookie = f"{name.removeprefix('cookie_')}={value}"
+            headers["cookie"] = f"{headers['cookie']}; {cookie}" if "cookie" in headers else cookie
+        elif name.startswith("http_"):
+            headers[name.removeprefix("http_").replace("_", "-")] = value
+        elif name == "host":
+            headers.setdefault("host", value)
+    return headers
 
 
 def _end(values: Mapping[str, str]) -> tuple[float, bool]:

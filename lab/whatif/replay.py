@@ -145,6 +145,8 @@ def _assumptions(log: Traffic, service_time: float) -> Iterator[str]:
     if missing := len(log) - log.timed:
         lasting = f"{service_time:g} s" if service_time else "0 s (--service-time sets it)"
         yield f"requests that have no duration in the log ({missing:,}) last {lasting}"
+    if log.unproxied:
+        yield f"requests that nginx passed to no server ({log.unproxied:,}) are left out"
     if len(log) > SAMPLE:
         yield f"what happens without the hottest server is from the first {SAMPLE:,} requests"
     yield "random and random_two are drawn with seed 1"

@@ -32,7 +32,8 @@ class Traffic:
 
     `starts` (since the first request's start) and `lasted` are in seconds. `exact` says whether
     the log's times have milliseconds; `timed` and `addressed` are the numbers of requests with a
-    duration and with a client address in it. The others come from NO_ADDRESS.
+    duration and with a client address in it. The others come from NO_ADDRESS. `unproxied` requests
+    of the log are left out: nginx passed them to no server.
     """
 
     starts: Numbers
@@ -44,6 +45,7 @@ class Traffic:
     addressed: int
     malformed: int = 0
     first_malformed: tuple[Malformed, ...] = ()
+    unproxied: int = 0
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -141,7 +143,7 @@ class _Rows:
         self.clients: list[str] = []
         self.texts: dict[Any, Any] = {}
         self.malformed: list[Malformed] = []
-        self.malformed_count = self.timed = self.addressed = 0
+        self.malformed_count = self.timed = self.addressed = self.unproxied = 0
         self.exact = True
         self.second, self.number = -1.0, 0
 
@@ -150,6 +152,9 @@ class _Rows:
         if isinstance(entry, Malformed):
             self.malformed_count += 1
             self.malformed += [entry] if self.malformed_count <= SHOWN else []
+            return
+        if not entry.proxied:
+            self.unproxied += 1
             return
         lasted = self.seconds if entry.seconds is None else entry.seconds
         self.timed += entry.seconds is not None
@@ -173,6 +178,11 @@ class _Rows:
 
     def traffic(self, source: str) -> Traffic:
         """Return all requests in the order of arrival."""
+        if not self.begun and self.unproxied:
+            raise UsageError(
+                f'nginx passed no request of {source} to a server: $upstream_addr is always "-"',
+                "the log of an nginx that proxies",
+            )
         if not self.begun:
             first = self.malformed[0] if self.malformed else None
             where = f"; line {first.number}: {first.reason}" if first else ""
@@ -190,6 +200,7 @@ class _Rows:
             self.addressed,
             self.malformed_count,
             tuple(self.malformed),
+            self.unproxied,
         )
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.oracle import Arrival, predict
 from nginx_llm_lab.oracle.base import Group, group_of
@@ -167,3 +168,9 @@ def test_a_point_of_a_tried_server_is_a_miss():
         (pick,) = predict(upstream, [refused])
         rest = upstream_of(*(Server(name) for name in "abc" if name != clean.server))
         assert pick.attempts == (clean.server, next(predict(rest, [arrival])).server)
+
+
+def test_a_ring_that_does_not_fit_into_memory_is_refused():
+    """160 million points would take 20 GB; nginx itself takes 2.6."""
+    with pytest.raises(UsageError, match=r"160,000,160 points, above 8,000,000\ntry:   smaller"):
+        ring_of(group(Server("a", weight=1_000_000), Server("b")).peers)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
@@ -172,12 +173,24 @@ def test_time_never_goes_back() -> None:
         list(prediction.arrivals([b'{"t": 2}', b'{"t": 1.5}'], TWO))
 
 
-def test_an_uri_that_nginx_refuses_is_an_error_with_its_number() -> None:
-    """No server is picked for a 400: there is no line to write."""
-    group = upstream.from_options("hash", ["a:1", "b:1"], "$uri")
+@pytest.mark.parametrize(
+    "uri",
+    ["/%zz", "/%00", "/../x", "/a/%2e%2e/..", "", "a", "/a b", "/a?b c", "/\x01", "http:///x"],
+)
+def test_an_uri_that_nginx_refuses_is_an_error_with_its_number(uri: str) -> None:
+    """No server is picked for a 400, whatever the method: a line for it would shift the turns."""
+    message = f'nginx answers 400 to the uri "{uri}" in requests:1'
 
-    with pytest.raises(UsageError, match='nginx answers 400 to the uri "/%zz" in requests:1'):
-        read('{"uri": "/%zz"}', group)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        read(json.dumps({"uri": uri}), TWO)
+
+
+@pytest.mark.parametrize(
+    "uri", ["/a/..", "/..a", "/a?%zz", "/a#/../..", "http://h", "ftp://h?", "/é"]
+)
+def test_an_uri_that_nginx_takes_is_a_request(uri: str) -> None:
+    """Dots and escapes matter only in the path, and above its root."""
+    assert read(json.dumps({"uri": uri}), TWO) == Arrival()
 
 
 def test_what_was_predicted_before_an_error_is_written() -> None:

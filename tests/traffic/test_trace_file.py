@@ -103,7 +103,7 @@ def test_a_duration_with_a_trace_is_an_error():
         (
             "a.jsonl",
             '{"timestamp": 0, "input_length": 1, "output_length": 1}\n{"timestamp"',
-            r"in .*a\.jsonl:2",
+            r"^error: not JSON \(Expecting ':' delimiter at column 13\) in .*a\.jsonl:2",
         ),
         (
             "a.jsonl",
@@ -167,5 +167,5 @@ def test_a_time_without_a_zone_is_utc(tmp_path, monkeypatch):
 
 def test_a_file_that_is_not_there_is_an_error():
     """Not a traceback."""
-    with pytest.raises(UsageError, match="cannot read trace"):
+    with pytest.raises(UsageError, match=r'cannot read trace "nowhere.csv".*\ntry: '):
         trace_file.read("nowhere.csv")

@@ -95,6 +95,15 @@ def test_a_format_as_nginx_writes_it_names_every_field():
     assert entry.headers == {"x-user": "u-7"}
 
 
+@pytest.mark.parametrize("form", ["{}", "log_format x '{}';", "log_format x escape=json '{}';"])
+def test_a_tab_is_written_as_in_the_config(form):
+    r"""nginx reads `\t` in a directive as a tab."""
+    entry = one("10.0.0.9\t5.5\tGET /x HTTP/1.1", form.format(r"$remote_addr\t$msec\t$request"))
+
+    assert isinstance(entry, Visit)
+    assert (entry.client_ip, entry.end, entry.uri) == ("10.0.0.9", 5.5, "/x")
+
+
 def test_a_format_without_a_request_or_a_time_is_refused():
     """It names what is missing."""
     for empty in ("$remote_addr [$time_local]", "log_format ", "log_format x escape=json"):

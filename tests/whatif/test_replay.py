@@ -62,6 +62,16 @@ def test_keys_that_are_not_in_the_log_are_counted():
     assert expected not in by_turns.assumptions
 
 
+def test_requests_that_reached_no_server_are_counted():
+    """They are not among the requests that are replayed."""
+    log = traffic([line(0, 0.1), b'{"msec":"1.0","request_uri":"/","upstream_addr":"-"}'])
+
+    result = whatif(log, ["round_robin"], ["a:1", "b:1"])
+
+    assert result.requests == 1
+    assert any("passed to no server (1) are left out" in text for text in result.assumptions)
+
+
 def test_ip_hash_is_left_out_where_the_log_has_no_addresses():
     """All requests from one address would all go to one server."""
     text = b'{"msec":5.0,"request_uri":"/a","request_time":0.1}'

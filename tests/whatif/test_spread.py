@@ -100,6 +100,19 @@ def test_malformed_lines_are_counted_and_the_first_named():
     assert [entry.number for entry in log.first_malformed] == list(range(1, 11))
 
 
+@pytest.mark.parametrize("address", ["-", ""])
+def test_a_request_that_nginx_answered_itself_takes_no_turn(address):
+    """A redirect, a file, a cached answer; `escape=json` writes nothing instead of "-"."""
+    redirect = {"msec": "0.5", "request_uri": "/2", "upstream_addr": address}
+    passed = {"msec": "0.4", "request_uri": "/1", "upstream_addr": "10.0.0.1:80"}
+
+    log = traffic(json.dumps(entry).encode() for entry in (redirect, passed))
+
+    assert (log.keys, log.unproxied) == ((b"/1",), 1)
+    with pytest.raises(UsageError, match=r'to a server: \$upstream_addr is always "-"'):
+        traffic([json.dumps(redirect).encode()])
+
+
 def test_a_log_without_any_request_is_an_error_that_names_a_line():
     """And the next step."""
     with pytest.raises(UsageError, match="line 1: not in the format"):
@@ -127,6 +140,29 @@ def test_the_address_of_a_log_without_addresses_is_an_empty_key(key):
     text = b'{"msec":5.0,"request_uri":"/a","request_time":0.1}'
 
     assert traffic([text], key).keys == (b"",)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("$cookie_sid", b"s7"),
+        ("$cookie_lang", b"en"),
+        ("$host$uri", b"api.example/a"),
+        ("$http_x", b"1"),
+    ],
+)
+def test_a_cookie_or_a_host_may_stand_in_the_log_by_itself(key, value):
+    """A format has `$cookie_sid` or `$host` more often than all of the header."""
+    fields = {
+        "cookie_sid": "s7",
+        "cookie_lang": "en",
+        "cookie_none": "-",
+        "http_x": "1",
+        "host": "api.example",
+    }
+    text = json.dumps({"msec": "5.0", "request_uri": "/a", **fields})
+
+    assert traffic([text.encode()], key).keys == (value,)
 
 
 def test_a_key_is_evaluated_from_what_the_log_has():
