@@ -135,7 +135,7 @@ class Loaded:
     def saturated(self) -> tuple[str, ...]:
         """The backends whose tokens were so late that the figures include delays of this machine.
 
-        A backend that was paused or had an incident is left out: its tokens are late for that.
+        A backend that was paused, hung or had an incident is left out: that delayed its tokens.
         """
         frozen = {kind.name for kind in KINDS.values() if kind.freezes}
         paused = {done.event.backend for done in self.timeline if done.event.kind in frozen}
