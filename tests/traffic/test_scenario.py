@@ -89,7 +89,8 @@ def test_the_timeline_is_sorted_by_time() -> None:
     text = """
         {duration: 9, rate: 1, timeline: [
          {at: 5, do: heal}, {at: 2, do: fault, backend: backend-2, kind: slow, value: 4},
-         {at: 7, do: use, method: hash, key: $request_uri, weights: [3, 1, 1]}, {at: 6, do: reload}]}
+         {at: 7, do: use, method: hash, key: $request_uri, weights: [3, 1, 1]},
+         {at: 6, do: reload}]}
     """
 
     assert parse(text, "x.yaml").timeline == (
