@@ -28,7 +28,7 @@ from ..word import Word
 from . import figures, join
 from .fates import ALL, Call, Ledger, account, explain_lost_lines, named_by_tenure, of_record
 from .faults import faults_of, rules_of
-from .foreign import at_lab_door, judge_beside, own_ids
+from .foreign import at_lab_door, forgets, judge_beside, own_ids
 
 PORT = "8000"  # of every backend of the lab
 _NO_TARGETS = Targets()
@@ -315,6 +315,8 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
 
     ids = own_ids(evidence, hits)
     result = judge_beside(claim, hits, ids, sequential=evidence.sequential, judge=judge_hits)
+    if result.word == Word.FAIL and (restarted := _restarted(evidence)) and not forgets(claim):
+        result = replace(result, word=Word.UNSURE, why=f"{restarted}: {result.why}")
     counts = _counts(evidence, hits, entries, ids)
     if result.word == Word.PASS and not counts.agree:
         result = replace(
@@ -329,6 +331,12 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
         counts,
         _named(result, evidence.method),
     )
+
+
+def _restarted(evidence: Evidence) -> str:
+    """What made nginx forget its turns and loads during a run; "" if nothing did."""
+    incidents = evidence.timeline.incidents if evidence.timeline else ()
+    return next((f"nginx {one.what}" for one in incidents if one.service == "nginx"), "")
 
 
 def picks_in_order(evidence: Evidence, hits: Sequence[Hit]) -> Sequence[Step] | None:

@@ -99,6 +99,10 @@ class Collector:
             sent, access, journal = self._until_now(sent)
         else:
             access, journal = self._logs(sent, complete=kind != "load")
+        if kind == "run":
+            hits = access_log.read(access.splitlines(keepends=True)).hits
+            if not self.workers.isdisjoint(hit.pid for hit in hits):  # else they never picked
+                self.timeline.incidents += new_workers(hits, self.workers, self.timeline)
         if kind == "load":
             log = access_log.read(access.splitlines(keepends=True))
             self.timeline.incidents += new_workers(log.hits, self.workers, self.timeline)

@@ -109,6 +109,24 @@ def test_a_client_with_another_count_fails_the_run(tmp_path: Path) -> None:
     assert "client: 41" in str(run)
 
 
+@pytest.mark.parametrize(("method", "word"), [("", "UNSURE"), ("hash $uri;", "FAIL")])
+def test_a_run_in_which_nginx_was_reloaded_does_not_fail_by_turns(
+    tmp_path: Path, method: str, word: str
+) -> None:
+    """The new workers begin with the first server again; a hash has nothing to forget."""
+    incident = Incident("nginx", "has new workers", BEGAN + 21)
+    claim = CLAIM.replace("{", f"{{ {method}", 1)
+    lines = "".join(line(n, took(n if n < 21 else n + 1)) for n in range(200)).encode()
+    entries = "".join(entry(n, took(n if n < 21 else n + 1)) for n in range(200)).encode()
+    right = evidence(200, claim=claim, access=lines, journal=entries)
+
+    before = outcome(tmp_path / "a", right)
+    after = outcome(tmp_path / "b", replace(right, timeline=timeline(incidents=[incident])))
+
+    assert (before.verdict.word, after.verdict.word) == ("FAIL", word)
+    assert after.verdict.why.startswith("nginx has new workers: ") == (word == "UNSURE")
+
+
 def test_a_load_is_judged_from_its_folder(tmp_path: Path) -> None:
     """Figures, fates, picks."""
     load = outcome(tmp_path, evidence(kind="load", traffic="chat", sequential=False))
