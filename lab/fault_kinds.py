@@ -151,6 +151,7 @@ KINDS: Mapping[str, FaultKind] = {
             By.BACKEND,
             "holds every request until the fault is healed",
             TIMEOUT_ONLY,
+            freezes=True,
             get="the client waits, then gets 200 (`proxy_read_timeout` is 600 s); executed once",
         ),
         FaultKind(

@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from math import inf
 from operator import attrgetter
 from typing import Any, TypeAlias
@@ -279,14 +280,17 @@ def account(
     faults: Sequence[Fault],
     rules: Rules,
     began: float = 0.0,
+    foreign: Iterable[Hit | Unproxied] = (),
 ) -> Ledger:
     """Give every request its one fate; servers in `hits` are named as `entries` name backends.
 
+    `foreign` requests get no fate, but count towards a server's `max_conns`.
     A request is unexplained if no client sent it, if it was logged twice, or if its logs contradict
     each other. So is a failure that no fault explains, even if a retry succeeded.
     """
     by_id = _entries_by_id(calls, hits, entries)
-    in_flight = InFlight(hit for _, lines, _ in by_id.values() for hit in lines)
+    own = (hit for _, lines, _ in by_id.values() for hit in lines)
+    in_flight = InFlight(chain(own, foreign))
     fates = (_fate(id_, *sides, faults, rules, in_flight) for id_, sides in by_id.items())
     return Ledger(tuple(fates), began)
 

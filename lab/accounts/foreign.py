@@ -26,6 +26,11 @@ def own_ids(evidence: Evidence, hits: Sequence[Hit]) -> frozenset[str]:
     """
     if evidence.records:
         return frozenset(record.id for record in evidence.records)
+    return at_lab_door(hits)
+
+
+def at_lab_door(hits: Sequence[Hit]) -> frozenset[str]:
+    """The ids of the requests at the lab door, or in a log that does not name the door."""
     return frozenset(hit.request_id for hit in hits if hit.server_port in (LAB_DOOR, 0))
 
 

@@ -28,7 +28,7 @@ from ..word import Word
 from . import figures, join
 from .fates import ALL, Call, Ledger, account, explain_lost_lines, named_by_tenure, of_record
 from .faults import faults_of, rules_of
-from .foreign import judge_own_requests, own_ids
+from .foreign import at_lab_door, judge_own_requests, own_ids, picks_are_independent
 
 PORT = "8000"  # of every backend of the lab
 _NO_TARGETS = Targets()
@@ -135,7 +135,7 @@ class Loaded:
     def saturated(self) -> tuple[str, ...]:
         """The backends whose tokens were so late that the figures include delays of this machine.
 
-        A backend that was paused or had an incident is left out: its tokens are late for that.
+        A backend that was paused, hung or had an incident is left out: that delayed its tokens.
         """
         frozen = {kind.name for kind in KINDS.values() if kind.freezes}
         paused = {done.event.backend for done in self.timeline if done.event.kind in frozen}
@@ -317,6 +317,9 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
 
     ids = own_ids(evidence, hits)
     result = judge_own_requests(claim, hits, ids, sequential=evidence.sequential, judge=judge_hits)
+    changed = _restarted(evidence)
+    if result.word == Word.FAIL and changed and not picks_are_independent(claim):
+        result = replace(result, word=Word.UNSURE, why=f"{changed}: {result.why}")
     counts = _counts(evidence, hits, entries, ids)
     if result.word == Word.PASS and not counts.agree:
         result = replace(
@@ -331,6 +334,12 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
         counts,
         _with_method(result, evidence.method),
     )
+
+
+def _restarted(evidence: Evidence) -> str:
+    """What made nginx forget its turns and loads during a run; "" if nothing did."""
+    incidents = evidence.timeline.incidents if evidence.timeline else ()
+    return next((f"nginx {one.what}" for one in incidents if one.service == "nginx"), "")
 
 
 def picks_in_order(evidence: Evidence, hits: Sequence[Hit]) -> Sequence[Step] | None:
@@ -405,11 +414,9 @@ def judge_load(place: Path, evidence: Evidence) -> Loaded:
     timeline = _timeline(place, evidence)
     scenario = _read(_Scenario, evidence.scenario or {}, place / folder.SCENARIO)
     notes = _read(_LoadNotes, evidence.notes, place / folder.RUN)
-    faults = faults_of(timeline)
-    calls = calls_of(evidence)
-    lines, entries = _own_lines(evidence)
-    joined = join.join(evidence.records, lines, entries)
-    findings = tuple(explain_lost_lines(joined.findings, calls, faults))
+    lines, entries = _lines(evidence), evidence.entries()
+    joined = join.join(evidence.records, *_own(evidence, lines, entries))
+    findings = tuple(explain_lost_lines(joined.findings, calls_of(evidence), faults_of(timeline)))
     claim = upstream.read(place / FIRST_CLAIM)
     named = tuple(named_by_tenure(lines, timeline.tenures))
     names = sorted({tenure.backend for tenure in timeline.tenures}, key=lambda n: (len(n), n))
@@ -426,7 +433,7 @@ def judge_load(place: Path, evidence: Evidence) -> Loaded:
         ),
         findings=findings,
         timeline=tuple(timeline.done),
-        ledger=account(calls, named, entries, faults, rules_of(claim, timeline), timeline.began),
+        ledger=_ledger(evidence, timeline, named, entries, claim),
         verdict=_with_method(judge_windows(place, evidence, named, entries)[0][1], evidence.method),
         began=timeline.began,
         changed=notes.changed,
@@ -476,9 +483,9 @@ def judge_soak(place: Path, evidence: Evidence | None = None) -> Soaked:
     """The fates and recoveries of a `lab soak` from its folder."""
     evidence = evidence or folder.read(place)
     timeline = _timeline(place, evidence)
-    lines, entries = _own_lines(evidence)
-    named = tuple(named_by_tenure(lines, timeline.tenures))
-    rules = rules_of(upstream.read(place / FIRST_CLAIM), timeline)
+    entries = evidence.entries()
+    named = tuple(named_by_tenure(_lines(evidence), timeline.tenures))
+    claim = upstream.read(place / FIRST_CLAIM)
     notes = _read(_SoakNotes, evidence.notes, place / folder.RUN)
     return Soaked(
         folder=place,
@@ -486,9 +493,7 @@ def judge_soak(place: Path, evidence: Evidence | None = None) -> Soaked:
         seconds=notes.seconds,
         steps=notes.steps,
         memory=notes.memory,
-        ledger=account(
-            calls_of(evidence), named, entries, faults_of(timeline), rules, timeline.began
-        ),
+        ledger=_ledger(evidence, timeline, named, entries, claim),
         recoveries=tuple(recoveries_of(judge_windows(place, evidence, named, entries))),
     )
 
@@ -516,7 +521,8 @@ def judge_so_far(
     named = named_by_tenure(lines, timeline.tenures)
     hits = sorted((line for line in named if isinstance(line, Hit)), key=start)
     served = journal.served(entries)
-    return _judge_window(claim, window, hits, entries, timeline, served)
+    known = at_lab_door(hits)
+    return _judge_window(claim, window, hits, known, entries, timeline, served)
 
 
 # --- shared by load and soak --------------------------------------------------------------
@@ -533,17 +539,22 @@ def judge_windows(
     lines: Sequence[join.Line],
     entries: Sequence[Entry],
 ) -> list[tuple[Window, Verdict]]:
-    """The verdict on each window of the timeline; `lines` name the backends, not addresses."""
+    """The verdict on each window of the timeline; `lines` name the backends, not addresses.
+
+    `lines` and `entries` include those of foreign requests, which take turns like any other.
+    """
     timeline = _timeline(place, evidence)
     hits = sorted((line for line in lines if isinstance(line, Hit)), key=start)
     served = journal.served(entries)
-    return [
-        (
-            window,
-            _judge_window(_claim(place, evidence, window), window, hits, entries, timeline, served),
-        )
-        for window in timeline.windows
-    ]
+    known = _known(evidence)
+    if evidence.interrupted:  # the requests that were cut off have no records
+        known |= at_lab_door(hits)
+
+    def judge_window(window: Window) -> Verdict:
+        claim = _claim(place, evidence, window)
+        return _judge_window(claim, window, hits, known, entries, timeline, served)
+
+    return [(window, judge_window(window)) for window in timeline.windows]
 
 
 def _claim(place: Path, evidence: Evidence, window: Window) -> Upstream:
@@ -559,13 +570,15 @@ def _judge_window(
     claim: Upstream,
     window: Window,
     hits: Sequence[Hit],
+    known: frozenset[str],
     entries: Sequence[Entry],
     timeline: Timeline,
     served: Mapping[str, tuple[float, float]],
 ) -> Verdict:
     """Judge the requests that began within a window; those already open count as load.
 
-    `hits` are in the order of their start times, `served` has their times at the backends.
+    `hits` are in the order of their start times, `served` has their times at the backends. Hits
+    whose ids are not `known` are foreign requests.
     """
     names = {server.name.rpartition(":")[0]: server.name for server in claim.servers}
     addresses: dict[str, tuple[str, ...]] = {}
@@ -575,28 +588,58 @@ def _judge_window(
     last = bisect_left(hits, math.inf if window.end is None else window.end, key=start)
     near = [hit for hit in hits[first:last] if hit.msec >= window.start - 1]
     begun = [hit for hit in near if start(hit) >= window.start]  # no fault delayed them
-    return verdict.judge(
-        claim,
-        tuple(access_log.named(near, names)),
-        sequential=False,
-        addresses=addresses,
-        fresh=window.fresh,
-        clock=math.ceil(folder.clock_lag(begun, entries)),
-        since=-math.inf if window.fresh else window.start,
-        served=served,
-    )
+
+    def judge_hits(judged: Sequence[Hit], sequential: bool) -> Verdict:
+        return verdict.judge(
+            claim,
+            judged,
+            sequential=sequential,
+            addresses=addresses,
+            fresh=window.fresh,
+            clock=math.ceil(folder.clock_lag(begun, entries)),
+            since=-math.inf if window.fresh else window.start,
+            served=served,
+        )
+
+    judged = tuple(access_log.named(near, names))
+    return judge_own_requests(claim, judged, known, sequential=False, judge=judge_hits)
 
 
-def _own_lines(evidence: Evidence) -> tuple[list[join.Line], list[Entry]]:
-    """The lines of both logs for the run's own requests."""
-    known = {record.id for record in evidence.records}
+def _lines(evidence: Evidence) -> tuple[join.Line, ...]:
+    """The lines of nginx's log, also those of foreign requests."""
     log = evidence.log()
-    lines: tuple[join.Line, ...] = (*log.hits, *log.unproxied)
-    entries = evidence.entries()
+    return (*log.hits, *log.unproxied)
+
+
+def _known(evidence: Evidence) -> frozenset[str]:
+    """The ids of the run's own requests."""
+    return frozenset(record.id for record in evidence.records)
+
+
+def _own(
+    evidence: Evidence, lines: Iterable[join.Line], entries: Iterable[Entry]
+) -> tuple[list[join.Line], list[Entry]]:
+    """The lines and entries of the run's own requests."""
+    known = _known(evidence)
     return (
         [line for line in lines if line.request_id in known],
         [entry for entry in entries if entry.id in known],
     )
+
+
+def _ledger(
+    evidence: Evidence,
+    timeline: Timeline,
+    lines: Sequence[join.Line],
+    entries: Sequence[Entry],
+    claim: Upstream,
+) -> Ledger:
+    """The fates of the run's own requests; foreign ones count towards a server's max_conns."""
+    known, rules = _known(evidence), rules_of(claim, timeline)
+    foreign = (line for line in lines if line.request_id not in known)
+    own = _own(evidence, lines, entries)
+    calls = calls_of(evidence)
+    return account(calls, *own, faults_of(timeline), rules, timeline.began, foreign)
 
 
 def _timeline(place: Path, evidence: Evidence) -> Timeline:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from ..errors import UsageError
 from ..experiment import load as experiment
 from ..report import tables
 from ..traffic import scenario as known
@@ -46,6 +47,8 @@ def load(
     """Send an LLM workload; print TTFT, ITL, goodput and fairness."""
     lab = this_lab()
     workload = known.requested(scenario, duration, trace, speed, limit)
+    if not method and (weights or key or measure):
+        raise UsageError("--weights, --key and --measure need --method", "--method round_robin")
     choice = experiment.choice_without_backends(method, weights, key, measure) if method else None
     with progress(workload.name) as advance:
         loaded = experiment.load(lab, workload, choice, advance)

@@ -12,7 +12,7 @@ from ..accounts.faults import faults_of
 from ..accounts.foreign import LAB_DOOR
 from ..errors import LabError
 from ..evidence import access_log, folder
-from ..evidence.access_log import Hit
+from ..evidence.access_log import Hit, Unproxied
 from ..evidence.folder import Evidence, Kind
 from ..evidence.record import Record
 from ..evidence.timeline import FIRST_CLAIM, Event, Incident, Tenure, Timeline, Window
@@ -100,10 +100,15 @@ class Collector:
             sent, access, journal = self._until_now(sent)
         else:
             access, journal = self._logs(sent, complete=kind != "load")
-        if kind == "load":
+        if kind == "run":
             hits = access_log.read(access.splitlines(keepends=True)).hits
-            self.timeline.incidents += new_workers(hits, self.workers, self.timeline)
-            self.timeline.windows[:] = [before_first_change(self.timeline)]
+            if not self.workers.isdisjoint(hit.pid for hit in hits):  # else they never picked
+                self.timeline.incidents += new_workers(hits, self.workers, self.timeline)
+        if kind == "load":
+            log = access_log.read(access.splitlines(keepends=True))
+            self.timeline.incidents += new_workers(log.hits, self.workers, self.timeline)
+            lost = unlogged(sent.records, (*log.hits, *log.unproxied))
+            self.timeline.windows[:] = [before_first_change(self.timeline, lost)]
         evidence = Evidence(
             kind=kind,
             method=method,
@@ -282,11 +287,20 @@ def new_workers(
         yield Incident("nginx", "has new workers: it was reloaded, or a worker was killed", first)
 
 
-def before_first_change(timeline: Timeline) -> Window:
-    """The window from the start to the first event or incident, in which picks can be judged."""
+def unlogged(records: Iterable[Record], lines: Iterable[Hit | Unproxied]) -> list[float]:
+    """When the requests were sent that nginx did not log, as those of a worker that was killed."""
+    logged = {line.request_id for line in lines}
+    return [r.sent for r in records if r.sent is not None and r.id not in logged]
+
+
+def before_first_change(timeline: Timeline, lost: Iterable[float] = ()) -> Window:
+    """The time from the start to the first event or incident, in which picks can be judged.
+
+    It ends before the first of the `lost` requests, because its turn is missing from nginx's log.
+    """
     changes = [timeline.began + done.began for done in timeline.done]
     changes += [incident.at for incident in timeline.incidents if incident.service == "nginx"]
-    return Window(timeline.began, min(changes, default=None))
+    return Window(timeline.began, min([*changes, *lost], default=None))
 
 
 def _touched(event: Event, services: Iterable[str]) -> Iterable[str]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from ..backends.llm.profiles import PROFILES, Limits
 from ..errors import LabError, UsageError
+from ..evidence import typed
 from ..nginxconf import methods
-from ..nginxconf.prompt import NJS, Prefix
+from ..nginxconf.prompt import NJS
 from ..setup import steps as images
 from ..stack import behaviour, compose, nginx
 from ..stack.compose import Lab
@@ -204,15 +205,11 @@ def targets(backends: Sequence[str]) -> list[dict[str, Any]]:
 def saved(lab: Lab) -> methods.Choice:
     """The current choice, as saved; round robin if none can be read."""
     try:
-        options = json.loads((lab.active / "choice.json").read_text())
-        options["backends"], options["weights"] = (
-            tuple(options["backends"]),
-            tuple(options["weights"]),
-        )
-        options["prefix"] = Prefix(**options.get("prefix", {}))
-        return methods.Choice(**options)
-    except (OSError, ValueError, TypeError, KeyError):
+        choice = typed.read(methods.Choice, (lab.active / "choice.json").read_bytes())
+        methods.render(choice)
+    except (OSError, ValueError, UsageError):
         return methods.Choice(methods.DEFAULT.name, ())
+    return choice
 
 
 def log_mark(lab: Lab) -> int:

@@ -88,10 +88,14 @@ def load(
 ) -> Loaded:
     """Send a scenario by one method (None: the current one), collect the logs and judge them.
 
-    An interruption has a note that names the folder with what was sent until then.
+    UsageError for a choice that does not suit the scenario's backends. An interruption has a note
+    that names the folder with what was sent until then.
     """
+    names = tuple(f"backend-{number}" for number in range(1, scenario.backends + 1))
+    if choice is not None:
+        methods.render(replace(choice, backends=names))  # a wrong choice leaves the lab as it is
     changed = prepare(lab, scenario)
-    chosen = _choice_for_running(lab, choice or saved(lab))
+    chosen = replace(choice or saved(lab), backends=names)
     use(lab, chosen)
     collector = replace(begin(lab), workers=nginx.workers(lab))
     limit = None if scenario.duration is None else scenario.duration + LAST_ANSWER
@@ -123,13 +127,6 @@ def load(
     loaded = judge_load(place, folder.read(place))
     write_figures(loaded)
     return loaded
-
-
-def _choice_for_running(lab: Lab, choice: methods.Choice) -> methods.Choice:
-    """The choice for the running backends; weights are dropped if their number differs."""
-    fresh = choose(lab, choice.method)
-    weights = choice.weights if len(choice.weights) == len(fresh.backends) else ()
-    return replace(choice, backends=fresh.backends, weights=weights)
 
 
 # --- the timeline -------------------------------------------------------------------------

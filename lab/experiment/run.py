@@ -248,7 +248,7 @@ def observe(lab: Lab, choice: methods.Choice, load: Load, *, trace: bool | None 
         if trace is not None:
             use(lab, choice, trace=trace)
         collect = partial(
-            begin(lab).collect,
+            replace(begin(lab), workers=nginx.workers(lab)).collect,
             kind="run",
             method=choice.method,
             traffic=load.name,

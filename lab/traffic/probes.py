@@ -63,9 +63,11 @@ def request_with_key(key: str, number: int, rng: random.Random) -> Request:
     request = Request(uri=f"/page/{number}-{value}", client_ip=address(rng))
     headers: dict[str, str] = {}
     for name in re.findall(r"\$\{?(\w+)", key):
+        mark = "&" if "?" in request.uri else "?"
         if name.startswith("arg_"):
-            mark = "&" if "?" in request.uri else "?"
             request = replace(request, uri=f"{request.uri}{mark}{name[4:]}={value}")
+        elif name in ("request_uri", "uri"):  # only arguments make the two differ
+            request = replace(request, uri=f"{request.uri}{mark}turn={number}")
         elif name.startswith("http_"):
             headers[name[5:].replace("_", "-")] = value
         elif name.startswith("cookie_"):

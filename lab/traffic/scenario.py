@@ -17,6 +17,7 @@ from ..backends.llm.profiles import MOST, PROFILES, Limits
 from ..errors import UsageError
 from ..evidence.timeline import Event as Event  # a scenario plans what a timeline records
 from ..fault_kinds import By
+from ..nginxconf import methods
 from .trace_file import Trace, read
 
 FAULTS = fault_kinds.names(By.ENGINE, By.BACKEND)
@@ -582,14 +583,15 @@ def _check_fleet(scenario: Scenario, fields: Mapping[str, yaml.Node]) -> None:
 
 
 def _check_timeline(scenario: Scenario, fields: Mapping[str, yaml.Node]) -> None:
-    known = {*_backends(scenario), "all", "nginx"}
+    present = scenario.backends
     for event in scenario.timeline:
         what = f"the {event.do} at {event.at:g} s"
-        if event.backend not in known:
-            most = _backends(scenario)[-1]
+        present = event.backends or present
+        names = tuple(f"backend-{number}" for number in range(1, present + 1))
+        if event.backend not in (*names, "all", "nginx"):
             _fail(
                 fields["timeline"],
-                f'{what} names "{event.backend}", but the last backend is {most},',
+                f'{what} names "{event.backend}", but the last backend is {names[-1]},',
                 "set backends",
             )
         if scenario.duration is not None and event.at > scenario.duration:
@@ -598,6 +600,17 @@ def _check_timeline(scenario: Scenario, fields: Mapping[str, yaml.Node]) -> None
                 f"{what} is after the end at {scenario.duration:g} s,",
                 "a longer duration",
             )
+        if event.do == "use":
+            choice = methods.Choice(event.method, names, event.weights, key=event.key)
+            _check_choice(choice, what, fields["timeline"])
+
+
+def _check_choice(choice: methods.Choice, what: str, node: yaml.Node) -> None:
+    """Check that the method takes the event's key, and the backends its weights."""
+    try:
+        methods.render(choice)
+    except UsageError as error:
+        _fail(node, f"{what}: {error.message}", error.hint)
 
 
 def _is_yaml(name: str) -> bool:
@@ -611,7 +624,7 @@ _EVENT: Mapping[str, _Reader[Any]] = {
     "kind": _choice(*FAULTS),
     "value": _number(0, 1_000_000),
     "backends": _integer(1, _MOST_BACKENDS),
-    "method": _text(r"[a-z][a-z0-9_]*", "the name of a method"),
+    "method": _choice(*methods.METHODS),
     "weights": _list(_integer(1, 1_000_000)),
     "key": _text(r"\S+", "a key such as $request_uri"),
 }

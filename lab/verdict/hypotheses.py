@@ -7,9 +7,10 @@ from itertools import combinations
 from ..nginxconf.methods import METHODS
 from ..nginxconf.model import Server, Upstream
 from ..oracle import ORACLES
+from .replay import PATH
 
 NO_STICKY = "no sticky"
-KEYS = ("$request_uri", "$remote_addr", "$binary_remote_addr")  # the ones that every log has
+KEYS = ("$request_uri", PATH, "$remote_addr", "$binary_remote_addr")  # those that every log has
 MOST_PAIRS = 45  # pairs of servers whose weights are swapped: those of 10 servers
 
 
@@ -40,6 +41,7 @@ def alternatives(claim: Upstream, workers: int = 1) -> tuple[Hypothesis, ...]:
 
 def compound(claim: Upstream, workers: int) -> Iterator[Hypothesis]:
     """Further alternatives, only to explain a FAIL: two differences at once, other limits."""
+    yield from _other_hashes(claim)
     if any(server.max_conns for server in claim.servers):
         higher = _limited(claim, lambda limit: limit + 1)
         yield Hypothesis("a higher max_conns", "max_conns one higher", higher)
@@ -133,10 +135,20 @@ def _other_live(claim: Upstream) -> Iterator[Hypothesis]:
 
 
 def _other_keys(claim: Upstream) -> Iterator[Hypothesis]:
+    same = {claim.key, PATH if claim.key in ("$uri", "$document_uri") else ""}
     for key in KEYS if claim.record.key else ():
-        if key != claim.key:
+        if key not in same:
             other = replace(claim, key=key)
             yield Hypothesis("another key", f"{claim.method} of {key}", other)
+
+
+def _other_hashes(claim: Upstream) -> Iterator[Hypothesis]:
+    """Another method that hashes, and another key than the one of `_other_methods`."""
+    for method in ORACLES:
+        if not METHODS[method].key or method == claim.method:
+            continue
+        for other in _other_keys(replace(claim, method=method, key=claim.key or "$request_uri")):
+            yield replace(other, kind=method)
 
 
 def _other_orders(claim: Upstream) -> Iterator[Hypothesis]:

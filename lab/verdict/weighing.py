@@ -18,6 +18,7 @@ ALARM = log(1e9)  # a true claim fails once in 10^9 runs
 SHARES = (0.1, 0.2)  # diverted shares of the requests that a PASS must exclude
 FINEST = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)  # shares that may be detected
 SLIGHT = 0.05  # alternatives that move fewer requests than this need not be excluded
+MOST_NAMED = 3  # alternatives of one kind that a verdict names; of more it gives the number
 PREFIXES = (200, 1_000, 5_000, 20_000)  # picks on which alternatives are tried in turn
 SAME_SO_FAR = 5_000  # picks after which two hypotheses that never differed count as the same
 SPREAD = 3.3  # standard deviations by which evidence may fall short: one run in 2,000
@@ -68,7 +69,7 @@ def weigh(case: Case, claim: Bounds) -> Weighing:
         return Weighing()
     return Weighing(
         kinds(fates, "excluded"),
-        (*kinds(fates, "same"), *hidden_zone(case)),
+        (*kinds(fates, "same"), *hidden_zone(case), *same_of_mixed(fates)),
         tuple(dict.fromkeys(fate.name for fate in fates if fate.word == "slight")),
         tuple(fate.name for fate in missing),
         smallest_share(case, claim),
@@ -164,6 +165,17 @@ def kinds(fates: Iterable[Fate], word: str) -> tuple[str, ...]:
     return tuple(
         kind for kind, words in by_kind.items() if word in words and words <= {word, "same"}
     )
+
+
+def same_of_mixed(fates: Sequence[Fate]) -> Iterator[str]:
+    """The alternatives that this traffic cannot show, of kinds of which it excludes others."""
+    mixed = set(kinds(fates, "excluded"))
+    names: dict[str, list[str]] = {}
+    for fate in fates:
+        if fate.word == "same" and fate.kind in mixed:
+            names.setdefault(fate.kind, []).append(fate.name)
+    for kind, of in names.items():
+        yield from of if len(of) <= MOST_NAMED else (f"{kind} ({len(of)})",)
 
 
 def hits_for(claim: Bounds, missing: Sequence[Fate]) -> int:

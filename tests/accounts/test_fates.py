@@ -225,6 +225,16 @@ def test_no_live_upstreams_at_max_conns_is_a_refusal_by_that_limit() -> None:
     assert room_at_c[0] == "unexplained"
 
 
+def test_foreign_requests_count_towards_max_conns() -> None:
+    """Another client's requests filled every server; only the refused request has a fate."""
+    rules = Rules((A, B), max_conns={A: 2, B: 1})
+    refused, foreign = hit(("llm", 502), unsent=("llm",)), [*open_at(A, 2), *open_at(B, 1)]
+
+    ledger = account([call("POST", 502)], [refused], [], (), rules, foreign=foreign)
+
+    assert [fate.kind for fate in ledger.fates] == ["refused by a limit"]
+
+
 def test_max_conns_of_the_remaining_servers_is_a_refusal() -> None:
     """One server is killed, one is down in the config, the third has its max_conns."""
     rules = Rules((A, B, C), max_conns={B: 1}, down={C})

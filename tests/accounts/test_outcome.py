@@ -27,7 +27,7 @@ def took(number: int) -> str:
     return BACKENDS[number % 2]
 
 
-def line(number: int, backend: str) -> str:
+def line(number: int, backend: str, **changes: str) -> str:
     """nginx's line of a request that took 10 ms, one after the other."""
     fields = {
         "request_id": f"id-{number}",
@@ -43,7 +43,7 @@ def line(number: int, backend: str) -> str:
         "upstream_header_time": "0.010",
         "upstream_response_time": "0.010",
     }
-    return json.dumps(fields) + "\n"
+    return json.dumps(fields | changes) + "\n"
 
 
 def entry(number: int, backend: str) -> str:
@@ -109,6 +109,24 @@ def test_a_client_with_another_count_fails_the_run(tmp_path: Path) -> None:
     assert "client: 41" in str(run)
 
 
+@pytest.mark.parametrize(("method", "word"), [("", "UNSURE"), ("hash $uri;", "FAIL")])
+def test_a_run_in_which_nginx_was_reloaded_does_not_fail_by_turns(
+    tmp_path: Path, method: str, word: str
+) -> None:
+    """The new workers begin with the first server again; a hash has nothing to forget."""
+    incident = Incident("nginx", "has new workers", BEGAN + 21)
+    claim = CLAIM.replace("{", f"{{ {method}", 1)
+    lines = "".join(line(n, took(n if n < 21 else n + 1)) for n in range(200)).encode()
+    entries = "".join(entry(n, took(n if n < 21 else n + 1)) for n in range(200)).encode()
+    right = evidence(200, claim=claim, access=lines, journal=entries)
+
+    before = outcome(tmp_path / "a", right)
+    after = outcome(tmp_path / "b", replace(right, timeline=timeline(incidents=[incident])))
+
+    assert (before.verdict.word, after.verdict.word) == ("FAIL", word)
+    assert after.verdict.why.startswith("nginx has new workers: ") == (word == "UNSURE")
+
+
 def test_a_load_is_judged_from_its_folder(tmp_path: Path) -> None:
     """Figures, fates, picks."""
     load = outcome(tmp_path, evidence(kind="load", traffic="chat", sequential=False))
@@ -143,6 +161,33 @@ def test_a_failure_that_nothing_explains_fails_a_load_without_a_timeline(tmp_pat
         "2 POST at backend-1, from 10.0 to 12.0 s: broken off (truncated), and no fault of"
         " backend-1 or nginx explains it"
     ]
+
+
+def test_foreign_requests_do_not_make_a_load_fail(tmp_path: Path) -> None:
+    """Every second request is another client's, so all of the load's go to one backend."""
+    right = evidence(80, kind="load", sequential=False)
+    own = tuple(one for one in right.records if one.number % 2 == 0)
+
+    load = outcome(tmp_path, replace(right, records=own, sent=40))
+
+    assert load.holds
+    assert load.verdict.word != Word.FAIL
+    assert "40 foreign requests" in load.verdict.why
+
+
+def test_a_load_that_was_interrupted_is_judged_by_the_requests_that_were_cut_off_too(
+    tmp_path: Path,
+) -> None:
+    """Those at backend-2 took long, so none of them has a record; their picks were right."""
+    right = evidence(80, kind="load", sequential=False, interrupted=True)
+    own = tuple(one for one in right.records if one.number % 2 == 0)
+    lines = "".join(line(n, took(n), server_port="8081") for n in range(80)).encode()
+
+    load = outcome(tmp_path, replace(right, records=own, sent=40, access=lines))
+
+    assert load.verdict.hits == 80
+    assert "foreign" not in load.verdict.why
+    assert load.verdict.word != Word.FAIL
 
 
 def test_an_incident_fails_a_load(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ def lab(*words, stdin=b""):
         ("simulate", "uniform_chat", "--speed", "0"),
         ("simulate", "--validate", "--backends", "5"),
         ("load", "uniform_chat", "--limit", "5"),
+        ("load", "uniform_chat", "--weights", "3,2,1"),
+        ("load", "uniform_chat", "--method", "random", "--weights", "3,2"),
     ],
 )
 def test_wrong_usage_is_two_lines_and_exit_code_2(words):

@@ -1,6 +1,11 @@
-"""How a backend runs, in words."""
+"""How a backend runs, in words, and which choice of method was saved."""
 
-from nginx_llm_lab.experiment.fleet import Condition
+from pathlib import Path
+
+import pytest
+
+from nginx_llm_lab.experiment.fleet import Condition, saved
+from nginx_llm_lab.stack.compose import Lab
 
 
 def test_a_slow_backend_is_sound_and_shows_its_speed() -> None:
@@ -27,3 +32,39 @@ def test_limits_that_differ_from_the_profile_are_shown() -> None:
 
     assert limited.is_sound
     assert str(limited) == "h100-8b, max_num_seqs 4, queue_limit 9, time scale 1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not JSON",
+        "[]",
+        '{"method": "nope", "backends": ["backend-1"]}',
+        '{"method": "random", "backends": ["backend-1"], "weights": [1, 2]}',
+        '{"method": "random", "backends": ["backend-1"], "parameters": 5}',
+        '{"method": "random", "backends": ["backend-1"], "prefix": {"characters": "x"}}',
+    ],
+)
+def test_a_saved_choice_that_somebody_damaged_counts_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """The lab then runs nginx's default, round robin."""
+    monkeypatch.setattr(Lab, "state", tmp_path)
+    lab = Lab("damaged")
+    lab.active.mkdir(parents=True)
+    (lab.active / "choice.json").write_text(text)
+
+    assert saved(lab).method == "round_robin"
+
+
+def test_a_saved_choice_of_an_earlier_version_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fields that it lacks have their defaults."""
+    monkeypatch.setattr(Lab, "state", tmp_path)
+    lab = Lab("older")
+    lab.active.mkdir(parents=True)
+    text = '{"method": "hash", "backends": ["backend-1", "backend-2"], "weights": [2, 1]}'
+    (lab.active / "choice.json").write_text(text)
+
+    assert saved(lab).weights == (2, 1)

@@ -123,6 +123,22 @@ def test_bytes_that_no_client_sends_are_refused_at_the_door(lab, mark, what):
     assert journals(lab, mark) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1", 414),
+        (b"GET / HTTP/2.0", 505),
+        (b"OPTIONS * HTTP/1.1", 400),
+    ],
+)
+def test_a_request_line_that_nginx_refuses_gets_its_reason_as_json(lab, line, expected):
+    """The front door does not take it for HTTP/0.9, although its protocol is unknown."""
+    answer = say(lab, line + b"\r\n" + HEAD + b"\r\n")
+
+    assert status(answer) == expected
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == f"nginx answered {expected}"
+
+
 @pytest.mark.parametrize("what", HALF)
 def test_half_a_request_never_reaches_a_backend(lab, mark, what):
     """The client hangs up in the middle."""

@@ -86,15 +86,16 @@ def test_a_load_on_a_busy_machine_says_so():
     assert "too busy" not in shown(in_time, in_time, in_time)
 
 
-def test_a_backend_that_the_timeline_paused_is_no_sign_of_a_busy_machine():
-    """Its tokens were late by the pause."""
+@pytest.mark.parametrize("kind", ["pause", "hang"])
+def test_a_backend_that_the_timeline_held_up_is_no_sign_of_a_busy_machine(kind):
+    """Its tokens were late by the pause, or by the time for which it held the requests."""
     load = recorded()
     late = tuple(replace(g, late_ms=Spread(p99=900, max=900)) for g in load.figures.backends)
     load = replace(load, figures=replace(load.figures, backends=late))
 
     def saturated(backend: str) -> tuple[str, ...]:
-        pause = Done(Event(1.0, "fault", backend, "pause"), 1.0, 1.1)
-        return replace(load, timeline=(pause,)).saturated
+        fault = Done(Event(1.0, "fault", backend, kind), 1.0, 1.1)
+        return replace(load, timeline=(fault,)).saturated
 
     assert saturated("backend-2") == ("backend-1", "backend-3")
     assert saturated("all") == ()

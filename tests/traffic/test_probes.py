@@ -40,6 +40,14 @@ def test_two_arguments_make_one_query():
     assert "&b=" in uri
 
 
+def test_a_uri_that_is_a_key_has_an_argument():
+    """$uri leaves it out, so nginx cannot hash it instead of $request_uri unseen."""
+    for key in ("$request_uri", "$uri", "$arg_a$request_uri"):
+        path, _, query = probes.request_with_key(key, 0, random.Random(1)).uri.partition("?")
+
+        assert (path.startswith("/page/"), query.endswith("turn=0")) == (True, True)
+
+
 def test_addresses_are_of_both_families():
     """ip_hash treats them differently."""
     addresses = [request.client_ip for request in probes.plan("ip_hash", "", 100, 1).requests]

@@ -89,14 +89,15 @@ def test_the_timeline_is_sorted_by_time() -> None:
     text = """
         {duration: 9, rate: 1, timeline: [
          {at: 5, do: heal}, {at: 2, do: fault, backend: backend-2, kind: slow, value: 4},
-         {at: 7, do: use, method: hash, key: $request_uri, weights: [3, 1]}, {at: 6, do: reload}]}
+         {at: 7, do: use, method: hash, key: $request_uri, weights: [3, 1, 1]},
+         {at: 6, do: reload}]}
     """
 
     assert parse(text, "x.yaml").timeline == (
         Event(2, "fault", "backend-2", "slow", 4.0),
         Event(5, "heal"),
         Event(6, "reload"),
-        Event(7, "use", method="hash", key="$request_uri", weights=(3, 1)),
+        Event(7, "use", method="hash", key="$request_uri", weights=(3, 1, 1)),
     )
 
 
@@ -156,6 +157,23 @@ def test_the_timeline_is_sorted_by_time() -> None:
         (
             "{requests: 1, rate: 1, timeline: [{at: 1, do: heal, backend: backend-9}]}",
             'the heal at 1 s names "backend-9", but the last backend is backend-3, in my.yaml:1:34',
+        ),
+        (
+            "{requests: 1, rate: 1, timeline: [{at: 1, do: scale, backends: 2},"
+            " {at: 2, do: heal, backend: backend-3}]}",
+            'the heal at 2 s names "backend-3", the last is backend-2, in my.yaml:1:34',
+        ),
+        (
+            "{requests: 1, rate: 1, timeline: [{at: 1, do: use, method: least_con}]}",
+            'did you mean "least_conn"?',
+        ),
+        (
+            "{requests: 1, rate: 1, timeline: [{at: 1, do: use, method: random, weights: [1, 2]}]}",
+            "the use at 1 s: 2 weights for 3 backends in my.yaml:1:34",
+        ),
+        (
+            "{requests: 1, rate: 1, timeline: [{at: 1, do: use, method: random, key: $uri}]}",
+            "the use at 1 s: random takes no key in my.yaml:1:34",
         ),
         (
             "{duration: 5, rate: 1, timeline: [{at: 6, do: heal}]}",

@@ -8,6 +8,9 @@ from nginx_llm_lab.nginxconf.methods import METHODS
 from nginx_llm_lab.verdict import Verdict, judge, power
 from nginx_llm_lab.verdict.power import claim_of, truth_of
 from nginx_llm_lab.verdict.simulated import Traffic, Truth, serve
+from nginx_llm_lab.verdict.weighing import Fate, kinds, same_of_mixed
+
+DOWN = {"a down": "excluded", "b down": "same", "c down": "same"}
 
 
 def verdict_on(method: str, truth: Truth, number: int = 0, seed: int = 1) -> Verdict:
@@ -71,6 +74,17 @@ def test_what_is_the_same_on_this_traffic_does_not_count() -> None:
 
     assert verdict.word == "PASS"
     assert "the same on this traffic: round_robin, " in verdict.why
+
+
+def test_a_server_that_no_key_reaches_may_be_down_unseen() -> None:
+    """Of one kind, what is the same on this traffic is named beside what is excluded."""
+    fates = [
+        *(Fate("a server down", name, word, 20.0) for name, word in DOWN.items()),
+        *(Fate("another order", f"order {n}", "same" if n else "excluded", 20.0) for n in range(5)),
+    ]
+
+    assert kinds(fates, "excluded") == ("a server down", "another order")
+    assert list(same_of_mixed(fates)) == ["b down", "c down", "another order (4)"]
 
 
 def test_a_missing_zone_is_named() -> None:
