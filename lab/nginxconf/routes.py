@@ -12,7 +12,8 @@ VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 # how many values of a variable proxy_pass are followed up; real configs name a handful
 MAX_TARGETS = 1_000
 # variables whose value the client chooses
-REQUEST = re.compile(r"(?:arg|cookie|http)_\w+|\d")
+REQUEST = re.compile(r"(?:arg|cookie|http)_\w+|host|\d")
+ANY = "\0"  # stands for any text; no config has this character
 CAPTURE = re.compile(r"\(\?P?<(\w+)>")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # what nginx's own variables begin with, as far as it decides where a URL's host ends
@@ -63,7 +64,7 @@ def routes(config: Config) -> tuple[Route, ...]:
     """Every route through the config's `http` block to an upstream, in the order of the file."""
     http = config.block("http")
     names = {block.args[0].lower(): block.args[0] for block in http.all("upstream") if block.args}
-    values = _assigned(http, tuple(names.values()))
+    values = _assigned(http)
     return tuple(
         route
         for server in http.all("server")
@@ -109,9 +110,9 @@ def _routes(
         )
     url = proxy_pass.args[0]
     known = dict.fromkeys(
-        names[host.lower()]
-        for text in islice(_texts(url, values, tuple(names.values())), MAX_TARGETS)
-        if (host := authority(text)).lower() in names
+        name
+        for text in islice(_texts(url, values), MAX_TARGETS)
+        for name in _named(authority(text), names)
     )
     if "$" not in url:
         _check(url, names, proxy_pass)
@@ -128,6 +129,15 @@ def _routes(
             scopes=scopes,
             where=proxy_pass.where,
         )
+
+
+def _named(host: str, names: Mapping[str, str]) -> Iterator[str]:
+    """The upstreams that a host may name, in which ANY stands for any text."""
+    if ANY not in host:
+        yield from (names[name] for name in (host.lower(),) if name in names)
+        return
+    form = re.compile(".*".join(map(re.escape, host.lower().split(ANY))))
+    yield from (name for lower, name in names.items() if form.fullmatch(lower))
 
 
 def _leading(url: str) -> str:
@@ -171,17 +181,17 @@ def _listen(text: str, options: tuple[str, ...]) -> Iterator[Listen]:
     yield from (Listen(match[1] or "*", port, options) for port in range(first, last + 1))
 
 
-def _assigned(http: Directive, names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+def _assigned(http: Directive) -> dict[str, tuple[str, ...]]:
     """The possible values of each variable that the config sets: set, map, geo, split_clients.
 
-    A regex capture and what a script computes may be any of the upstreams' names.
+    A regex capture and what a script computes may be any text.
     """
     assigned: dict[str, list[str]] = {}
     for directive in everything(http):
-        for capture in CAPTURE.findall(" ".join(directive.args)):
-            assigned.setdefault(capture.lower(), []).extend(names)
+        for capture in CAPTURE.findall(" ".join((directive.name, *directive.args))):
+            assigned.setdefault(capture.lower(), []).append(ANY)
         if directive.name in ("js_set", "perl_set") and directive.args:
-            assigned.setdefault(directive.args[0].lstrip("$").lower(), []).extend(names)
+            assigned.setdefault(directive.args[0].lstrip("$").lower(), []).append(ANY)
         elif directive.name == "set" and directive.block is None and len(directive.args) == 2:
             name, text = directive.args
             assigned.setdefault(name.lstrip("$").lower(), []).append(text)
@@ -198,19 +208,17 @@ def everything(block: Directive) -> Iterator[Directive]:
         yield from everything(directive)
 
 
-def _texts(
-    text: str, values: Mapping[str, tuple[str, ...]], names: tuple[str, ...], depth: int = 5
-) -> Iterator[str]:
+def _texts(text: str, values: Mapping[str, tuple[str, ...]], depth: int = 5) -> Iterator[str]:
     """Every value that a text can have, given the values of its variables.
 
-    A variable that the client chooses may have any of `names`.
+    A variable that the client chooses is ANY.
     """
     match = VARIABLE.search(text)
     if match is None or depth == 0:
         yield text
         return
     name = (match[1] or match[2]).lower()
-    chosen = names if REQUEST.fullmatch(name) else ()
+    chosen = (ANY,) if REQUEST.fullmatch(name) else ()
     for value in values.get(name) or BUILTIN_TEXTS.get(name) or chosen:
         replaced = text[: match.start()] + value + text[match.end() :]
-        yield from _texts(replaced, values, names, depth - 1)
+        yield from _texts(replaced, values, depth - 1)

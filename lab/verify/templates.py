@@ -5,7 +5,7 @@ import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice, product
+from itertools import chain, islice, product
 
 from ..errors import UndecidedError, UsageError
 from ..nginxconf.maps import pattern
@@ -16,11 +16,14 @@ from ..nginxconf.variables import Variables, compile_text
 from .sample import NO_GROUPS, sample
 
 MOST_CANDIDATES = 24  # requests that are tried out for one route
+MOST_STEPS = 5  # from one map or `set` to the next
+MOST_CHOICES = 50  # of lines in several maps
 MOST_GUESSES = 300  # requests that are guessed where a variable decides
 NOBODY = "nobody.invalid"  # a host that no server_name matches: the default server's
 # an `if` that holds for requests without TLS
 PLAIN = re.compile(r"\$scheme (= http|!= https)|\$https (=|!= on)|\$server_port (= 80|!= 443)")
 LOGIN = "lab", "lab"
+MAP_OPTIONS = ("hostnames", "volatile")
 BODY = b'{"model": "lab", "messages": [{"role": "user", "content": "hello"}]}'
 
 
@@ -98,7 +101,7 @@ def hosts(route: Route) -> Iterator[str]:
     """Host headers that should choose the route's server, the likeliest first."""
     names = [name for line in route.scopes[1].all("server_name") for name in line.args]
     for name in names:
-        if host := host_of(name, wanted_captures(route)):
+        if host := host_of(name, wanted_values(route)):
             yield host
     if not names or not all(map(host_of, names)):
         yield NOBODY
@@ -115,14 +118,30 @@ def host_of(name: str, captures: Mapping[str, str] = NO_GROUPS) -> str:
     return "" if name == "_" or "$" in name else name.removeprefix(".")
 
 
-def wanted_captures(route: Route) -> dict[str, str]:
-    """The variables with which a route's `proxy_pass` names its upstream: "$tenant-llm"."""
-    text = authority(route.proxy_pass)
+def wanted_values(route: Route) -> dict[str, str]:
+    """The values of variables with which a route's `proxy_pass` names its upstream.
+
+    "$tenant-llm" names chat-llm where $tenant is chat; `set $tenant $1` needs the same of $1.
+    """
+    assigned = [
+        (line.args[0].removeprefix("$").lower(), line.args[1])
+        for line in everything(route.scopes[1])
+        if line.name == "set" and len(line.args) == 2
+    ]
+    values = solved(authority(route.proxy_pass), route.upstream) or {}
+    for _ in range(MOST_STEPS):
+        for name, text in assigned:
+            if name in values:
+                values = {**(solved(text, values[name]) or {}), **values}
+    return values
+
+
+def solved(text: str, value: str) -> dict[str, str] | None:
+    """Values for the variables of a text with which it has this value; None if it cannot."""
     names = [(match[1] or match[2]).lower() for match in VARIABLE.finditer(text)]
     plain = VARIABLE.split(text)[:: VARIABLE.groups + 1]
-    form = "(.+?)".join(map(re.escape, plain))
-    match = re.fullmatch(form, route.upstream, re.IGNORECASE)
-    return dict(zip(names, match.groups(), strict=True)) if match else {}
+    match = re.fullmatch("(.*?)".join(map(re.escape, plain)), value, re.IGNORECASE)
+    return dict(zip(names, match.groups(), strict=True)) if match else None
 
 
 def sampled(text: str, captures: Mapping[str, str], *, ignore_case: bool) -> str:
@@ -200,7 +219,7 @@ def paths(route: Route) -> Iterator[str]:
     outer = [words(scope).removeprefix("^~") for scope in route.scopes if scope.name == "location"][
         :-1
     ]
-    candidates = tuple(_paths(location, route.scopes[1], wanted_captures(route)))
+    candidates = tuple(_paths(location, route.scopes[1], wanted_values(route)))
     for path in (
         *candidates,
         *(f"{start}lab{path.lstrip('/')}" for start in outer for path in candidates),
@@ -270,28 +289,46 @@ def with_variable(request: Request, name: str, value: str) -> Request | None:
     return None
 
 
+def with_variables(request: Request, values: Mapping[str, str]) -> Request | None:
+    """The request with values for several variables; None if no client can set one of them."""
+    changed: Request | None = request
+    for name, value in values.items():
+        changed = with_variable(changed, name, value) if changed else None
+    return changed
+
+
 def with_header(request: Request, name: str, value: str) -> Request:
     """The request with a header."""
     return replace(request, headers={**request.headers, name: value})
 
 
-def satisfying(request: Request, condition: Directive, conf: Variables) -> Request | None:
-    """The request changed so that an `if` holds, as far as can be told; None if no client can."""
+def satisfying(
+    request: Request,
+    condition: Directive,
+    conf: Variables,
+    groups: Mapping[str, str] = NO_GROUPS,
+) -> Request | None:
+    """The request changed so that an `if` holds, as far as can be told; None if no client can.
+
+    `groups` are wanted texts of its regex's groups.
+    """
     test = test_of(condition)
     if test is None or test[1].startswith("!"):
         return request
-    for text in values_for(*test, conf):
-        for base, value in assignments(test[0], text, conf):
-            if (changed := with_variable(request, base, value)) is not None:
+    for text in values_for(*test, conf, groups):
+        for values in assignments({test[0]: text}, conf):
+            if (changed := with_variables(request, values)) is not None:
                 return changed
     return request if test[0] in conf.definitions else None
 
 
-def values_for(name: str, sign: str, value: str, conf: Variables) -> list[str]:
+def values_for(
+    name: str, sign: str, value: str, conf: Variables, groups: Mapping[str, str]
+) -> list[str]:
     """Values of a variable for which a test holds; for a map those that it can have."""
     block = conf.definitions.get(name)
     if block is None:
-        return [sample(value, ignore_case="*" in sign) if "~" in sign else value]
+        return [sampled(value, groups, ignore_case="*" in sign) if "~" in sign else value]
     results = [line.args[-1] for line in block.block or () if line.args]
     if "~" in sign:
         regex = pattern(value, ignore_case="*" in sign, where=block.where)
@@ -315,15 +352,15 @@ def avoiding(request: Request, condition: Directive, conf: Variables) -> Request
     This is how keys are asked for: by the header itself, or by a map of it.
     """
     test = test_of(condition)
-    for base, text in contrary_assignments(*test, conf) if test else ():
-        if (changed := with_variable(request, base, text)) is not None:
+    for values in contrary_assignments(*test, conf) if test else ():
+        if (changed := with_variables(request, values)) is not None:
             return changed
     return request
 
 
 def contrary_assignments(
     name: str, sign: str, value: str, conf: Variables
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[dict[str, str]]:
     """Base variables, with values, for which a test does not hold."""
     block = conf.definitions.get(name)
     if sign.startswith("!"):
@@ -334,7 +371,7 @@ def contrary_assignments(
     else:
         values = ["lab"] if (sign, value) == ("=", "") else []
     for text in values:
-        yield from assignments(name, text, conf)
+        yield from assignments({name: text}, conf)
 
 
 def allowed(request: Request, limit: Directive) -> Request:
@@ -346,24 +383,36 @@ def allowed(request: Request, limit: Directive) -> Request:
 
 
 def assignments(
-    name: str, value: str, conf: Variables, depth: int = 5
-) -> Iterator[tuple[str, str]]:
-    """Base variables, with values, that give a map's variable a value: http_x_model, "large"."""
+    wanted: Mapping[str, str], conf: Variables, depth: int = MOST_STEPS
+) -> Iterator[dict[str, str]]:
+    """Base variables, with values, that give variables these values: {"http_x_model": "large"}."""
+    choices = [list(_origins(name, value, conf, depth)) for name, value in wanted.items()]
+    for choice in islice(product(*choices), MOST_CHOICES):
+        yield dict(chain.from_iterable(values.items() for values in choice))
+
+
+def _origins(name: str, value: str, conf: Variables, depth: int) -> Iterator[dict[str, str]]:
+    """The base variables and values that give one variable its value, by each line of a map."""
     block = conf.definitions.get(name)
     if block is None:
-        yield name, value
+        yield {name: value}
         return
-    source = VARIABLE.fullmatch(block.args[0]) if block.args else None
-    if block.name != "map" or source is None or depth == 0:
+    if block.name != "map" or depth == 0 or not block.args:
         return
     for line in block.block or ():
-        if line.args != (value,) or line.name in ("default", "hostnames", "volatile"):
+        values = solved(line.args[0], value) if len(line.args) == 1 else None
+        if values is None or line.name in MAP_OPTIONS:
             continue
         key = line.name.removeprefix("\\")
+        source: dict[str, str] | None = {}
         if line.name.startswith("~"):
-            text = line.name[1:].removeprefix("*")
-            key = sample(text, ignore_case=line.name.startswith("~*"))
-        yield from assignments((source[1] or source[2]).lower(), key, conf, depth - 1)
+            bare = line.name[1:].removeprefix("*")
+            key = sampled(bare, values, ignore_case=line.name.startswith("~*"))
+            source, values = solved(block.args[0], key), {}
+        elif line.name != "default":
+            source = solved(block.args[0], key)
+        if source is not None and (source or values):
+            yield from assignments({**values, **source}, conf, depth - 1)
 
 
 def selects_upstream(request: Request, route: Route, conf: Variables) -> bool:
@@ -393,17 +442,17 @@ def matching_requests(request: Request, route: Route, conf: Variables) -> Iterat
 
 
 def _by_map(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
-    for match in VARIABLE.finditer(route.proxy_pass):
-        name = (match[1] or match[2]).lower()
-        for base, value in assignments(name, route.upstream, conf):
-            if (changed := with_variable(request, base, value)) is not None:
-                yield changed
+    for values in assignments(wanted_values(route), conf):
+        changed = request
+        for name, value in values.items():  # those that a client can set
+            changed = with_variable(changed, name, value) or changed
+        yield changed
 
 
 def _by_set(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
     """Requests for which an `if` holds that sets a variable."""
     for test in (test for scope in route.scopes for test in scope.all("if") if test.all("set")):
-        if (changed := satisfying(request, test, conf)) is not None:
+        if (changed := satisfying(request, test, conf, wanted_values(route))) is not None:
             yield changed
 
 

@@ -136,3 +136,26 @@ def test_a_name_without_a_block_ends_where_the_path_begins(tmp_path: Path) -> No
     )
 
     assert route.upstream == "typo"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "location / { proxy_pass http://$arg_pool-llm; }",
+        "location / { proxy_pass http://${http_x_pool}-llm/v1/; }",
+        "location / { set $pool $1-llm; proxy_pass http://$pool; }",
+        "location ~ ^/(?<pool>[^/]+)/ { proxy_pass http://$pool-llm$request_uri; }",
+        "location / { proxy_pass http://$mapped-llm; }",
+    ],
+)
+def test_what_a_client_chooses_may_be_a_part_of_the_name(tmp_path: Path, lines: str) -> None:
+    """`$arg_pool-llm` may be eu-llm or us-llm, and not eu-chat."""
+    possible = of(
+        tmp_path,
+        f"""http {{ upstream eu-llm {{ server a:1; }} upstream US-llm {{ server b:1; }}
+            upstream eu-chat {{ server c:1; }}
+            map $uri $mapped {{ "~^/(?<part>[a-z]+)/" $part; default eu; }}
+            server {{ {lines} }} }}""",
+    )
+
+    assert {route.upstream for route in possible} == {"eu-llm", "US-llm"}

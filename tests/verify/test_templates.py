@@ -286,6 +286,43 @@ def test_a_client_names_the_upstream_by_an_argument(tmp_path: Path) -> None:
     assert template(tmp_path, server, "u", "upstream u { server a; }").request.uri == "/?pool=u"
 
 
+NAMED = "upstream eu-llm {{ server a; }} upstream us-llm {{ server b; }} {}"
+
+
+@pytest.mark.parametrize(
+    ("server", "more", "expected"),
+    [
+        ("location / { proxy_pass http://$arg_x-llm; }", "", "/?x=us"),
+        (r"location ~ ^/m/(\w+)/ { set $m $1; proxy_pass http://$m-llm; }", "", "/m/us/"),
+        (
+            "location / { if ($uri ~ ^/m/([^/]+)/) { set $m $1; } proxy_pass http://$m-llm; }",
+            "",
+            "/m/us/",
+        ),
+        (
+            "location / { proxy_pass http://$pool; }",
+            r'map $uri $pool { "~^/m/(?<m>\w+)/" $m-llm; default eu-llm; }',
+            "/m/us/",
+        ),
+        (
+            "location / { proxy_pass http://$pool; }",
+            'map "$arg_a:$arg_b" $pool { "gold:big" us-llm; default eu-llm; }',
+            "/?a=gold&b=big",
+        ),
+        (
+            "location / { proxy_pass http://$pool; }",
+            "map $arg_a $pool { default $arg_b-llm; }",
+            "/?b=us",
+        ),
+    ],
+)
+def test_a_part_of_the_upstream_s_name_is_sent(
+    tmp_path: Path, server: str, more: str, expected: str
+) -> None:
+    """In an argument or a path, through `set`, the regex of an `if`, a map of one or two values."""
+    assert template(tmp_path, server, "us-llm", NAMED.format(more)).request.uri == expected
+
+
 @pytest.mark.parametrize(
     ("location", "outside"),
     [
