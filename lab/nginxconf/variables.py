@@ -1,7 +1,8 @@
 """Evaluate nginx variables for one request, to bytes, as nginx would."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -102,6 +103,15 @@ def compile_text(text: str, conf: Variables, where: str = "") -> Evaluator:
 def compile_variable(name: str, conf: Variables, where: str = "") -> Evaluator:
     """Return a function that evaluates one variable, such as "$cookie_my-session"."""
     return _after_rewrites(conf, where).variable(_bare(name))
+
+
+def conditions(tests: Iterable[Directive], conf: Variables) -> Callable[[Request], list[bool]]:
+    """A function that tells which of these `if` hold for a request, without those that it cannot."""
+    readable: list[Test] = []
+    for test in tests:
+        with suppress(UsageError):
+            readable.append(_condition(test, _after_rewrites(conf, ""))[0])
+    return lambda request: [test(request) for test in readable]
 
 
 class _Scope:

@@ -12,7 +12,7 @@ from ..nginxconf.maps import pattern
 from ..nginxconf.request import Request, normal, target
 from ..nginxconf.routes import VARIABLE, Listen, Route, authority, effective, everything
 from ..nginxconf.tree import Directive
-from ..nginxconf.variables import Variables, compile_text
+from ..nginxconf.variables import Variables, compile_text, conditions
 from .sample import NO_GROUPS, sample
 
 MOST_CANDIDATES = 24  # requests that are tried out for one route
@@ -588,6 +588,11 @@ def keeps_route(template: Template, conf: Variables) -> Callable[[Request], bool
     location = innermost(template.route)
     server = template.route.scopes[1]
     named = location is None or words(location).startswith("@")
+    refusals = [
+        test for scope in template.route.scopes for test in scope.all("if") if test.all("return")
+    ]
+    refused = conditions(refusals, replace(conf, route=template.route))
+    usual = refused(template.request)
 
     def still(request: Request) -> bool:
         try:
@@ -596,6 +601,6 @@ def keeps_route(template: Template, conf: Variables) -> Callable[[Request], bool
             return False
         if not named and location_of(server, path) is not location:
             return False
-        return selects_upstream(request, template.route, conf)
+        return refused(request) == usual and selects_upstream(request, template.route, conf)
 
     return still

@@ -26,12 +26,14 @@ RECORD = {
 }
 
 
-def ready(tmp_path: Path, block: str, http: str = "") -> tuple[Upstream, Template, Variables]:
+def ready(
+    tmp_path: Path, block: str, http: str = "", server: str = ""
+) -> tuple[Upstream, Template, Variables]:
     """One upstream with a template to it."""
     file = tmp_path / "nginx.conf"
     file.write_text(
         f"events {{}} http {{ {http} upstream u {{ {block} }}"
-        " server { location /v1/ { proxy_pass http://u; } } }"
+        f" server {{ {server} location /v1/ {{ proxy_pass http://u; }} }} }}"
     )
     config = tree.read(file)
     conf = variables.read(config, "u")
@@ -39,9 +41,9 @@ def ready(tmp_path: Path, block: str, http: str = "") -> tuple[Upstream, Templat
     return upstream.read(config, "u"), templates.candidates(conf.route, conf)[0], conf
 
 
-def made(tmp_path: Path, block: str, http: str = "") -> Traffic:
+def made(tmp_path: Path, block: str, http: str = "", server: str = "") -> Traffic:
     """The traffic of one upstream."""
-    claim, template, conf = ready(tmp_path, block, http)
+    claim, template, conf = ready(tmp_path, block, http, server)
     return traffic.method_traffic(claim, template, conf, 1, Trial(traffic.at_once(claim)[0]))
 
 
@@ -178,6 +180,21 @@ def test_a_limit_per_address_does_not_slow_the_traffic(tmp_path: Path) -> None:
 
     assert len({planned.request.client_ip for planned in limited}) > len(limited) - 5
     assert len({planned.request.client_ip for planned in free}) == 1
+
+
+def test_a_limit_per_api_key_does_not_refuse_the_traffic(tmp_path: Path) -> None:
+    """Requests have many keys, also where an `if` refuses those without one."""
+    limit = "limit_req_zone $http_authorization zone=z:1m rate=1r/s; limit_req zone=z;"
+    some = "if ($http_authorization = '') { return 401; }"
+    one = "if ($http_authorization != 'Bearer x') { return 401; }"
+
+    assert len(api_keys(made(tmp_path, "server a; server b;", limit, some))) > 50
+    assert api_keys(made(tmp_path, "server a; server b;", limit, one)) == {"Bearer x"}
+
+
+def api_keys(sent: Traffic) -> set[str | None]:
+    """The different values of the header."""
+    return {planned.request.headers.get("Authorization") for planned in sent.requests}
 
 
 def test_sticky_visitors_come_back(tmp_path: Path) -> None:
