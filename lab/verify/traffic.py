@@ -197,7 +197,9 @@ def varied(request: Request, name: str, number: int) -> Request | None:
     if name in ("uri", "document_uri", "request_uri", "request"):
         path, mark, query = request.uri.partition("?")
         return replace(request, uri=f"{path.rstrip('/')}/{value}{mark}{query}")
-    if name == "http_authorization" and request.headers.get("Authorization", "").startswith("Basic"):
+    if name == "http_authorization" and request.headers.get("Authorization", "").startswith(
+        "Basic"
+    ):
         return None
     if name == "request_body":
         return templates.with_variable(request, name, f'{{"model": "lab", "prompt": "{value}"}}')

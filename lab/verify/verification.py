@@ -14,6 +14,7 @@ from ..evidence.access_log import Hit
 from ..evidence.trace import Step
 from ..nginxconf import tree, variables
 from ..nginxconf.model import Upstream
+from ..nginxconf.tree import Directive
 from ..nginxconf.upstream import next_upstream
 from ..nginxconf.variables import Variables
 from ..verdict import Verdict
@@ -35,6 +36,11 @@ SAME_ADDRESS = f"give each server an address or a port of its own; {ALLOW}"
 ALL_DOWN = f'remove "down" from a server in a copy of the file; {ALLOW}'
 NO_REQUEST = f"judge the other upstreams with --upstream NAME; {ALLOW}"
 REFUSED = f"in a copy of the file, relax the rule that answers instead; {ALLOW}"
+SRV = f"in a copy of the file, write server NAME:PORT resolve without service=; {ALLOW}"
+BODY_UNREAD = (
+    "nginx evaluates if and proxy_pass before it reads the body, so $request_body is empty there:"
+    f" choose the upstream by a header or the path; {ALLOW}"
+)
 UNDECIDED = (
     f"in a copy of the file, hash something that requests contain ($request_uri, a header); {ALLOW}"
 )
@@ -472,6 +478,8 @@ def unjudgeable(run: Run, upstream: Upstream) -> tuple[str, str] | None:
     places = run.survey.places[upstream.name]
     if without_stub := [place for place in places if place.reason]:
         return f"server {without_stub[0].server}: {without_stub[0].reason}", NO_STUB
+    if line := service_line(run.config, upstream):
+        return f"server {' '.join(line.args)}: the lab's name server has no SRV records", SRV
     endpoints = {str(endpoint): place.server for place in places for endpoint in place.endpoints}
     live = [server.name for server in upstream.servers if not server.down]
     if not live:
@@ -479,6 +487,20 @@ def unjudgeable(run: Run, upstream: Upstream) -> tuple[str, str] | None:
     if len(set(endpoints.values())) < len(live):
         return "two servers have the same address and cannot be distinguished", SAME_ADDRESS
     return None
+
+
+def service_line(config: tree.Config, upstream: Upstream) -> Directive | None:
+    """The first `server` line of an upstream whose addresses are in SRV records."""
+    blocks = config.block("http").all("upstream")
+    lines = (
+        line
+        for block in blocks
+        if block.args[:1] == (upstream.name,)
+        for line in block.all("server")
+    )
+    return next(
+        (line for line in lines if any(word.startswith("service=") for word in line.args)), None
+    )
 
 
 def await_listeners(run: Run, upstream: Upstream, candidates: Sequence[Template]) -> None:
@@ -518,7 +540,8 @@ class UpstreamRun:
         template, planned = probes[-1]
         if not self.reached(planned, records):
             why = f"no request reached it: {self.refusals(records)}"
-            return unsure(self.run, self.upstream, why, REFUSED), template
+            hint = BODY_UNREAD if self.body_chooses(template) else REFUSED
+            return unsure(self.run, self.upstream, why, hint), template
         result: UpstreamVerdict | None = None
         sent_before = [planned for _, planned in probes]
         for trial in traffic.trials(self.upstream, traced=self.run.sandbox.traced):
@@ -640,6 +663,13 @@ class UpstreamRun:
         if unreadable(self.upstream.sticky):
             return BINDING
         return LIMITED if templates.is_on(template.route, "limit_req") else AGAIN
+
+    def body_chooses(self, template: Template) -> bool:
+        """Whether the request's body is to choose the upstream, which nginx cannot do."""
+        scopes = template.route.scopes
+        tests = [" ".join(test.args) for scope in scopes for test in scope.all("if")]
+        texts = [template.route.proxy_pass, *tests]
+        return "request_body" in traffic.sources(texts, template, self.conf)
 
     def addresses(self, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
         """The addresses that nginx used for each server's name, else the first."""

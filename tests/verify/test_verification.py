@@ -297,6 +297,25 @@ def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("location", "hint"),
+    [
+        ("proxy_pass http://u;", "relax the rule"),
+        ("proxy_pass http://$to;", "$request_body is empty there"),
+        ("if ($request_body ~ llama) { proxy_pass http://u; }", "$request_body is empty there"),
+    ],
+)
+def test_a_body_that_is_to_choose_the_upstream_is_the_reason(
+    tmp_path: Path, location: str, hint: str
+) -> None:
+    """nginx evaluates `if` and `proxy_pass` before it reads the body."""
+    conf = written(tmp_path, f"{ROUND_ROBIN} map $request_body $to {{ ~llama u; }}", location)
+
+    (judged,) = played(conf, Play(read(conf, "u"), refuse=10_000))
+
+    assert hint in judged.hint
+
+
+@pytest.mark.parametrize(
     ("upstreams", "location", "why"),
     [
         (
@@ -318,6 +337,11 @@ def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
             "upstream u { server 10.0.0.1; server 10.0.0.1:80; }",
             "proxy_pass http://u;",
             "two servers have the same address and cannot be distinguished",
+        ),
+        (
+            "upstream u { zone u 64k; resolver 127.0.0.1; server a service=http resolve; }",
+            "proxy_pass http://u;",
+            "server a service=http resolve: the lab's name server has no SRV records",
         ),
         (
             "upstream u { hash $msec; server a; server b; }",
