@@ -251,13 +251,17 @@ def _paths(
         yield from (bare, f"{bare}lab", f"{bare}/lab", f"{bare.rstrip('/')}/v1/chat/completions")
 
 
-def _paths_to_named(name: str, server: Directive) -> Iterator[str]:
-    """Paths of locations from which nginx redirects to a named one."""
+def _paths_to_named(name: str, server: Directive, passed: tuple[str, ...] = ()) -> Iterator[str]:
+    """Paths of locations from which nginx redirects to a named one, perhaps by another such."""
     if any(name in line.args for kind in ("try_files", "error_page") for line in server.all(kind)):
         yield "/lab-nothing"
     for location in server.all("location"):
         lines = (*location.all("try_files"), *location.all("error_page"))
-        if any(name in line.args for line in lines) and not words(location).startswith("@"):
+        if not any(name in line.args for line in lines) or words(location) in passed:
+            continue
+        if words(location).startswith("@"):
+            yield from _paths_to_named(words(location), server, (*passed, name))
+        else:
             yield from (f"{path}lab-nothing" for path in _paths(location, server))
 
 

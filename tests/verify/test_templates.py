@@ -131,6 +131,16 @@ def test_a_named_location_is_reached_by_what_hands_on_to_it(tmp_path: Path) -> N
     assert template(tmp_path, server, "app").request.uri.startswith("/ui/")
 
 
+def test_a_named_location_is_reached_by_another_one(tmp_path: Path) -> None:
+    """Where they lead in a circle, the search ends."""
+    server = (
+        "location /ui/ { try_files $uri @a; } location @a { error_page 404 = @b; return 404; }"
+        " location @b { error_page 404 = @a; proxy_pass http://app; }"
+    )
+
+    assert template(tmp_path, server, "app").request.uri.startswith("/ui/")
+
+
 def test_no_way_leads_through_a_regex_that_nothing_matches(tmp_path: Path) -> None:
     """A location that no request can reach has no candidates, and says nothing wrong."""
     conf, (route,) = read(tmp_path, "location ~ ^[a-z]$ { proxy_pass http://a; }")
