@@ -137,7 +137,7 @@ def compile_variable(name: str, conf: Variables, where: str = "") -> Evaluator:
 
 
 def conditions(tests: Iterable[Directive], conf: Variables) -> Callable[[Request], list[bool]]:
-    """A function that tells which of these `if` hold for a request, without those that it cannot."""
+    """A function that tells which of these `if` hold for a request; it omits those it cannot read."""
     readable: list[Test] = []
     for test in tests:
         with suppress(UsageError):
