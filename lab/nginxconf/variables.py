@@ -137,7 +137,7 @@ def compile_variable(name: str, conf: Variables, where: str = "") -> Evaluator:
 
 
 def conditions(tests: Iterable[Directive], conf: Variables) -> Callable[[Request], list[bool]]:
-    """A function that tells which of these `if` hold for a request; it omits those it cannot read."""
+    """A function that tells which of these `if` hold for a request; unreadable ones are omitted."""
     readable: list[Test] = []
     for test in tests:
         with suppress(UsageError):
@@ -214,9 +214,10 @@ class _Scope:
                 return make(name.removeprefix(family), self)
         if name in self.conf.settable or name.isdigit():
             return constant(b"")
-        raise self._unknown(name)
+        raise self.unknown(name)
 
-    def _unknown(self, name: str) -> UsageError:
+    def unknown(self, name: str) -> UsageError:
+        """The error for a variable that is not defined, or whose value cannot be told."""
         known = name in UNKNOWABLE or name in self.conf.undecided
         if known or name.startswith(UNKNOWABLE_FAMILIES):
             hint = 'give the value itself, as "key" on each line'
@@ -275,6 +276,15 @@ def _is_tls(scope: _Scope) -> bool:
 def _server_port(scope: _Scope) -> Evaluator:
     port = scope.conf.route.listen[0].port if scope.conf.route else 0
     return constant(str(port).encode() if port else b"")
+
+
+def _proxy_protocol_addr(scope: _Scope) -> Evaluator:
+    """The client's address by the PROXY protocol; unknown if not every `listen` uses it."""
+    listens = scope.conf.route.listen if scope.conf.route else ()
+    told = {"proxy_protocol" in listen.options for listen in listens}
+    if len(told) > 1:
+        raise scope.unknown("proxy_protocol_addr")
+    return of.remote_addr if True in told else constant(b"")
 
 
 def _request_body(scope: _Scope) -> Evaluator:
@@ -353,6 +363,7 @@ SCOPED: Mapping[str, Callable[[_Scope], Evaluator]] = MappingProxyType(
         "server_port": _server_port,
         "scheme": lambda scope: constant(b"https" if _is_tls(scope) else b"http"),
         "https": lambda scope: constant(b"on" if _is_tls(scope) else b""),
+        "proxy_protocol_addr": _proxy_protocol_addr,
         "request_body": _request_body,
         "proxy_host": lambda scope: _proxied(scope, _proxy_host),
         "proxy_port": lambda scope: _proxied(scope, _proxy_port),

@@ -22,7 +22,9 @@ FEWEST, FEWEST_TO_CHOOSE, MOST = 20, 300, 10_000
 MOST_THAT_LAST = 2_400  # as many as SECONDS_TO_DRAW have room for
 VISITORS = 40
 KEYS = 400  # as many different values a key takes
-ADDRESSES = {"remote_addr", "binary_remote_addr", "proxy_add_x_forwarded_for"}
+ADDRESSES = {
+    *("remote_addr", "binary_remote_addr", "proxy_add_x_forwarded_for", "proxy_protocol_addr")
+}
 FIXED = {"host", "http_host", "request_method", "scheme", "server_port", "server_name"}
 
 

@@ -255,3 +255,23 @@ def test_what_other_directives_set_cannot_be_told(tmp_path: Path, name: str) -> 
 
     with pytest.raises(UndecidedError, match="cannot be told from the request"):
         value(name, Request("/asked"), variables.read(path, "asked"))
+
+
+@pytest.mark.parametrize(
+    ("listen", "expected"),
+    [("listen 80 proxy_protocol;", "203.0.113.7"), ("listen 80;", "")],
+)
+def test_the_proxy_protocol_tells_the_client_s_address(
+    tmp_path: Path, listen: str, expected: str
+) -> None:
+    """Without it, $proxy_protocol_addr is empty; with both kinds of `listen`, it is unknown."""
+    path = tmp_path / "nginx.conf"
+    server = "http {{ server {{ {} location / {{ proxy_pass http://llm; }} }} }}"
+    sent = Request("/", "203.0.113.7")
+
+    path.write_text(server.format(listen))
+    assert value("$proxy_protocol_addr", sent, variables.read(path, "llm")) == expected
+
+    path.write_text(server.format("listen 80; listen 81 proxy_protocol;"))
+    with pytest.raises(UndecidedError, match="cannot be told"):
+        value("$proxy_protocol_addr", sent, variables.read(path, "llm"))

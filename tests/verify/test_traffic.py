@@ -182,6 +182,15 @@ def test_a_limit_per_address_does_not_slow_the_traffic(tmp_path: Path) -> None:
     assert len({planned.request.client_ip for planned in free}) == 1
 
 
+def test_a_hash_of_the_proxy_protocol_s_address_has_many_clients(tmp_path: Path) -> None:
+    """The lab's client sends its source address in the PROXY header."""
+    block = "hash $proxy_protocol_addr; server a; server b;"
+
+    sent = made(tmp_path, block, server="listen 80 proxy_protocol;").requests
+
+    assert len({planned.request.client_ip for planned in sent}) > len(sent) - 5
+
+
 def test_a_limit_per_api_key_does_not_refuse_the_traffic(tmp_path: Path) -> None:
     """Requests have many keys, also where an `if` refuses those without one."""
     limit = "limit_req_zone $http_authorization zone=z:1m rate=1r/s; limit_req zone=z;"
