@@ -48,7 +48,10 @@ SUBREQUESTS = f"in a copy of the file, switch that directive off; {ALLOW}"
 LIMITED = f"in a copy of the file, remove limit_req, which delays requests; {ALLOW}"
 BINDING = f"in a copy of the file, bind by a cookie or an argument: sticky cookie NAME; {ALLOW}"
 AGAIN = f"run it again on a quieter machine, or with --seed 2; {ALLOW}"
+BROKEN = f"in a copy of the file, raise worker_connections if nginx has too few; {ALLOW}"
 ENOUGH = 4  # one in so many requests has to reach the upstream
+
+INTERNAL_ERROR = 500
 
 Record = Mapping[str, Any]  # the client's record of one request
 
@@ -554,7 +557,8 @@ class UpstreamRun:
             if judged.verdict.word == Word.PASS or (judged.verdict.word == Word.FAIL and final):
                 return judged, template
             result = judged if result is None or judged.verdict.word == Word.FAIL else result
-            if judged.verdict.word == Word.FAIL:  # what follows is judged without it
+            # what follows is judged without it
+            if judged.verdict.word == Word.FAIL or broken(records):
                 sent_before, records, fresh = [], [], False
         return result or judged, template
 
@@ -633,6 +637,9 @@ class UpstreamRun:
         if outcome.word != Word.FAIL and len(hits) * ENOUGH < len(sent):
             why = f"{len(hits):,} of {len(sent):,} requests reached it"
             outcome, hint = replace(outcome, word=Word.UNSURE, why=why), REFUSED
+        if outcome.word == Word.FAIL and (lost := broken(records)):
+            why = f"{lost:,} of {len(sent):,} requests ended inside nginx, perhaps after a pick"
+            outcome, hint = replace(outcome, word=Word.UNSURE, why=why), BROKEN
         # its command is one for the lab's own nginx
         outcome = replace(outcome, command="")
         judged = UpstreamVerdict(
@@ -716,6 +723,12 @@ class UpstreamRun:
             return f"answered by {self.run.name_of(record['server'])}"
         to = f" to {record['location']}" if record.get("location") else ""
         return str(record.get("error") or f"answered by nginx with {record['status']}{to}")
+
+
+def broken(records: Iterable[Record]) -> int:
+    """How many requests nginx ended with 500 or without a response: their picks are unknown."""
+    ended = (record for record in records if not record.get("server"))
+    return sum(bool(record.get("error")) or record["status"] == INTERNAL_ERROR for record in ended)
 
 
 def unsure(run: Run, upstream: Upstream, why: str, hint: str) -> UpstreamVerdict:

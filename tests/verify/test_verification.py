@@ -40,6 +40,7 @@ class Play:
     def __init__(self, claim: Upstream, refuse: int = 0) -> None:
         self.picks = oracle.predict(claim, (Arrival() for _ in itertools.count()))
         self.refuse = refuse
+        self.refusal = 401
         self.held: list[str] = []
         self.closed: list[list[str]] = []
         self.stubborn = False
@@ -68,7 +69,7 @@ class Play:
         self.clock += 1
         if self.refuse:
             self.refuse -= 1
-            return {"id": planned["id"], "status": 401, "server": "", "location": ""}
+            return {"id": planned["id"], "status": self.refusal, "server": "", "location": ""}
         times = dict.fromkeys(("sent", "received", "answered", "done"), self.clock)
         if self.losing and self.closed:
             return {"id": planned["id"], "status": 502, "server": "", "location": ""}
@@ -256,6 +257,23 @@ def test_a_wrong_nginx_fails(tmp_path: Path) -> None:
     (judged,) = played(conf, Play(read(written(other, ROUND_ROBIN.replace("weight=2", "")))))
 
     assert judged.verdict.word == "FAIL"
+
+
+@pytest.mark.parametrize(("refusal", "word"), [(401, "FAIL"), (500, "UNSURE")])
+def test_requests_that_end_inside_nginx_leave_the_picks_unknown(
+    tmp_path: Path, refusal: int, word: str
+) -> None:
+    """With too few worker_connections nginx picks a server and then answers 500."""
+    conf = written(tmp_path, ROUND_ROBIN)
+    other = tmp_path / "other"
+    other.mkdir()
+    play = Play(read(written(other, ROUND_ROBIN.replace("weight=2", ""))), refuse=2)
+    play.refusal = refusal
+
+    (judged,) = played(conf, play)
+
+    assert judged.verdict.word == word
+    assert ("worker_connections" in judged.hint) == (refusal == 500)
 
 
 @pytest.mark.parametrize(("zone", "held"), [("", ["2"]), ("zone u 64k;", [])])
