@@ -412,6 +412,8 @@ def _unmet_connection(line: Directive) -> str:
     """Why nginx's connections to clients or servers are not as a directive says; else empty."""
     if line.name == "server" and any(word.startswith("service=") for word in line.args):
         return "the lab's name server has no SRV records, so nginx finds no server"
+    if line.name == "proxy_http_version" and line.args[0] == "2":
+        return "1.1 is used instead, as the stub backends do not speak HTTP/2"
     if line.name == "proxy_bind" and literal(line.args[0]):
         return "the lab's nginx lacks this address, so its requests may end with 500"
     if line.name == "proxy_ssl_verify" and line.args[0] == "on":
