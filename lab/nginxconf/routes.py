@@ -11,8 +11,6 @@ from .tree import Config, Directive
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 # how many values of a variable proxy_pass are followed up; real configs name a handful
 MAX_TARGETS = 1_000
-# variables whose value the client chooses
-REQUEST = re.compile(r"(?:arg|cookie|http)_\w+|host|\d")
 ANY = "\0"  # stands for any text; no config has this character
 CAPTURE = re.compile(r"\(\?P?<(\w+)>")
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -211,14 +209,13 @@ def everything(block: Directive) -> Iterator[Directive]:
 def _texts(text: str, values: Mapping[str, tuple[str, ...]], depth: int = 5) -> Iterator[str]:
     """Every value that a text can have, given the values of its variables.
 
-    A variable that the client chooses is ANY.
+    A variable that the config does not set is ANY: the client chooses most of them.
     """
     match = VARIABLE.search(text)
     if match is None or depth == 0:
         yield text
         return
     name = (match[1] or match[2]).lower()
-    chosen = (ANY,) if REQUEST.fullmatch(name) else ()
-    for value in values.get(name) or BUILTIN_TEXTS.get(name) or chosen:
+    for value in values.get(name) or BUILTIN_TEXTS.get(name) or (ANY,):
         replaced = text[: match.start()] + value + text[match.end() :]
         yield from _texts(replaced, values, depth - 1)
