@@ -52,20 +52,26 @@ class Template:
 
 def entry(route: Route) -> Entry | None:
     """The simplest listener of the route's server; None if only unix sockets or QUIC are."""
-    usable = [listen for listen in route.listen if listen.port and "quic" not in listen.options]
-    if not usable:
+    listen = chosen_listen(route)
+    if listen is None:
         return None
-    redirected = asks_for_tls(route)
-    listen = min(
+    host, mapped = connectable(listen)
+    return Entry(host, listen.port, is_tls(listen), "proxy_protocol" in listen.options, mapped)
+
+
+def chosen_listen(route: Route) -> Listen | None:
+    """The `listen` of that listener: with TLS only if the route needs it."""
+    usable = [listen for listen in route.listen if listen.port and "quic" not in listen.options]
+    needs_tls = asks_for_tls(route) or wanted_values(route).get("scheme") == "https"
+    return min(
         usable,
         key=lambda listen: (
-            is_tls(listen) != redirected,
+            is_tls(listen) != needs_tls,
             ":" in listen.address,
             "proxy_protocol" in listen.options,
         ),
+        default=None,
     )
-    host, mapped = connectable(listen)
-    return Entry(host, listen.port, is_tls(listen), "proxy_protocol" in listen.options, mapped)
 
 
 def asks_for_tls(route: Route) -> bool:
@@ -128,7 +134,8 @@ def wanted_values(route: Route) -> dict[str, str]:
         for line in everything(route.scopes[1])
         if line.name == "set" and len(line.args) == 2
     ]
-    values = solved(authority(route.proxy_pass), route.upstream) or {}
+    _, separator, rest = route.proxy_pass.rpartition("://")
+    values = solved(authority(f"http{separator}{rest}"), route.upstream) or {}
     for _ in range(MOST_STEPS):
         for name, text in assigned:
             if name in values:
@@ -531,9 +538,10 @@ def _definitions(names: Iterable[str], conf: Variables) -> Iterator[Directive]:
 
 def candidates(route: Route, conf: Variables) -> tuple[Template, ...]:
     """Templates that should pass through a route, the simplest first."""
-    entrance = entry(route)
-    if entrance is None:
+    entrance, listen = entry(route), chosen_listen(route)
+    if entrance is None or listen is None:
         return ()
+    route = replace(route, listen=(listen,))  # which decides $scheme, $server_port and others
     templates = (
         Template(route, entrance, request)
         for host, path in product(hosts(route), dict.fromkeys(paths(route)))

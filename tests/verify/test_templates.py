@@ -1,6 +1,7 @@
 """Requests that nginx sends through one proxy_pass."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -287,6 +288,36 @@ def test_a_space_in_a_path_is_escaped(tmp_path: Path) -> None:
     server = 'location "/a b/" { proxy_pass http://u; }'
 
     assert template(tmp_path, server, "u").request.uri == "/a%20b/"
+
+
+@pytest.mark.parametrize(
+    ("name", "upstream", "port", "tls"),
+    [
+        ("http://u_$server_port", "u_80", 80, False),
+        ("$scheme://u_$scheme", "u_https", 443, True),
+        ("$scheme://u_$scheme", "u_http", 80, False),
+    ],
+)
+def test_the_listener_that_names_the_upstream_is_used(
+    tmp_path: Path, name: str, upstream: str, port: int, tls: bool
+) -> None:
+    """$server_port and $scheme are those of the listener that requests are sent to."""
+    server = f"listen 443 ssl; listen 80; location / {{ proxy_pass {name}; }}"
+
+    made = template(tmp_path, server, upstream, f"upstream {upstream} {{ server a; }}")
+
+    assert (made.entry.port, made.entry.tls) == (port, tls)
+
+
+def test_variables_of_the_listener_are_those_of_the_one_that_is_used(tmp_path: Path) -> None:
+    """The first `listen` has TLS, and requests are sent to the other one."""
+    server = "listen 443 ssl; listen 80; location / { proxy_pass http://u; }"
+
+    made = template(tmp_path, server, "u", "upstream u { server a; }")
+    conf = variables.read(tmp_path / "nginx.conf", "u")
+    value = variables.evaluate("$scheme$server_port", made.request, replace(conf, route=made.route))
+
+    assert (value, made.entry.port) == (b"http80", 80)
 
 
 def test_a_client_names_the_upstream_by_an_argument(tmp_path: Path) -> None:
