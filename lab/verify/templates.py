@@ -439,6 +439,18 @@ def selects_upstream(request: Request, route: Route, conf: Variables) -> bool:
     return authority(url.decode("utf-8", "surrogateescape")).lower() == route.upstream.lower()
 
 
+def by_chance(template: Template, conf: Variables) -> bool:
+    """Whether something outside of the request decides if it reaches the upstream: $request_id."""
+    try:
+        if "$" in template.route.proxy_pass:
+            compile_text(template.route.proxy_pass, replace(conf, route=template.route))
+    except UndecidedError:
+        return True
+    except UsageError:
+        return False
+    return False
+
+
 def matching_requests(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
     """Variants of a request that the route's `proxy_pass` sends to its upstream."""
     if selects_upstream(request, route, conf):

@@ -20,6 +20,7 @@ MOST_AT_ONCE = 24
 SECONDS, SECONDS_TO_DRAW = 6.0, 20.0  # of traffic for one upstream
 FEWEST, FEWEST_TO_CHOOSE, MOST = 20, 300, 10_000
 MOST_THAT_LAST = 2_400  # as many as SECONDS_TO_DRAW have room for
+MOST_CHANCES = 4  # for one of so many requests to arrive is enough
 VISITORS = 40
 KEYS = 400  # as many different values a key takes
 ADDRESSES = {
@@ -84,13 +85,16 @@ def method_traffic(
     rng = random.Random(f"{seed} {upstream.name} {trial.name}")
     loaded = takes_time(upstream)
     vary = variation(upstream, template, conf)
+    count = how_many(upstream, traced=trial.traced)
+    # perhaps only a part of them arrives
+    count *= MOST_CHANCES if templates.by_chance(template, conf) else 1
     requests = tuple(
         PlannedRequest(
             f"{upstream.name}-{trial.name}-{number}",
             lasting(vary(number, rng), upstream, rng, trial) if loaded else vary(number, rng),
             f"visitor-{rng.randrange(VISITORS)}" if upstream.sticky else "",
         )
-        for number in range(1, how_many(upstream, traced=trial.traced) + 1)
+        for number in range(1, count + 1)
     )
     return Traffic(
         requests, trial.concurrency, SECONDS_TO_DRAW if draws_by_load(upstream) else SECONDS

@@ -49,7 +49,6 @@ LIMITED = f"in a copy of the file, remove limit_req, which delays requests; {ALL
 BINDING = f"in a copy of the file, bind by a cookie or an argument: sticky cookie NAME; {ALLOW}"
 AGAIN = f"run it again on a quieter machine, or with --seed 2; {ALLOW}"
 BROKEN = f"in a copy of the file, raise worker_connections if nginx has too few; {ALLOW}"
-ENOUGH = 4  # one in so many requests has to reach the upstream
 
 INTERNAL_ERROR = 500
 
@@ -634,7 +633,7 @@ class UpstreamRun:
         besides = self.refusals([record for record in records if record["id"] not in counted])
         place = where(self.upstream, self.run.survey)
         hint = self.hint(template) if outcome.word == Word.UNSURE else ""
-        if outcome.word != Word.FAIL and len(hits) * ENOUGH < len(sent):
+        if outcome.word != Word.FAIL and len(hits) * traffic.MOST_CHANCES < len(sent):
             why = f"{len(hits):,} of {len(sent):,} requests reached it"
             outcome, hint = replace(outcome, word=Word.UNSURE, why=why), REFUSED
         if outcome.word == Word.FAIL and (lost := broken(records)):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nginx_llm_lab.evidence.access_log import Hit
-from nginx_llm_lab.nginxconf import tree, upstream, variables
+from nginx_llm_lab.nginxconf import routes, tree, upstream, variables
 from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.nginxconf.request import Request
 from nginx_llm_lab.nginxconf.variables import Variables
@@ -283,3 +283,18 @@ def test_one_primary_gets_enough_requests_to_exclude_another_server(other: Serve
 
     assert traffic.how_many(alone) == traffic.FEWEST
     assert traffic.how_many(beside) == traffic.FEWEST_TO_CHOOSE
+
+
+def test_more_is_sent_where_chance_chooses_the_upstream(tmp_path: Path) -> None:
+    """A quarter of the requests suffices."""
+    file = tmp_path / "nginx.conf"
+    file.write_text(
+        "http { upstream u { server a; server b; } split_clients $request_id $to { 30% u; }"
+        " server { location / { proxy_pass http://$to; } location /u { proxy_pass http://u; } } }"
+    )
+    config = tree.read(file)
+    conf, claim = variables.read(config, "u"), upstream.read(config, "u")
+    made_by = [templates.candidates(route, conf)[0] for route in routes.routes(config)]
+    sent = [traffic.method_traffic(claim, made, conf, 1, Trial(1)) for made in made_by]
+
+    assert len(sent[0].requests) == traffic.MOST_CHANCES * len(sent[1].requests)
