@@ -459,7 +459,7 @@ def matching_requests(request: Request, route: Route, conf: Variables) -> Iterat
     tried = (
         *_by_map(request, route, conf),
         *_by_set(request, route, conf),
-        *_guessed(request, route),
+        *_guessed(request, route, conf),
     )
     yield from (candidate for candidate in tried if selects_upstream(candidate, route, conf))
 
@@ -479,12 +479,18 @@ def _by_set(request: Request, route: Route, conf: Variables) -> Iterator[Request
             yield changed
 
 
-def _guessed(request: Request, route: Route) -> Iterator[Request]:
-    """Requests from many addresses, for variables that depend on the client."""
+def _guessed(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
+    """Requests from many addresses, with many values of what `split_clients` reads."""
     rng = random.Random(route.where)
+    texts = [block.args[0] for block in conf.definitions.values() if block.name == "split_clients"]
+    names = [(match[1] or match[2]).lower() for match in VARIABLE.finditer(" ".join(texts))]
+    chosen = [name for name in names if name.startswith(("arg_", "cookie_", "http_"))]
     for _ in range(MOST_GUESSES):
         address = ".".join(str(rng.randrange(1, 255)) for _ in range(3))
-        yield replace(request, client_ip=f"127.{address}")
+        guess = replace(request, client_ip=f"127.{address}")
+        for name in chosen:
+            guess = with_variable(guess, name, f"{rng.randrange(2**32):08x}") or guess
+        yield guess
 
 
 # --- routes that no client's request takes ------------------------------------------------

@@ -209,6 +209,18 @@ def test_clients_are_split_by_trying_addresses(tmp_path: Path) -> None:
     assert request.request.client_ip != "127.0.0.1"
 
 
+def test_clients_are_split_by_trying_values(tmp_path: Path) -> None:
+    """`split_clients` reads a header, which a tenth of the values give the new version."""
+    http = (
+        "split_clients ${http_x_user}salt $to { 10% canary; * stable; }"
+        " upstream stable { server a; } upstream canary { server b; }"
+    )
+    server = "location / { proxy_pass http://$to; }"
+
+    assert template(tmp_path, server, "canary", http).request.headers["X-User"]
+    assert template(tmp_path, server, "stable", http)
+
+
 @pytest.mark.parametrize(
     "check",
     [
