@@ -11,9 +11,7 @@ from .tree import Config, Directive
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))", re.ASCII)
 # how many values of a variable proxy_pass are followed up; real configs name a handful
 MAX_TARGETS = 1_000
-FREE = "\0"  # stands for a text that a client or a script chooses; no config contains it
-# variables whose value the client chooses
-REQUEST = re.compile(r"(?:arg|cookie|http)_\w+|host|\d")
+ANY = "\0"  # stands for any text; no config has this character
 CAPTURE = re.compile(r"\(\?P?<(\w+)>")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # what nginx's own variables begin with, as far as it decides where a URL's host ends
@@ -110,7 +108,7 @@ def _routes(
         )
     url = proxy_pass.args[0]
     known = dict.fromkeys(
-        names[name]
+        name
         for text in islice(_texts(url, values), MAX_TARGETS)
         for name in _named(authority(text), names)
     )
@@ -131,13 +129,13 @@ def _routes(
         )
 
 
-def _named(text: str, names: Mapping[str, str]) -> Iterator[str]:
-    """Those of the names, all in lower case, that a text may be; FREE stands for any text."""
-    if FREE not in text:
-        yield from (name for name in (text.lower(),) if name in names)
+def _named(host: str, names: Mapping[str, str]) -> Iterator[str]:
+    """The upstreams that a host may name, in which ANY stands for any text."""
+    if ANY not in host:
+        yield from (names[name] for name in (host.lower(),) if name in names)
         return
-    form = re.compile(".*".join(map(re.escape, text.lower().split(FREE))))
-    yield from filter(form.fullmatch, names)
+    form = re.compile(".*".join(map(re.escape, host.lower().split(ANY))))
+    yield from (name for lower, name in names.items() if form.fullmatch(lower))
 
 
 def _leading(url: str) -> str:
@@ -190,9 +188,9 @@ def _assigned(http: Directive) -> dict[str, tuple[str, ...]]:
     for directive in everything(http):
         # a line of a map has its regex in place of a directive's name
         for capture in CAPTURE.findall(" ".join((directive.name, *directive.args))):
-            assigned.setdefault(capture.lower(), []).append(FREE)
+            assigned.setdefault(capture.lower(), []).append(ANY)
         if directive.name in ("js_set", "perl_set") and directive.args:
-            assigned.setdefault(directive.args[0].lstrip("$").lower(), []).append(FREE)
+            assigned.setdefault(directive.args[0].lstrip("$").lower(), []).append(ANY)
         elif directive.name == "set" and directive.block is None and len(directive.args) == 2:
             name, text = directive.args
             assigned.setdefault(name.lstrip("$").lower(), []).append(text)
@@ -210,14 +208,16 @@ def everything(block: Directive) -> Iterator[Directive]:
 
 
 def _texts(text: str, values: Mapping[str, tuple[str, ...]], depth: int = 5) -> Iterator[str]:
-    """Every value that a text can have, given the values of its variables."""
+    """Every value that a text can have, given the values of its variables.
+
+    A variable that the config does not set is ANY: the client chooses most of them.
+    """
     match = VARIABLE.search(text)
     if match is None or depth == 0:
         yield text
         return
     name = (match[1] or match[2]).lower()
-    chosen = (FREE,) if REQUEST.fullmatch(name) else ()
-    for value in values.get(name) or BUILTIN_TEXTS.get(name) or chosen:
+    for value in values.get(name) or BUILTIN_TEXTS.get(name) or (ANY,):
         replaced = text[: match.start()] + braced(value) + text[match.end() :]
         yield from _texts(replaced, values, depth - 1)
 

@@ -1,7 +1,8 @@
 """Evaluate nginx variables for one request, to bytes, as nginx would."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -11,7 +12,7 @@ from . import prompt, tree
 from . import request as of
 from .maps import BLOCKS, captures, constant, pattern
 from .request import Evaluator, Request
-from .routes import DEFAULT_PORTS, Route, authority, effective, everything, routes
+from .routes import CAPTURE, DEFAULT_PORTS, Route, authority, effective, everything, routes
 from .tree import Config, Directive
 from .upstream import size
 
@@ -31,13 +32,15 @@ class Variables:
     """The variables of a config, in addition to nginx's own, for requests of one upstream.
 
     `definitions` are the map, geo, split_clients and js_set directives by the variable they define;
-    `settable` every variable that some `set` names; `route` the route to the upstream, if the
+    `settable` every variable that some `set` or a capture elsewhere names, and `undecided` those
+    that other directives set, such as auth_request_set; `route` the route to the upstream, if the
     config has one: the directives of its server and location are in effect. Without a route,
     `around` has the directives in effect.
     """
 
     definitions: Mapping[str, Directive] = field(default_factory=dict)
     settable: frozenset[str] = frozenset()
+    undecided: frozenset[str] = frozenset()
     route: Route | None = None
     upstream: str = "llm"
     around: tuple[Directive, ...] = ()
@@ -58,7 +61,25 @@ UNKNOWABLE = frozenset(
     {"request_id", "request_length", "request_time", "connection", "connection_requests", "pid"}
     | {"connection_time", "msec", "time_local", "time_iso8601", "remote_port", "hostname"}
     | {"bytes_sent", "body_bytes_sent", "status", "request_completion", "server_addr"}
+    | {"nginx_version", "pipe", "time_gmt", "date_local", "date_gmt", "gzip_ratio", "secure_link"}
+    | {"document_root", "realpath_root", "request_filename", "request_body_file", "request_port"}
+    | {
+        "secure_link_expires",
+        "uid_got",
+        "uid_set",
+        "uid_reset",
+        "invalid_referer",
+        "http2",
+        "http3",
+    }
+    | {"limit_rate", "limit_req_status", "limit_conn_status", "is_request_port", "modern_browser"}
+    | {"msie", "ancient_browser", "memcached_key", "slice_range", "proxy_internal_body_length"}
 )
+UNKNOWABLE_FAMILIES = (
+    *("upstream_", "sent_http_", "sent_trailer_", "trailer_", "ssl_", "realip_", "tcpinfo_"),
+    *("proxy_protocol_", "geoip_", "geoip2_", "connections_", "jwt_", "fastcgi_", "otel_", "quic_"),
+)
+MATCHING = ("server_name", "location", "if")  # whose captures are followed
 REWRITTEN = ("uri", "document_uri", "args")
 
 
@@ -73,19 +94,30 @@ def read(conf: Path | Config, upstream: str) -> Variables:
     definitions = [
         directive for directive in http.block or () if directive.name in DEFINING and directive.args
     ]
-    assignments = [
-        directive
-        for directive in everything(http)
-        if directive.name == "set" and len(directive.args) == 2
-    ]
+    every = tuple(everything(http))
+    settable = {
+        _bare(line.args[0]) for line in every if line.name == "set" and len(line.args) == 2
+    } | set(_captured(line for line in every if line.name in MATCHING))
+    undecided = {
+        _bare(line.args[0])
+        for line in every
+        if line.name.endswith(("_set", "_var")) and line.name not in DEFINING and line.args
+    } | set(_captured(line for line in every if line.name not in MATCHING))
     return Variables(
         definitions={
             _bare(line.args[0 if line.name == "js_set" else -1]): line for line in definitions
         },
-        settable=frozenset(_bare(line.args[0]) for line in assignments),
+        settable=frozenset(settable),
+        undecided=frozenset(undecided),
         route=route_of.get(upstream.lower()),
         upstream=upstream,
     )
+
+
+def _captured(lines: Iterable[Directive]) -> Iterator[str]:
+    """The names of the groups in the regexes of directives."""
+    for line in lines:
+        yield from map(str.lower, CAPTURE.findall(" ".join((line.name, *line.args))))
 
 
 def evaluate(text: str, request: Request, conf: Variables) -> bytes:
@@ -104,6 +136,15 @@ def compile_text(text: str, conf: Variables, where: str = "") -> Evaluator:
 def compile_variable(name: str, conf: Variables, where: str = "") -> Evaluator:
     """Return a function that evaluates one variable, such as "$cookie_my-session"."""
     return _after_rewrites(conf, where).variable(_bare(name))
+
+
+def conditions(tests: Iterable[Directive], conf: Variables) -> Callable[[Request], list[bool]]:
+    """A function that tells which of these `if` hold for a request; unreadable ones are omitted."""
+    readable: list[Test] = []
+    for test in tests:
+        with suppress(UsageError):
+            readable.append(_condition(test, _after_rewrites(conf, ""))[0])
+    return lambda request: [test(request) for test in readable]
 
 
 class _Scope:
@@ -175,10 +216,12 @@ class _Scope:
                 return make(name.removeprefix(family), self)
         if name in self.conf.settable or name.isdigit():
             return constant(b"")
-        raise self._unknown(name)
+        raise self.unknown(name)
 
-    def _unknown(self, name: str) -> UsageError:
-        if name in UNKNOWABLE or name.startswith(("upstream_", "sent_http_")):
+    def unknown(self, name: str) -> UsageError:
+        """The error for a variable that is not defined, or whose value cannot be told."""
+        known = name in UNKNOWABLE or name in self.conf.undecided
+        if known or name.startswith(UNKNOWABLE_FAMILIES):
             hint = 'give the value itself, as "key" on each line'
             fault = f'variable "${name}" cannot be told from the request'
             return UndecidedError(f"{fault} in {self.where}" if self.where else fault, hint)
@@ -235,6 +278,15 @@ def _is_tls(scope: _Scope) -> bool:
 def _server_port(scope: _Scope) -> Evaluator:
     port = scope.conf.route.listen[0].port if scope.conf.route else 0
     return constant(str(port).encode() if port else b"")
+
+
+def _proxy_protocol_addr(scope: _Scope) -> Evaluator:
+    """The client's address by the PROXY protocol; unknown if not every `listen` uses it."""
+    listens = scope.conf.route.listen if scope.conf.route else ()
+    told = {"proxy_protocol" in listen.options for listen in listens}
+    if len(told) > 1:
+        raise scope.unknown("proxy_protocol_addr")
+    return of.remote_addr if True in told else constant(b"")
 
 
 def _request_body(scope: _Scope) -> Evaluator:
@@ -313,6 +365,7 @@ SCOPED: Mapping[str, Callable[[_Scope], Evaluator]] = MappingProxyType(
         "server_port": _server_port,
         "scheme": lambda scope: constant(b"https" if _is_tls(scope) else b"http"),
         "https": lambda scope: constant(b"on" if _is_tls(scope) else b""),
+        "proxy_protocol_addr": _proxy_protocol_addr,
         "request_body": _request_body,
         "proxy_host": lambda scope: _proxied(scope, _proxy_host),
         "proxy_port": lambda scope: _proxied(scope, _proxy_port),
@@ -341,8 +394,10 @@ def _after_rewrites(conf: Variables, where: str) -> _Scope:
             scope = _matched(scope, name, scope.variable("host"), line)
     scope = _rewritten(scope, server, None)
     # nginx runs the rewrite lines of the innermost location only
-    for location in [block for block in conf.route.scopes if block.name == "location"][-1:]:
+    locations = [block for block in conf.route.scopes if block.name == "location"]
+    for location in locations:
         scope = _matched(scope, "".join(location.args), scope.variable("uri"), location)
+    for location in locations[-1:]:
         scope = _rewritten(scope, location, None)
     return scope
 

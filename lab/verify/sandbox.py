@@ -56,6 +56,7 @@ DEBUG_LOG = "/tmp/nginx.debug"  # noqa: S108 - in a container of its own
 ACCESS_LOG = "/tmp/nginx.access"  # noqa: S108 - in a container of its own
 # the lab's certificate has no revocation list
 REVOKED = re.compile(rb"\b(?:\w+_)?ssl_crl[ \t]+[^\s;{}#]+[ \t]*;")
+HTTP_2 = re.compile(rb"\b(proxy_http_version[ \t]+)2(?=[ \t]*;)")
 LISTEN = re.compile(rb"\blisten\s+[^;{}#]+;")
 FLAG = rb"\s+(?:on|off)"
 # directives of the official image's nginx which the stand-in lacks, with their parameters: they
@@ -428,6 +429,7 @@ class Sandbox:
     def _edited(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
         """The files with the logs that the verdicts need, and without `reuseport`."""
         edited = {path: REVOKED.sub(b"", without_reuseport(text)) for path, text in files.items()}
+        edited = {path: without_http2(text) for path, text in edited.items()}
         if self.traced:
             edited = {path: with_debug_log(text, DEBUG_LOG) for path, text in edited.items()}
         if self.environment.timed:
@@ -465,6 +467,11 @@ def without_reuseport(content: bytes) -> bytes:
     workers that `hold_workers` has stopped. Line numbers stay.
     """
     return LISTEN.sub(lambda match: re.sub(rb"(?<=\s)reuseport\b", b"", match[0]), content)
+
+
+def without_http2(content: bytes) -> bytes:
+    """A config file that speaks HTTP/1.1 to the stub backends; this changes no pick."""
+    return HTTP_2.sub(rb"\g<1>1.1", content)
 
 
 def warnings(lines: Sequence[str]) -> Iterator[str]:

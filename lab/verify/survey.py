@@ -11,6 +11,7 @@ from ..nginxconf.model import Server, Upstream
 from ..nginxconf.routes import Listen, Route, everything, listens, routes
 from ..nginxconf.tree import Config, Directive
 from ..nginxconf.upstream import read_all
+from . import templates
 from .environment import Endpoint
 from .prerequisites import Prerequisite, unresolved
 
@@ -309,7 +310,7 @@ def _endpoints(
     server: Server, routes_to: Sequence[Route], names: Mapping[str, str], local: Sequence[str]
 ) -> Iterator[Endpoint]:
     """The addresses of a `server` line."""
-    tls = any(route.scheme == "https" for route in routes_to)
+    tls = any(map(speaks_tls, routes_to))
     # a group without a block takes its port from the scheme
     implicit = tls and any(route.upstream == server.name for route in routes_to)
     host, port = split_address(server.name, 443 if implicit else 80)
@@ -319,6 +320,14 @@ def _endpoints(
     for address in addresses(host, names):
         near = address.is_loopback or str(address) in local
         yield Endpoint(str(address), port, tls, near)
+
+
+def speaks_tls(route: Route) -> bool:
+    """Whether nginx speaks TLS to the servers; with `$scheme://`, as the lab's clients do to it."""
+    if "$" not in route.scheme:
+        return route.scheme == "https"
+    listen = templates.chosen_listen(route)
+    return listen is not None and templates.is_tls(listen)
 
 
 def addresses(host: str, names: Mapping[str, str]) -> tuple[IPv4Address | IPv6Address, ...]:
@@ -371,7 +380,7 @@ def unmet(
     for route in chain.from_iterable(routes_to.values()):
         if route.upstream.lower() not in known:
             yield f"proxy_pass {route.proxy_pass} ({route.where}): names no upstream of this config"
-        if route.scheme == "https":
+        if speaks_tls(route):
             yield f"proxy_pass {route.proxy_pass} ({route.where}): TLS with the lab's certificate"
     yield from unfollowed(config)
 
@@ -412,6 +421,8 @@ def _unmet_connection(line: Directive) -> str:
     """Why nginx's connections to clients or servers are not as a directive says; else empty."""
     if line.name == "server" and any(word.startswith("service=") for word in line.args):
         return "the lab's name server has no SRV records, so nginx finds no server"
+    if line.name == "proxy_http_version" and line.args[0] == "2":
+        return "1.1 is used instead, as the stub backends do not speak HTTP/2"
     if line.name == "proxy_bind" and literal(line.args[0]):
         return "the lab's nginx lacks this address, so its requests may end with 500"
     if line.name == "proxy_ssl_verify" and line.args[0] == "on":

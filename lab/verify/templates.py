@@ -6,16 +6,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice, product
+from types import MappingProxyType
 
 from ..errors import UndecidedError, UsageError
 from ..nginxconf.maps import pattern
 from ..nginxconf.request import Request, normal, target
 from ..nginxconf.routes import VARIABLE, Listen, Route, authority, effective, everything
 from ..nginxconf.tree import Directive
-from ..nginxconf.variables import Variables, compile_text
+from ..nginxconf.variables import Variables, compile_text, conditions
 from .assignments import Assignment, Definitions, assignments
 from .sample import NO_GROUPS, sample, sampled
 
+NO_BLOCKS: Mapping[str, Directive] = MappingProxyType({})
 MOST_CANDIDATES = 24  # requests that are tried out for one route
 MOST_GUESSES = 300  # requests that are guessed where a variable decides
 NOBODY = "nobody.invalid"  # a host that no server_name matches: the default server's
@@ -50,20 +52,31 @@ class Template:
 
 def entry(route: Route) -> Entry | None:
     """The simplest listener of the route's server; None if only unix sockets or QUIC are."""
-    usable = [listen for listen in route.listen if listen.port and "quic" not in listen.options]
-    if not usable:
+    listen = chosen_listen(route)
+    if listen is None:
         return None
-    redirected = asks_for_tls(route)
-    listen = min(
+    host, mapped = connectable(listen)
+    return Entry(host, listen.port, is_tls(listen), "proxy_protocol" in listen.options, mapped)
+
+
+def chosen_listen(route: Route) -> Listen | None:
+    """The `listen` of that listener: with TLS only if the route needs it."""
+    usable = [listen for listen in route.listen if listen.port and "quic" not in listen.options]
+    needs_tls = asks_for_tls(route) or names_by_https(route)
+    return min(
         usable,
         key=lambda listen: (
-            is_tls(listen) != redirected,
+            is_tls(listen) != needs_tls,
             ":" in listen.address,
             "proxy_protocol" in listen.options,
         ),
+        default=None,
     )
-    host, mapped = connectable(listen)
-    return Entry(host, listen.port, is_tls(listen), "proxy_protocol" in listen.options, mapped)
+
+
+def names_by_https(route: Route) -> bool:
+    """Whether the route's `proxy_pass` names its upstream where $scheme is https."""
+    return next(upstream_named(route), NO_GROUPS).get("scheme") == "https"
 
 
 def asks_for_tls(route: Route) -> bool:
@@ -216,13 +229,17 @@ def _paths(
         yield from (bare, f"{bare}lab", f"{bare}/lab", f"{bare.rstrip('/')}/v1/chat/completions")
 
 
-def _paths_to_named(name: str, server: Directive) -> Iterator[str]:
-    """Paths of locations from which nginx redirects to a named one."""
+def _paths_to_named(name: str, server: Directive, passed: tuple[str, ...] = ()) -> Iterator[str]:
+    """Paths of locations from which nginx redirects to a named one, perhaps by another such."""
     if any(name in line.args for kind in ("try_files", "error_page") for line in server.all(kind)):
         yield "/lab-nothing"
     for location in server.all("location"):
         lines = (*location.all("try_files"), *location.all("error_page"))
-        if any(name in line.args for line in lines) and not words(location).startswith("@"):
+        if not any(name in line.args for line in lines) or words(location) in passed:
+            continue
+        if words(location).startswith("@"):
+            yield from _paths_to_named(words(location), server, (*passed, name))
+        else:
             yield from (f"{path}lab-nothing" for path in _paths(location, server))
 
 
@@ -356,6 +373,18 @@ def selects_upstream(request: Request, route: Route, conf: Variables) -> bool:
     return authority(url.decode("utf-8", "surrogateescape")).lower() == route.upstream.lower()
 
 
+def by_chance(template: Template, conf: Variables) -> bool:
+    """Whether something outside of the request decides if it reaches the upstream: $request_id."""
+    try:
+        if "$" in template.route.proxy_pass:
+            compile_text(template.route.proxy_pass, replace(conf, route=template.route))
+    except UndecidedError:
+        return True
+    except UsageError:
+        return False
+    return False
+
+
 def matching_requests(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
     """Variants of a request that the route's `proxy_pass` sends to its upstream."""
     if selects_upstream(request, route, conf):
@@ -364,22 +393,33 @@ def matching_requests(request: Request, route: Route, conf: Variables) -> Iterat
     tried = (
         *_by_value(request, route, conf),
         *_by_set(request, route, conf),
-        *_guessed(request, route),
+        *_guessed(request, route, conf),
     )
     yield from (candidate for candidate in tried if selects_upstream(candidate, route, conf))
 
 
 def _by_value(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
     """Requests whose variables, through maps and sets, name the upstream."""
-    for values in upstream_named(route, conf):
+    for values in upstream_named(route, conf.definitions):
         if (changed := with_variables(request, values)) is not None:
             yield changed
 
 
-def upstream_named(route: Route, conf: Variables) -> Iterator[Assignment]:
-    """Values of variables with which a route's `proxy_pass` names its upstream."""
-    known = Definitions(conf.definitions, sets_of(route.scopes[1]))
-    return assignments(route.proxy_pass, route.upstream, known, part=authority)
+def upstream_named(
+    route: Route, blocks: Mapping[str, Directive] = NO_BLOCKS
+) -> Iterator[Assignment]:
+    """Values of variables with which a route's `proxy_pass` names its upstream.
+
+    `blocks` are the maps by their variables.
+    """
+    known = Definitions(blocks, sets_of(route.scopes[1]))
+    return assignments(route.proxy_pass, route.upstream, known, part=host_in)
+
+
+def host_in(url: str) -> str:
+    """The host and port of a URL whose scheme may be a variable."""
+    _, separator, rest = url.rpartition("://")
+    return authority(f"http{separator}{rest}")
 
 
 def sets_of(server: Directive) -> dict[str, tuple[str, ...]]:
@@ -394,18 +434,24 @@ def sets_of(server: Directive) -> dict[str, tuple[str, ...]]:
 
 def _by_set(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
     """Requests for which an `if` holds that sets a variable."""
-    captures = next(upstream_named(route, conf), NO_GROUPS)
+    captures = next(upstream_named(route, conf.definitions), NO_GROUPS)
     for test in (test for scope in route.scopes for test in scope.all("if") if test.all("set")):
         if (changed := satisfying(request, test, conf, captures)) is not None:
             yield changed
 
 
-def _guessed(request: Request, route: Route) -> Iterator[Request]:
-    """Requests from many addresses, for variables that depend on the client."""
+def _guessed(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
+    """Requests from many addresses, with many values of what `split_clients` reads."""
     rng = random.Random(route.where)
+    texts = [block.args[0] for block in conf.definitions.values() if block.name == "split_clients"]
+    names = [(match[1] or match[2]).lower() for match in VARIABLE.finditer(" ".join(texts))]
+    chosen = [name for name in names if name.startswith(("arg_", "cookie_", "http_"))]
     for _ in range(MOST_GUESSES):
         address = ".".join(str(rng.randrange(1, 255)) for _ in range(3))
-        yield replace(request, client_ip=f"127.{address}")
+        guess = replace(request, client_ip=f"127.{address}")
+        for name in chosen:
+            guess = with_variable(guess, name, f"{rng.randrange(2**32):08x}") or guess
+        yield guess
 
 
 # --- routes that no client's request takes ------------------------------------------------
@@ -471,10 +517,11 @@ def _definitions(names: Iterable[str], conf: Variables) -> Iterator[Directive]:
 
 def candidates(route: Route, conf: Variables) -> tuple[Template, ...]:
     """Templates that should pass through a route, the simplest first."""
-    entrance = entry(route)
-    if entrance is None:
+    entrance, listen = entry(route), chosen_listen(route)
+    if entrance is None or listen is None:
         return ()
-    captures = next(upstream_named(route, conf), NO_GROUPS)
+    captures = next(upstream_named(route, conf.definitions), NO_GROUPS)
+    route = replace(route, listen=(listen,))  # which decides $scheme, $server_port and others
     templates = (
         Template(route, entrance, request)
         for host, path in product(hosts(route, captures), dict.fromkeys(paths(route, captures)))
@@ -533,6 +580,11 @@ def keeps_route(template: Template, conf: Variables) -> Callable[[Request], bool
     location = innermost(template.route)
     server = template.route.scopes[1]
     named = location is None or words(location).startswith("@")
+    refusals = [
+        test for scope in template.route.scopes for test in scope.all("if") if test.all("return")
+    ]
+    refused = conditions(refusals, replace(conf, route=template.route))
+    usual = refused(template.request)
 
     def still(request: Request) -> bool:
         try:
@@ -541,6 +593,6 @@ def keeps_route(template: Template, conf: Variables) -> Callable[[Request], bool
             return False
         if not named and location_of(server, path) is not location:
             return False
-        return selects_upstream(request, template.route, conf)
+        return refused(request) == usual and selects_upstream(request, template.route, conf)
 
     return still

@@ -1,7 +1,7 @@
 """Plan the requests that test an upstream's method; convert their records to hits."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,9 +20,12 @@ MOST_AT_ONCE = 24
 SECONDS, SECONDS_TO_DRAW = 6.0, 20.0  # of traffic for one upstream
 FEWEST, FEWEST_TO_CHOOSE, MOST = 20, 300, 10_000
 MOST_THAT_LAST = 2_400  # as many as SECONDS_TO_DRAW have room for
+MOST_CHANCES = 4  # for one of so many requests to arrive is enough
 VISITORS = 40
 KEYS = 400  # as many different values a key takes
-ADDRESSES = {"remote_addr", "binary_remote_addr", "proxy_add_x_forwarded_for"}
+ADDRESSES = {
+    *("remote_addr", "binary_remote_addr", "proxy_add_x_forwarded_for", "proxy_protocol_addr")
+}
 FIXED = {"host", "http_host", "request_method", "scheme", "server_port", "server_name"}
 
 
@@ -82,13 +85,16 @@ def method_traffic(
     rng = random.Random(f"{seed} {upstream.name} {trial.name}")
     loaded = takes_time(upstream)
     vary = variation(upstream, template, conf)
+    count = how_many(upstream, traced=trial.traced)
+    # perhaps only a part of them arrives
+    count *= MOST_CHANCES if templates.by_chance(template, conf) else 1
     requests = tuple(
         PlannedRequest(
             f"{upstream.name}-{trial.name}-{number}",
             lasting(vary(number, rng), upstream, rng, trial) if loaded else vary(number, rng),
             f"visitor-{rng.randrange(VISITORS)}" if upstream.sticky else "",
         )
-        for number in range(1, how_many(upstream, traced=trial.traced) + 1)
+        for number in range(1, count + 1)
     )
     return Traffic(
         requests, trial.concurrency, SECONDS_TO_DRAW if draws_by_load(upstream) else SECONDS
@@ -156,19 +162,19 @@ def variation(
     upstream: Upstream, template: Template, conf: Variables
 ) -> Callable[[int, random.Random], Request]:
     """A function that makes requests from a template, varying what the method reads."""
-    names = sorted(sources(upstream, template, conf))
-    everywhere = limited_by_address(template)
+    names = sources([upstream.key], template, conf)
+    limits = sources(limit_keys(template), template, conf)
     still = templates.keeps_route(template, conf)
 
     def make(number: int, rng: random.Random) -> Request:
         request = template.request
-        for name in names:
+        for name in sorted(names | limits):
             changed = varied(request, name, rng.randrange(KEYS))
             if changed is not None and still(changed):
                 request = changed
-        if upstream.record.varied is Varied.ADDRESSES or ADDRESSES & set(names):
+        if upstream.record.varied is Varied.ADDRESSES or ADDRESSES & names:
             request = replace(request, client_ip=address(template.entry, rng))
-        elif everywhere:
+        elif ADDRESSES & limits:
             elsewhere = replace(request, client_ip=address(template.entry, rng))
             request = elsewhere if still(elsewhere) else request
         request = routed(request, upstream, rng)
@@ -178,11 +184,15 @@ def variation(
     return make
 
 
-def limited_by_address(template: Template) -> bool:
-    """Whether `limit_req` lets each client address make only so many requests."""
-    zones = template.route.scopes[0].all("limit_req_zone")
-    by_address = any("remote_addr" in word for zone in zones for word in zone.args[:1])
-    return by_address and templates.is_on(template.route, "limit_req")
+def limit_keys(template: Template) -> list[str]:
+    """The keys by which nginx limits requests or connections on the template's route."""
+    http = template.route.scopes[0]
+    return [
+        zone.args[0]
+        for kind in ("limit_req", "limit_conn")
+        for zone in http.all(f"{kind}_zone")
+        if zone.args and templates.is_on(template.route, kind)
+    ]
 
 
 def varied(request: Request, name: str, number: int) -> Request | None:
@@ -193,22 +203,24 @@ def varied(request: Request, name: str, number: int) -> Request | None:
     if name in ("uri", "document_uri", "request_uri", "request"):
         path, mark, query = request.uri.partition("?")
         return replace(request, uri=f"{path.rstrip('/')}/{value}{mark}{query}")
-    if name == "http_authorization" and "Authorization" in request.headers:
+    if name == "http_authorization" and request.headers.get("Authorization", "").startswith(
+        "Basic"
+    ):
         return None
     if name == "request_body":
         return templates.with_variable(request, name, f'{{"model": "lab", "prompt": "{value}"}}')
     return templates.with_variable(request, name, value)
 
 
-def sources(upstream: Upstream, template: Template, conf: Variables) -> set[str]:
-    """The variables of a request on which the hash key depends, through map, geo and set."""
+def sources(texts: Iterable[str], template: Template, conf: Variables) -> set[str]:
+    """The variables of a request on which texts depend, through map, geo and set."""
     assigned = {
         line.args[0].removeprefix("$").lower(): line.args[1]
         for line in everything(template.route.scopes[1])
         if line.name == "set" and len(line.args) == 2
     }
     names: set[str] = set()
-    waiting = [upstream.key]
+    waiting = list(texts)
     seen: set[str] = set()
     while waiting:
         for match in VARIABLE.finditer(waiting.pop()):

@@ -14,6 +14,7 @@ from ..evidence.access_log import Hit
 from ..evidence.trace import Step
 from ..nginxconf import tree, variables
 from ..nginxconf.model import Upstream
+from ..nginxconf.tree import Directive
 from ..nginxconf.upstream import next_upstream
 from ..nginxconf.variables import Variables
 from ..verdict import Verdict
@@ -35,6 +36,11 @@ SAME_ADDRESS = f"give each server an address or a port of its own; {ALLOW}"
 ALL_DOWN = f'remove "down" from a server in a copy of the file; {ALLOW}'
 NO_REQUEST = f"judge the other upstreams with --upstream NAME; {ALLOW}"
 REFUSED = f"in a copy of the file, relax the rule that answers instead; {ALLOW}"
+SRV = f"in a copy of the file, write server NAME:PORT resolve without service=; {ALLOW}"
+BODY_UNREAD = (
+    "nginx evaluates if and proxy_pass before it reads the body, so $request_body is empty there:"
+    f" choose the upstream by a header or the path; {ALLOW}"
+)
 UNDECIDED = (
     f"in a copy of the file, hash something that requests contain ($request_uri, a header); {ALLOW}"
 )
@@ -42,7 +48,9 @@ SUBREQUESTS = f"in a copy of the file, switch that directive off; {ALLOW}"
 LIMITED = f"in a copy of the file, remove limit_req, which delays requests; {ALLOW}"
 BINDING = f"in a copy of the file, bind by a cookie or an argument: sticky cookie NAME; {ALLOW}"
 AGAIN = f"run it again on a quieter machine, or with --seed 2; {ALLOW}"
-ENOUGH = 4  # one in so many requests has to reach the upstream
+BROKEN = f"in a copy of the file, raise worker_connections if nginx has too few; {ALLOW}"
+
+INTERNAL_ERROR = 500
 
 Record = Mapping[str, Any]  # the client's record of one request
 
@@ -482,6 +490,8 @@ def unjudgeable(run: Run, upstream: Upstream) -> tuple[str, str] | None:
     places = run.survey.places[upstream.name]
     if without_stub := [place for place in places if place.reason]:
         return f"server {without_stub[0].server}: {without_stub[0].reason}", NO_STUB
+    if line := service_line(run.config, upstream):
+        return f"server {' '.join(line.args)}: the lab's name server has no SRV records", SRV
     endpoints = {str(endpoint): place.server for place in places for endpoint in place.endpoints}
     live = [server.name for server in upstream.servers if not server.down]
     if not live:
@@ -489,6 +499,20 @@ def unjudgeable(run: Run, upstream: Upstream) -> tuple[str, str] | None:
     if len(set(endpoints.values())) < len(live):
         return "two servers have the same address and cannot be distinguished", SAME_ADDRESS
     return None
+
+
+def service_line(config: tree.Config, upstream: Upstream) -> Directive | None:
+    """The first `server` line of an upstream whose addresses are in SRV records."""
+    blocks = config.block("http").all("upstream")
+    lines = (
+        line
+        for block in blocks
+        if block.args[:1] == (upstream.name,)
+        for line in block.all("server")
+    )
+    return next(
+        (line for line in lines if any(word.startswith("service=") for word in line.args)), None
+    )
 
 
 def await_listeners(run: Run, upstream: Upstream, candidates: Sequence[Template]) -> None:
@@ -528,7 +552,8 @@ class UpstreamRun:
         template, planned = probes[-1]
         if not self.reached(planned, records):
             why = f"no request reached it: {self.refusals(records)}"
-            return unsure(self.run, self.upstream, why, REFUSED), template
+            hint = BODY_UNREAD if self.body_chooses(template) else REFUSED
+            return unsure(self.run, self.upstream, why, hint), template
         result: UpstreamVerdict | None = None
         sent_before = [planned for _, planned in probes]
         for trial in traffic.trials(self.upstream, traced=self.run.sandbox.traced):
@@ -541,7 +566,8 @@ class UpstreamRun:
             if judged.verdict.word == Word.PASS or (judged.verdict.word == Word.FAIL and final):
                 return judged, template
             result = judged if result is None or judged.verdict.word == Word.FAIL else result
-            if judged.verdict.word == Word.FAIL:  # what follows is judged without it
+            # what follows is judged without it
+            if judged.verdict.word == Word.FAIL or broken(records):
                 sent_before, records, fresh = [], [], False
         return result or judged, template
 
@@ -617,9 +643,12 @@ class UpstreamRun:
         besides = self.refusals([record for record in records if record["id"] not in counted])
         place = where(self.upstream, self.run.survey)
         hint = self.hint(template) if outcome.word == Word.UNSURE else ""
-        if outcome.word != Word.FAIL and len(hits) * ENOUGH < len(sent):
+        if outcome.word != Word.FAIL and len(hits) * traffic.MOST_CHANCES < len(sent):
             why = f"{len(hits):,} of {len(sent):,} requests reached it"
             outcome, hint = replace(outcome, word=Word.UNSURE, why=why), REFUSED
+        if outcome.word == Word.FAIL and (lost := broken(records)):
+            why = f"{lost:,} of {len(sent):,} requests ended inside nginx, perhaps after a pick"
+            outcome, hint = replace(outcome, word=Word.UNSURE, why=why), BROKEN
         # its command is one for the lab's own nginx
         outcome = replace(outcome, command="")
         judged = UpstreamVerdict(
@@ -650,6 +679,13 @@ class UpstreamRun:
         if unreadable(self.upstream.sticky):
             return BINDING
         return LIMITED if templates.is_on(template.route, "limit_req") else AGAIN
+
+    def body_chooses(self, template: Template) -> bool:
+        """Whether the request's body is to choose the upstream, which nginx cannot do."""
+        scopes = template.route.scopes
+        tests = [" ".join(test.args) for scope in scopes for test in scope.all("if")]
+        texts = [template.route.proxy_pass, *tests]
+        return "request_body" in traffic.sources(texts, template, self.conf)
 
     def addresses(self, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
         """The addresses that nginx used for each server's name, else the first."""
@@ -696,6 +732,12 @@ class UpstreamRun:
             return f"answered by {self.run.name_of(record['server'])}"
         to = f" to {record['location']}" if record.get("location") else ""
         return str(record.get("error") or f"answered by nginx with {record['status']}{to}")
+
+
+def broken(records: Iterable[Record]) -> int:
+    """How many requests nginx ended with 500 or without a response: their picks are unknown."""
+    ended = (record for record in records if not record.get("server"))
+    return sum(bool(record.get("error")) or record["status"] == INTERNAL_ERROR for record in ended)
 
 
 def unsure(run: Run, upstream: Upstream, why: str, hint: str) -> UpstreamVerdict:

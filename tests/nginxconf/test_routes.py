@@ -116,9 +116,15 @@ def test_nginx_s_own_variables_leave_the_upstream_known(tmp_path: Path, url: str
     assert route.upstream == "llm"
 
 
-@pytest.mark.parametrize("name", ["$arg_pool", "$cookie_pool", "$http_x_pool", "$1", "$region"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("$arg_pool", "$cookie_pool", "$http_x_pool", "$1", "$region", "$host", "$server_name"),
+        *("$request_method", "$ssl_client_s_dn"),
+    ],
+)
 def test_what_a_client_chooses_may_be_any_upstream(tmp_path: Path, name: str) -> None:
-    """An argument, a cookie, a header, or what a regex captures of the request."""
+    """An argument, a cookie, a header, a capture, and other variables that no directive sets."""
     possible = of(
         tmp_path,
         f"""http {{ upstream eu {{ server a:1; }} upstream us {{ server b:1; }}

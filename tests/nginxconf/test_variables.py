@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nginx_llm_lab.errors import UsageError
+from nginx_llm_lab.errors import UndecidedError, UsageError
 from nginx_llm_lab.nginxconf import variables
 from nginx_llm_lab.nginxconf.request import Request
 from nginx_llm_lab.nginxconf.variables import Variables
@@ -76,6 +76,10 @@ def test_the_packed_address_is_raw_bytes() -> None:
         ("${uri", 'the closing bracket in "uri" variable is missing in conf:3'),
         ("$request_id", 'variable "$request_id" cannot be told from the request in conf:3'),
         ("$upstream_addr", 'variable "$upstream_addr" cannot be told from the request in conf:3'),
+        (
+            "$ssl_session_id",
+            'variable "$ssl_session_id" cannot be told from the request in conf:3',
+        ),
     ],
 )
 def test_a_text_that_cannot_be_evaluated_is_refused(text: str, message: str) -> None:
@@ -216,3 +220,58 @@ def test_what_no_request_decides_is_an_error_only_where_a_map_chooses_it(tmp_pat
     assert find(Request("/", headers={"X-Session": "ann"})) == b"ann"
     with pytest.raises(UsageError, match="request_id"):
         find(Request("/"))
+
+
+LOCATIONS = """http { server { listen 80;
+    location ~ ^/docs/(?<doc>[^/]+)/ { location ~ (?<leaf>x)$ { proxy_pass http://nested; } }
+    location /plain { proxy_pass http://plain; }
+    location /asked { auth_request /auth; auth_request_set $user $upstream_http_x_user;
+                      rewrite ^/asked/(?<tail>.*) /$tail; proxy_pass http://asked; }
+    } }"""
+
+
+@pytest.mark.parametrize(
+    ("upstream", "text", "uri", "expected"),
+    [
+        ("nested", "$doc-$leaf", "/docs/a/x", "a-x"),
+        ("plain", "$doc", "/plain", ""),
+    ],
+)
+def test_a_capture_lasts_in_nested_locations_and_is_empty_elsewhere(
+    tmp_path: Path, upstream: str, text: str, uri: str, expected: str
+) -> None:
+    """The regex of an outer location matched as well."""
+    path = tmp_path / "nginx.conf"
+    path.write_text(LOCATIONS)
+
+    assert value(text, Request(uri), variables.read(path, upstream)) == expected
+
+
+@pytest.mark.parametrize("name", ["$user", "$tail"])
+def test_what_other_directives_set_cannot_be_told(tmp_path: Path, name: str) -> None:
+    """auth_request_set and the groups of a rewrite define variables, so they are not unknown."""
+    path = tmp_path / "nginx.conf"
+    path.write_text(LOCATIONS)
+
+    with pytest.raises(UndecidedError, match="cannot be told from the request"):
+        value(name, Request("/asked"), variables.read(path, "asked"))
+
+
+@pytest.mark.parametrize(
+    ("listen", "expected"),
+    [("listen 80 proxy_protocol;", "203.0.113.7"), ("listen 80;", "")],
+)
+def test_the_proxy_protocol_tells_the_client_s_address(
+    tmp_path: Path, listen: str, expected: str
+) -> None:
+    """Without it, $proxy_protocol_addr is empty; with both kinds of `listen`, it is unknown."""
+    path = tmp_path / "nginx.conf"
+    server = "http {{ server {{ {} location / {{ proxy_pass http://llm; }} }} }}"
+    sent = Request("/", "203.0.113.7")
+
+    path.write_text(server.format(listen))
+    assert value("$proxy_protocol_addr", sent, variables.read(path, "llm")) == expected
+
+    path.write_text(server.format("listen 80; listen 81 proxy_protocol;"))
+    with pytest.raises(UndecidedError, match="cannot be told"):
+        value("$proxy_protocol_addr", sent, variables.read(path, "llm"))

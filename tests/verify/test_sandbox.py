@@ -7,7 +7,7 @@ import pytest
 
 from nginx_llm_lab.verify import sandbox
 from nginx_llm_lab.verify.prerequisites import absent_file, unresolved
-from nginx_llm_lab.verify.sandbox import Fix, warnings, without_reuseport
+from nginx_llm_lab.verify.sandbox import Fix, warnings, without_http2, without_reuseport
 
 EMPTY: dict[str, bytes] = {}
 
@@ -204,3 +204,9 @@ def test_a_revocation_list_is_left_out() -> None:
     conf = b"ssl_crl /a.pem;\nproxy_ssl_crl b.pem; ssl_crl_x y; ssl_crl;"
 
     assert sandbox.REVOKED.sub(b"", conf) == b"\n ssl_crl_x y; ssl_crl;"
+
+
+def test_stub_backends_are_asked_by_http_1() -> None:
+    """They do not speak HTTP/2; clients may."""
+    assert without_http2(b"http2 on; proxy_http_version 2;") == b"http2 on; proxy_http_version 1.1;"
+    assert without_http2(b"proxy_http_version 1.1;") == b"proxy_http_version 1.1;"

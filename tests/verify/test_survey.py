@@ -249,3 +249,20 @@ def test_a_down_server_that_is_nginx_itself_needs_no_stand_in(tmp_path: Path) ->
     stubs_result = servers(tmp_path, "127.0.0.1:80 down", "127.0.0.1:8001")
 
     assert [place.reason for place in stubs_result.places["u"]] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    ("listen", "tls"),
+    [("listen 443 ssl;", True), ("listen 80;", False), ("listen 443 ssl; listen 80;", False)],
+)
+def test_a_server_behind_its_client_s_scheme_speaks_tls_with_it(
+    tmp_path: Path, listen: str, tls: bool
+) -> None:
+    """`proxy_pass $scheme://u`: the lab's clients use TLS only where nothing else is served."""
+    location = "location / { proxy_pass $scheme://u; }"
+
+    found = surveyed(
+        tmp_path, f"http {{ upstream u {{ server a; }} server {{ {listen} {location} }} }}"
+    )
+
+    assert [endpoint.tls for endpoint in found.endpoints] == [tls]

@@ -1,6 +1,7 @@
 """Requests that nginx sends through one proxy_pass."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,16 @@ def test_a_named_location_is_reached_by_what_hands_on_to_it(tmp_path: Path) -> N
     assert template(tmp_path, server, "app").request.uri.startswith("/ui/")
 
 
+def test_a_named_location_is_reached_by_another_one(tmp_path: Path) -> None:
+    """Where they lead in a circle, the search ends."""
+    server = (
+        "location /ui/ { try_files $uri @a; } location @a { error_page 404 = @b; return 404; }"
+        " location @b { error_page 404 = @a; proxy_pass http://app; }"
+    )
+
+    assert template(tmp_path, server, "app").request.uri.startswith("/ui/")
+
+
 def test_no_way_leads_through_a_regex_that_nothing_matches(tmp_path: Path) -> None:
     """A location that no request can reach has no candidates, and says nothing wrong."""
     conf, (route,) = read(tmp_path, "location ~ ^[a-z]$ { proxy_pass http://a; }")
@@ -196,6 +207,18 @@ def test_clients_are_split_by_trying_addresses(tmp_path: Path) -> None:
     )
 
     assert request.request.client_ip != "127.0.0.1"
+
+
+def test_clients_are_split_by_trying_values(tmp_path: Path) -> None:
+    """`split_clients` reads a header, which a tenth of the values give the new version."""
+    http = (
+        "split_clients ${http_x_user}salt $to { 10% canary; * stable; }"
+        " upstream stable { server a; } upstream canary { server b; }"
+    )
+    server = "location / { proxy_pass http://$to; }"
+
+    assert template(tmp_path, server, "canary", http).request.headers["X-User"]
+    assert template(tmp_path, server, "stable", http)
 
 
 @pytest.mark.parametrize(
@@ -277,6 +300,36 @@ def test_a_space_in_a_path_is_escaped(tmp_path: Path) -> None:
     server = 'location "/a b/" { proxy_pass http://u; }'
 
     assert template(tmp_path, server, "u").request.uri == "/a%20b/"
+
+
+@pytest.mark.parametrize(
+    ("name", "upstream", "port", "tls"),
+    [
+        ("http://u_$server_port", "u_80", 80, False),
+        ("$scheme://u_$scheme", "u_https", 443, True),
+        ("$scheme://u_$scheme", "u_http", 80, False),
+    ],
+)
+def test_the_listener_that_names_the_upstream_is_used(
+    tmp_path: Path, name: str, upstream: str, port: int, tls: bool
+) -> None:
+    """$server_port and $scheme are those of the listener that requests are sent to."""
+    server = f"listen 443 ssl; listen 80; location / {{ proxy_pass {name}; }}"
+
+    made = template(tmp_path, server, upstream, f"upstream {upstream} {{ server a; }}")
+
+    assert (made.entry.port, made.entry.tls) == (port, tls)
+
+
+def test_variables_of_the_listener_are_those_of_the_one_that_is_used(tmp_path: Path) -> None:
+    """The first `listen` has TLS, and requests are sent to the other one."""
+    server = "listen 443 ssl; listen 80; location / { proxy_pass http://u; }"
+
+    made = template(tmp_path, server, "u", "upstream u { server a; }")
+    conf = variables.read(tmp_path / "nginx.conf", "u")
+    value = variables.evaluate("$scheme$server_port", made.request, replace(conf, route=made.route))
+
+    assert (value, made.entry.port) == (b"http80", 80)
 
 
 def test_a_client_names_the_upstream_by_an_argument(tmp_path: Path) -> None:

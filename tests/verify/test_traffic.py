@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nginx_llm_lab.evidence.access_log import Hit
-from nginx_llm_lab.nginxconf import tree, upstream, variables
+from nginx_llm_lab.nginxconf import routes, tree, upstream, variables
 from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.nginxconf.request import Request
 from nginx_llm_lab.nginxconf.variables import Variables
@@ -26,12 +26,14 @@ RECORD = {
 }
 
 
-def ready(tmp_path: Path, block: str, http: str = "") -> tuple[Upstream, Template, Variables]:
+def ready(
+    tmp_path: Path, block: str, http: str = "", server: str = ""
+) -> tuple[Upstream, Template, Variables]:
     """One upstream with a template to it."""
     file = tmp_path / "nginx.conf"
     file.write_text(
         f"events {{}} http {{ {http} upstream u {{ {block} }}"
-        " server { location /v1/ { proxy_pass http://u; } } }"
+        f" server {{ {server} location /v1/ {{ proxy_pass http://u; }} }} }}"
     )
     config = tree.read(file)
     conf = variables.read(config, "u")
@@ -39,9 +41,9 @@ def ready(tmp_path: Path, block: str, http: str = "") -> tuple[Upstream, Templat
     return upstream.read(config, "u"), templates.candidates(conf.route, conf)[0], conf
 
 
-def made(tmp_path: Path, block: str, http: str = "") -> Traffic:
+def made(tmp_path: Path, block: str, http: str = "", server: str = "") -> Traffic:
     """The traffic of one upstream."""
-    claim, template, conf = ready(tmp_path, block, http)
+    claim, template, conf = ready(tmp_path, block, http, server)
     return traffic.method_traffic(claim, template, conf, 1, Trial(traffic.at_once(claim)[0]))
 
 
@@ -180,6 +182,30 @@ def test_a_limit_per_address_does_not_slow_the_traffic(tmp_path: Path) -> None:
     assert len({planned.request.client_ip for planned in free}) == 1
 
 
+def test_a_hash_of_the_proxy_protocol_s_address_has_many_clients(tmp_path: Path) -> None:
+    """The lab's client sends its source address in the PROXY header."""
+    block = "hash $proxy_protocol_addr; server a; server b;"
+
+    sent = made(tmp_path, block, server="listen 80 proxy_protocol;").requests
+
+    assert len({planned.request.client_ip for planned in sent}) > len(sent) - 5
+
+
+def test_a_limit_per_api_key_does_not_refuse_the_traffic(tmp_path: Path) -> None:
+    """Requests have many keys, also where an `if` refuses those without one."""
+    limit = "limit_req_zone $http_authorization zone=z:1m rate=1r/s; limit_req zone=z;"
+    some = "if ($http_authorization = '') { return 401; }"
+    one = "if ($http_authorization != 'Bearer x') { return 401; }"
+
+    assert len(api_keys(made(tmp_path, "server a; server b;", limit, some))) > 50
+    assert api_keys(made(tmp_path, "server a; server b;", limit, one)) == {"Bearer x"}
+
+
+def api_keys(sent: Traffic) -> set[str | None]:
+    """The different values of the header."""
+    return {planned.request.headers.get("Authorization") for planned in sent.requests}
+
+
 def test_sticky_visitors_come_back(tmp_path: Path) -> None:
     """Each of forty visitors has several requests, with one session's cookies."""
     sent = made(tmp_path, "sticky cookie s; server a; server b;").requests
@@ -257,3 +283,18 @@ def test_one_primary_gets_enough_requests_to_exclude_another_server(other: Serve
 
     assert traffic.how_many(alone) == traffic.FEWEST
     assert traffic.how_many(beside) == traffic.FEWEST_TO_CHOOSE
+
+
+def test_more_is_sent_where_chance_chooses_the_upstream(tmp_path: Path) -> None:
+    """A quarter of the requests suffices."""
+    file = tmp_path / "nginx.conf"
+    file.write_text(
+        "http { upstream u { server a; server b; } split_clients $request_id $to { 30% u; }"
+        " server { location / { proxy_pass http://$to; } location /u { proxy_pass http://u; } } }"
+    )
+    config = tree.read(file)
+    conf, claim = variables.read(config, "u"), upstream.read(config, "u")
+    made_by = [templates.candidates(route, conf)[0] for route in routes.routes(config)]
+    sent = [traffic.method_traffic(claim, made, conf, 1, Trial(1)) for made in made_by]
+
+    assert len(sent[0].requests) == traffic.MOST_CHANCES * len(sent[1].requests)

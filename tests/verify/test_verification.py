@@ -40,6 +40,7 @@ class Play:
     def __init__(self, claim: Upstream, refuse: int = 0) -> None:
         self.picks = oracle.predict(claim, (Arrival() for _ in itertools.count()))
         self.refuse = refuse
+        self.refusal = 401
         self.held: list[str] = []
         self.closed: list[list[str]] = []
         self.stubborn = False
@@ -68,7 +69,7 @@ class Play:
         self.clock += 1
         if self.refuse:
             self.refuse -= 1
-            return {"id": planned["id"], "status": 401, "server": "", "location": ""}
+            return {"id": planned["id"], "status": self.refusal, "server": "", "location": ""}
         times = dict.fromkeys(("sent", "received", "answered", "done"), self.clock)
         if self.losing and self.closed:
             return {"id": planned["id"], "status": 502, "server": "", "location": ""}
@@ -258,6 +259,23 @@ def test_a_wrong_nginx_fails(tmp_path: Path) -> None:
     assert judged.verdict.word == "FAIL"
 
 
+@pytest.mark.parametrize(("refusal", "word"), [(401, "FAIL"), (500, "UNSURE")])
+def test_requests_that_end_inside_nginx_leave_the_picks_unknown(
+    tmp_path: Path, refusal: int, word: str
+) -> None:
+    """With too few worker_connections nginx picks a server and then answers 500."""
+    conf = written(tmp_path, ROUND_ROBIN)
+    other = tmp_path / "other"
+    other.mkdir()
+    play = Play(read(written(other, ROUND_ROBIN.replace("weight=2", ""))), refuse=2)
+    play.refusal = refusal
+
+    (judged,) = played(conf, play)
+
+    assert judged.verdict.word == word
+    assert ("worker_connections" in judged.hint) == (refusal == 500)
+
+
 @pytest.mark.parametrize(("zone", "held"), [("", ["2"]), ("zone u 64k;", [])])
 def test_only_workers_without_a_zone_are_held(tmp_path: Path, zone: str, held: list[str]) -> None:
     """With a zone all of them are one; without it one of them is judged."""
@@ -297,6 +315,25 @@ def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("location", "hint"),
+    [
+        ("proxy_pass http://u;", "relax the rule"),
+        ("proxy_pass http://$to;", "$request_body is empty there"),
+        ("if ($request_body ~ llama) { proxy_pass http://u; }", "$request_body is empty there"),
+    ],
+)
+def test_a_body_that_is_to_choose_the_upstream_is_the_reason(
+    tmp_path: Path, location: str, hint: str
+) -> None:
+    """nginx evaluates `if` and `proxy_pass` before it reads the body."""
+    conf = written(tmp_path, f"{ROUND_ROBIN} map $request_body $to {{ ~llama u; }}", location)
+
+    (judged,) = played(conf, Play(read(conf, "u"), refuse=10_000))
+
+    assert hint in judged.hint
+
+
+@pytest.mark.parametrize(
     ("upstreams", "location", "why"),
     [
         (
@@ -318,6 +355,11 @@ def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
             "upstream u { server 10.0.0.1; server 10.0.0.1:80; }",
             "proxy_pass http://u;",
             "two servers have the same address and cannot be distinguished",
+        ),
+        (
+            "upstream u { zone u 64k; resolver 127.0.0.1; server a service=http resolve; }",
+            "proxy_pass http://u;",
+            "server a service=http resolve: the lab's name server has no SRV records",
         ),
         (
             "upstream u { hash $msec; server a; server b; }",
