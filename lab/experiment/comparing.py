@@ -82,11 +82,11 @@ def fitted(plan: Plan, minutes: float) -> Plan:
 
 
 def check(plan: Plan) -> None:
-    """Raise UsageError for an unknown method or scenario, or fewer than one repeat."""
+    """Raise UsageError for an unknown method or scenario, a duration or repeats out of range."""
     for method in plan.methods:
         known.method(method)
     for name in plan.scenarios:
-        scenarios.load(name)
+        scenarios.lasting(scenarios.load(name), plan.duration)
     if plan.repeats < 1:
         raise UsageError(f"--repeats {plan.repeats} is out of range", "1 or more")
 
@@ -151,8 +151,7 @@ def compare(
 
 
 def _seeded(name: str, duration: float, repeat: int) -> scenarios.Scenario:
-    scenario = scenarios.load(name)
-    scenario = replace(scenario, duration=duration) if duration else scenario
+    scenario = scenarios.lasting(scenarios.load(name), duration)
     return replace(scenario, seed=scenario.seed + repeat)
 
 

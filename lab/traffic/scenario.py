@@ -184,17 +184,21 @@ def requested(
             )
         if speed != 1.0 or limit is not None:
             raise UsageError("--speed and --limit need a trace", "--trace FILE")
-        if duration and not 0 < duration <= _MOST_SECONDS:
-            raise UsageError(
-                f"--duration {duration:g} is out of range",
-                f"seconds above 0, at most {_MOST_SECONDS:,}",
-            )
-        scenario = load(name)
-        return replace(scenario, duration=duration) if duration else scenario
+        return lasting(load(name), duration)
     if duration:
         raise UsageError("--duration needs a scenario without a trace", "with --trace: --limit N")
     recorded = read(trace, speed=speed, limit=limit)
     return traced(recorded, load(name) if name else None)
+
+
+def lasting(scenario: Scenario, duration: float) -> Scenario:
+    """The scenario with the --duration of the command line; with its own if that is 0."""
+    if not 0 <= duration <= _MOST_SECONDS:
+        raise UsageError(
+            f"--duration {duration:g} is out of range",
+            f"seconds above 0, at most {_MOST_SECONDS:,}",
+        )
+    return replace(scenario, duration=duration) if duration else scenario
 
 
 def seed_of(number: int) -> int:

@@ -29,6 +29,13 @@ def test_an_interrupted_comparison_is_resumed(tmp_path, monkeypatch):
     assert sorted(again.runs, key=str) == sorted(complete.runs, key=str)
 
 
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_a_duration_that_no_run_has_is_refused(seconds):
+    """NaN ended in a traceback, infinity never ended."""
+    with pytest.raises(UsageError, match=r"--duration .* is out of range"):
+        comparing.begin(replace(PLAN, duration=seconds))
+
+
 def test_every_method_has_the_same_seeds():
     """So that differences are of the methods, not of the requests."""
     cells = replace(PLAN, repeats=3).cells()
