@@ -161,7 +161,7 @@ def test_the_timeline_is_sorted_by_time() -> None:
         (
             "{requests: 1, rate: 1, timeline: [{at: 1, do: scale, backends: 2},"
             " {at: 2, do: heal, backend: backend-3}]}",
-            'the heal at 2 s names "backend-3", the last is backend-2, in my.yaml:1:34',
+            'the heal at 2 s names "backend-3", but the last backend is backend-2, in my.yaml:1:34',
         ),
         (
             "{requests: 1, rate: 1, timeline: [{at: 1, do: use, method: least_con}]}",
