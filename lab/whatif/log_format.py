@@ -14,6 +14,11 @@ from ..nginxconf.request import raw
 from ..nginxconf.tree import unescaped, words_of
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+# the format that nginx has without a `log_format`
+_COMBINED_FORMAT = (
+    '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent'
+    ' "$http_referer" "$http_user_agent"'
+)
 # the combined format or the article's
 _COMBINED = re.compile(
     r"(?P<remote_addr>unix:|[0-9A-Fa-f.:]+)(?::\d+ \S+)? - [^\[\]\"]+ \[(?P<time_local>[^\]]+)\] "
@@ -115,7 +120,9 @@ def _matched(pattern: re.Pattern[str], line: bytes) -> Mapping[str, str] | None:
 
 
 def _text_and_escape(log_format: str) -> tuple[str, str]:
-    """The text of a format and its `escape`; a whole `log_format` directive is accepted too."""
+    """The text and the `escape` of a format, of a `log_format` directive, or of "combined"."""
+    if log_format.strip() == "combined":
+        return _COMBINED_FORMAT, ""
     if not re.match(r"\s*log_format\s", log_format):
         return unescaped(log_format), ""
     parts = words_of(log_format, "--format")[2:]

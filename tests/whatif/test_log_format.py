@@ -68,6 +68,11 @@ def test_combined_alone_has_no_duration():
     assert entry.seconds is None
 
 
+def test_combined_may_be_named():
+    """As in `access_log FILE combined`, the one format that nginx defines."""
+    assert one(LINE, "combined") == one(LINE)
+
+
 def test_the_labs_own_json_is_read_without_being_told():
     """The last attempt's time counts: that server did the work."""
     entry = one(
