@@ -124,7 +124,7 @@ def test_servers_may_be_unix_sockets_and_nginx_itself(tmp_path: Path) -> None:
 
     assert result.holds, str(result)
     outer, inner = result.upstreams
-    assert outer.verdict.split_text == "127.0.0.1:8081: 134, unix:/run/app/b.sock: 267"
+    assert outer.verdict.split_text == "127.0.0.1:8081: 100, unix:/run/app/b.sock: 201"
     assert "without unix:/srv/c.sock: unix:/tmp/d.sock 20 of 20" in inner.failover
     assert any("moved to 127.0.0.1:20000" in line for line in result.not_honoured)
 
