@@ -9,7 +9,7 @@ from ..evidence.access_log import Hit
 from ..nginxconf.methods import Varied
 from ..nginxconf.model import Upstream
 from ..nginxconf.request import Evaluator, Request
-from ..nginxconf.routes import VARIABLE, everything
+from ..nginxconf.routes import VARIABLE
 from ..nginxconf.variables import Variables, compile_text
 from ..verdict.needed import requests_for_pass
 from . import templates
@@ -214,11 +214,7 @@ def varied(request: Request, name: str, number: int) -> Request | None:
 
 def sources(texts: Iterable[str], template: Template, conf: Variables) -> set[str]:
     """The variables of a request on which texts depend, through map, geo and set."""
-    assigned = {
-        line.args[0].removeprefix("$").lower(): line.args[1]
-        for line in everything(template.route.scopes[1])
-        if line.name == "set" and len(line.args) == 2
-    }
+    assigned = templates.sets_of(template.route.scopes[1])
     names: set[str] = set()
     waiting = list(texts)
     seen: set[str] = set()
@@ -236,7 +232,7 @@ def sources(texts: Iterable[str], template: Template, conf: Variables) -> set[st
                 ]
                 names |= {"remote_addr"} if block.name == "geo" and len(block.args) == 1 else set()
             elif name in assigned:
-                waiting.append(assigned[name])
+                waiting += assigned[name]
             else:
                 names.add(name)
     return names
