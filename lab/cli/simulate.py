@@ -64,17 +64,8 @@ def simulate(
     Needs no Docker.
     """
     if validate:
-        _refuse_unused(
-            {
-                "--backends": backends is not None,
-                "--requests": requests is not None,
-                "--seed": seed is not None,
-                "--weights": bool(weights),
-                "--key": bool(key),
-                "--trace": bool(trace),
-                "--limit": limit is not None,
-            }
-        )
+        given = {"backends": backends, "requests": requests, "seed": seed, "limit": limit}
+        _refuse_unused({**given, "weights": weights, "key": key, "trace": trace})
         _validate(scenario, method, duration, repeats, as_json=as_json)
         return
     workload = known.requested(scenario, duration, trace, speed, limit)
@@ -94,11 +85,11 @@ def simulate(
         show([run.as_dict() for run in runs] if len(runs) > 1 else runs[0].as_dict())
 
 
-def _refuse_unused(given: Mapping[str, bool]) -> None:
+def _refuse_unused(options: Mapping[str, object]) -> None:
     """Refuse the options that --validate would ignore."""
-    if unused := [name for name, is_given in given.items() if is_given]:
+    if unused := [name for name, value in options.items() if value not in (None, "")]:
         raise UsageError(
-            f"{unused[0]} has no effect with --validate, which runs scenarios live as they are",
+            f"--{unused[0]} has no effect with --validate, which runs scenarios live as they are",
             "lab simulate --validate [SCENARIO] [--method …] [--duration …] [--repeats …]",
         )
 
