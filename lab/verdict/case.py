@@ -22,7 +22,7 @@ class Verdict:
     """A verdict: its word, the method, the split and the reason.
 
     `decided` is the share of picks that could be decided, None if all were. `command` is the run
-    that would decide an UNSURE.
+    that would decide an UNSURE, `needed` about how many hits would; 0 if more alone would not.
     """
 
     word: Word
@@ -32,6 +32,7 @@ class Verdict:
     hits: int = 0
     decided: float | None = None
     command: str = ""
+    needed: int = 0
 
     def __str__(self) -> str:
         return f"{self.word:<6} {self.method:<11}  {self.numbers}"

@@ -42,13 +42,19 @@ def undecided(case: Case, weighed: Weighing, decided: float | None) -> Verdict:
     if len(weighed.possible) > SHOWN:
         shown.append(f"{len(weighed.possible) - SHOWN} more")
     why = f"{len(case.hits):,} hits do not exclude {', '.join(shown)}"
-    return case.says(Word.UNSURE, why, deciding_run(case, weighed), decided)
+    unsure = case.says(Word.UNSURE, why, deciding_run(case, weighed), decided)
+    return replace(unsure, needed=requests_needed(case, weighed))
+
+
+def requests_needed(case: Case, weighed: Weighing) -> int:
+    """About how many hits would exclude what is still possible; 0 if more alone would not."""
+    return max(weighed.needed, len(case.hits) + 100) if weighed.needed else 0
 
 
 def deciding_run(case: Case, weighed: Weighing) -> str:
     """The command of a run that would exclude the remaining alternatives."""
-    if weighed.needed:
-        return f"lab run {case.label} -n {max(weighed.needed, len(case.hits) + 100)}"
+    if needed := requests_needed(case, weighed):
+        return f"lab run {case.label} -n {needed}"
     if case.sequential:
         return f"lab run {case.label} -c 20"
     if not case.upstream.record.by_load:

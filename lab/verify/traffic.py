@@ -11,7 +11,9 @@ from ..nginxconf.model import Upstream
 from ..nginxconf.request import Evaluator, Request
 from ..nginxconf.routes import VARIABLE
 from ..nginxconf.variables import Variables, compile_text
+from ..verdict import Verdict
 from ..verdict.needed import requests_for_pass
+from ..word import Word
 from . import templates
 from .templates import Entry, Template
 
@@ -20,6 +22,7 @@ MOST_AT_ONCE = 24
 SECONDS, SECONDS_TO_DRAW = 6.0, 20.0  # of traffic for one upstream
 FEWEST, FEWEST_TO_CHOOSE, MOST = 20, 300, 10_000
 MOST_THAT_LAST = 2_400  # as many as SECONDS_TO_DRAW have room for
+MOST_PARTS = 3  # of a trial
 MOST_CHANCES = 4  # for one of so many requests to arrive is enough
 VISITORS = 40
 KEYS = 400  # as many different values a key takes
@@ -49,15 +52,25 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How to send: `concurrency` 1 is sequential; with `traced` nginx's debug log is evidence."""
+    """How to send: `concurrency` 1 is sequential; with `traced` nginx's debug log is evidence.
+
+    A later `part` sends `count` requests more; the first as many as a verdict usually needs.
+    """
 
     concurrency: int
     traced: bool = False
+    part: int = 1
+    count: int = 0
 
     @property
     def name(self) -> str:
         """A short name, unique among the trials of one upstream."""
-        return f"{self.concurrency}{'t' if self.traced else ''}"
+        later = f"p{self.part}-" if self.part > 1 else ""
+        return f"{later}{self.concurrency}{'t' if self.traced else ''}"
+
+    def next_part(self, count: int) -> "Trial":
+        """The same trial with `count` requests more."""
+        return replace(self, part=self.part + 1, count=count)
 
 
 def trials(upstream: Upstream, *, traced: bool) -> Iterator[Trial]:
@@ -66,6 +79,14 @@ def trials(upstream: Upstream, *, traced: bool) -> Iterator[Trial]:
     if traced and by_load(upstream):
         yield Trial(concurrencies[0], traced=True)
     yield from (Trial(concurrency) for concurrency in concurrencies)
+
+
+def continued(trial: Trial, verdict: Verdict) -> Trial | None:
+    """The part that would decide an UNSURE by more requests; None if there is no such part."""
+    undecided = verdict.word == Word.UNSURE and 0 < verdict.needed <= MOST
+    if not undecided or trial.part == MOST_PARTS:
+        return None
+    return trial.next_part(verdict.needed - verdict.hits)
 
 
 def at_once(upstream: Upstream) -> tuple[int, ...]:
@@ -85,16 +106,17 @@ def method_traffic(
     rng = random.Random(f"{seed} {upstream.name} {trial.name}")
     loaded = takes_time(upstream)
     vary = variation(upstream, template, conf)
-    count = how_many(upstream, traced=trial.traced)
+    count = trial.count or how_many(upstream, traced=trial.traced)
     # perhaps only a part of them arrives
     count *= MOST_CHANCES if templates.by_chance(template, conf) else 1
+    first = 1 + MOST * (trial.part - 1)  # every request of a trial differs
     requests = tuple(
         PlannedRequest(
             f"{upstream.name}-{trial.name}-{number}",
             lasting(vary(number, rng), upstream, rng, trial) if loaded else vary(number, rng),
             f"visitor-{rng.randrange(VISITORS)}" if upstream.sticky else "",
         )
-        for number in range(1, count + 1)
+        for number in range(first, first + count)
     )
     return Traffic(
         requests, trial.concurrency, SECONDS_TO_DRAW if draws_by_load(upstream) else SECONDS

@@ -1,7 +1,7 @@
 """Judge the user's nginx.conf: real nginx with that file, stub backends, traffic, verdicts."""
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from itertools import chain
@@ -544,8 +544,8 @@ class UpstreamRun:
     def judge(self, candidates: Sequence[Template]) -> tuple[UpstreamVerdict, Template]:
         """The verdict, and the template of the requests.
 
-        Without a PASS it is tried again at the next lower concurrency, unless nginx's own order
-        of picks is a FAIL.
+        Without a PASS it is tried again, with more requests if these decide, else at the next lower
+        concurrency, unless nginx's own order of picks is a FAIL.
         """
         fresh = self.run.fresh(self.upstream, self.servers)
         probes, records = self.probe(candidates)
@@ -556,7 +556,9 @@ class UpstreamRun:
             return unsure(self.run, self.upstream, why, hint), template
         result: UpstreamVerdict | None = None
         sent_before = [planned for _, planned in probes]
-        for trial in traffic.trials(self.upstream, traced=self.run.sandbox.traced):
+        trials = deque(traffic.trials(self.upstream, traced=self.run.sandbox.traced))
+        while trials:
+            trial = trials.popleft()
             sent = traffic.method_traffic(self.upstream, template, self.conf, self.run.seed, trial)
             records += self.send(template, sent)
             sent_before += sent.requests
@@ -569,6 +571,8 @@ class UpstreamRun:
             # what follows is judged without it
             if judged.verdict.word == Word.FAIL or broken(records):
                 sent_before, records, fresh = [], [], False
+            elif part := traffic.continued(trial, judged.verdict):
+                trials.appendleft(part)
         return result or judged, template
 
     def send(self, template: Template, sent: Traffic) -> list[dict[str, Any]]:
@@ -642,7 +646,7 @@ class UpstreamRun:
         counted = {hit.request_id for hit in hits}
         besides = self.refusals([record for record in records if record["id"] not in counted])
         place = where(self.upstream, self.run.survey)
-        hint = self.hint(template) if outcome.word == Word.UNSURE else ""
+        hint = self.hint(template, outcome) if outcome.word == Word.UNSURE else ""
         if outcome.word != Word.FAIL and len(hits) * traffic.MOST_CHANCES < len(sent):
             why = f"{len(hits):,} of {len(sent):,} requests reached it"
             outcome, hint = replace(outcome, word=Word.UNSURE, why=why), REFUSED
@@ -674,10 +678,12 @@ class UpstreamRun:
             hits = timed(self.run.sandbox.access_log(), hits, targets)
         return Evidence(hits, order, tuple(lines) if order else ())
 
-    def hint(self, template: Template) -> str:
+    def hint(self, template: Template, verdict: Verdict) -> str:
         """What to do where the evidence decides too little."""
         if unreadable(self.upstream.sticky):
             return BINDING
+        if verdict.needed > traffic.MOST:
+            return f"only about {verdict.needed:,} requests would decide it; {ALLOW}"
         return LIMITED if templates.is_on(template.route, "limit_req") else AGAIN
 
     def body_chooses(self, template: Template) -> bool:

@@ -195,15 +195,16 @@ def test_fail_over_follows_the_rules_of_the_location_that_requests_take(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("block", "location", "hint"),
+    ("block", "location", "needed", "hint"),
     [
-        ("sticky route $http_x_route;", "proxy_pass http://u;", "bind by a cookie"),
-        ("", "limit_req zone=z; proxy_pass http://u;", "remove limit_req"),
-        ("", "proxy_pass http://u;", "run it again"),
+        ("sticky route $http_x_route;", "proxy_pass http://u;", 0, "bind by a cookie"),
+        ("", "limit_req zone=z; proxy_pass http://u;", 0, "remove limit_req"),
+        ("", "proxy_pass http://u;", 0, "run it again"),
+        ("", "proxy_pass http://u;", 81_200, "only about 81,200 requests would decide it"),
     ],
 )
 def test_the_hint_says_what_lets_the_evidence_decide(
-    tmp_path: Path, block: str, location: str, hint: str
+    tmp_path: Path, block: str, location: str, needed: int, hint: str
 ) -> None:
     """Another run helps neither against a limit nor where the log lacks what decides."""
     conf = written(tmp_path, f"upstream u {{ server a; server b; {block} }}", location)
@@ -212,7 +213,9 @@ def test_the_hint_says_what_lets_the_evidence_decide(
     attempt = verification.UpstreamRun(run, read(conf), variables.read(config, "u"), {})
     (template, *_) = templates.candidates(run.survey.routes["u"][0], attempt.conf)
 
-    assert hint in attempt.hint(template)
+    unsure = Verdict(Word.UNSURE, "round_robin", "", "", needed=needed)
+
+    assert hint in attempt.hint(template, unsure)
 
 
 @pytest.mark.parametrize(("ordered", "word", "trials"), [(True, "FAIL", 1), (False, "PASS", 2)])
@@ -544,3 +547,14 @@ def test_paths_are_shown_as_the_user_wrote_them(tmp_path: Path, monkeypatch: Any
     message = f'unknown directive "x" in {tmp_path}/conf/nginx.conf:3'
 
     assert verification.shown(message, Path("conf/nginx.conf")).endswith(" in conf/nginx.conf:3")
+
+
+def test_more_requests_are_sent_where_they_decide(tmp_path: Path) -> None:
+    """At 1000:1, 300 requests give the second server one turn at most, as random_two may."""
+    conf = written(tmp_path, "upstream u { server 10.0.0.1:80 weight=1000; server 10.0.0.2:80; }")
+    play = Play(read(conf))
+
+    (judged,) = played(conf, play)
+
+    assert judged.verdict.word == "PASS", judged
+    assert judged.verdict.hits > 1_000
