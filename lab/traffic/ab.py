@@ -34,7 +34,7 @@ def ab(lab: Lab, call: Ab, base: str = INSIDE) -> str:
     """
     _check(call)
     load = compose.running_id(lab, "load")
-    pid_file = f"/tmp/{uuid.uuid4().hex}.pid"  # noqa: S108 - the container's own tmpfs
+    pid_file = _new_path()
     words = [
         "sh",
         "-c",
@@ -51,7 +51,7 @@ def ab(lab: Lab, call: Ab, base: str = INSIDE) -> str:
     words += ["-s", str(ANSWER_SECONDS), *(["-k"] if call.keepalive else [])]
     words += [word for header in call.headers for word in ("-H", header)]
     if call.body is not None:
-        file = f"/tmp/{uuid.uuid4().hex}"  # noqa: S108 - the container's own tmpfs
+        file = _new_path()
         run(["docker", "exec", "-i", load, "sh", "-c", f"cat > {file}"], stdin=call.body)
         words += ["-p", file, "-T", call.content_type]
     try:
@@ -65,6 +65,12 @@ def ab(lab: Lab, call: Ab, base: str = INSIDE) -> str:
         )
         raise
     return done.stdout + done.stderr
+
+
+def _new_path() -> str:
+    """The path of a new file in the load container; two calls never share one."""
+    # compose.yaml mounts a tmpfs there, which no other container and no user of the host can reach
+    return f"/tmp/{uuid.uuid4().hex}"  # noqa: S108 - see above
 
 
 def _check(call: Ab) -> None:

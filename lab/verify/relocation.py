@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ..nginxconf.routes import Listen, listens
 from ..nginxconf.tree import Config, Directive
-from .survey import Survey
+from .survey import Survey, every_server
 
 FIRST_PORT = 20_000
 
@@ -42,9 +42,8 @@ def moves(config: Config, survey: Survey) -> Iterator[Move]:
 
 
 def _listen_lines(config: Config) -> Iterator[Directive]:
-    for context in ("http", "stream"):
-        for server in config.block(context).all("server"):
-            yield from (line for line in server.all("listen") if line.args)
+    for server in every_server(config):
+        yield from (line for line in server.all("listen") if line.args)
 
 
 def _read(line: Directive) -> tuple[Listen, ...]:

@@ -204,9 +204,13 @@ def _workers(config: Config) -> str:
 
 def every_listen(config: Config) -> Iterator[Listen]:
     """What nginx listens on, for http and stream alike."""
+    return chain.from_iterable(map(listens, every_server(config)))
+
+
+def every_server(config: Config) -> Iterator[Directive]:
+    """The `server` blocks of http and stream."""
     for context in ("http", "stream"):
-        for server in config.block(context).all("server"):
-            yield from listens(server)
+        yield from config.block(context).all("server")
 
 
 def own_addresses(listens: Iterable[Listen]) -> tuple[str, ...]:

@@ -109,7 +109,8 @@ def method_traffic(
     count = trial.count or how_many(upstream, traced=trial.traced)
     # perhaps only a part of them arrives
     count *= MOST_CHANCES if templates.by_chance(template, conf) else 1
-    first = 1 + MOST * (trial.part - 1)  # every request of a trial differs
+    # every request differs from those of the parts before
+    first = 1 + MOST * MOST_CHANCES * (trial.part - 1)
     requests = tuple(
         PlannedRequest(
             f"{upstream.name}-{trial.name}-{number}",

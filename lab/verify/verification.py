@@ -524,7 +524,7 @@ def await_listeners(run: Run, upstream: Upstream, candidates: Sequence[Template]
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class UpstreamEvidence:
     """The hits of an upstream; with a debug log, nginx's order of picks and the log's lines."""
 
     hits: tuple[Hit, ...]
@@ -666,7 +666,7 @@ class UpstreamRun:
         sent: Sequence[PlannedRequest],
         records: Sequence[Record],
         trial: traffic.Trial,
-    ) -> "Evidence":
+    ) -> UpstreamEvidence:
         """The hits of the upstream, with what nginx's own logs add to them."""
         hits = tuple(traffic.hits(self.upstream, template, self.conf, sent, records, self.servers))
         lines = self.run.sandbox.debug_log() if trial.traced else []
@@ -676,7 +676,7 @@ class UpstreamRun:
         hits, order = joined(lines, hits, targets) if lines else (hits, None)
         if self.upstream.record.by_time:
             hits = timed(self.run.sandbox.access_log(), hits, targets)
-        return Evidence(hits, order, tuple(lines) if order else ())
+        return UpstreamEvidence(hits, order, tuple(lines) if order else ())
 
     def hint(self, template: Template, verdict: Verdict) -> str:
         """What to do where the evidence decides too little."""

@@ -298,3 +298,22 @@ def test_more_is_sent_where_chance_chooses_the_upstream(tmp_path: Path) -> None:
     sent = [traffic.method_traffic(claim, made, conf, 1, Trial(1)) for made in made_by]
 
     assert len(sent[0].requests) == traffic.MOST_CHANCES * len(sent[1].requests)
+
+
+def test_every_request_differs_from_those_of_the_parts_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nginx's log tells requests apart by their targets, even if chance takes most."""
+    claim, template, conf = ready(tmp_path, "server a; server b;")
+    monkeypatch.setattr(templates, "by_chance", lambda *_: True)
+    monkeypatch.setattr(traffic, "MOST", 100)
+    second = Trial(1).next_part(traffic.MOST)
+
+    parts = [
+        traffic.method_traffic(claim, template, conf, 1, trial).requests
+        for trial in (second, second.next_part(50))
+    ]
+
+    targets = [{planned.request.uri for planned in part} for part in parts]
+    assert list(map(len, targets)) == [400, 200]
+    assert targets[0].isdisjoint(targets[1])
