@@ -1,6 +1,5 @@
 """OpenAI's API: models, completions, responses and embeddings, over one engine."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,11 +29,11 @@ from .responses_call import parse_response
 from .runner import Runner
 from .settings import Settings
 from .stream import Shape, TokenStream
+from .turns import Turns
 from .wire import ClientGoneError, header, json_bytes, parse_json, read_body, unless_gone
 from .work import Answer, Work, plan
 
 _CREATED = 1_700_000_000  # creation time of the model, the same on every backend
-_TOKENS_A_TURN = 4096  # planned in about 3 ms
 TOKENIZE = "/tokenize"  # vLLM's own, outside /v1/
 
 
@@ -45,7 +44,7 @@ class OpenAi:
     settings: Settings
     runner: Runner
     metrics: Metrics
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _turns: Turns = field(default_factory=Turns)
 
     def routes(self) -> list[Route]:
         """The routes, for starlette."""
@@ -106,6 +105,8 @@ class OpenAi:
         self._refuse_if_full(request.scope["lab.record"])
         if not await unless_gone(request.receive, self._prefill(call, request.scope)):
             raise ClientGoneError
+        await self._turns.begin()
+        self._turns.count(sum(map(len, call.inputs)))
         return _json(_embeddings(call, self.settings.model))
 
     async def _prefill(self, call: EmbeddingCall, scope: Scope) -> None:
@@ -114,7 +115,7 @@ class OpenAi:
         box = self.runner.submit(requests, scope["lab.record"].arrived)
         try:
             while await box.take():
-                await self._next_turn()
+                pass
         finally:
             self.runner.cancel(box)
         self.metrics.prompt_tokens += sum(map(len, call.inputs))
@@ -138,8 +139,9 @@ class OpenAi:
         record: Record = request.scope["lab.record"]
         record.llm = LlmFigures()
         body = await read_body(request.scope, request.receive, self.settings.body_limit)
-        await self._next_turn()
+        await self._turns.begin()
         call, shape = parse(_content(body))
+        self._turns.count(sum(map(len, call.prompts)))
         record.llm.stream = call.stream
         exact = _exact_tokens(request.scope, self.settings.max_output)
         answers = await self._planned(call, exact)
@@ -154,24 +156,14 @@ class OpenAi:
             raise ClientGoneError
         return _json(shape.body(work))
 
-    async def _next_turn(self) -> None:
-        """Wait for a turn: one per iteration of the event loop.
-
-        So arrivals in between are recorded in time, and due tokens are sent.
-        """
-        async with self._turn:
-            await asyncio.sleep(0)
-
     async def _planned(self, call: Call, exact: int | None) -> tuple[Answer, ...]:
         """Plan a call's answers, in several turns if they are long."""
         answers: list[Answer] = []
-        tokens = 0
         for answer in plan(call, self.settings, self.runner.engine.profile, exact):
             answers.append(answer)
-            tokens += len(answer.pieces)
-            if tokens > _TOKENS_A_TURN:
-                tokens = 0
-                await self._next_turn()
+            self._turns.count(len(answer.pieces))
+            if len(answers) < len(call.prompts) * call.choices:
+                await self._turns.begin()
         return tuple(answers)
 
     def _refuse_if_full(self, record: Record) -> None:
