@@ -22,7 +22,7 @@ def test_every_file_is_there_and_entered_once():
 
 def test_no_file_of_a_stage_is_forgotten():
     """A new module has its place on the way of a request, or beside it."""
-    files = (file for stage in ON_THE_WAY for file in (ROOT / "lab" / stage).glob("*.py"))
+    files = (file for stage in ON_THE_WAY for file in (ROOT / "lab" / stage).rglob("*.py"))
     names = {str(file.relative_to(ROOT)) for file in files}
     packages = {name for name in names if name.endswith("__init__.py")}
 

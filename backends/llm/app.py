@@ -14,13 +14,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import article, openapi
-from .api_error import ApiError
+from . import article
 from .behaviour import Faults, Switch
 from .engine import Engine
 from .journal import Journal, Record
 from .metrics import Metrics
-from .openai_api import TOKENIZE, OpenAi
+from .openai import openapi
+from .openai.api import TOKENIZE, OpenAi
+from .openai.api_error import ApiError
 from .runner import Runner
 from .settings import Settings
 from .wire import (

@@ -10,16 +10,16 @@ from ..nginxconf.model import Upstream
 from ..oracle.base import group_of
 from ..word import Word
 from . import replay
+from .alternatives.conclusion import conclude, failed
 from .case import CLOCK, Case, Verdict, disturbed
-from .conclusion import conclude, failed
-from .draws import drawn, hits_needed, missing_pair_probability, only
-from .exact import one_by_one
-from .facts import first_fact
-from .keys import by_key, sticky_requests
-from .loads import by_load, overlapping
 from .orders import by_order, traced
-from .turns import counted
-from .windows import NOT_SERVED, WIDE, Served
+from .replay.windows import NOT_SERVED, WIDE, Served
+from .rules.draws import drawn, hits_needed, missing_pair_probability, only
+from .rules.exact import one_by_one
+from .rules.facts import first_fact
+from .rules.keys import by_key, sticky_requests
+from .rules.loads import by_load, overlapping
+from .rules.turns import counted
 
 MOST_LEFT = 0.005  # of random_two's picks that find no second server
 

@@ -12,7 +12,7 @@ from ..nginxconf.model import Upstream
 from ..oracle import Pick
 from ..word import Word
 from . import replay
-from .windows import EXACT, WIDE, Served, Windows, windows
+from .replay.windows import EXACT, WIDE, Served, Windows, windows
 
 CLOCK = 0.005  # seconds from the start of a request to its pick
 

@@ -8,10 +8,10 @@ import numpy as np
 from ..nginxconf.model import Upstream
 from ..oracle.base import group_of
 from ..oracle.random_two import pair_odds
-from .bounds import Array
+from .alternatives.weighing import SHARES, picks_to_tell, weights_of
 from .case import Case
-from .draws import chances
-from .weighing import SHARES, picks_to_tell, weights_of
+from .chance.bounds import Array
+from .rules.draws import chances
 
 MOST_RANKED = 5  # servers up to which every order of their loads is considered
 MOST = 100_000  # requests that are ever asked for

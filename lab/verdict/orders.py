@@ -4,11 +4,12 @@ import numpy as np
 
 from ..evidence.trace import PICK
 from ..word import Word
-from . import groups, ordered
-from .bounds import Bounds
+from .alternatives.conclusion import conclude, failed
+from .alternatives.likelihoods import likelihoods, order_of
 from .case import Case, Verdict, column_of, shortened
-from .conclusion import conclude, failed
-from .likelihoods import likelihoods, order_of
+from .chance import groups
+from .chance.bounds import Bounds
+from .replay import ordered
 
 
 def traced(case: Case) -> bool:

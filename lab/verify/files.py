@@ -12,9 +12,9 @@ from pathlib import Path
 from ..errors import LabError, UsageError
 from ..nginxconf.tree import Config
 from ..stack import shell
-from . import templates
-from .relocation import Move, rewritten
 from .survey import Survey, directives, is_whole
+from .survey.relocation import Move, rewritten
+from .traffic import templates
 
 INSTALLED = "/etc/nginx"
 # what nginx's packages and images have around a file of conf.d, as far as it matters

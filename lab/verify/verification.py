@@ -18,17 +18,17 @@ from ..nginxconf.tree import Directive
 from ..nginxconf.upstream import next_upstream
 from ..nginxconf.variables import Variables
 from ..verdict import Verdict
-from ..verdict.exact import unreadable
+from ..verdict.rules.exact import unreadable
 from ..word import Word
-from . import failover, files, relocation, templates, traffic
-from .environment import Environment
+from . import failover, files, traffic
 from .logs import joined, timed, without_auth_requests
-from .prerequisites import ALLOW, Prerequisite, exists, names_to_resolve, remaining
 from .run_folder import write_run_folder
 from .sandbox import Sandbox
-from .survey import Survey, literal, split_address, survey
-from .templates import Template
-from .traffic import PlannedRequest, Traffic
+from .survey import Survey, literal, relocation, split_address, survey
+from .survey.environment import Environment
+from .survey.prerequisites import ALLOW, Prerequisite, exists, names_to_resolve, remaining
+from .traffic import PlannedRequest, Traffic, templates
+from .traffic.templates import Template
 
 # what to do where there is no verdict
 NO_STUB = f"give it an address and port of its own in a copy of the file; {ALLOW}"

@@ -19,9 +19,9 @@ from urllib.request import urlopen
 
 import uvloop
 
-from nginx_llm_lab.backends.llm import text
 from nginx_llm_lab.backends.llm.engine import Engine, Request
-from nginx_llm_lab.backends.llm.openai_call import parse_chat
+from nginx_llm_lab.backends.llm.openai import text
+from nginx_llm_lab.backends.llm.openai.call import parse_chat
 from nginx_llm_lab.backends.llm.profiles import PROFILES, Profile
 
 BACKENDS = Path(__file__).parents[2] / "backends"

@@ -62,7 +62,7 @@ def test_the_requests_are_those_of_a_live_load(arrivals, api):
 
 def test_a_prompt_has_as_many_tokens_as_the_backend_counts():
     """Roles and history included, by the backend's own tokeniser."""
-    from nginx_llm_lab.backends.llm.openai_call import parse_chat
+    from nginx_llm_lab.backends.llm.openai.call import parse_chat
 
     work = workload_of(CHATS)
 

@@ -19,7 +19,7 @@ from nginx_llm_lab.nginxconf.model import NextUpstream, Server, Sticky, Upstream
 from nginx_llm_lab.oracle import Arrival, predict
 from nginx_llm_lab.verdict import Verdict
 from nginx_llm_lab.verdict import judge as judge_all
-from nginx_llm_lab.verdict.turns import TURNS as OFF
+from nginx_llm_lab.verdict.rules.turns import TURNS as OFF
 from nginx_llm_lab.word import Word
 
 SLOW = (1.0, 2.0, 3.0)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from nginx_llm_lab.nginxconf.model import Server, Upstream
-from nginx_llm_lab.verdict.bounds import Bounds, bet, diverted
+from nginx_llm_lab.verdict.alternatives.weighing import EXCLUDED, SHARES
+from nginx_llm_lab.verdict.chance.bounds import Bounds, bet, diverted
 from nginx_llm_lab.verdict.needed import requests_for_pass, rows_of
-from nginx_llm_lab.verdict.weighing import EXCLUDED, SHARES
 
 
 def claim(method: str, *weights: int) -> Upstream:

@@ -16,9 +16,10 @@ from nginx_llm_lab.nginxconf.model import Upstream
 from nginx_llm_lab.nginxconf.upstream import read
 from nginx_llm_lab.oracle import Arrival
 from nginx_llm_lab.verdict import Verdict
-from nginx_llm_lab.verify import templates, verification
-from nginx_llm_lab.verify.prerequisites import Prerequisite, absent_file
+from nginx_llm_lab.verify import verification
 from nginx_llm_lab.verify.survey import survey
+from nginx_llm_lab.verify.survey.prerequisites import Prerequisite, absent_file
+from nginx_llm_lab.verify.traffic import templates
 from nginx_llm_lab.verify.verification import Run, UpstreamVerdict, Verification
 from nginx_llm_lab.word import Word
 

@@ -1,0 +1,1 @@
+"""What nginx may have done instead, and what the evidence says about it."""

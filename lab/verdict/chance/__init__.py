@@ -1,0 +1,1 @@
+"""How far chance alone may take counts, and bounds of what a pick's probability was."""

@@ -1,0 +1,393 @@
+"""Plan the requests that test an upstream's method; convert their records to hits."""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...evidence.access_log import Hit
+from ...nginxconf.methods import Varied
+from ...nginxconf.model import Upstream
+from ...nginxconf.request import Evaluator, Request
+from ...nginxconf.routes import VARIABLE
+from ...nginxconf.variables import Variables, compile_text
+from ...verdict import Verdict
+from ...verdict.needed import requests_for_pass
+from ...word import Word
+from . import templates
+from .templates import Entry, Template
+
+AT_ONCE = 6  # or twice as many as servers, up to
+MOST_AT_ONCE = 24
+SECONDS, SECONDS_TO_DRAW = 6.0, 20.0  # of traffic for one upstream
+FEWEST, FEWEST_TO_CHOOSE, MOST = 20, 300, 10_000
+MOST_THAT_LAST = 2_400  # as many as SECONDS_TO_DRAW have room for
+MOST_PARTS = 3  # of a trial
+MOST_CHANCES = 4  # for one of so many requests to arrive is enough
+VISITORS = 40
+KEYS = 400  # as many different values a key takes
+ADDRESSES = {
+    *("remote_addr", "binary_remote_addr", "proxy_add_x_forwarded_for", "proxy_protocol_addr")
+}
+FIXED = {"host", "http_host", "request_method", "scheme", "server_port", "server_name"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRequest:
+    """One request to send; `request.client_ip` is its source address."""
+
+    id: str
+    request: Request
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Requests, their concurrency (1: strictly sequential), and the longest duration."""
+
+    requests: tuple[PlannedRequest, ...]
+    concurrency: int
+    seconds: float = SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How to send: `concurrency` 1 is sequential; with `traced` nginx's debug log is evidence.
+
+    A later `part` sends `count` requests more; the first as many as a verdict usually needs.
+    """
+
+    concurrency: int
+    traced: bool = False
+    part: int = 1
+    count: int = 0
+
+    @property
+    def name(self) -> str:
+        """A short name, unique among the trials of one upstream."""
+        later = f"p{self.part}-" if self.part > 1 else ""
+        return f"{later}{self.concurrency}{'t' if self.traced else ''}"
+
+    def next_part(self, count: int) -> "Trial":
+        """The same trial with `count` requests more."""
+        return replace(self, part=self.part + 1, count=count)
+
+
+def trials(upstream: Upstream, *, traced: bool) -> Iterator[Trial]:
+    """What to try in turn until a PASS: with nginx's debug log first, then with less load."""
+    concurrencies = at_once(upstream)
+    if traced and by_load(upstream):
+        yield Trial(concurrencies[0], traced=True)
+    yield from (Trial(concurrency) for concurrency in concurrencies)
+
+
+def continued(trial: Trial, verdict: Verdict) -> Trial | None:
+    """The part that would decide an UNSURE by more requests; None if there is no such part."""
+    undecided = verdict.word == Word.UNSURE and 0 < verdict.needed <= MOST
+    if not undecided or trial.part == MOST_PARTS:
+        return None
+    return trial.next_part(verdict.needed - verdict.hits)
+
+
+def at_once(upstream: Upstream) -> tuple[int, ...]:
+    """The concurrencies to try: 1 unless the load decides; then a second, lower one."""
+    if not by_load(upstream):
+        return (1,)
+    most = min(max(AT_ONCE, 2 * len(upstream.servers)), MOST_AT_ONCE)
+    room = [server.max_conns for server in upstream.servers if not server.backup]
+    most = min(most, sum(room)) if all(room) else most
+    return (most, max(2, most // 2)) if most > 1 else (1,)
+
+
+def method_traffic(
+    upstream: Upstream, template: Template, conf: Variables, seed: int, trial: Trial
+) -> Traffic:
+    """The requests that test an upstream's method; the same seed gives the same requests."""
+    rng = random.Random(f"{seed} {upstream.name} {trial.name}")
+    loaded = takes_time(upstream)
+    vary = variation(upstream, template, conf)
+    count = trial.count or how_many(upstream, traced=trial.traced)
+    # perhaps only a part of them arrives
+    count *= MOST_CHANCES if templates.by_chance(template, conf) else 1
+    # every request differs from those of the parts before
+    first = 1 + MOST * MOST_CHANCES * (trial.part - 1)
+    requests = tuple(
+        PlannedRequest(
+            f"{upstream.name}-{trial.name}-{number}",
+            lasting(vary(number, rng), upstream, rng, trial) if loaded else vary(number, rng),
+            f"visitor-{rng.randrange(VISITORS)}" if upstream.sticky else "",
+        )
+        for number in range(first, first + count)
+    )
+    return Traffic(
+        requests, trial.concurrency, SECONDS_TO_DRAW if draws_by_load(upstream) else SECONDS
+    )
+
+
+def plain_traffic(
+    upstream: Upstream, template: Template, conf: Variables, seed: int, count: int
+) -> Traffic:
+    """`count` sequential requests with varied keys and no delay in the stub backends."""
+    rng = random.Random(f"{seed} {upstream.name} plain")
+    vary = variation(upstream, template, conf)
+    numbers = range(1, count + 1)
+    return Traffic(
+        tuple(PlannedRequest(f"plain-{number}", vary(number, rng)) for number in numbers), 1
+    )
+
+
+def by_load(upstream: Upstream) -> bool:
+    """Whether only concurrent requests test the method."""
+    needs_overlap = upstream.record.by_load and not upstream.record.by_time
+    return needs_overlap and several(upstream) and upstream.sticky is None
+
+
+def takes_time(upstream: Upstream) -> bool:
+    """Whether responses must take time to test the method."""
+    return by_load(upstream) or (upstream.record.by_time and several(upstream))
+
+
+def several(upstream: Upstream) -> bool:
+    """Whether there is more than one primary server."""
+    return len([server for server in upstream.servers if not server.backup]) > 1
+
+
+def probe(upstream: Upstream, template: Template, conf: Variables, number: int) -> PlannedRequest:
+    """The request that tests whether a template reaches the upstream.
+
+    It has a key and a duration like the others, because least_time's first sample has a long
+    effect.
+    """
+    request = variation(upstream, template, conf)(-number, random.Random(number))
+    if takes_time(upstream):
+        request = lasting(request, upstream, random.Random(number))
+    return PlannedRequest(f"probe-{number}", request)
+
+
+def how_many(upstream: Upstream, *, traced: bool = False) -> int:
+    """The number of requests that a verdict needs."""
+    if len(upstream.servers) < 2:
+        return FEWEST
+    needed = requests_for_pass(upstream, FEWEST_TO_CHOOSE)
+    if (
+        draws_by_load(upstream) and not traced
+    ):  # without nginx's own order only a part of these can be told
+        return min(MOST_THAT_LAST, int(needed / 0.7))
+    return min(MOST, needed)
+
+
+def draws_by_load(upstream: Upstream) -> bool:
+    """Whether load decides between random draws, which needs the most requests."""
+    return by_load(upstream) and upstream.record.by_draw
+
+
+def variation(
+    upstream: Upstream, template: Template, conf: Variables
+) -> Callable[[int, random.Random], Request]:
+    """A function that makes requests from a template, varying what the method reads."""
+    names = sources([upstream.key], template, conf)
+    limits = sources(limit_keys(template), template, conf)
+    still = templates.keeps_route(template, conf)
+
+    def make(number: int, rng: random.Random) -> Request:
+        request = template.request
+        for name in sorted(names | limits):
+            changed = varied(request, name, rng.randrange(KEYS))
+            if changed is not None and still(changed):
+                request = changed
+        if upstream.record.varied is Varied.ADDRESSES or ADDRESSES & names:
+            request = replace(request, client_ip=address(template.entry, rng))
+        elif ADDRESSES & limits:
+            elsewhere = replace(request, client_ip=address(template.entry, rng))
+            request = elsewhere if still(elsewhere) else request
+        request = routed(request, upstream, rng)
+        # every request differs, so that no cache answers it
+        return templates.with_variable(request, "arg_lab", str(number)) or request
+
+    return make
+
+
+def limit_keys(template: Template) -> list[str]:
+    """The keys by which nginx limits requests or connections on the template's route."""
+    http = template.route.scopes[0]
+    return [
+        zone.args[0]
+        for kind in ("limit_req", "limit_conn")
+        for zone in http.all(f"{kind}_zone")
+        if zone.args and templates.is_on(template.route, kind)
+    ]
+
+
+def varied(request: Request, name: str, number: int) -> Request | None:
+    """The request with another value for a variable; None if none fits."""
+    value = f"{number * 2654435761 % 2**32:08x}"
+    if name in FIXED or name in ADDRESSES:
+        return None
+    if name in ("uri", "document_uri", "request_uri", "request"):
+        path, mark, query = request.uri.partition("?")
+        return replace(request, uri=f"{path.rstrip('/')}/{value}{mark}{query}")
+    if name == "http_authorization" and request.headers.get("Authorization", "").startswith(
+        "Basic"
+    ):
+        return None
+    if name == "request_body":
+        return templates.with_variable(request, name, f'{{"model": "lab", "prompt": "{value}"}}')
+    return templates.with_variable(request, name, value)
+
+
+def sources(texts: Iterable[str], template: Template, conf: Variables) -> set[str]:
+    """The variables of a request on which texts depend, through map, geo and set."""
+    assigned = templates.sets_of(template.route.scopes[1])
+    names: set[str] = set()
+    waiting = list(texts)
+    seen: set[str] = set()
+    while waiting:
+        for match in VARIABLE.finditer(waiting.pop()):
+            name = (match[1] or match[2]).lower()
+            if name in seen:
+                continue
+            seen.add(name)
+            block = conf.definitions.get(name)
+            if block is not None:
+                waiting += [
+                    *block.args[:-1],
+                    *(arg for line in block.block or () for arg in line.args),
+                ]
+                names |= {"remote_addr"} if block.name == "geo" and len(block.args) == 1 else set()
+            elif name in assigned:
+                waiting += assigned[name]
+            else:
+                names.add(name)
+    return names
+
+
+def address(entry: Entry, rng: random.Random) -> str:
+    """A random client address in 127.0.0.0/8, all of which are local; none for IPv6."""
+    if ":" in entry.host:
+        return ""
+    return "127." + ".".join(str(rng.randrange(1, 255)) for _ in range(3))
+
+
+def routed(request: Request, upstream: Upstream, rng: random.Random) -> Request:
+    """The request with a route for `sticky route`, as an application would set it."""
+    if upstream.sticky is None or upstream.sticky.kind != "route":
+        return request
+    known = [server.route for server in upstream.servers if server.route]
+    lookup = rng.choice(upstream.sticky.lookups).removeprefix("$").lower()
+    if not known or rng.random() < 0.3:
+        return request
+    return templates.with_variable(request, lookup, rng.choice(known)) or request
+
+
+def lasting(
+    request: Request, upstream: Upstream, rng: random.Random, trial: Trial = Trial(1)
+) -> Request:
+    """The request with a response that takes 5 ms to 0.4 s, mostly short; a tenth if traced.
+
+    For least_time each stub backend has a fixed response time and requests are sequential: only
+    nginx's own clock has the averages precisely enough to judge concurrent picks.
+    """
+    took = min(0.4, 0.005 + rng.expovariate(1 / 0.06))
+    seconds = f"{took / 10 if trial.traced else took:.4f}"
+    seconds = "own" if upstream.record.by_time else seconds
+    asked = templates.with_variable(request, "arg_lab_lasts", seconds) or request
+    # a proxy_pass that drops the query may keep headers, and the other way round
+    return templates.with_header(asked, "X-Lab-Duration", seconds)
+
+
+# --- to the client and back ---------------------------------------------------------------
+
+
+def plan(template: Template, sent: Traffic, *, until_served: bool = False) -> dict[str, Any]:
+    """The client's plan as plain values."""
+    entry = template.entry
+    return {
+        "host": entry.host,
+        "port": entry.port,
+        "tls": entry.tls,
+        "proxy_protocol": entry.proxy_protocol,
+        "name": template.request.headers["Host"].partition(":")[0],
+        "concurrency": sent.concurrency,
+        "seconds": sent.seconds,
+        "until_served": until_served,
+        "requests": [written(planned, entry) for planned in sent.requests],
+    }
+
+
+def written(planned: PlannedRequest, entry: Entry) -> dict[str, Any]:
+    """One request as plain values."""
+    request = planned.request
+    return {
+        "id": planned.id,
+        "source": "" if ":" in entry.host else request.client_ip,
+        "method": request.method,
+        "target": request.uri,
+        "headers": list(request.headers.items()),
+        "body": request.body.decode("latin-1"),
+        "session": planned.session,
+    }
+
+
+def hits(
+    upstream: Upstream,
+    template: Template,
+    conf: Variables,
+    sent: Sequence[PlannedRequest],
+    records: Sequence[Mapping[str, Any]],
+    servers: Mapping[str, str],
+) -> Iterator[Hit]:
+    """The hits of requests that reached the upstream, in the order of their responses.
+
+    `servers` holds the `server` text behind each stub backend.
+    """
+    requests = {planned.id: planned for planned in sent}
+    key = compile_text(upstream.key, replace(conf, route=template.route)) if upstream.key else None
+    limited = any(server.max_conns for server in upstream.servers)
+    for record in uncached(records):
+        server = servers.get(record.get("server", ""))
+        if server is None and limited and record["status"] == 502:
+            server = upstream.name  # every server was full: nginx names the upstream itself
+        if server is not None and "done" in record:
+            yield hit(requests[record["id"]].request, record, server, key, template.entry)
+
+
+def uncached(records: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The records without responses that nginx served from its cache."""
+    seen: set[tuple[str, float]] = set()
+    for record in records:
+        answer = record.get("server", ""), record.get("received", 0.0)
+        if not answer[0] or answer not in seen:
+            yield record
+        seen.add(answer)
+
+
+def hit(
+    request: Request, record: Mapping[str, Any], server: str, key: Evaluator | None, entry: Entry
+) -> Hit:
+    """One record as nginx would have logged it, from the client's and the stub's clocks."""
+    took = max(record["answered"] - record["received"], 0.0)
+    logged = replace(request, client_ip=as_seen(request.client_ip, entry))
+    return Hit(
+        upstream_addr=(server,),
+        status=record["status"],
+        msec=record["done"],
+        request_time=record["done"] - record["sent"],
+        request_id=record["id"],
+        remote_addr=logged.client_ip,
+        request_method=request.method,
+        request_uri=request.uri,
+        hash_key=key(logged).decode("utf-8", "surrogateescape") if key else "",
+        http_cookie=record["cookie"],
+        pid=1,
+        upstream_status=(record["status"],),
+        upstream_connect_time=(0.0,),
+        upstream_header_time=(took,),
+        upstream_response_time=(took,),
+    )
+
+
+def as_seen(address: str, entry: Entry) -> str:
+    """A client's address as nginx sees it through this entry."""
+    if ":" in entry.host:
+        return "::1"
+    return f"::ffff:{address}" if entry.mapped else address

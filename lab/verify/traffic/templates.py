@@ -1,0 +1,598 @@
+"""Find requests that nginx sends through one `proxy_pass`: listener, host, location."""
+
+import base64
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice, product
+from types import MappingProxyType
+
+from ...errors import UndecidedError, UsageError
+from ...nginxconf.maps import pattern
+from ...nginxconf.request import Request, normal, target
+from ...nginxconf.routes import VARIABLE, Listen, Route, authority, effective, everything
+from ...nginxconf.tree import Directive
+from ...nginxconf.variables import Variables, compile_text, conditions
+from .assignments import Assignment, Definitions, assignments
+from .sample import NO_GROUPS, sample, sampled
+
+NO_BLOCKS: Mapping[str, Directive] = MappingProxyType({})
+MOST_CANDIDATES = 24  # requests that are tried out for one route
+MOST_GUESSES = 300  # requests that are guessed where a variable decides
+NOBODY = "nobody.invalid"  # a host that no server_name matches: the default server's
+# an `if` that holds for requests without TLS
+PLAIN = re.compile(r"\$scheme (= http|!= https)|\$https (=|!= on)|\$server_port (= 80|!= 443)")
+LOGIN = "lab", "lab"
+BODY = b'{"model": "lab", "messages": [{"role": "user", "content": "hello"}]}'
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a client connects: `mapped` says that nginx sees its IPv4 address as an IPv6 one."""
+
+    host: str
+    port: int
+    tls: bool = False
+    proxy_protocol: bool = False
+    mapped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A request that should take `route`, and the listener it is sent to."""
+
+    route: Route
+    entry: Entry
+    request: Request
+
+
+# --- the entrance -----------------------------------------------------------------------------
+
+
+def entry(route: Route) -> Entry | None:
+    """The simplest listener of the route's server; None if only unix sockets or QUIC are."""
+    listen = chosen_listen(route)
+    if listen is None:
+        return None
+    host, mapped = connectable(listen)
+    return Entry(host, listen.port, is_tls(listen), "proxy_protocol" in listen.options, mapped)
+
+
+def chosen_listen(route: Route) -> Listen | None:
+    """The `listen` of that listener: with TLS only if the route needs it."""
+    usable = [listen for listen in route.listen if listen.port and "quic" not in listen.options]
+    needs_tls = asks_for_tls(route) or names_by_https(route)
+    return min(
+        usable,
+        key=lambda listen: (
+            is_tls(listen) != needs_tls,
+            ":" in listen.address,
+            "proxy_protocol" in listen.options,
+        ),
+        default=None,
+    )
+
+
+def names_by_https(route: Route) -> bool:
+    """Whether the route's `proxy_pass` names its upstream where $scheme is https."""
+    return next(upstream_named(route), NO_GROUPS).get("scheme") == "https"
+
+
+def asks_for_tls(route: Route) -> bool:
+    """Whether an `if` on the route redirects requests without TLS."""
+    conditions = [test for scope in route.scopes for test in scope.all("if")]
+    return any(
+        PLAIN.fullmatch(" ".join(test.args).strip("() "))
+        and (test.all("return") or test.all("rewrite"))
+        for test in conditions
+    )
+
+
+def is_tls(listen: Listen) -> bool:
+    """Whether a `listen` uses TLS."""
+    return "ssl" in listen.options
+
+
+def connectable(listen: Listen) -> tuple[str, bool]:
+    """An address at which a client on the same machine reaches a `listen`."""
+    address = listen.address.strip("[]")
+    if address in ("*", "0.0.0.0", "localhost"):  # noqa: S104 - what a config says, not a bind
+        return "127.0.0.1", False
+    if address == "::":
+        both = "ipv6only=off" in listen.options
+        return ("127.0.0.1", True) if both else ("::1", False)
+    return address, False
+
+
+# --- the host -----------------------------------------------------------------------------
+
+
+def hosts(route: Route, captures: Assignment = NO_GROUPS) -> Iterator[str]:
+    """Host headers that should choose the route's server, the likeliest first."""
+    names = [name for line in route.scopes[1].all("server_name") for name in line.args]
+    for name in names:
+        if host := host_of(name, captures):
+            yield host
+    if not names or not all(map(host_of, names)):
+        yield NOBODY
+
+
+def host_of(name: str, captures: Mapping[str, str] = NO_GROUPS) -> str:
+    """A host that one word of `server_name` matches; empty if there is none."""
+    if name.startswith("~"):
+        return sampled(name[1:], captures, ignore_case=True)
+    if name.startswith("*."):
+        return f"lab{name[1:]}"
+    if name.endswith(".*"):
+        return f"{name[:-1]}lab"
+    return "" if name == "_" or "$" in name else name.removeprefix(".")
+
+
+# --- the location -------------------------------------------------------------------------
+
+
+def location_of(scope: Directive, path: bytes) -> Directive | None:
+    """The location that nginx selects for a path, nested ones included (ngx_http_core_module.c)."""
+    return _location_of(scope, path)[0]
+
+
+def _location_of(scope: Directive, path: bytes) -> tuple[Directive | None, bool]:
+    """The location, and whether no regex of an outer block may replace it."""
+    locations = [
+        location for location in scope.all("location") if not words(location).startswith("@")
+    ]
+    for location in locations:
+        if words(location).startswith("=") and encoded(words(location)[1:]) == path:
+            return location, True
+    prefixes = [location for location in locations if path.startswith(prefix(location) or b"\n")]
+    longest = max(prefixes, key=lambda location: len(prefix(location) or b""), default=None)
+    best = longest
+    if longest is not None:
+        inner, final = _location_of(longest, path)
+        best = inner or longest
+        if final:
+            return best, True
+    if longest is None or not words(longest).startswith("^~"):
+        for location in locations:
+            if words(location).startswith("~") and regex(location).search(path):
+                return _location_of(location, path)[0] or location, True
+    return best, False
+
+
+def words(location: Directive) -> str:
+    """The parameters of `location`, without spaces."""
+    return "".join(location.args)
+
+
+def prefix(location: Directive) -> bytes | None:
+    """The prefix of a location; None for an exact, a named or a regex one."""
+    text = words(location)
+    return None if text.startswith(("=", "~", "@")) else encoded(text.removeprefix("^~"))
+
+
+def regex(location: Directive) -> re.Pattern[bytes]:
+    """The regex of a location."""
+    text = words(location)
+    bare = text.removeprefix("~").removeprefix("*")
+    return pattern(bare, ignore_case=text.startswith("~*"), where=location.where)
+
+
+def encoded(text: str) -> bytes:
+    """The bytes of a config's text."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def innermost(route: Route) -> Directive | None:
+    """The location around a route's `proxy_pass`."""
+    return next((scope for scope in reversed(route.scopes) if scope.name == "location"), None)
+
+
+def paths(route: Route, captures: Assignment = NO_GROUPS) -> Iterator[str]:
+    """Paths for which nginx selects the route's location."""
+    location = innermost(route)
+    if location is None:
+        yield "/"
+        return
+    outer = [words(scope).removeprefix("^~") for scope in route.scopes if scope.name == "location"][
+        :-1
+    ]
+    candidates = tuple(_paths(location, route.scopes[1], captures))
+    for path in (
+        *candidates,
+        *(f"{start}lab{path.lstrip('/')}" for start in outer for path in candidates),
+    ):
+        if not path.startswith("/"):
+            continue
+        try:
+            lands = location_of(route.scopes[1], normal(encoded(path), merge_slashes=True))
+        except UsageError:
+            continue
+        if lands is location or words(location).startswith("@"):
+            yield path.replace(" ", "%20")
+
+
+def _paths(
+    location: Directive, server: Directive, captures: Mapping[str, str] = NO_GROUPS
+) -> Iterator[str]:
+    text = words(location)
+    if text.startswith("@"):
+        yield from _paths_to_named(text, server)
+    elif text.startswith("="):
+        yield text[1:]
+    elif text.startswith("~"):
+        bare = text.lstrip("~").removeprefix("*")
+        text_matched = sampled(bare, captures, ignore_case=text.startswith("~*"))
+        yield from (text_matched, f"/{text_matched}", f"/lab{text_matched}", f"/lab/{text_matched}")
+    else:
+        bare = text.removeprefix("^~")
+        yield from (bare, f"{bare}lab", f"{bare}/lab", f"{bare.rstrip('/')}/v1/chat/completions")
+
+
+def _paths_to_named(name: str, server: Directive, passed: tuple[str, ...] = ()) -> Iterator[str]:
+    """Paths of locations from which nginx redirects to a named one, perhaps by another such."""
+    if any(name in line.args for kind in ("try_files", "error_page") for line in server.all(kind)):
+        yield "/lab-nothing"
+    for location in server.all("location"):
+        lines = (*location.all("try_files"), *location.all("error_page"))
+        if not any(name in line.args for line in lines) or words(location) in passed:
+            continue
+        if words(location).startswith("@"):
+            yield from _paths_to_named(words(location), server, (*passed, name))
+        else:
+            yield from (f"{path}lab-nothing" for path in _paths(location, server))
+
+
+# --- values for variables and conditions ------------------------------------------------
+
+
+def with_variable(request: Request, name: str, value: str) -> Request | None:
+    """The request with a value for one of nginx's variables; None if no client can set it."""
+    if name.startswith("arg_"):
+        mark = "&" if "?" in request.uri else "?"
+        return replace(request, uri=f"{request.uri}{mark}{name[4:]}={value}")
+    if name.startswith("cookie_"):
+        others = f"{request.headers['Cookie']}; " if "Cookie" in request.headers else ""
+        return with_header(request, "Cookie", f"{others}{name[7:]}={value}")
+    if name.startswith("http_"):
+        return with_header(
+            request, "-".join(word.capitalize() for word in name[5:].split("_")), value
+        )
+    if name in ("host", "content_type"):
+        return with_header(request, {"host": "Host", "content_type": "Content-Type"}[name], value)
+    if name == "request_method":
+        return replace(request, method=value, body=BODY if value == "POST" else b"")
+    if name == "request_body":
+        return replace(request, method="POST", body=value.encode())
+    if name in ("uri", "document_uri", "request_uri") and value.startswith("/"):
+        return replace(request, uri=value)
+    if name in ("args", "query_string"):
+        return replace(request, uri=f"{request.uri.partition('?')[0]}?{value}")
+    return None
+
+
+def with_variables(request: Request, values: Assignment) -> Request | None:
+    """The request with those of the values that a client can set; None if it can set none."""
+    changed: Request | None = None
+    for name, value in values.items():
+        with_value = with_variable(request if changed is None else changed, name, value)
+        changed = changed if with_value is None else with_value
+    return changed
+
+
+def with_header(request: Request, name: str, value: str) -> Request:
+    """The request with a header."""
+    return replace(request, headers={**request.headers, name: value})
+
+
+def satisfying(
+    request: Request, condition: Directive, conf: Variables, captures: Assignment = NO_GROUPS
+) -> Request | None:
+    """The request changed so that an `if` holds, as far as can be told; None if no client can.
+
+    `captures` are wanted texts of the captures of its regex.
+    """
+    test = test_of(condition)
+    if test is None or test[1].startswith("!"):
+        return request
+    for text in values_for(*test, conf, captures):
+        for values in assignments(f"${test[0]}", text, Definitions(conf.definitions)):
+            if (changed := with_variables(request, values)) is not None:
+                return changed
+    return request if test[0] in conf.definitions else None
+
+
+def values_for(
+    name: str, sign: str, value: str, conf: Variables, captures: Assignment = NO_GROUPS
+) -> list[str]:
+    """Values of a variable for which a test holds; for a map those that it can have."""
+    block = conf.definitions.get(name)
+    if block is None:
+        return [sampled(value, captures, ignore_case="*" in sign) if "~" in sign else value]
+    results = [line.args[-1] for line in block.block or () if line.args]
+    if "~" in sign:
+        regex = pattern(value, ignore_case="*" in sign, where=block.where)
+        return [result for result in results if regex.search(encoded(result))]
+    return [value] if sign else [result for result in results if result not in ("", "0")]
+
+
+def test_of(condition: Directive) -> tuple[str, str, str] | None:
+    """The variable, the sign and the value of an `if`: a lone variable is to be "1"."""
+    text = " ".join(condition.args).removeprefix("(").removesuffix(")").strip()
+    match = re.fullmatch(r"\$(\w+)(?:\s*(!?=|!?~\*?)\s*(.*))?", text)
+    if match is None:
+        return None
+    value = "1" if match[2] is None else match[3].strip("\"'")
+    return match[1].lower(), match[2] or "", value
+
+
+def avoiding(request: Request, condition: Directive, conf: Variables) -> Request:
+    """The request changed so that an `if` that refuses does not hold, as far as can be told.
+
+    This is how keys are asked for: by the header itself, or by a map of it.
+    """
+    test = test_of(condition)
+    for values in contrary_assignments(*test, conf) if test else ():
+        if (changed := with_variables(request, values)) is not None:
+            return changed
+    return request
+
+
+def contrary_assignments(name: str, sign: str, value: str, conf: Variables) -> Iterator[Assignment]:
+    """Values of variables for which a test does not hold."""
+    block = conf.definitions.get(name)
+    if sign.startswith("!"):
+        values = [sample(value, ignore_case="*" in sign) if "~" in sign else value]
+    elif block is not None:
+        results = [line.args[-1] for line in block.block or () if line.args]
+        values = [result for result in results if result != value] if sign else ["0", ""]
+    else:
+        values = ["lab"] if (sign, value) == ("=", "") else []
+    for text in values:
+        yield from assignments(f"${name}", text, Definitions(conf.definitions))
+
+
+def allowed(request: Request, limit: Directive) -> Request:
+    """The request by a method for which the block of `limit_except` holds."""
+    method = next(
+        (method for method in ("POST", "GET", "PUT") if method not in limit.args), "DELETE"
+    )
+    return replace(request, method=method, body=BODY if method == "POST" else b"")
+
+
+def selects_upstream(request: Request, route: Route, conf: Variables) -> bool:
+    """Whether the route's `proxy_pass` sends this request to the route's upstream, or may do so."""
+    if "$" not in route.proxy_pass:
+        return True
+    try:
+        url = compile_text(route.proxy_pass, replace(conf, route=route))(request)
+    except UndecidedError:
+        return True
+    except UsageError:
+        return False
+    return authority(url.decode("utf-8", "surrogateescape")).lower() == route.upstream.lower()
+
+
+def by_chance(template: Template, conf: Variables) -> bool:
+    """Whether something outside of the request decides if it reaches the upstream: $request_id."""
+    try:
+        if "$" in template.route.proxy_pass:
+            compile_text(template.route.proxy_pass, replace(conf, route=template.route))
+    except UndecidedError:
+        return True
+    except UsageError:
+        return False
+    return False
+
+
+def matching_requests(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
+    """Variants of a request that the route's `proxy_pass` sends to its upstream."""
+    if selects_upstream(request, route, conf):
+        yield request
+        return
+    tried = (
+        *_by_value(request, route, conf),
+        *_by_set(request, route, conf),
+        *_guessed(request, route, conf),
+    )
+    yield from (candidate for candidate in tried if selects_upstream(candidate, route, conf))
+
+
+def _by_value(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
+    """Requests whose variables, through maps and sets, name the upstream."""
+    for values in upstream_named(route, conf.definitions):
+        if (changed := with_variables(request, values)) is not None:
+            yield changed
+
+
+def upstream_named(
+    route: Route, blocks: Mapping[str, Directive] = NO_BLOCKS
+) -> Iterator[Assignment]:
+    """Values of variables with which a route's `proxy_pass` names its upstream.
+
+    `blocks` are the maps by their variables.
+    """
+    known = Definitions(blocks, sets_of(route.scopes[1]))
+    return assignments(route.proxy_pass, route.upstream, known, part=host_in)
+
+
+def host_in(url: str) -> str:
+    """The host and port of a URL whose scheme may be a variable."""
+    _, separator, rest = url.rpartition("://")
+    return authority(f"http{separator}{rest}")
+
+
+def sets_of(server: Directive) -> dict[str, tuple[str, ...]]:
+    """The texts that the `set` lines of a server give each variable."""
+    texts: dict[str, tuple[str, ...]] = {}
+    for line in everything(server):
+        if line.name == "set" and len(line.args) == 2:
+            name = line.args[0].removeprefix("$").lower()
+            texts[name] = (*texts.get(name, ()), line.args[1])
+    return texts
+
+
+def _by_set(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
+    """Requests for which an `if` holds that sets a variable."""
+    captures = next(upstream_named(route, conf.definitions), NO_GROUPS)
+    for test in (test for scope in route.scopes for test in scope.all("if") if test.all("set")):
+        if (changed := satisfying(request, test, conf, captures)) is not None:
+            yield changed
+
+
+def _guessed(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
+    """Requests from many addresses, with many values of what `split_clients` reads."""
+    rng = random.Random(route.where)
+    texts = [block.args[0] for block in conf.definitions.values() if block.name == "split_clients"]
+    names = [(match[1] or match[2]).lower() for match in VARIABLE.finditer(" ".join(texts))]
+    chosen = [name for name in names if name.startswith(("arg_", "cookie_", "http_"))]
+    for _ in range(MOST_GUESSES):
+        address = ".".join(str(rng.randrange(1, 255)) for _ in range(3))
+        guess = replace(request, client_ip=f"127.{address}")
+        for name in chosen:
+            guess = with_variable(guess, name, f"{rng.randrange(2**32):08x}") or guess
+        yield guess
+
+
+# --- routes that no client's request takes ------------------------------------------------
+
+
+def from_outside(route: Route) -> bool:
+    """Whether a client's request can take a route: not `internal`, not only after an error."""
+    location = innermost(route)
+    if location is None:
+        return True
+    if any(scope.all("internal") for scope in route.scopes if scope.name == "location"):
+        return False
+    return not words(location).startswith("@") or leads_to(words(location), route.scopes[1])
+
+
+def leads_to(name: str, server: Directive) -> bool:
+    """Whether `try_files`, or `error_page` for a missing file or a `return`, leads there."""
+    returns = {line.args[0] for line in everything(server) if line.name == "return" and line.args}
+    codes = {"404", "403"} | returns
+    for line in everything(server):
+        if line.name == "try_files" and name in line.args:
+            return True
+        if line.name == "error_page" and name in line.args and codes & set(line.args):
+            return True
+    return False
+
+
+def subrequest_to(others: Iterable[Route], route: Route) -> Directive | None:
+    """The `auth_request` or `mirror` in effect on a route that leads to one of the others."""
+    targets = [location for other in others if (location := innermost(other)) is not None]
+    lines = (*effective(route.scopes, "auth_request"), *effective(route.scopes, "mirror"))
+    for line in lines:
+        location = location_of(route.scopes[1], encoded(line.args[0])) if line.args else None
+        if any(location is target for target in targets):
+            return line
+    return None
+
+
+def obstacle(route: Route, conf: Variables) -> str:
+    """Why no request could be constructed for a route."""
+    place = f'location "{route.location}" ({route.where})'
+    if entry(route) is None:
+        return f"{place}: its server listens only on unix sockets or by QUIC"
+    if not any(paths(route)):
+        return f"{place}: no request path was found that nginx sends there"
+    names = [(match[1] or match[2]).lower() for match in VARIABLE.finditer(route.proxy_pass)]
+    definitions = [
+        f"{definition.name} {' '.join(definition.args)} ({definition.where})"
+        for definition in _definitions(names, conf)
+    ]
+    decided = ", ".join(definitions or [f"${name}" for name in names])
+    if not decided:
+        return f"{place}: no request was found that an if around it lets through"
+    return f"{place}: no request was found for which {decided} leads to it"
+
+
+def _definitions(names: Iterable[str], conf: Variables) -> Iterator[Directive]:
+    return (conf.definitions[name] for name in names if name in conf.definitions)
+
+
+# --- templates -------------------------------------------------------------------------
+
+
+def candidates(route: Route, conf: Variables) -> tuple[Template, ...]:
+    """Templates that should pass through a route, the simplest first."""
+    entrance, listen = entry(route), chosen_listen(route)
+    if entrance is None or listen is None:
+        return ()
+    captures = next(upstream_named(route, conf.definitions), NO_GROUPS)
+    route = replace(route, listen=(listen,))  # which decides $scheme, $server_port and others
+    templates = (
+        Template(route, entrance, request)
+        for host, path in product(hosts(route, captures), dict.fromkeys(paths(route, captures)))
+        for plain in _methods(Request(path, "127.0.0.1", headers=_headers(host, entrance, route)))
+        if (ready := _conditions(plain, route, conf)) is not None
+        for request in islice(matching_requests(ready, route, conf), 2)
+    )
+    return tuple(islice(_distinct(templates), MOST_CANDIDATES))
+
+
+def _distinct(templates: Iterable[Template]) -> Iterator[Template]:
+    seen: list[Request] = []
+    for template in templates:
+        if template.request not in seen:
+            seen.append(template.request)
+            yield template
+
+
+def _methods(request: Request) -> Iterator[Request]:
+    yield request
+    json = with_header(request, "Content-Type", "application/json")
+    yield replace(json, method="POST", body=BODY)
+
+
+def _headers(host: str, entrance: Entry, route: Route) -> dict[str, str]:
+    usual = 443 if entrance.tls else 80
+    headers = {"Host": host if entrance.port == usual else f"{host}:{entrance.port}"}
+    if is_on(route, "auth_basic"):
+        secret = base64.b64encode(":".join(LOGIN).encode()).decode()
+        headers["Authorization"] = f"Basic {secret}"
+    return headers
+
+
+def is_on(route: Route, directive: str) -> bool:
+    """Whether a directive such as `auth_basic` is in effect on the route, and not `off`."""
+    return any(line.args != ("off",) for line in effective(route.scopes, directive))
+
+
+def _conditions(request: Request, route: Route, conf: Variables) -> Request | None:
+    """The request, changed to pass every `if` and `limit_except` on its route."""
+    changed: Request | None = request
+    for scope in route.scopes:
+        tests = scope.all("if") if scope.name in ("server", "location") else ()
+        for test in tests:
+            if changed is not None and test.all("return"):
+                changed = avoiding(changed, test, conf)
+        if changed is not None and scope.name == "if":
+            changed = satisfying(changed, scope, conf)
+        elif changed is not None and scope.name == "limit_except":
+            changed = allowed(changed, scope)
+    return changed
+
+
+def keeps_route(template: Template, conf: Variables) -> Callable[[Request], bool]:
+    """A test whether a request changed for a hash key still takes the template's route."""
+    location = innermost(template.route)
+    server = template.route.scopes[1]
+    named = location is None or words(location).startswith("@")
+    refusals = [
+        test for scope in template.route.scopes for test in scope.all("if") if test.all("return")
+    ]
+    refused = conditions(refusals, replace(conf, route=template.route))
+    usual = refused(template.request)
+
+    def still(request: Request) -> bool:
+        try:
+            path = normal(re.split(rb"[?#]", target(request), maxsplit=1)[0], merge_slashes=True)
+        except UsageError:
+            return False
+        if not named and location_of(server, path) is not location:
+            return False
+        return refused(request) == usual and selects_upstream(request, template.route, conf)
+
+    return still

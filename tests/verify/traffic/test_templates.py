@@ -1,0 +1,423 @@
+"""Requests that nginx sends through one proxy_pass."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nginx_llm_lab.nginxconf import tree, variables
+from nginx_llm_lab.nginxconf.routes import Route, routes
+from nginx_llm_lab.verify.traffic import templates
+from nginx_llm_lab.verify.traffic.sample import sample
+from nginx_llm_lab.verify.traffic.templates import Entry
+
+SERVER = """
+location = /exact {{ proxy_pass http://exact; }}
+location /v1/ {{
+    proxy_pass http://prefix;
+    location ~ \\.bin$ {{ proxy_pass http://nested; }}
+}}
+location ^~ /static/ {{ proxy_pass http://static; }}
+location ~ ^/v1/(chat|completions)$ {{ proxy_pass http://regex; }}
+location ~* \\.(png|jpe?g)$ {{ proxy_pass http://image; }}
+location / {{ {root} }}
+"""
+
+
+def read(tmp_path: Path, server: str, http: str = "") -> tuple[tree.Config, tuple[Route, ...]]:
+    """The config of one server block, with its routes."""
+    file = tmp_path / "nginx.conf"
+    file.write_text(f"events {{}} http {{ {http}\nserver {{ {server} }} }}")
+    config = tree.read(file)
+    return config, routes(config)
+
+
+def template(tmp_path: Path, server: str, upstream: str, http: str = "") -> templates.Template:
+    """The plainest template to an upstream."""
+    conf, every = read(tmp_path, server, http)
+    route = next(candidate for candidate in every if candidate.upstream == upstream)
+    return templates.candidates(route, variables.read(conf, upstream))[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "upstream"),
+    [
+        ("/exact", "exact"),
+        ("/exactly", "root"),
+        ("/v1/models", "prefix"),
+        ("/v1/model.bin", "nested"),
+        ("/v1/chat", "regex"),
+        ("/static/a.png", "static"),
+        ("/other/a.JPEG", "image"),
+        ("/", "root"),
+    ],
+)
+def test_a_path_lands_where_nginx_would_take_it(tmp_path: Path, path: str, upstream: str) -> None:
+    """Exact first, then the longest prefix, unless a regex matches and no ^~ forbids it."""
+    conf, _ = read(tmp_path, SERVER.format(root="proxy_pass http://root;"))
+    server = conf.block("http").all("server")[0]
+
+    location = templates.location_of(server, path.encode())
+
+    assert location is not None
+    assert location.all("proxy_pass")[0].args == (f"http://{upstream}",)
+
+
+TWO = "upstream stable {{ server a; }} upstream canary {{ server b; }} {}"
+
+
+@pytest.mark.parametrize(
+    ("test", "more", "name", "value"),
+    [
+        ('$http_x_canary = "always"', "", "X-Canary", "always"),
+        ("$cookie_beta ~ ^(yes|1)$", "", "Cookie", "beta=yes"),
+        ("$beta", "map $http_x_beta $beta { default 0; on true; }", "X-Beta", "on"),
+        ("$beta ~ ^b", "map $http_x_beta $beta { on a; off b; }", "X-Beta", "off"),
+    ],
+)
+@pytest.mark.parametrize(
+    "location",
+    [
+        "set $to stable; if ({}) {{ set $to canary; }} proxy_pass http://$to;",
+        "if ({}) {{ proxy_pass http://canary; }} proxy_pass http://stable;",
+    ],
+)
+def test_a_canary_is_reached_by_what_its_if_tests(
+    tmp_path: Path, location: str, test: str, more: str, name: str, value: str
+) -> None:
+    """By a header, a cookie or a map of one; all else goes to the stable servers."""
+    server = f"location / {{ {location.format(test)} }}"
+
+    canary = template(tmp_path, server, "canary", TWO.format(more))
+    stable = template(tmp_path, server, "stable", TWO.format(more))
+
+    assert canary.request.headers.get(name) == value
+    assert name not in stable.request.headers
+
+
+def test_an_upstream_that_a_capture_names_is_reached(tmp_path: Path) -> None:
+    """A group of a server_name or of a location gets the text that proxy_pass makes a name of."""
+    by_host = r"server_name ~^(?<Tenant>[a-z]+)\.lab$; location / { proxy_pass http://$tenant; }"
+    by_path = "location ~ ^/models/(llama|qwen)/ { proxy_pass http://$1; }"
+    upstreams = "upstream llama { server a; } upstream qwen { server b; }"
+
+    assert template(tmp_path, by_host, "qwen", upstreams).request.headers["Host"] == "qwen.lab"
+    assert template(tmp_path, by_path, "qwen", upstreams).request.uri == "/models/qwen/"
+
+
+def test_an_upstream_that_a_script_may_choose_gets_a_request(tmp_path: Path) -> None:
+    """Whether the script chooses it is seen where the request arrives."""
+    http = "upstream u { server a; } js_set $pool main.pool;"
+
+    assert template(tmp_path, "location /v1 { proxy_pass http://$pool; }", "u", http)
+
+
+def test_every_location_gets_a_request_of_its_own(tmp_path: Path) -> None:
+    """A request made for a location lands in it, whatever kind of location it is."""
+    conf, every = read(tmp_path, SERVER.format(root="proxy_pass http://root;"))
+
+    for route in every:
+        path = templates.candidates(route, variables.read(conf, route.upstream))[0].request.uri
+        landed = templates.location_of(route.scopes[1], path.encode())
+        assert landed is templates.innermost(route), route.location
+
+
+def test_a_named_location_is_reached_by_what_hands_on_to_it(tmp_path: Path) -> None:
+    """`try_files $uri @app` sends what is no file to @app."""
+    server = "location /ui/ { try_files $uri @app; } location @app { proxy_pass http://app; }"
+
+    assert template(tmp_path, server, "app").request.uri.startswith("/ui/")
+
+
+def test_a_named_location_is_reached_by_another_one(tmp_path: Path) -> None:
+    """Where they lead in a circle, the search ends."""
+    server = (
+        "location /ui/ { try_files $uri @a; } location @a { error_page 404 = @b; return 404; }"
+        " location @b { error_page 404 = @a; proxy_pass http://app; }"
+    )
+
+    assert template(tmp_path, server, "app").request.uri.startswith("/ui/")
+
+
+def test_no_way_leads_through_a_regex_that_nothing_matches(tmp_path: Path) -> None:
+    """A location that no request can reach has no candidates, and says nothing wrong."""
+    conf, (route,) = read(tmp_path, "location ~ ^[a-z]$ { proxy_pass http://a; }")
+
+    assert templates.candidates(route, variables.read(conf, "a")) == ()
+
+
+@pytest.mark.parametrize(
+    ("listen", "entry"),
+    [
+        ("", Entry("127.0.0.1", 80)),
+        ("listen 8000;", Entry("127.0.0.1", 8000)),
+        ("listen 443 ssl; listen 80;", Entry("127.0.0.1", 80)),
+        ("listen 443 ssl;", Entry("127.0.0.1", 443, tls=True)),
+        ("listen [::]:80 ipv6only=off;", Entry("127.0.0.1", 80, mapped=True)),
+        ("listen [::]:80;", Entry("::1", 80)),
+        ("listen 10.0.0.1:81 proxy_protocol;", Entry("10.0.0.1", 81, proxy_protocol=True)),
+        ("listen unix:/run/x.sock; listen 443 quic;", None),
+    ],
+)
+def test_the_simplest_listener_is_used(tmp_path: Path, listen: str, entry: Entry | None) -> None:
+    """Without TLS before with it, IPv4 before IPv6; none through a socket file or QUIC."""
+    _, (route,) = read(tmp_path, f"{listen} location / {{ proxy_pass http://a; }}")
+
+    assert templates.entry(route) == entry
+
+
+@pytest.mark.parametrize(
+    ("names", "host"),
+    [
+        ("llm.example.com other.example.com", "llm.example.com"),
+        ("*.example.com", "lab.example.com"),
+        (".example.com", "example.com"),
+        ("_", templates.NOBODY),
+        ("~^api[0-9]+\\.example\\.com$", "api1.example.com"),
+    ],
+)
+def test_the_host_chooses_the_server(tmp_path: Path, names: str, host: str) -> None:
+    """A name of `server_name`, made concrete; for a default server one that nothing matches."""
+    server = f"server_name {names}; location / {{ proxy_pass http://a; }}"
+
+    assert template(tmp_path, server, "a").request.headers["Host"] == host
+
+
+def test_a_map_is_given_the_header_that_chooses_the_upstream(tmp_path: Path) -> None:
+    """`proxy_pass http://$pool` leads to large only for a model that begins with llama-."""
+    pools = "upstream small { server a; } upstream large { server b; }"
+    choice = 'map $http_x_model $pool { default small; "~^llama-" large; }'
+    server = "location / { proxy_pass http://$pool; }"
+
+    request = template(tmp_path, server, "large", f"{pools} {choice}")
+
+    assert request.request.headers["X-Model"].startswith("llama-")
+
+
+def test_clients_are_split_by_trying_addresses(tmp_path: Path) -> None:
+    """A tenth of the addresses goes to the canary; one of them is found."""
+    pools = "upstream old { server a; } upstream new { server b; }"
+    split = "split_clients $remote_addr $pool { 10% new; * old; }"
+
+    request = template(
+        tmp_path, "location / { proxy_pass http://$pool; }", "new", f"{pools} {split}"
+    )
+
+    assert request.request.client_ip != "127.0.0.1"
+
+
+def test_clients_are_split_by_trying_values(tmp_path: Path) -> None:
+    """`split_clients` reads a header, which a tenth of the values give the new version."""
+    http = (
+        "split_clients ${http_x_user}salt $to { 10% canary; * stable; }"
+        " upstream stable { server a; } upstream canary { server b; }"
+    )
+    server = "location / { proxy_pass http://$to; }"
+
+    assert template(tmp_path, server, "canary", http).request.headers["X-User"]
+    assert template(tmp_path, server, "stable", http)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        'if ($http_authorization != "Bearer s3cret") { return 401; }',
+        "if ($known = 0) { return 401; }",
+    ],
+)
+def test_a_key_that_is_asked_for_is_given(tmp_path: Path, check: str) -> None:
+    """An API key in an `if`, or in a map behind one, is sent."""
+    keys = 'map $http_authorization $known { default 0; "Bearer s3cret" 1; }'
+    server = f"{check} location / {{ proxy_pass http://a; }}"
+
+    request = template(tmp_path, server, "a", keys)
+
+    assert request.request.headers["Authorization"] == "Bearer s3cret"
+
+
+def test_an_if_around_proxy_pass_is_made_to_hold(tmp_path: Path) -> None:
+    """`if ($request_method = POST)` is entered by a POST."""
+    server = "location / { if ($request_method = POST) { proxy_pass http://a; } return 404; }"
+
+    assert template(tmp_path, server, "a").request.method == "POST"
+
+
+def test_a_password_is_shown_where_one_is_asked_for(tmp_path: Path) -> None:
+    """The lab lays a password file of its own, and its clients know what is in it."""
+    asking = 'auth_basic "fleet"; location / { proxy_pass http://a; }'
+    silent = 'auth_basic "fleet"; location / { auth_basic off; proxy_pass http://a; }'
+
+    assert template(tmp_path, asking, "a").request.headers["Authorization"] == "Basic bGFiOmxhYg=="
+    assert "Authorization" not in template(tmp_path, silent, "a").request.headers
+
+
+WORDS = st.text("abcXYZ019._-", min_size=1, max_size=4).map(re.escape)
+PARTS = st.recursive(
+    WORDS | st.sampled_from(["[a-c]", "[^/]", r"\d", r"\w+", ".", "x{2,3}", "(?:a|b)?"]),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3).map("".join),
+        st.lists(inner, min_size=1, max_size=3).map(lambda them: f"({'|'.join(them)})"),
+        inner.map(lambda pattern: f"(?:{pattern})+"),
+    ),
+    max_leaves=6,
+)
+
+
+@given(PARTS)
+def test_a_sample_matches_its_regex(text: str) -> None:
+    """Whatever the regex is made of, the text that is made for it matches."""
+    assert re.search(text, sample(text))
+
+
+@pytest.mark.parametrize(
+    ("condition", "tls"),
+    [
+        ("$scheme = http", True),
+        ('$scheme != "https"', True),
+        ("$https = ''", True),
+        ("$server_port = 80", True),
+        ("$scheme = https", False),
+        ("$http_x_forwarded_proto != https", False),
+    ],
+)
+def test_a_server_that_sends_plain_requests_to_tls_is_asked_by_tls(
+    tmp_path: Path, condition: str, tls: bool
+) -> None:
+    """As certbot and ingress controllers write it: both ports in one server, an `if`, a 301."""
+    server = (
+        f"listen 80; listen 443 ssl; if ({condition}) {{ return 301 https://$host$request_uri; }}"
+        " location / { proxy_pass http://u; }"
+    )
+
+    assert template(tmp_path, server, "u").entry.tls is tls
+
+
+def test_a_space_in_a_path_is_escaped(tmp_path: Path) -> None:
+    """A request line ends at a space."""
+    server = 'location "/a b/" { proxy_pass http://u; }'
+
+    assert template(tmp_path, server, "u").request.uri == "/a%20b/"
+
+
+@pytest.mark.parametrize(
+    ("name", "upstream", "port", "tls"),
+    [
+        ("http://u_$server_port", "u_80", 80, False),
+        ("$scheme://u_$scheme", "u_https", 443, True),
+        ("$scheme://u_$scheme", "u_http", 80, False),
+    ],
+)
+def test_the_listener_that_names_the_upstream_is_used(
+    tmp_path: Path, name: str, upstream: str, port: int, tls: bool
+) -> None:
+    """$server_port and $scheme are those of the listener that requests are sent to."""
+    server = f"listen 443 ssl; listen 80; location / {{ proxy_pass {name}; }}"
+
+    made = template(tmp_path, server, upstream, f"upstream {upstream} {{ server a; }}")
+
+    assert (made.entry.port, made.entry.tls) == (port, tls)
+
+
+def test_variables_of_the_listener_are_those_of_the_one_that_is_used(tmp_path: Path) -> None:
+    """The first `listen` has TLS, and requests are sent to the other one."""
+    server = "listen 443 ssl; listen 80; location / { proxy_pass http://u; }"
+
+    made = template(tmp_path, server, "u", "upstream u { server a; }")
+    conf = variables.read(tmp_path / "nginx.conf", "u")
+    value = variables.evaluate("$scheme$server_port", made.request, replace(conf, route=made.route))
+
+    assert (value, made.entry.port) == (b"http80", 80)
+
+
+def test_a_client_names_the_upstream_by_an_argument(tmp_path: Path) -> None:
+    """`proxy_pass http://$arg_pool`: the request has the argument."""
+    server = "location / { proxy_pass http://$arg_pool; }"
+
+    assert template(tmp_path, server, "u", "upstream u { server a; }").request.uri == "/?pool=u"
+
+
+NAMED = "upstream eu-llm {{ server a; }} upstream us-llm {{ server b; }} {}"
+
+
+@pytest.mark.parametrize(
+    ("server", "more", "expected"),
+    [
+        ("location / { proxy_pass http://$arg_x-llm; }", "", "/?x=us"),
+        (r"location ~ ^/m/(\w+)/ { set $m $1; proxy_pass http://$m-llm; }", "", "/m/us/"),
+        (
+            "location / { if ($uri ~ ^/m/([^/]+)/) { set $m $1; } proxy_pass http://$m-llm; }",
+            "",
+            "/m/us/",
+        ),
+        (
+            "location / { proxy_pass http://$pool; }",
+            r'map $uri $pool { "~^/m/(?<m>\w+)/" $m-llm; default eu-llm; }',
+            "/m/us/",
+        ),
+        (
+            "location / { proxy_pass http://$pool; }",
+            'map "$arg_a:$arg_b" $pool { "gold:big" us-llm; default eu-llm; }',
+            "/?a=gold&b=big",
+        ),
+        (
+            "location / { proxy_pass http://$pool; }",
+            "map $arg_a $pool { default $arg_b-llm; }",
+            "/?b=us",
+        ),
+    ],
+)
+def test_a_part_of_the_upstream_s_name_is_sent(
+    tmp_path: Path, server: str, more: str, expected: str
+) -> None:
+    """In an argument or a path, through `set`, the regex of an `if`, a map of one or two values."""
+    assert template(tmp_path, server, "us-llm", NAMED.format(more)).request.uri == expected
+
+
+@pytest.mark.parametrize(
+    ("location", "outside"),
+    [
+        ("location / { proxy_pass http://u; }", True),
+        ("location = /auth { internal; proxy_pass http://u; }", False),
+        ("location / { try_files $uri @u; } location @u { proxy_pass http://u; }", True),
+        ("location / { error_page 502 = @u; } location @u { proxy_pass http://u; }", False),
+        ("location / { error_page 404 = @u; } location @u { proxy_pass http://u; }", True),
+        (
+            "location / { error_page 418 = @u; return 418; } location @u { proxy_pass http://u; }",
+            True,
+        ),
+    ],
+)
+def test_what_only_nginx_asks_for_is_told_apart(
+    tmp_path: Path, location: str, outside: bool
+) -> None:
+    """`internal`, and a named location that only a failure leads to."""
+    _, (route,) = read(tmp_path, location, "upstream u { server a; }")
+
+    assert templates.from_outside(route) is outside
+
+
+@pytest.mark.parametrize(
+    ("server", "http", "why"),
+    [
+        ("listen unix:/run/n.sock; location / { proxy_pass http://u; }", "", "only on unix"),
+        (
+            "location ~ ^/(?!.*) { proxy_pass http://u; }",
+            "",
+            "no request path was found that nginx sends there",
+        ),
+        (
+            "location / { proxy_pass http://$to; }",
+            "map $http_x $to { ~(?!) u; }",
+            "map $http_x $to (",
+        ),
+        ("location ~ ^/(?<to>[a-z]+)/ { proxy_pass http://$to; }", "", "which $to leads to it"),
+    ],
+)
+def test_an_obstacle_is_named(tmp_path: Path, server: str, http: str, why: str) -> None:
+    """The socket, the location or the variable for which no request could be made."""
+    conf, (route,) = read(tmp_path, server, f"upstream u {{ server a; }} {http}")
+
+    assert why in templates.obstacle(route, variables.read(conf, "u"))
