@@ -15,7 +15,7 @@ from nginx_llm_lab.nginxconf.model import Server, Sticky, Upstream
 from nginx_llm_lab.verdict.replay import ordered
 from nginx_llm_lab.verdict.simulated import Recorded, Traffic, Truth, serve, server_name
 
-RECORDED = Path(__file__).parents[1] / "data/trace"
+RECORDED = Path(__file__).parents[2] / "data/trace"
 THREE = tuple(Server(f"backend-{number}:8000") for number in (1, 2, 3))
 FAR = tuple(replace(server, name=server.name.replace(":8000", ":8001")) for server in THREE)
 ADDRESSES = {
