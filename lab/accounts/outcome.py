@@ -127,9 +127,13 @@ class Loaded:
 
     @property
     def holds(self) -> bool:
-        """Whether all logs agree, every failure is explained, and no pick was wrong."""
+        """Whether all logs agree, every failure is explained, and no pick was wrong.
+
+        With an event that failed, the requests met another lab than the scenario describes.
+        """
         agree = self.figures.unexplained == 0 and not self.incidents
-        return agree and self.ledger.holds and self.verdict.word != Word.FAIL
+        as_planned = agree and not any(done.error for done in self.timeline)
+        return as_planned and self.ledger.holds and self.verdict.word != Word.FAIL
 
     @property
     def saturated(self) -> tuple[str, ...]:

@@ -199,6 +199,16 @@ def test_an_incident_fails_a_load(tmp_path: Path) -> None:
     assert (load.incidents, load.holds) == ((incident,), False)
 
 
+def test_an_event_that_failed_fails_a_load(tmp_path: Path) -> None:
+    """Every request was answered, but the lab was not the one that the scenario describes."""
+    failed = Done(Event(1.0, "fault", "backend-2", "kill"), 1.0, 1.1, "backend-2 is exited already")
+
+    load = outcome(tmp_path, evidence(kind="load", timeline=timeline(done=[failed])))
+
+    assert load.ledger.holds
+    assert not load.holds
+
+
 def test_events_that_were_not_reached_are_named(tmp_path: Path) -> None:
     """The scenario planned two, one was done."""
     planned = [Event(1.0, "reload"), Event(90.0, "heal")]
