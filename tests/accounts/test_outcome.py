@@ -235,6 +235,18 @@ def test_a_soak_is_judged_from_its_folder(tmp_path: Path) -> None:
     assert judged.ledger.holds
 
 
+def test_an_incident_fails_a_soak_and_is_named(tmp_path: Path) -> None:
+    """A backend that somebody else killed between two steps; the next step's repair started it."""
+    notes = {"seed": 3, "seconds": 40.0, "steps": ["reload nginx"], "memory": {}}
+    incident = Incident("backend-2", "exited with code 137", BEGAN + 3)
+    during = timeline(windows=[Window(BEGAN)], incidents=[incident])
+
+    judged = outcome(tmp_path, evidence(kind="soak", notes=notes, timeline=during))
+
+    assert not judged.holds
+    assert "at 3.0 s: backend-2 exited with code 137: no step of the soak" in str(judged)
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
