@@ -127,9 +127,13 @@ class Loaded:
 
     @property
     def holds(self) -> bool:
-        """Whether all logs agree, every failure is explained, and no pick was wrong."""
+        """Whether all logs agree, every failure is explained, and no pick was wrong.
+
+        With an event that failed, the requests met another lab than the scenario describes.
+        """
         agree = self.figures.unexplained == 0 and not self.incidents
-        return agree and self.ledger.holds and self.verdict.word != Word.FAIL
+        as_planned = agree and not any(done.error for done in self.timeline)
+        return as_planned and self.ledger.holds and self.verdict.word != Word.FAIL
 
     @property
     def saturated(self) -> tuple[str, ...]:
@@ -187,7 +191,10 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
-    """The result of `lab soak`; `memory` is bytes by service, before and after."""
+    """The result of `lab soak`; `memory` is bytes by service, before and after.
+
+    `incidents` are the changes of a service that no step explains.
+    """
 
     folder: Path
     seed: int
@@ -196,6 +203,8 @@ class Soaked:
     memory: Mapping[str, tuple[int, ...]]
     ledger: Ledger
     recoveries: tuple[Recovery, ...]
+    began: float = 0.0
+    incidents: tuple[Incident, ...] = ()
 
     @property
     def not_recovered(self) -> tuple[Recovery, ...]:
@@ -220,8 +229,9 @@ class Soaked:
 
     @property
     def holds(self) -> bool:
-        """Whether every fate is explained, every split recovered, and no memory grew."""
-        return self.ledger.holds and not self.not_recovered and not self.growing
+        """Whether every fate and change is explained, every split recovered, and no memory grew."""
+        explained = self.ledger.holds and not self.incidents
+        return explained and not self.not_recovered and not self.growing
 
     def case(self) -> dict[str, str]:
         """Give the soak as a case of a JUnit suite."""
@@ -243,6 +253,7 @@ class Soaked:
             "not_recovered": [
                 f"{recovery.step}: {recovery.verdict}" for recovery in self.not_recovered
             ],
+            "incidents": [asdict(incident) for incident in self.incidents],
             "memory": {name: list(sizes) for name, sizes in self.memory.items()},
             "folder": str(self.folder),
         }
@@ -258,6 +269,10 @@ class Soaked:
         lines = [
             f"{'PASS' if self.holds else 'FAIL'}  soak of {self.seconds:.0f} s, seed {self.seed}",
             "  " + ", ".join(f"{number} {what}" for what, number in sorted(counts.items())),
+            *(
+                f"  at {one.at - self.began:.1f} s: {one.service} {one.what}: no step of the soak"
+                for one in self.incidents
+            ),
             str(self.ledger),
             f"  {in_time} of {len(self.recoveries)} splits recovered within fail_timeout + 1 s",
             *(
@@ -495,6 +510,8 @@ def judge_soak(place: Path, evidence: Evidence | None = None) -> Soaked:
         memory=notes.memory,
         ledger=_ledger(evidence, timeline, named, entries, claim),
         recoveries=tuple(recoveries_of(judge_windows(place, evidence, named, entries))),
+        began=timeline.began,
+        incidents=tuple(timeline.incidents),
     )
 
 

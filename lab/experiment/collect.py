@@ -24,8 +24,12 @@ from ..verdict import replay
 
 REQUEST_ID = re.compile(rb'"request_id":"([^"]*)"')
 # the engine's events that `undone_incidents` needs
-WATCHED = ("pause", "disconnect", "kill", "die")
-_UNDONE = {"pause": "paused", "disconnect": "disconnected from the network"}
+WATCHED = ("pause", "disconnect", "kill", "die", "destroy")
+_UNDONE = {
+    "pause": "paused",
+    "disconnect": "disconnected from the network",
+    "destroy": "removed",
+}
 _ENDING = 5.0  # seconds between a container's end and what the engine does because of it
 _AROUND = 1.0  # seconds by which an event of the timeline and the engine's time for it may differ
 SETTLED = 0.5  # seconds without a new line after which a log is taken as complete
@@ -95,7 +99,9 @@ class Collector:
 
         Of an `interrupted` run, only the requests that had ended count.
         """
-        self.timeline.incidents += incidents(self.states, states(self.lab), self.timeline)
+        now = states(self.lab)
+        self.timeline.incidents += list(incidents(self.states, now, self.timeline))
+        refuse_stopped_nginx(now, self.timeline)
         if interrupted:
             sent, access, journal = self._until_now(sent)
         else:
@@ -231,7 +237,9 @@ def incidents(
             continue
         new = after.get(service)
         if new is None or new.id != old.id:
-            yield Incident(service, "was removed", time.time())
+            by_event = [one for one in timeline.incidents if one.service == service]
+            if not any(one.what == "was removed" for one in by_event):
+                yield Incident(service, "was removed", time.time())
         elif new.started != old.started:
             code = f" with code {new.exit_code}" if new.exit_code else ""
             ended = new.finished if new.finished > old.started else new.started
@@ -244,10 +252,11 @@ def incidents(
 def undone_incidents(
     events: Sequence[Mapping[str, Any]], services: Mapping[str, State], timeline: Timeline
 ) -> Iterator[Incident]:
-    """Yield the engine's events that leave no trace in a state once they are undone.
+    """Yield the engine's events that a later state does not show, or without their moment.
 
-    They are a pause, a disconnection from a network and a signal that does not end a process; those
-    by an event of the timeline, and disconnections of containers that ended, are left out.
+    They are a pause, a disconnection from a network, a signal that does not end a process, and the
+    removal of a container; those by an event of the timeline, and disconnections of containers that
+    ended, are left out.
     """
     names = {state.id: service for service, state in services.items()}
     seen: list[tuple[str, str, float, Mapping[str, str]]] = []
@@ -260,7 +269,8 @@ def undone_incidents(
     for service, action, moment, attributes in seen:
         if reported.get((service, action), 0.0) > moment - _AROUND:
             continue  # the engine reports a disconnection twice
-        if any(ended == service and abs(at - moment) < _ENDING for ended, at in ends):
+        ended = any(name == service and abs(at - moment) < _ENDING for name, at in ends)
+        if ended and action != "destroy":
             continue
         planned = (done for done in timeline.done if service in _touched(done.event, services))
         since = moment - timeline.began
@@ -269,6 +279,17 @@ def undone_incidents(
         reported[service, action] = moment
         signal = f"sent signal {attributes.get('signal')}"
         yield Incident(service, f"was {_UNDONE.get(action, signal)}", moment)
+
+
+def refuse_stopped_nginx(now: Mapping[str, State], timeline: Timeline) -> None:
+    """Raise LabError with what stopped nginx, and when: its log cannot be read."""
+    if "nginx" in now and now["nginx"].status == "running":
+        return
+    for incident in timeline.incidents:
+        if incident.service == "nginx":
+            when = f"{incident.at - timeline.began:.1f} s after the run began"
+            again = "lab heal (lab up if nginx was removed), then run the command again"
+            raise LabError(f"nginx {incident.what} {when}, so its log cannot be read", again)
 
 
 def new_workers(

@@ -17,7 +17,7 @@ from .. import verdict
 from ..accounts.fates import of_record
 from ..accounts.outcome import Soaked, judge_so_far, judge_soak
 from ..evidence.record import Record
-from ..evidence.timeline import FIRST_CLAIM, Done, Event, Window
+from ..evidence.timeline import FIRST_CLAIM, Done, Event, Timeline, Window
 from ..fault_kinds import KINDS
 from ..nginxconf import upstream
 from ..nginxconf.methods import DEFAULT, METHODS
@@ -29,7 +29,7 @@ from ..traffic import sender
 from ..traffic.mixture import mixture
 from ..word import Word
 from . import fleet
-from .collect import Sent, begin, keep_evidence, tenures
+from .collect import Sent, begin, incidents, keep_evidence, states, tenures
 
 RATE = 300.0  # requests a second
 OPEN = 400  # requests at once: the engine's port forwarding takes six descriptors for each
@@ -149,6 +149,7 @@ def soak(
                         break
                     on_progress(f"{time.time() - began:6.1f} s  {step}")
                     run.do(step)
+                run.record_incidents()
             except INTERRUPTIONS:
                 run.repair()  # before the traffic ends, because requests need live servers
                 raise
@@ -176,6 +177,7 @@ class _Run:
         self._timeline = self._collector.timeline
         self._timeline.windows.clear()
         self._claim = FIRST_CLAIM
+        self._states = self._collector.states
 
     def do(self, step: Step) -> None:
         """Do a step, repair what it broke, and wait until nginx bans no server."""
@@ -209,9 +211,11 @@ class _Run:
         with self._recorded(Event(0.0, "fault", step.target, step.do, value)):
             faults.fault(self.lab, step.target, step.do, value)
         _sleep(step.seconds)
+        self.record_incidents(step)
         repair = time.time()
         with self._recorded(Event(0.0, "heal")):
             faults.heal(self.lab)
+        self._states = states(self.lab)
         self._timeline.tenures += tenures(self.lab, start, repair)
         mark = nginx.log_size(self.lab)
         _sleep(FAIL_TIMEOUT + 1)
@@ -225,6 +229,12 @@ class _Run:
 
         stretch = 1.05 * verdict.hits_needed(claim, QUIET) / self._rate  # some come late
         self._timeline.windows += until_decided(window, stretch, word)
+
+    def record_incidents(self, step: Step | None = None) -> None:
+        """Record what has changed a service since the last repair, before the next one hides it."""
+        event = Event(0.0, "fault", step.target, step.do) if step else Event(0.0, "reload")
+        during = Timeline(self._timeline.began, done=[Done(event, 0.0, 0.0)])
+        self._timeline.incidents += incidents(self._states, states(self.lab), during)
 
     @contextmanager
     def _recorded(self, event: Event) -> Iterator[None]:

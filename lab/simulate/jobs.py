@@ -338,7 +338,7 @@ def _traced(scenario: Scenario, rows: Sequence[Row]) -> Workload:
         prompt=np.array([max(1, row.input_tokens) + 2 * role for row in rows], np.int32),
         output=np.array([row.output_tokens for row in rows], np.int32),
         node=deepest,
-        user=np.arange(len(rows), dtype=np.int32),
+        user=client,
         session=client,
         tenant=_counted(prompts),
         client=client & 0xFFFF,

@@ -294,7 +294,7 @@ def client_address(client: int) -> str:
 def _traced(scenario: Scenario, rows: Sequence[Row]) -> Iterator[User]:
     """A user for each request of a trace, arriving at its time in the trace.
 
-    A session is one client; each request without a session is a separate client.
+    A session is one client, with its own cookies; each request without a session is a separate one.
     """
     clients: dict[str, int] = {}
     for number, row in enumerate(rows):
@@ -315,6 +315,7 @@ def _traced(scenario: Scenario, rows: Sequence[Row]) -> Iterator[User]:
             model=scenario.model,
             messages=(_message("user", text),) if chat else (),
             prompt="" if chat else text,
+            visitor=row.session,
         )
         yield User(number, row.at, iter((planned,)))
 

@@ -199,6 +199,16 @@ def test_an_incident_fails_a_load(tmp_path: Path) -> None:
     assert (load.incidents, load.holds) == ((incident,), False)
 
 
+def test_an_event_that_failed_fails_a_load(tmp_path: Path) -> None:
+    """Every request was answered, but the lab was not the one that the scenario describes."""
+    failed = Done(Event(1.0, "fault", "backend-2", "kill"), 1.0, 1.1, "backend-2 is exited already")
+
+    load = outcome(tmp_path, evidence(kind="load", timeline=timeline(done=[failed])))
+
+    assert load.ledger.holds
+    assert not load.holds
+
+
 def test_events_that_were_not_reached_are_named(tmp_path: Path) -> None:
     """The scenario planned two, one was done."""
     planned = [Event(1.0, "reload"), Event(90.0, "heal")]
@@ -223,6 +233,18 @@ def test_a_soak_is_judged_from_its_folder(tmp_path: Path) -> None:
         ("kill x", 20)
     ]
     assert judged.ledger.holds
+
+
+def test_an_incident_fails_a_soak_and_is_named(tmp_path: Path) -> None:
+    """A backend that somebody else killed between two steps; the next step's repair started it."""
+    notes = {"seed": 3, "seconds": 40.0, "steps": ["reload nginx"], "memory": {}}
+    incident = Incident("backend-2", "exited with code 137", BEGAN + 3)
+    during = timeline(windows=[Window(BEGAN)], incidents=[incident])
+
+    judged = outcome(tmp_path, evidence(kind="soak", notes=notes, timeline=during))
+
+    assert not judged.holds
+    assert "at 3.0 s: backend-2 exited with code 137: no step of the soak" in str(judged)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nginx_llm_lab.errors import LabError
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.evidence.timeline import Done, Event, Incident, Timeline
 from nginx_llm_lab.experiment.collect import (
@@ -14,6 +15,7 @@ from nginx_llm_lab.experiment.collect import (
     fresh_folder,
     incidents,
     new_workers,
+    refuse_stopped_nginx,
     traffic_name,
     undone_incidents,
 )
@@ -93,6 +95,35 @@ def test_what_was_undone_before_the_end_is_still_named() -> None:
         Incident("backend-2", "was disconnected from the network", 152.0),
         Incident("backend-2", "was sent signal 19", 154.0),
     ]
+
+
+def test_a_removed_backend_is_named_once_with_the_moment_of_its_removal() -> None:
+    """The engine ends it first; afterwards no state shows it."""
+    during = timeline()
+    events = [
+        engine_event("kill", 150.0, signal="9"),
+        engine_event("die", 150.1),
+        engine_event("disconnect", 150.2, container="two"),
+        engine_event("destroy", 150.3),
+    ]
+    before = {**BEFORE, "backend-2": replace(RUNNING, id="two")}
+
+    during.incidents += undone_incidents(events, before, during)
+    after = {name: state for name, state in before.items() if name != "backend-2"}
+
+    assert during.incidents == [Incident("backend-2", "was removed", 150.3)]
+    assert list(incidents(before, after, during)) == []
+
+
+def test_a_run_that_lost_its_nginx_ends_with_what_stopped_it_and_when() -> None:
+    """`nginx -s stop` from elsewhere, 10 s after the run began; a running one is read."""
+    after = {**BEFORE, "nginx": replace(RUNNING, status="exited", finished=150.0)}
+    during = timeline()
+    during.incidents += incidents(BEFORE, after, during)
+
+    refuse_stopped_nginx(BEFORE, during)
+    with pytest.raises(LabError, match=r"nginx exited with code 0 10.0 s after the run began"):
+        refuse_stopped_nginx(after, during)
 
 
 def test_new_workers_of_nginx_are_an_incident() -> None:

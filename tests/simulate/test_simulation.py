@@ -104,6 +104,24 @@ def test_a_trace_shares_the_blocks_of_equal_hash_ids():
     assert simulated.figures.overall.cached_tokens == 2 * 1024
 
 
+def test_sticky_binds_the_sessions_of_a_trace(tmp_path):
+    """As browsers do, the client of a session returns its cookie; the others have none yet."""
+    header = "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens"
+    rows = [f"{n},{n % 4 or ''},1,GPT-4,8,2,10" for n in range(40)]
+    trace = tmp_path / "sessions.csv"
+    trace.write_text(
+        "\n".join([f"{header},Log Type", *(f"{row},Conversation log" for row in rows)])
+    )
+    scenario = scenarios.requested("", trace=str(trace))
+
+    result = simulation.simulate(scenario, "sticky", backends=3).run.result
+
+    by_session = [set(result.backend[session::4]) for session in range(4)]
+    assert [len(servers) for servers in by_session] == [3, 1, 1, 1]
+    sent = workload.requests(workload.plan(scenario).users)
+    assert [planned.visitor for planned in sent] == ["", "1", "2", "3"] * 10
+
+
 def test_a_long_trace_is_hashed_by_the_first_block(tmp_path, monkeypatch):
     """The first 512 tokens contain what prompt_prefix hashes; ids may have 64 bits."""
     ids = [2**63 + 5, 7, 7, 2**63 + 5, 9]

@@ -23,6 +23,9 @@ def conclude(case: Case, verdict: Verdict, *, named: bool = True) -> Verdict:
     if weighed.better:
         name = (likeliest(case, claim) if named else "") or weighed.better
         return case.says(Word.FAIL, f"looks like {name}", decided=verdict.decided)
+    if weighed.possible and case.upstream.sticky and not case.sequential and case.order is None:
+        why = f"{verdict.why}; the order in which the others took their turns is unknown"
+        return case.says(Word.UNSURE, why, f"lab run {case.label} -c 1", verdict.decided)
     if weighed.possible:
         return undecided(case, weighed, verdict.decided)
     if shows_cookie_of_nginx(case):

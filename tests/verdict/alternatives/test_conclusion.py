@@ -122,6 +122,21 @@ def test_no_cookie_at_all_looks_like_no_sticky() -> None:
     assert (wrong.word, unknown.word) == ("FAIL", "UNSURE")
 
 
+def test_overlapping_clients_that_sticky_binds_are_named_beside_what_is_unknown() -> None:
+    """As in `lab load`: the log does not show the turns of those that came without a cookie."""
+    sticky = replace(CLAIM, sticky=Sticky("cookie", ("$cookie_srv",)))
+    bound = replace(PASSED, why="all 200 bound requests of 300 hits exact")
+
+    verdict = conclude(case(*turns(300), upstream=sticky, sequential=False), bound)
+
+    assert str(verdict).startswith("UNSURE")
+    assert verdict.why == (
+        "all 200 bound requests of 300 hits exact;"
+        " the order in which the others took their turns is unknown"
+    )
+    assert verdict.command == "lab run sticky -c 1"
+
+
 def test_a_claim_that_was_compared_exactly_is_certain() -> None:
     """Each server that was seen had a probability of 1; draws keep their odds."""
     exact = bounds_of_claim(case(*turns(4)))
