@@ -12,10 +12,14 @@ from functools import lru_cache
 from ..errors import UsageError
 
 ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
-# a space or a control character (since 1.21.1), and neither a path nor a host
-_MALFORMED = re.compile(r"[\x00-\x20\x7f]|\A(?!/|[A-Za-z][A-Za-z0-9+.-]*://[^/?#])")
-# nginx drops a header whose name has other characters, underscores included
-HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
+# a space or a control character (since 1.21.1), and neither a path nor an absolute target
+_HOST = r"(?:\[[\w.~!$&'()*+,;=:-]*\]|\.?[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.?)(?::[0-9]*)?"
+_MALFORMED = re.compile(
+    rf"[\x00-\x20\x7f]|\A(?!/|[A-Za-z][A-Za-z0-9+.-]*://{_HOST}(?:[/?]|\Z))", re.ASCII
+)
+# nginx drops a header whose name has other characters; underscores are allowed by
+# `underscores_in_headers on`
+HEADER_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 # not frozen: frozen ones take four times as long to make, and a million must be made in seconds
@@ -53,14 +57,14 @@ def target(request: Request) -> bytes:
     return sent[match.end() :] or b"/"
 
 
-def check_uri(uri: str) -> None:
+def check_uri(uri: str, *, merge_slashes: bool = True) -> None:
     """UsageError for a target that nginx answers with 400, without picking a server."""
     # the pattern takes twice as long as this test, which most targets pass
     plain = uri.startswith("/") and uri.isprintable() and " " not in uri
     if not plain and _MALFORMED.search(uri):
         raise _refused(raw(uri))
     if "%" in uri or "/.." in uri:
-        path(Request(uri))
+        path(Request(uri), merge_slashes=merge_slashes)
 
 
 def args(request: Request) -> bytes:
@@ -113,25 +117,26 @@ def argument(name: str) -> Callable[[bytes], bytes]:
     return find
 
 
-def headers(request: Request, name: str) -> Iterable[bytes]:
+def headers(request: Request, name: str, *, underscores: bool = False) -> Iterable[bytes]:
     """The values of a header, by its name in lower case with underscores."""
     for key, value in request.headers.items():
-        if _variable(key) == name:
-            yield raw(value).strip(b" \t")
+        if _variable(key, underscores) == name:
+            yield raw(value).strip(b" ")  # nginx keeps tabs
 
 
 @lru_cache(maxsize=1_024)
-def _variable(key: str) -> str:
+def _variable(key: str, underscores: bool) -> str:
     """A header's name as in a variable; empty for a header that nginx drops."""
-    return key.lower().replace("-", "_") if HEADER_NAME.fullmatch(key) else ""
+    kept = HEADER_NAME.fullmatch(key) and (underscores or "_" not in key)
+    return key.lower().replace("-", "_") if kept else ""
 
 
-def header(name: str) -> Evaluator:
+def header(name: str, *, underscores: bool = False) -> Evaluator:
     """$http_NAME: all values of the header, joined as nginx joins them."""
     if name == "content_length":
         return content_length
     separator = b"; " if name == "cookie" else b", "
-    return lambda request: separator.join(headers(request, name))
+    return lambda request: separator.join(headers(request, name, underscores=underscores))
 
 
 def content_length(request: Request) -> bytes:
@@ -183,9 +188,18 @@ def remote_addr(request: Request) -> bytes:
     """$remote_addr as nginx prints it: 2001:DB8::0:1 is 2001:db8::1."""
     if ":" not in request.client_ip or request.client_ip.startswith("unix:"):
         return raw(request.client_ip)
-    address = ipaddress.IPv6Address(request.client_ip)
-    mapped = address.ipv4_mapped
-    return f"::ffff:{mapped}".encode() if mapped else address.compressed.encode()
+    return printable(ipaddress.IPv6Address(request.client_ip)).encode()
+
+
+def printable(address: ipaddress.IPv6Address) -> str:
+    """An IPv6 address as nginx's ngx_inet6_ntop prints it: an embedded IPv4 one with dots."""
+    start, third, last = address.packed[:12], address.packed[14], address.packed[15]
+    ipv4 = ipaddress.IPv4Address(address.packed[12:])
+    if address.ipv4_mapped:
+        return f"::ffff:{ipv4}"
+    if not any(start) and (address.packed[12:14] != b"\0\0" or (third != 0 and last != 1)):
+        return f"::{ipv4}"
+    return address.compressed
 
 
 def binary_remote_addr(request: Request) -> bytes:

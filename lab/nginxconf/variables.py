@@ -23,6 +23,7 @@ __all__ = [
     "compile_text",
     "compile_variable",
     "evaluate",
+    "merges_slashes",
     "read",
 ]
 
@@ -138,6 +139,11 @@ def compile_variable(name: str, conf: Variables, where: str = "") -> Evaluator:
     return _after_rewrites(conf, where).variable(_bare(name))
 
 
+def merges_slashes(conf: Variables) -> bool:
+    """Whether double slashes count as one, which `merge_slashes off` prevents."""
+    return not any(line.args == ("off",) for line in conf.lines("merge_slashes"))
+
+
 def conditions(tests: Iterable[Directive], conf: Variables) -> Callable[[Request], list[bool]]:
     """A function that tells which of these `if` hold for a request; unreadable ones are omitted."""
     readable: list[Test] = []
@@ -247,14 +253,18 @@ def _joined(parts: list[bytes | Evaluator]) -> Evaluator:
 
 
 def _uri(scope: _Scope) -> Evaluator:
-    if any(line.args == ("off",) for line in scope.conf.lines("merge_slashes")):
-        return lambda request: of.path(request, merge_slashes=False)
-    return of.path
+    merges = merges_slashes(scope.conf)
+    return lambda request: of.path(request, merge_slashes=merges)
 
 
 def _argument(name: str, scope: _Scope) -> Evaluator:
     find, query = of.argument(name), scope.variable("args")
     return lambda request: find(query(request))
+
+
+def _header(name: str, scope: _Scope) -> Evaluator:
+    lines = scope.conf.lines("underscores_in_headers")
+    return of.header(name, underscores=any(line.args == ("on",) for line in lines))
 
 
 def _is_args(scope: _Scope) -> Evaluator:
@@ -374,7 +384,7 @@ SCOPED: Mapping[str, Callable[[_Scope], Evaluator]] = MappingProxyType(
 FAMILIES: Mapping[str, Callable[[str, _Scope], Evaluator]] = MappingProxyType(
     {
         "arg_": _argument,
-        "http_": lambda name, _scope: of.header(name),
+        "http_": _header,
         "cookie_": lambda name, _scope: of.cookie(name),
     }
 )

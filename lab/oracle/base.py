@@ -5,6 +5,7 @@ clock in whole seconds where nginx compares it, in milliseconds where it measure
 """
 
 import hashlib
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..errors import LabError
 from ..nginxconf.model import Server, Upstream
+from ..nginxconf.request import printable
 
 if TYPE_CHECKING:
     from .ranking import Pool, Ranking
@@ -200,9 +202,18 @@ def sid(server: Server, address: str) -> str:
     """The id of a server for `sticky`: its route, or the MD5 of its printable address."""
     if server.route:
         return server.route
-    with_port = address.startswith("unix:") or re.search(r":[0-9]+$", address)
-    printable = address if with_port else f"{address}:80"
-    return hashlib.md5(printable.encode(), usedforsecurity=False).hexdigest()
+    return hashlib.md5(printed(address).encode(), usedforsecurity=False).hexdigest()
+
+
+def printed(address: str) -> str:
+    """The address of a `server` line as $upstream_addr shows it; a name stays as it is."""
+    if address.lower().startswith("unix:"):
+        return address
+    match = re.search(r":([0-9]+)\Z", address)
+    host, port = (address[: match.start()], int(match[1])) if match else (address, 80)
+    if host.startswith("["):
+        host = f"[{printable(ipaddress.IPv6Address(host[1:-1]))}]"
+    return f"{host}:{port}"
 
 
 def group_of(upstream: Upstream, addresses: Mapping[str, tuple[str, ...]]) -> Group:

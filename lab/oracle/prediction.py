@@ -13,7 +13,14 @@ from .. import oracle
 from ..errors import UsageError
 from ..nginxconf.model import Upstream
 from ..nginxconf.request import check_uri, raw
-from ..nginxconf.variables import Evaluator, Request, Variables, compile_text, compile_variable
+from ..nginxconf.variables import (
+    Evaluator,
+    Request,
+    Variables,
+    compile_text,
+    compile_variable,
+    merges_slashes,
+)
 from . import Arrival, Pick
 from .retry import TRANSPORT
 
@@ -148,6 +155,7 @@ def _reader(upstream: Upstream, conf: Variables) -> Callable[[bytes, float], Arr
     servers = {server.name for server in upstream.servers}
     checks: dict[str, Check] = {**CHECKS, "fail": partial(_check_fail, servers)}
     evaluates = bool(key or sticky or learnt)
+    check_target = partial(check_uri, merge_slashes=merges_slashes(conf))
 
     def read(line: bytes, now: float) -> Arrival:
         given = _parsed(line)
@@ -161,7 +169,7 @@ def _reader(upstream: Upstream, conf: Variables) -> Callable[[bytes, float], Arr
         duration, fail = get("duration"), get("fail", NONE)
         try:
             if "uri" in given:
-                check_uri(given["uri"])
+                check_target(given["uri"])
             hashed = raw(given["key"]) if "key" in given else b""
             body = raw(given["body"]) if "body" in given else b""
             if not evaluates:

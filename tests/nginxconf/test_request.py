@@ -99,6 +99,7 @@ def test_headers_count_without_case_and_without_underscores() -> None:
     value = request.header("x_a")
 
     assert value(Request(headers={"x-A": " pad "})) == b"pad"
+    assert value(Request(headers={"X-A": "\ttab\t"})) == b"\ttab\t"
     assert value(Request(headers={"X_A": "dropped"})) == b""
     assert value(Request(headers={"X-A": "1", "x-a": "2"})) == b"1, 2"
 
@@ -119,6 +120,7 @@ def test_the_host_is_lower_case_without_its_port(sent: str, host: str) -> None:
         ("10.0.0.1", "10.0.0.1", b"\n\0\0\x01"),
         ("2001:DB8::0:1", "2001:db8::1", b" \x01\r\xb8" + b"\0" * 11 + b"\x01"),
         ("::ffff:a00:1", "::ffff:10.0.0.1", b"\0" * 10 + b"\xff\xff\n\0\0\x01"),
+        ("::506:708", "::5.6.7.8", b"\0" * 12 + b"\5\6\7\10"),
         ("unix:", "unix:", b"unix:"),
     ],
 )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nginx_llm_lab.errors import UndecidedError, UsageError
 from nginx_llm_lab.nginxconf import variables
 from nginx_llm_lab.nginxconf.request import Request
+from nginx_llm_lab.nginxconf.tree import Directive
 from nginx_llm_lab.nginxconf.variables import Variables
 
 CONF = Path(__file__).parents[1] / "data/conf/variables.conf"
@@ -58,6 +59,15 @@ def test_nginx_s_own_variables_need_no_config(text: str, expected: str) -> None:
     )
 
     assert value(text, sent, Variables()) == expected
+
+
+def test_a_config_may_allow_underscores_in_header_names() -> None:
+    """With `underscores_in_headers on` nginx reads X_A as X-A; by default it drops the header."""
+    sent = Request(headers={"x_a": "1"})
+    allowed = Directive("underscores_in_headers", ("on",), "nginx.conf")
+
+    assert value("$http_x_a", sent, Variables()) == ""
+    assert value("$http_x_a", sent, Variables(around=(allowed,))) == "1"
 
 
 def test_the_packed_address_is_raw_bytes() -> None:

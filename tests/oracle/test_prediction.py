@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from nginx_llm_lab.errors import LabError, UsageError
 from nginx_llm_lab.nginxconf import upstream, variables
 from nginx_llm_lab.nginxconf.model import Upstream
+from nginx_llm_lab.nginxconf.tree import Directive
+from nginx_llm_lab.nginxconf.variables import Variables
 from nginx_llm_lab.oracle import Arrival, prediction
 
 CONF = Path(__file__).parents[1] / "data/conf/variables.conf"
@@ -167,6 +169,17 @@ def test_a_malformed_line_is_an_error_with_its_number(line: str | bytes, message
     assert error.value.message.endswith(" in r.jsonl:2")
 
 
+def test_dots_go_up_to_an_empty_folder_if_slashes_are_not_merged() -> None:
+    """`//../x` is above the root only where nginx merges the slashes first."""
+    apart = Variables(around=(Directive("merge_slashes", ("off",), "nginx.conf"),))
+
+    [arrival] = prediction.arrivals([b'{"uri": "//../x"}'], TWO, apart)
+
+    assert arrival.t == 0
+    with pytest.raises(UsageError, match="nginx answers 400"):
+        read('{"uri": "//../x"}', TWO)
+
+
 def test_time_never_goes_back() -> None:
     """The lines come in the order in which nginx picks."""
     with pytest.raises(UsageError, match=r"t goes back from 2 to 1\.5 in requests:2"):
@@ -175,7 +188,10 @@ def test_time_never_goes_back() -> None:
 
 @pytest.mark.parametrize(
     "uri",
-    ["/%zz", "/%00", "/../x", "/a/%2e%2e/..", "", "a", "/a b", "/a?b c", "/\x01", "http:///x"],
+    [
+        *("/%zz", "/%00", "/../x", "/a/%2e%2e/..", "", "a", "/a b", "/a?b c", "/\x01"),
+        *("http:///x", "http://me@a/", "http://a_b/", "http://a..b/", "http://a:8x/", "http://a#b"),
+    ],
 )
 def test_an_uri_that_nginx_refuses_is_an_error_with_its_number(uri: str) -> None:
     """No server is picked for a 400, whatever the method: a line for it would shift the turns."""

@@ -87,6 +87,20 @@ def test_the_id_is_the_md5_of_the_address():
     assert sid(Server("10.0.0.1", route="r1"), "10.0.0.1:80") == "r1"
 
 
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("10.0.0.1:080", "10.0.0.1:80"),
+        ("[0:0::0001]:8000", "[::1]:8000"),
+        ("[::0102:0304]", "[::1.2.3.4]:80"),
+        ("UNIX:/run/a.sock", "UNIX:/run/a.sock"),
+    ],
+)
+def test_the_address_is_the_one_that_nginx_prints(text: str, address: str):
+    """The id does not depend on how the server line writes it."""
+    assert sid(Server(text), text) == md5(address.encode(), usedforsecurity=False).hexdigest()
+
+
 def test_a_name_is_bound_by_the_address_it_resolves_to():
     """The ids are those of the addresses given."""
     upstream = Upstream((Server("a"), Server("b")), sticky=COOKIE)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from ...evidence.access_log import Hit
-from ...evidence.trace import PICK, TIMED, Step
+from ...evidence.trace import PICK, RELEASE, TIMED, Step
 from ...nginxconf.model import Upstream
 from ...oracle import ORACLES, ranking
 from ...oracle import retry as retries
@@ -80,8 +80,10 @@ def weigh(
     claim, the contradicting picks get 0 and the replay continues from what nginx did.
     """
     weighed: list[Weighed] = []
+    # only least_time logs when it takes its times: just before the release
+    measured_at = TIMED if any(step.kind == TIMED for step in order) else RELEASE
     for steps in _by_state(upstream, order):
-        replayed = Replay(Model(upstream, addresses or {}), hits)
+        replayed = Replay(Model(upstream, addresses or {}, measured_at), hits)
         for cluster in clusters(steps):
             weighed += replayed.weigh(cluster)
     return weighed if upstream.zone else sorted(weighed, key=lambda pick: pick.step.since)
@@ -166,8 +168,11 @@ class State:
 class Model:
     """nginx with the claim's config: its peers, and the requests in flight on them."""
 
-    def __init__(self, upstream: Upstream, addresses: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self, upstream: Upstream, addresses: Mapping[str, tuple[str, ...]], measured_at: str = TIMED
+    ) -> None:
         self.upstream = upstream
+        self.measured_at = measured_at
         self.group = group_of(upstream, addresses)
         self.method = ORACLES[upstream.method](self.group, upstream.measure, None)
         ranking.drop(self.group)  # `load` changes the peers without updating the ranking
@@ -193,9 +198,9 @@ class Model:
         if peer := self.held.get(step.request_id):
             request = self.requests[step.request_id]
             request.now = step.second * 1000
-            if step.kind == TIMED:
+            if step.kind == self.measured_at:
                 self._measure(request, peer, step, hit)
-            else:
+            if step.kind == RELEASE:
                 self._release(request, peer, step, hit)
         return []
 

@@ -10,7 +10,7 @@ import pytest
 
 from nginx_llm_lab.evidence import access_log, trace
 from nginx_llm_lab.evidence.access_log import Hit
-from nginx_llm_lab.evidence.trace import PICK, RELEASE, Step
+from nginx_llm_lab.evidence.trace import PICK, RELEASE, TIMED, Step
 from nginx_llm_lab.nginxconf.model import Server, Sticky, Upstream
 from nginx_llm_lab.verdict.replay import ordered
 from nginx_llm_lab.verdict.simulated import Recorded, Traffic, Truth, serve, server_name
@@ -250,6 +250,17 @@ def weighed_of(claim: Upstream, truth: Truth, size: int, seed: int) -> Sequence[
     """The picks of a simulated nginx with large overlaps, weighed under a claim."""
     run = serve(truth, BUSY, seed)
     return ordered.weigh(claim, by_id(run.hits), overlapping(run, size, seed))
+
+
+def test_least_time_has_its_times_though_another_method_logs_none() -> None:
+    """Else a least_conn nginx would agree with a claim of least_time, whose times stayed 0."""
+    servers = tuple(Server(server_name(number)) for number in range(3))
+    run = serve(Truth("least_conn"), Traffic(100, 20, 5.0, 60.0), 1)
+    logged = [step for step in run.order if step.kind != TIMED]
+
+    weighed = ordered.weigh(Upstream(servers, "least_time"), by_id(run.hits), logged)
+
+    assert sum(pick.high < 1e-6 for pick in weighed) > 20
 
 
 @pytest.mark.parametrize("size", [8, 40])
