@@ -65,6 +65,7 @@ def simulate(
     """
     if validate:
         given = {"backends": backends, "requests": requests, "seed": seed, "limit": limit}
+        given |= {"speed": None if speed == 1.0 else speed}
         _refuse_unused({**given, "weights": weights, "key": key, "trace": trace})
         _validate(scenario, method, duration, repeats, as_json=as_json)
         return
