@@ -1,7 +1,7 @@
 """The scorecard: methods compared in scenarios, by paired runs of the same requests."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy  # scipy.stats is loaded where it is first used
 
+from ..evidence import typed
 from .figures import Figures
 
 CONFIDENCE = 0.95
@@ -153,11 +154,9 @@ def read_runs(folder: Path) -> list[Run]:
     """
     file = folder / RUNS
     runs = []
-    for line in file.read_text().splitlines() if file.exists() else []:
-        try:
-            runs.append(Run(**json.loads(line)))
-        except (ValueError, TypeError):
-            continue
+    for line in file.read_bytes().splitlines() if file.exists() else []:
+        with suppress(typed.MisfitError):
+            runs.append(typed.read(Run, line))
     return runs
 
 

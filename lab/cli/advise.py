@@ -53,6 +53,8 @@ def advise(
             "--format, --servers and --service-time are for --log",
             "leave them out: the fleet file lists its servers",
         )
+    if config and config.is_dir():
+        raise UsageError(f"--config {config} is a folder", f"--config {config / 'nginx.conf'}")
     if config and not config.parent.is_dir():
         raise UsageError(f"--config {config}: no folder {config.parent}", f"mkdir {config.parent}")
     if fleet:

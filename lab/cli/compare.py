@@ -15,17 +15,18 @@ from .here import this_lab
 from .options import Duration, Json, names_in
 from .terminal import exit_unless, note, say, show
 
+METHODS = "round_robin,least_conn,least_time"
+REPEATS = 3
+
 
 def compare(
     scenarios: Annotated[
         list[str] | None, typer.Argument(help="Names from `lab scenarios`, or paths of YAML files.")
     ] = None,
-    methods: Annotated[
-        str, typer.Option(help="Methods, separated by commas.")
-    ] = "round_robin,least_conn,least_time",
+    methods: Annotated[str, typer.Option(help="Methods, separated by commas.")] = METHODS,
     repeats: Annotated[
         int, typer.Option(help="Runs per scenario and method, each with a different seed.")
-    ] = 3,
+    ] = REPEATS,
     duration: Duration = 0.0,
     minutes: Annotated[
         float,
@@ -56,6 +57,11 @@ def compare(
             "--minutes is only for new live runs without --duration", "leave one option out"
         )
     if resume:
+        if simulate or duration or repeats != REPEATS or methods != METHODS:
+            raise UsageError(
+                f"a resumed comparison has the options in {resume / comparing.PLAN}",
+                f"lab compare --resume {resume}",
+            )
         plan = comparing.resumed(resume)
     else:
         names = names_in(methods)

@@ -9,7 +9,7 @@ from typing import Annotated, BinaryIO
 import typer
 
 from ..errors import UsageError
-from ..nginxconf import sources
+from ..nginxconf import methods, sources
 from ..nginxconf.prompt import MAP, Prefix
 from ..oracle import prediction
 from .options import Characters, Key, Measure, PromptReader, Skip, Zone
@@ -55,6 +55,7 @@ def predict(
         texts = [text.strip() for words in (*servers, *more) for text in words.split(",")]
         prefix = Prefix(characters, skip, reader)
         group, scope = sources.from_method(method, texts, weights, key, measure, zone, prefix)
+        methods.check_key(key, [method])
     source = "stdin" if requests == "-" else requests
     with opened(requests) as lines:
         prediction.predict_lines(group, lines, sys.stdout.buffer, scope, source=source)

@@ -27,6 +27,8 @@ def report(
     --json prints its numbers instead.
     """
     content = sections.page(title, folders)
+    for fault in content.unreadable:
+        note(f"left out: {fault}")
     if as_json:
         show(content.as_dict())
     elif markdown:

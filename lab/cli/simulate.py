@@ -65,7 +65,8 @@ def simulate(
     """
     if validate:
         given = {"backends": backends, "requests": requests, "seed": seed, "limit": limit}
-        _refuse_unused({**given, "weights": weights, "key": key, "trace": trace})
+        speedup = None if speed == 1.0 else speed
+        _refuse_unused({**given, "weights": weights, "key": key, "trace": trace, "speed": speedup})
         _validate(scenario, method, duration, repeats, as_json=as_json)
         return
     workload = known.requested(scenario, duration, trace, speed, limit)

@@ -41,6 +41,8 @@ def whatif(
     requests in flight, and the effect on the other servers of losing the busiest one. Needs no
     Docker.
     """
+    if not key:
+        raise UsageError("--key is empty", "--key '$request_uri', which is the default")
     names = names_in(methods) if methods else list(known.methods())
     texts = replay.server_texts(servers)
     with read(log) as stream:

@@ -14,12 +14,21 @@ _T = TypeVar("_T")
 LATEST = 1e11  # seconds since the epoch, in the year 5138; a later time is malformed
 _SHOWN = 200  # characters of a malformed line that are kept
 # what stands before nginx's own line: a byte order mark, the name that `docker compose logs` or
-# `kubectl logs --prefix` puts there, a time, and syslog's host and tag or the kubelet's stream
+# `kubectl logs --prefix` puts there, a time, and the kubelet's stream or the host and tag of syslog
+# and journalctl; or all fields of an RFC 5424 message
 _PREFIX = re.compile(
     rb"(?:\xef\xbb\xbf)?(?:[^\s{\[]\S* *\| |\[pod/\S+\] )?"
-    rb"(?:(?:<\d{1,3}>)?(?:\d{4}-\d\d-\d\dT\S+|[A-Z][a-z]{2} [ \d]\d [\d:]{8}) "
+    rb"(?:(?:<\d{1,3}>)?1 (?:-|\d{4}-\d\d-\d\dT\S+)(?: \S+){4} "
+    rb"(?:-|(?:\[(?:[^\]\\]|\\.)*\])+) (?:\xef\xbb\xbf)?"
+    rb"|(?:<\d{1,3}>)?(?:\d{4}-\d\d-\d\dT\S+|[A-Z][a-z]{2} [ \d]\d [\d:.]{8,15}"
+    rb"|[A-Z][a-z]{2} \d{4}-\d\d-\d\d [\d:.]{8,15} [A-Z]{3,5}) "
     rb"(?:std(?:out|err) F |(?:\S+ )?[\w./-]+(?:\[\d+\])?: )?)?"
 )
+# a line as Docker's json-file driver keeps it, with nginx's own line as the value of "log"
+_IN_DOCKER_FILE = re.compile(
+    rb'\{"log":("(?:[^"\\]|\\.)*"),"stream":"std(?:out|err)",.*"time":"[^"]*"\}\s*'
+)
+DOCKER_FILE = b'{"log":"'
 # what `escape=default` makes of a quote, a backslash, and bytes outside printable ASCII
 _HEX = re.compile(rb"\\x([0-9A-F]{2})")
 
@@ -152,6 +161,18 @@ def record(line: bytes) -> Hit | Unproxied | None:
 def without_prefix(line: bytes) -> bytes:
     """nginx's own line, without what `docker compose logs`, kubectl or syslog put before it."""
     return _PREFIX.sub(b"", line, count=1)
+
+
+def unwrapped(line: bytes) -> bytes:
+    """nginx's own line from a line of Docker's json-file driver; any other line as it is."""
+    match = _IN_DOCKER_FILE.fullmatch(line)
+    if not match:
+        return line
+    try:
+        text: str = json.loads(_text(match[1]))
+        return text.encode("utf-8", "surrogateescape")
+    except ValueError:  # a damaged line
+        return line
 
 
 def parsed(line: bytes) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ..errors import UsageError
-from .access_log import Hit, addresses, plain, record
+from .access_log import DOCKER_FILE, Hit, addresses, plain, record, unwrapped
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -253,9 +253,16 @@ def _blocks(stream: BinaryIO) -> Iterator[list[bytes]]:
         lines = (rest + block).split(b"\n")
         rest = lines.pop()[-_LONGEST:]
         if lines:
-            yield lines
+            yield _unwrapped(lines)
     if rest:
-        yield [rest]
+        yield _unwrapped([rest])
+
+
+def _unwrapped(lines: list[bytes]) -> list[bytes]:
+    """The lines without what Docker's json-file driver puts around them."""
+    if not any(line.startswith(DOCKER_FILE) for line in lines):
+        return lines
+    return [unwrapped(line).rstrip(b"\n") for line in lines]
 
 
 @contextmanager

@@ -7,12 +7,13 @@ from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..accounts.scorecard import RUNS, Run, Scorecard, read_runs, values_of
 from ..errors import UsageError
+from ..evidence import typed
 from ..evidence.folder import write_json
 from ..nginxconf import methods as known
 from ..nginxconf import sources
@@ -104,14 +105,14 @@ def begin(plan: Plan, minutes: float = 0.0) -> Plan:
 def resumed(folder: Path) -> Plan:
     """The plan of a comparison that was begun in `folder`; UsageError if there is none."""
     try:
-        values: dict[str, Any] = json.loads((folder / PLAN).read_text())
-        values |= {name: tuple(values[name]) for name in ("scenarios", "methods")}
-        return Plan(**{**values, "folder": folder})
+        plan = typed.read(Plan, (folder / PLAN).read_bytes())
     except OSError as error:
         hint = "lab compare --resume .lab/runs/<time>-compare"
         raise UsageError(f"{folder / PLAN}: {error.strerror}", hint) from None
-    except (ValueError, TypeError, KeyError) as error:
+    except typed.MisfitError as error:
         raise UsageError(f"{folder / PLAN} is not a comparison: {error}", "lab compare") from None
+    check(plan)
+    return replace(plan, folder=folder)
 
 
 def finished(plan: Plan) -> list[Run]:
@@ -130,6 +131,8 @@ def compare(
     cells = plan.cells()
     workloads: dict[tuple[str, int], Workload] = {}
     with (plan.folder / RUNS).open("a") as file:
+        if file.tell():
+            file.write("\n")  # ends a line that an interruption cut off
         for repeat, name, method in cells:
             scenario = _seeded(name, plan.duration, repeat)
             if (scenario.seed, scenario.name, method) in ended:

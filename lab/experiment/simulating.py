@@ -34,6 +34,8 @@ def by_each(
         raise UsageError(
             f"--requests {requests} is out of range", f"a number from 1 to {MOST_REQUESTS:,}"
         )
+    names = [methods.method(name).name for name in names]  # refuses an unknown one before any run
+    methods.check_key(key, names)
     for name in names:
         with track(f"{scenario.name} by {name}") as on_sent:
             run = simulated(scenario, name, backends, requests, weights, key, on_sent)

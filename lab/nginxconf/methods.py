@@ -301,6 +301,14 @@ def methods() -> Mapping[str, Method]:
     return METHODS
 
 
+def check_key(key: str, names: Sequence[str]) -> None:
+    """Raise UsageError for a --key that none of these methods takes."""
+    if key and all(method(name).takes != "key" for name in names):
+        takers = " or ".join(name for name, record in METHODS.items() if record.takes == "key")
+        fault = f"--key: {', '.join(names)} takes no key"
+        raise UsageError(fault, f"leave it out, or choose {takers}")
+
+
 def method(name: str) -> Method:
     """The method of that name; else a UsageError that names all methods."""
     if name not in METHODS:

@@ -126,7 +126,7 @@ def from_options(
     balancing = [Directive(words[0], words[1:], f'method "{method}"')] if words else []
     lines = [Directive("server", tuple(text.split()), f'--servers "{text}"') for text in servers]
     upstream = _upstream(Directive("upstream", ("llm",), "--servers", 0, (*balancing, *lines)))
-    return replace(upstream, zone=zone)
+    return replace(upstream, zone=zone, file="--key" if key else upstream.file)
 
 
 def seconds(text: str, *, milliseconds: bool = True) -> float | None:

@@ -199,9 +199,10 @@ class _Scope:
     def _name(self, match: re.Match[str]) -> str:
         braced, brace, digit, name = match.groups()
         if braced is not None and not brace:
-            raise self._error(f'the closing bracket in "{braced}" variable is missing')
+            fault = f'the closing bracket in "{braced}" variable is missing'
+            raise self._error(fault, "write ${name}, as in ${request_uri}")
         if not (chosen := braced or digit or name):
-            raise self._error("invalid variable name")
+            raise self._error("invalid variable name", "write a name after $, as in $request_uri")
         return str(chosen).lower()
 
     def _find(self, name: str) -> Evaluator:

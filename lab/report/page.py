@@ -80,11 +80,12 @@ class HeatMap:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A whole report."""
+    """A whole report; `unreadable` says of each folder that is left out what is wrong."""
 
     title: str
     sections: tuple[Section, ...]
     scorecards: tuple[HeatMap, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Every number on the page, for JSON."""
@@ -92,6 +93,7 @@ class Page:
             "title": self.title,
             "sections": [section.as_dict() for section in self.sections],
             "scorecards": [asdict(card) for card in self.scorecards],
+            "unreadable": list(self.unreadable),
         }
 
 

@@ -39,19 +39,34 @@ FIGURES = (
 
 
 def page(title: str, places: Sequence[Path]) -> Page:
-    """A report of run folders, in the given order; a folder of run folders means all of them."""
-    runs = [run for place in places for run in runs_in(place)]
-    compared = [place for place in runs if (place / RUNS).exists()]
-    return Page(
-        title,
-        tuple(section(run) for run in runs if run not in compared),
-        tuple(card for place in compared for card in heat_maps(place)),
-    )
+    """A report of run folders, in the given order; a folder of run folders means all of them.
+
+    A folder that cannot be read is named on the page; UsageError if none can be read.
+    """
+    sections: list[Section] = []
+    cards: list[HeatMap] = []
+    errors: list[UsageError] = []
+    for run in (run for place in places for run in runs_in(place)):
+        try:
+            if (run / RUNS).exists():
+                cards += heat_maps(run)
+            else:
+                sections.append(section(run))
+        except UsageError as error:
+            errors.append(error)
+    if errors and not sections and not cards:
+        raise errors[0]
+    return Page(title, tuple(sections), tuple(cards), tuple(error.message for error in errors))
 
 
 def heat_maps(place: Path) -> Iterator[HeatMap]:
     """A comparison's scorecard: a heat map for each of the main measures."""
     card = Scorecard(tuple(read_runs(place)), {})
+    if not card.runs:
+        raise UsageError(
+            f"{place / RUNS} has no finished run",
+            f"lab compare --resume {place}, or another folder",
+        )
     contests = list(card.contests())
     for measure in HEATED:
         by_scenario = {

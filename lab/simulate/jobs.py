@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ..backends.llm.blocks import BLOCK_TOKENS
 from ..backends.llm.engine import PICOSECONDS
+from ..errors import UsageError
 from ..traffic import outline, workload
 from ..traffic.scenario import Scenario
 from ..traffic.trace_file import BLOCK_TOKENS as TRACE_BLOCK
@@ -18,7 +19,8 @@ from ..traffic.trace_file import Row
 if TYPE_CHECKING:
     from .kernel import Ints, Shorts
 
-FOREVER = 2**61
+FOREVER = 2**61  # 26.7 days in picoseconds
+MOST_DAYS = 26
 _TOGETHER = 256 * outline.BLOCK  # conversations that are drawn at a time: about 20 MB
 
 
@@ -138,7 +140,7 @@ def _draw(
     due = pauses[session, turn]
     due[turn == 0] = chains.dues[part]
     prompt = _prompt_tokens(scenario, prompts, answers)[session, turn]
-    columns["due"][:] = np.rint(due * PICOSECONDS)
+    columns["due"][:] = _picoseconds(due)
     columns["prompt"][:] = prompt
     columns["output"][:] = answers[session, turn]
     if scenario.tenants.n > 1:
@@ -318,7 +320,7 @@ def _traced(scenario: Scenario, rows: Sequence[Row]) -> Workload:
     prompts = (row.blocks[0] if row.blocks else f"request {n}" for n, row in enumerate(rows))
     # a chat prompt begins with a role and ends with one
     role = 1 if scenario.api == "chat" else 0
-    due = np.rint(np.array([row.at for row in rows]) * PICOSECONDS).astype(np.int64)
+    due = _picoseconds(np.array([row.at for row in rows]))
     nodes: dict[tuple[int, int], int] = {}
     ends: list[int] = []
     deepest = np.full(len(rows), -1, np.int32)
@@ -349,6 +351,17 @@ def _traced(scenario: Scenario, rows: Sequence[Row]) -> Workload:
         depth=depth,
         stream=scenario.stream,
     )
+
+
+def _picoseconds(due: outline.Seconds) -> "Ints":
+    """Return times in whole picoseconds; UsageError for one that is not before FOREVER."""
+    days = float(due.max(initial=0.0)) / 86_400
+    if days > MOST_DAYS:
+        raise UsageError(
+            f"the last request begins after {days:,.1f} days; at most {MOST_DAYS} are simulated",
+            "a trace with --speed 10 or --limit 1000; a scenario with a higher rate",
+        )
+    return np.rint(due * PICOSECONDS).astype(np.int64)
 
 
 def _counted(labels: "Iterable[int | str]") -> "Shorts":

@@ -98,7 +98,9 @@ def _request(scenario: Scenario, client: int) -> Request:
 
 
 def _arrival(request: Request, upstream: Upstream, scope: Variables) -> Arrival:
-    key = variables.evaluate(upstream.key, request, scope) if upstream.key else b""
+    if not upstream.key:
+        return Arrival(client_ip=request.client_ip)
+    key = variables.compile_text(upstream.key, scope, upstream.where)(request)
     return Arrival(key=key, client_ip=request.client_ip)
 
 

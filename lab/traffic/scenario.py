@@ -196,7 +196,7 @@ def lasting(scenario: Scenario, duration: float) -> Scenario:
     if not 0 <= duration <= _MOST_SECONDS:
         raise UsageError(
             f"--duration {duration:g} is out of range",
-            f"seconds above 0, at most {_MOST_SECONDS:,}",
+            f"seconds from 0, which is the scenario's own duration, to {_MOST_SECONDS:,}",
         )
     return replace(scenario, duration=duration) if duration else scenario
 
@@ -287,6 +287,8 @@ def parse_fleet(text: bytes | str, file: str) -> tuple[Scenario, tuple[int, ...]
     if "duration" not in values:
         values.setdefault("requests", max(_ENOUGH, _ENOUGH_PER_SERVER * len(servers)))
     if "nat" in fields and _flag(fields["nat"], "nat"):
+        if "clients" in fields:
+            _fail(fields["clients"], "with nat all clients have one address", "leave out clients")
         values["clients"] = 1
     name = re.sub(r"[^\w.-]", "_", Path(file).stem) or "fleet"
     fleet = {f"backend-{place}": machine for place, (machine, _) in enumerate(servers, 1)}
@@ -630,7 +632,7 @@ _EVENT: Mapping[str, _Reader[Any]] = {
     "backends": _integer(1, _MOST_BACKENDS),
     "method": _choice(*methods.METHODS),
     "weights": _list(_integer(1, 1_000_000)),
-    "key": _text(r"\S+", "a key such as $request_uri"),
+    "key": _text(r"(?:[^\s$]|\$\w+|\$\{\w+\})+", "a key such as $request_uri"),
 }
 _SCENARIO: Mapping[str, _Reader[Any]] = {
     "name": _text(r"[\w.-]{1,64}", "letters, digits, _, . and -"),

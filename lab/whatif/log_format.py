@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from ..errors import UsageError
-from ..evidence.access_log import parsed, without_prefix
+from ..evidence.access_log import parsed, unwrapped, without_prefix
 from ..nginxconf.request import raw
 from ..nginxconf.tree import unescaped, words_of
 
@@ -82,12 +82,12 @@ def visits(lines: Iterable[bytes], log_format: str = "") -> Iterator[Visit | Mal
 
     `log_format` is the text of nginx's `log_format`, or the directive. If it is empty, a line is
     read as JSON whose keys are nginx's variables, or as the combined format, also with further
-    fields after it. What `docker compose logs` or syslog puts before a line is skipped.
+    fields after it. What Docker, Kubernetes or syslog puts before or around a line is skipped.
     """
     fields = reader(log_format) if log_format else json_or_combined
     for number, line in enumerate(lines, 1):
         try:
-            values = fields(line.rstrip(b"\r\n").removeprefix(BOM_UTF8))
+            values = fields(unwrapped(line).rstrip(b"\r\n").removeprefix(BOM_UTF8))
             yield visit(values) if values is not None else Malformed(number, "not in the format")
         except (ValueError, RecursionError) as error:
             yield Malformed(number, str(error))

@@ -1,6 +1,7 @@
 """Replay an access log by each method for which the log has the data."""
 
 import gc
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -90,9 +91,9 @@ def hash_key(method: str, key: str) -> str:
 
 def server_texts(text: str) -> list[str]:
     """Return the servers that --servers names, or as many as it says if it is a number."""
-    if not text.isdecimal():
+    if not re.fullmatch(r"[-+]?\d+(?:\.\d*)?", text):
         return [part.strip() for part in text.split(",") if part.strip()]
-    if not 1 <= int(text) <= 10_000:
+    if not (text.isdecimal() and 1 <= int(text) <= 10_000):
         raise UsageError(
             f"--servers {text} is out of range", "a number from 1 to 10000, or a:1,b:1"
         )

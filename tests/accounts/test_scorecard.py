@@ -9,6 +9,7 @@ from nginx_llm_lab.accounts.scorecard import (
     Scorecard,
     contest,
     difference,
+    read_runs,
     trade_offs,
 )
 
@@ -79,3 +80,12 @@ def test_a_winner_that_loses_another_measure_is_a_trade_off():
         "s: a wins ttft_p99_ms; loses fair_tokens",
         "s: b wins fair_tokens; loses ttft_p99_ms",
     ]
+
+
+def test_a_line_that_is_no_run_is_skipped(tmp_path):
+    """What a crash or an editor left in the file: half a line, other types, no text."""
+    whole = b'{"scenario": "a", "method": "hash", "seed": 1, "values": {"ttft_p50_ms": 2.5}}'
+    broken = [whole[:40], whole.replace(b'{"ttft_p50_ms": 2.5}', b"null"), b"\xff", b"[]"]
+    (tmp_path / "runs.jsonl").write_bytes(b"\n".join([*broken, whole]))
+
+    assert read_runs(tmp_path) == [Run("a", "hash", 1, {"ttft_p50_ms": 2.5})]

@@ -150,6 +150,28 @@ def test_every_verb_explains_itself():
     assert lab("run", "--help").returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("predict round_robin --servers a --key $uri", "--key: round_robin takes no key"),
+        ("simulate heavy_tail --method random,sticky --key $uri", "random, sticky takes no key"),
+        ("simulate heavy_tail --method least_conn,", 'no method ""'),
+        ("simulate heavy_tail --duration -1", "seconds from 0, which is the scenario's own"),
+        ("simulate --validate --speed 2", "--speed has no effect with --validate"),
+        ("compare --resume folder --repeats 5", "has the options in folder/compare.json"),
+        ("advise --log access.log --config .", "--config . is a folder"),
+        ("whatif access.log --key=", "--key is empty"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused_at_once(words, error):
+    """It is named, before anything is run or written."""
+    refused = lab(*words.split())
+
+    assert refused.returncode == 2
+    assert error in refused.stderr.decode()
+    assert not refused.stdout
+
+
 def test_methods_as_json_name_their_directives():
     """For programs."""
     records = {method["name"]: method for method in json.loads(lab("methods", "--json").stdout)}

@@ -80,6 +80,23 @@ def lines_of(name: str) -> list[bytes]:
     return (RECORDED / name).read_bytes().splitlines()
 
 
+def test_lines_of_dockers_own_file_and_of_rfc_5424_are_counted() -> None:
+    """The json-file driver writes each line as JSON; the third one's text names no server."""
+    docker = b'{"log":"%b\\n","stream":"stdout","time":"2026-11-27T10:00:00.1Z"}'
+    syslog = b"<190>1 2026-11-27T10:00:00.123Z gw nginx 12 - - "
+
+    result = counted(
+        docker % b"x to: 10.0.0.1:80, 10.0.0.2:80",
+        docker % rb"{\"upstream_addr\":\"10.0.0.2:80\"}",
+        docker % b"x",
+        syslog + b'{"upstream_addr":"10.0.0.1:80"}',
+        syslog + b"x to: 10.0.0.1:80",
+    )
+
+    assert str(result.split) == "10.0.0.1:80: 2, 10.0.0.2:80: 2"
+    assert (result.attempts.total, result.malformed_lines) == (1, (3,))
+
+
 def test_a_malformed_line_is_counted_and_its_number_named() -> None:
     """Lines of another format, cut short or blank do not vanish."""
     count = counted(

@@ -1,6 +1,7 @@
 """A comparison is planned, interrupted and resumed without Docker."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -27,6 +28,7 @@ def test_an_interrupted_comparison_is_resumed(tmp_path, monkeypatch):
 
     assert len(done) == 2
     assert sorted(again.runs, key=str) == sorted(complete.runs, key=str)
+    assert scorecard.read_runs(tmp_path / "compare") == list(again.runs)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
@@ -53,6 +55,22 @@ def test_the_keys_that_move_are_counted():
 
     assert moved["round_robin"] is None
     assert 0 < (moved["prompt_prefix"] or 0) < 0.7
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("repeats", "3", r"compare\.json is not a comparison: repeats: expected `int`"),
+        ("methods", "hash", r"compare\.json is not a comparison: methods: expected `array`"),
+        ("methods", ["rr"], 'no method "rr"'),
+    ],
+)
+def test_a_damaged_plan_is_named_with_its_field(tmp_path, key, value, message):
+    """A name in place of a list was taken for its letters."""
+    (tmp_path / comparing.PLAN).write_text(json.dumps({**asdict(PLAN), key: value}))
+
+    with pytest.raises(UsageError, match=message):
+        comparing.resumed(tmp_path)
 
 
 def test_a_folder_without_a_comparison_is_named(tmp_path):

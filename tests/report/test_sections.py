@@ -1,6 +1,7 @@
 """Run folders become sections whose numbers are those of the verdict and the figures."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -90,6 +91,24 @@ def test_a_comparison_becomes_heat_maps(tmp_path):
     }
     assert cells["least_conn"].note == "best"
     assert {cell.note for _, row in goodput.rows for cell in row} == {"tie"}
+
+
+def test_a_damaged_folder_is_named_and_the_others_are_reported(tmp_path):
+    """In every form of the page. Where no folder can be read, it is an error."""
+    good, damaged = tmp_path / "a", tmp_path / "b"
+    shutil.copytree(RUNS / "round_robin", good)
+    shutil.copytree(RUNS / "round_robin", damaged)
+    (damaged / "run.json").write_text('{"sent": ')
+
+    made = sections.page("some", [tmp_path])
+
+    assert [section.folder for section in made.sections] == [str(good)]
+    (fault,) = made.as_dict()["unreadable"]
+    assert fault.startswith(f"{damaged}/run.json is not a valid run file")
+    assert "Left out: " in page.html(made)
+    assert f"- left out: {fault}" in page.markdown(made)
+    with pytest.raises(UsageError, match=r"run\.json is not a valid run file"):
+        sections.page("none", [damaged])
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):

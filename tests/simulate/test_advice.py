@@ -117,6 +117,14 @@ def test_the_config_has_room_for_what_one_server_runs():
         (f"servers: [h100-8b]\nnginx: {'9' * 5000}.1.1\nrate: 3\n", r"nginx must be a version"),
         ("servers: [h100-8b]\nrate: 3\nrate: 4\n", r'"rate" is given twice.*\ntry:   leave out'),
         (
+            "servers: [h100-8b]\nrate: 1\nclients: 9\nnat: true\n",
+            r"with nat all clients have one address in .*:3:10\ntry:   leave out clients",
+        ),
+        (
+            "servers: [h100-8b]\nrate: 0.001\nrequests: 5000\n",
+            r"begins after 5\d\.\d days; at most 26 are simulated in fleet",
+        ),
+        (
             "servers: [h100-8b]\nrate: 99999\nduration: 86400\n",
             r"at most 10,000,000 requests.*fleet\.yaml:3:11",
         ),

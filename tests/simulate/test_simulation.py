@@ -122,6 +122,19 @@ def test_sticky_binds_the_sessions_of_a_trace(tmp_path):
     assert [planned.visitor for planned in sent] == ["", "1", "2", "3"] * 10
 
 
+def test_a_trace_of_months_is_refused(tmp_path):
+    """Requests after 54 days were left out without a word; after 106 days TTFT was negative."""
+    trace = tmp_path / "months.csv"
+    trace.write_text(f"Timestamp,Request tokens,Response tokens\n0,9,9\n{60 * 86_400},9,9\n")
+
+    with pytest.raises(UsageError, match=r"begins after 60\.0 days; at most 26 are simulated"):
+        simulation.simulate(scenarios.requested("", trace=str(trace)), "round_robin")
+    short = simulation.simulate(
+        scenarios.requested("", trace=str(trace), speed=10.0), "round_robin"
+    )
+    assert short.figures.overall.requests == 2
+
+
 def test_a_long_trace_is_hashed_by_the_first_block(tmp_path, monkeypatch):
     """The first 512 tokens contain what prompt_prefix hashes; ids may have 64 bits."""
     ids = [2**63 + 5, 7, 7, 2**63 + 5, 9]

@@ -176,6 +176,10 @@ def test_the_timeline_is_sorted_by_time() -> None:
             "the use at 1 s: random takes no key in my.yaml:1:34",
         ),
         (
+            "{requests: 1, rate: 1, timeline: [{at: 1, do: use, method: hash, key: $}]}",
+            'timeline[0].key must be a key such as $request_uri, not "$", in my.yaml:1:71',
+        ),
+        (
             "{duration: 5, rate: 1, timeline: [{at: 6, do: heal}]}",
             "the heal at 6 s is after the end at 5 s, in my.yaml:1:34",
         ),

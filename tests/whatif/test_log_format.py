@@ -1,5 +1,7 @@
 """An access log is read by its log_format."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -162,6 +164,10 @@ PREFIXES = [
     "<190>Nov 26 10:00:00 gw nginx: ",
     "<190>Nov  6 10:00:00 nginx: ",
     "2026-11-26T10:00:00.123456+00:00 gw nginx[12]: ",
+    "<190>1 2026-11-26T10:00:00.123Z gw nginx 12 - - ",
+    '1 - gw nginx - access [a@1 x="[y\\]"][b@2 z=""] \ufeff',
+    "Nov 26 10:00:00.123456 gw nginx[12]: ",
+    "Thu 2026-11-26 10:00:00 UTC gw nginx[12]: ",
     "[pod/gw-7c9/nginx] ",
     "\ufeff",
 ]
@@ -175,6 +181,19 @@ def test_what_a_collector_puts_before_a_line_is_skipped(prefix):
     assert one(prefix + LINE) == one(LINE)
     assert one(prefix + LINE, COMBINED) == one(LINE, COMBINED)
     assert one(prefix + json_line) == one(json_line)
+
+
+@pytest.mark.parametrize("attrs", ["", '"attrs":{"tag":"gw"},'])
+def test_a_line_in_dockers_own_file_is_the_line_that_nginx_wrote(attrs):
+    """The json-file driver writes the line as JSON, and the labels of `log-opts` after it."""
+    around = f'{{"log":%s,"stream":"stdout",{attrs}"time":"2026-11-26T10:00:00.1Z"}}'
+    json_line = '{"msec":"5.0","request_uri":"/a\\u0022"}'
+
+    for line, log_format in ((LINE, ""), (LINE, COMBINED), (json_line, "")):
+        entry = one(around % json.dumps(f"{line}\n"), log_format)
+
+        assert isinstance(entry, Visit)
+        assert entry == one(line, log_format)
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,10 @@ def test_servers_are_a_number_or_names():
     """As `lab predict` takes them."""
     assert server_texts("2") == ["server-1", "server-2"]
     assert server_texts("a:1, b:1 weight=2") == ["a:1", "b:1 weight=2"]
-    with pytest.raises(UsageError, match="--servers 0"):
-        server_texts("0")
+    assert server_texts("10.0.0.1") == ["10.0.0.1"]
+    for number in ("0", "-1", "1.5"):
+        with pytest.raises(UsageError, match=f"--servers {number} is out of range"):
+            server_texts(number)
 
 
 def test_assumptions_of_the_replay_are_listed():
