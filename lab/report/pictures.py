@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK = "#012345"  # stands for the page's text colour until the SVG is written
+COLUMNS = 400  # of a timeline: about the pixels between which its steps can be told apart
 PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")  # Tol
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -74,16 +75,18 @@ def timeline(
 ) -> str:
     """Requests in flight over the seconds of a run, a lane for each backend, with its marks.
 
-    A lane is a step function: a list of moments, each with the number in flight from then on.
+    A lane is a step function: a list of moments, each with the number in flight from then on. Of a
+    lane with many steps, each column shows the highest number.
     """
     with _drawing(label, width=8, height=0.6 + 0.7 * len(lanes)) as (axes, svg):
         highest = max((count for steps in lanes.values() for _, count in steps), default=0) or 1
         for number, steps in enumerate(lanes.values()):
             floor = len(lanes) - 1 - number
-            moments = [moment for moment, _ in steps]
-            heights = [floor + 0.9 * count / highest for _, count in steps]
+            drawn = highest_by_column(steps)
+            moments = [moment for moment, _ in drawn]
+            heights = [floor + 0.9 * count / highest for _, count in drawn[:-1]]
             colour = PALETTE[number % len(PALETTE)]
-            axes.fill_between(moments, floor, heights, step="post", color=colour, linewidth=0)
+            axes.stairs(heights, moments or [0.0], baseline=floor, fill=True, color=colour)
         axes.set_yticks([at + 0.4 for at in range(len(lanes))], [*lanes][::-1])
         axes.set_ylim(0, max(1, len(lanes)))
         axes.set_xlabel(f"seconds; the highest lane has {highest} requests in flight")
@@ -91,6 +94,20 @@ def timeline(
             axes.axvline(mark.at, color=INK, linewidth=0.8, linestyle="dashed")
             axes.text(mark.at, len(lanes), f" {mark.text}", rotation=30, fontsize=8)
     return svg[0]
+
+
+def highest_by_column(steps: Sequence[tuple[float, int]]) -> Sequence[tuple[float, int]]:
+    """A step function of at most COLUMNS + 1 steps: the highest number in each equal part."""
+    if len(steps) <= COLUMNS:
+        return steps
+    first, width = steps[0][0], (steps[-1][0] - steps[0][0]) / COLUMNS
+    highest: dict[int, int] = {}
+    before = 0
+    for moment, count in steps:
+        column = int((moment - first) / width) if width else 0
+        highest[column] = max(count, highest.get(column, before))
+        highest[column + 1] = before = count
+    return [(first + column * width, count) for column, count in sorted(highest.items())]
 
 
 def _edges(values: Sequence[float]) -> list[float]:
@@ -123,7 +140,13 @@ def _inline(svg: str, label: str) -> str:
     """An SVG as part of a page: no prologue, the page's text colour, a label for screen readers."""
     body = svg[svg.index("<svg") :].replace(INK, "currentColor")
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r' d="[^"]*"', _to_tenths, body)
     body = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", body, count=1)
     body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
     opening = f'<svg role="img" aria-label="{escape(label)}"'
     return body.replace("<svg", opening, 1)
+
+
+def _to_tenths(path: re.Match[str]) -> str:
+    """A path with coordinates in tenths of a pixel, which halves the page."""
+    return re.sub(r"(\.\d)\d+", r"\1", path[0])

@@ -55,6 +55,32 @@ def test_nothing_to_draw_is_an_empty_picture():
     assert "<svg" in pictures.timeline("in flight", {}, [])
 
 
+def test_a_long_run_has_a_timeline_of_limited_size():
+    """A report is to be sent and opened; the highest number of every moment stays visible."""
+    steps = [(at / 100, at % 7) for at in range(50_000)] + [(500.0, 90), (500.01, 0), (900.0, 0)]
+
+    columns = pictures.highest_by_column(steps)
+
+    assert len(columns) <= pictures.COLUMNS + 1
+    assert max(count for _, count in columns) == 90
+    assert columns[-1][1] == 0
+    assert len(pictures.timeline("in flight", {"backend-1": steps}, [])) < 30_000
+
+
+def test_a_short_run_is_drawn_as_it_was():
+    """Nothing is left out of a lane with few steps."""
+    assert pictures.highest_by_column([(0.0, 1), (1.0, 0)]) == [(0.0, 1), (1.0, 0)]
+
+
+def test_labels_keep_their_digits():
+    """Only coordinates are rounded."""
+    label = "between 0.125 and 0.375"
+
+    svg = pictures.histogram("times", label, {"backend-1": [0.13, 0.2]})
+
+    assert label in " ".join(ET.fromstring(svg).itertext())
+
+
 def test_the_same_picture_is_the_same_text():
     """No date and no random ids: two reports can be compared."""
     assert re.sub(r"\s", "", drawn()["bars"]) == re.sub(r"\s", "", drawn()["bars"])
