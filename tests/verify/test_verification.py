@@ -559,3 +559,54 @@ def test_more_requests_are_sent_where_they_decide(tmp_path: Path) -> None:
 
     assert judged.verdict.word == "PASS", judged
     assert judged.verdict.hits > 1_000
+
+
+def test_an_upstream_of_http_and_https_is_judged_by_the_requests_of_https(tmp_path: Path) -> None:
+    """Its stub backends speak TLS only, so the other requests would be 502."""
+    conf = written(
+        tmp_path,
+        ROUND_ROBIN,
+        "proxy_pass http://u; } location /secure/ { proxy_pass https://u;",
+    )
+    play = Play(read(conf))
+    paths: list[str] = []
+    play.send = lambda plan: (
+        paths.extend(r["target"] for r in plan["requests"])
+        or [  # type: ignore[method-assign]
+            play.answer(planned) for planned in plan["requests"]
+        ]
+    )
+
+    (judged,) = played(conf, play)
+
+    assert judged.verdict.word == Word.PASS
+    assert all(path.startswith("/secure/") for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("http", "location", "why"),
+    [
+        (
+            "server { return 204; }",
+            "proxy_pass http://u;",
+            "nginx ignores its server ({0}:1): another with the same names on the same port comes"
+            " before ({0}:1)",
+        ),
+        (
+            "",
+            "set $who $arg_user; try_files /none @u; } location @u { proxy_pass http://u;",
+            'the lab does not follow "set" in {0}:1',
+        ),
+    ],
+)
+def test_what_another_block_decides_is_named_with_its_place(
+    tmp_path: Path, http: str, location: str, why: str
+) -> None:
+    """A server of the same name, a `set` in the location before."""
+    conf = written(tmp_path, f"upstream u {{ hash $who; server a; server b; }} {http}", location)
+    play = Play(read(conf))
+    play.picks = iter(cast("Any", [oracle.Pick("198.18.0.1:80", ())] * 1_000))
+
+    (judged,) = played(conf, play)
+
+    assert (judged.verdict.word, judged.verdict.why) == ("UNSURE", why.format(conf))
