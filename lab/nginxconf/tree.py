@@ -62,11 +62,12 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A config: every directive in order, and the includes that could not be read."""
+    """A config: every directive in order, the includes that could not be read, the files read."""
 
     file: str
     directives: tuple[Directive, ...]
     missing: tuple[Missing, ...] = ()
+    files: tuple[str, ...] = ()
 
     def block(self, name: str) -> Directive:
         """The `http` or `stream` block (all of that name joined, as snippets may repeat them).
@@ -97,21 +98,21 @@ def read(conf: Path) -> Config:
     """
     reader = _Reader(conf.parent)
     directives = reader.file(str(conf), ())
-    return Config(str(conf), directives, tuple(reader.missing))
+    return Config(str(conf), directives, tuple(reader.missing), tuple(reader.files))
 
 
 class _Reader:
-    """Follows includes: their base folder, how many were read, which are missing."""
+    """Follows includes: their base folder, which files were read, which are missing."""
 
     def __init__(self, prefix: Path) -> None:
         self.prefix = prefix
         self.missing: list[Missing] = []
-        self.files = 0
+        self.files: list[str] = []
 
     def file(self, path: str, chain: tuple[str, ...]) -> tuple[Directive, ...]:
         """All directives of one file; `chain` has the files whose includes led here."""
-        self.files += 1
-        if self.files > MAX_FILES:
+        self.files.append(path)
+        if len(self.files) > MAX_FILES:
             raise UsageError(f"more than {MAX_FILES} includes in {chain[0]}")
         if path in chain:
             hint = "remove this include, or name its files one by one"

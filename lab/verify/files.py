@@ -110,11 +110,7 @@ def _with_listen(text: bytes, without: Sequence[bool]) -> bytes:
 
 def user_names(config: Config, conf: Path) -> tuple[str, ...]:
     """The names of the config's files, relative to the path that the user gave."""
-    return tuple(
-        dict.fromkeys(
-            [str(conf), *(directive.file for directive in directives(config) if directive.file)]
-        )
-    )
+    return tuple(dict.fromkeys([str(conf), *config.files]))
 
 
 def absolute(path: str | Path) -> str:

@@ -62,6 +62,7 @@ AGAIN = f"run it again on a quieter machine, or with --seed 2; {ALLOW}"
 BROKEN = f"in a copy of the file, raise worker_connections if nginx has too few; {ALLOW}"
 
 INTERNAL_ERROR = 500
+FAR_BEYOND = 1_000_000_000  # the numbers of requests before
 FEWEST_ARRIVE = 4  # one of so many requests has to reach the upstream
 
 Record = Mapping[str, Any]  # the client's record of one request
@@ -618,13 +619,19 @@ class UpstreamRun:
         faults: list[str] = []
         # other locations may have other rules of retry
         rules = next_upstream(template.route.scopes)
-        for drill in failover.drills(replace(self.upstream, next_upstream=rules)):
+        drills = failover.drills(replace(self.upstream, next_upstream=rules))
+        for number, drill in enumerate(drills, 1):
             endpoints = [
                 endpoint for endpoint, name in self.servers.items() if name in drill.closed
             ]
             self.run.sandbox.refuse_connections(endpoints)
             sent = traffic.plain_traffic(
-                self.upstream, template, self.conf, self.run.seed, failover.REQUESTS
+                self.upstream,
+                template,
+                self.conf,
+                self.run.seed,
+                failover.REQUESTS,
+                first=number * FAR_BEYOND,
             )
             records = traffic.uncached(self.run.sandbox.send(traffic.plan(template, sent)))
             answers = [

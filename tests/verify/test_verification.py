@@ -610,3 +610,22 @@ def test_what_another_block_decides_is_named_with_its_place(
     (judged,) = played(conf, play)
 
     assert (judged.verdict.word, judged.verdict.why) == ("UNSURE", why.format(conf))
+
+
+def test_no_request_of_the_fail_over_has_been_sent_before(tmp_path: Path) -> None:
+    """A cache may have the response of one that was, from the server that refuses now."""
+    servers = "upstream u { server 127.0.0.1:8001; server 127.0.0.1:8002; }"
+    conf = written(tmp_path, servers)
+    play = Play(read(conf))
+    targets: list[str] = []
+    play.send = lambda plan: (
+        targets.extend(r["target"] for r in plan["requests"])
+        or [  # type: ignore[method-assign]
+            play.answer(planned) for planned in plan["requests"]
+        ]
+    )
+
+    played(conf, play)
+
+    assert len(play.closed) > 0
+    assert len(targets) == len(set(targets))

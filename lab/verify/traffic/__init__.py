@@ -125,12 +125,15 @@ def method_traffic(
 
 
 def plain_traffic(
-    upstream: Upstream, template: Template, conf: Variables, seed: int, count: int
+    upstream: Upstream, template: Template, conf: Variables, seed: int, count: int, first: int = 1
 ) -> Traffic:
-    """`count` sequential requests with varied keys and no delay; more where chance decides."""
+    """`count` sequential requests with varied keys and no delay; more where chance decides.
+
+    `first` is the first one's number: a cache may have the response of a number that was sent.
+    """
     rng = random.Random(f"{seed} {upstream.name} plain")
     vary = variation(upstream, template, conf)
-    numbers = range(1, count * templates.requests_per_hit(template, conf) + 1)
+    numbers = range(first, first + count * templates.requests_per_hit(template, conf))
     return Traffic(
         tuple(PlannedRequest(f"plain-{number}", vary(number, rng)) for number in numbers), 1
     )

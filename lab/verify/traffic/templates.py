@@ -585,11 +585,13 @@ def is_internal(route: Route) -> bool:
 def leads_to(name: str, server: Directive) -> bool:
     """Whether `try_files`, or `error_page` for a code that nginx itself answers, leads there."""
     returns = {line.args[0] for line in everything(server) if line.name == "return" and line.args}
-    codes = {"404", "403", "405"} | returns
-    for line in everything(server):
-        if line.name == "try_files" and name in line.args:
+    for block in (server, *everything(server)):
+        if any(name in line.args for line in block.all("try_files")):
             return True
-        if line.name == "error_page" and name in line.args and codes & set(line.args):
+        # where there is a proxy_pass, its server answers the others
+        codes = returns if block.all("proxy_pass") else {"404", "403", "405"} | returns
+        lines = block.all("error_page")
+        if any(name in line.args and codes & set(line.args) for line in lines):
             return True
     return False
 
