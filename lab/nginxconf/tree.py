@@ -141,8 +141,8 @@ class _Reader:
             if len(heads) > MAX_DEPTH:
                 raise UsageError(f"blocks nested deeper than {MAX_DEPTH} in {directive.where}")
         if heads:
-            block = " ".join((heads[-1].name, *heads[-1].args))
-            hint = f'close "{block}" ({heads[-1].where}), or a block inside it, with "}}"'
+            unclosed = " ".join((heads[-1].name, *heads[-1].args))
+            hint = f'close "{unclosed}" ({heads[-1].where}), or a block inside it, with "}}"'
             raise UsageError(f'unexpected end of file, expecting "}}" in {directive.where}', hint)
         return tuple(bodies[0])
 

@@ -16,7 +16,7 @@ from nginx_llm_lab.nginxconf.model import Upstream
 from nginx_llm_lab.nginxconf.upstream import read
 from nginx_llm_lab.oracle import Arrival
 from nginx_llm_lab.verdict import Verdict
-from nginx_llm_lab.verify import verification
+from nginx_llm_lab.verify import failover, verification
 from nginx_llm_lab.verify.survey import survey
 from nginx_llm_lab.verify.survey.prerequisites import Prerequisite, absent_file
 from nginx_llm_lab.verify.traffic import templates
@@ -44,6 +44,7 @@ class Play:
         self.refusal = 401
         self.held: list[str] = []
         self.closed: list[list[str]] = []
+        self.targets: list[str] = []
         self.stubborn = False
         self.losing = False
         self.clock = 0.0
@@ -63,6 +64,7 @@ class Play:
 
     def send(self, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Answer every planned, the first ones with a refusal."""
+        self.targets += [planned["target"] for planned in plan["requests"]]
         return [self.answer(planned) for planned in plan["requests"]]
 
     def answer(self, planned: Mapping[str, Any]) -> dict[str, Any]:
@@ -569,18 +571,12 @@ def test_an_upstream_of_http_and_https_is_judged_by_the_requests_of_https(tmp_pa
         "proxy_pass http://u; } location /secure/ { proxy_pass https://u;",
     )
     play = Play(read(conf))
-    paths: list[str] = []
-    play.send = lambda plan: (
-        paths.extend(r["target"] for r in plan["requests"])
-        or [  # type: ignore[method-assign]
-            play.answer(planned) for planned in plan["requests"]
-        ]
-    )
 
     (judged,) = played(conf, play)
 
     assert judged.verdict.word == Word.PASS
-    assert all(path.startswith("/secure/") for path in paths)
+    assert len(play.targets) > failover.REQUESTS
+    assert all(target.startswith("/secure/") for target in play.targets)
 
 
 @pytest.mark.parametrize(
@@ -617,15 +613,8 @@ def test_no_request_of_the_fail_over_has_been_sent_before(tmp_path: Path) -> Non
     servers = "upstream u { server 127.0.0.1:8001; server 127.0.0.1:8002; }"
     conf = written(tmp_path, servers)
     play = Play(read(conf))
-    targets: list[str] = []
-    play.send = lambda plan: (
-        targets.extend(r["target"] for r in plan["requests"])
-        or [  # type: ignore[method-assign]
-            play.answer(planned) for planned in plan["requests"]
-        ]
-    )
 
     played(conf, play)
 
-    assert len(play.closed) > 0
-    assert len(targets) == len(set(targets))
+    assert len(play.targets) > failover.REQUESTS
+    assert len(play.targets) == len(set(play.targets))
