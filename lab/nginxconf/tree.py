@@ -23,6 +23,9 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+TEMPLATE = re.compile(r"\{[{%]")  # Jinja, Helm, Go
+FILL_IN = "fill in the template first, and give its output to lab verify -"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 QUOTED = ("double", "single")
 AFTER_QUOTE = ("", " ", "\t", "\r", "\n", ";", "{", ")")
 ESCAPES = {"\\": "\\", '"': '"', "'": "'", "t": "\t", "r": "\r", "n": "\n"}
@@ -59,11 +62,12 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A config: every directive in order, and the includes that could not be read."""
+    """A config: every directive in order, the includes that could not be read, the files read."""
 
     file: str
     directives: tuple[Directive, ...]
     missing: tuple[Missing, ...] = ()
+    files: tuple[str, ...] = ()
 
     def block(self, name: str) -> Directive:
         """The `http` or `stream` block (all of that name joined, as snippets may repeat them).
@@ -94,24 +98,25 @@ def read(conf: Path) -> Config:
     """
     reader = _Reader(conf.parent)
     directives = reader.file(str(conf), ())
-    return Config(str(conf), directives, tuple(reader.missing))
+    return Config(str(conf), directives, tuple(reader.missing), tuple(reader.files))
 
 
 class _Reader:
-    """Follows includes: their base folder, how many were read, which are missing."""
+    """Follows includes: their base folder, which files were read, which are missing."""
 
     def __init__(self, prefix: Path) -> None:
         self.prefix = prefix
         self.missing: list[Missing] = []
-        self.files = 0
+        self.files: list[str] = []
 
     def file(self, path: str, chain: tuple[str, ...]) -> tuple[Directive, ...]:
         """All directives of one file; `chain` has the files whose includes led here."""
-        self.files += 1
-        if self.files > MAX_FILES:
+        self.files.append(path)
+        if len(self.files) > MAX_FILES:
             raise UsageError(f"more than {MAX_FILES} includes in {chain[0]}")
         if path in chain:
-            raise UsageError(f'include of "{path}" inside itself in {chain[-1]}')
+            hint = "remove this include, or name its files one by one"
+            raise UsageError(f'include of "{path}" inside itself in {chain[-1]}', hint)
         return self._blocks(path, (*chain, path))
 
     def _blocks(self, path: str, chain: tuple[str, ...]) -> tuple[Directive, ...]:
@@ -120,7 +125,8 @@ class _Reader:
         bodies: list[list[Directive]] = [[]]
         for directive, end in _statements(_text(path), path):
             if end == "}" and not heads:
-                raise UsageError(f'unexpected "}}" in {directive.where}')
+                hint = 'remove it, or find the block above that has a "}" too many'
+                raise UsageError(f'unexpected "}}" in {directive.where}', hint)
             if end == "{":
                 _refuse_lua(directive)
                 heads.append(directive)
@@ -135,13 +141,18 @@ class _Reader:
             if len(heads) > MAX_DEPTH:
                 raise UsageError(f"blocks nested deeper than {MAX_DEPTH} in {directive.where}")
         if heads:
-            raise UsageError(f'unexpected end of file, expecting "}}" in {directive.where}')
+            unclosed = " ".join((heads[-1].name, *heads[-1].args))
+            hint = f'close "{unclosed}" ({heads[-1].where}), or a block inside it, with "}}"'
+            raise UsageError(f'unexpected end of file, expecting "}}" in {directive.where}', hint)
         return tuple(bodies[0])
 
     def _include(self, directive: Directive, chain: tuple[str, ...]) -> list[Directive]:
         """The directives that an `include` reads; none, and a Missing, if no file matches."""
         directives: list[Directive] = []
         for path in self._files(directive.args[0]):
+            if Path(path).is_dir():
+                hint = f"include {directive.args[0].rstrip('/')}/*.conf;"
+                raise UsageError(f'include of the folder "{path}" in {directive.where}', hint)
             try:
                 with Path(path).open("rb"):
                     pass
@@ -193,7 +204,12 @@ def _statements(content: str, path: str) -> Iterator[tuple[Directive, str]]:
             hint = f'end "{" ".join(words)}" with ";"'
             raise UsageError(f'unexpected "}}" in {path}:{line}', hint)
         if not words and text != "}":
-            raise UsageError(f'unexpected "{text}" in {path}:{line}')
+            hint = (
+                FILL_IN
+                if TEMPLATE.search(content)
+                else "remove it, or write a directive's name before it"
+            )
+            raise UsageError(f'unexpected "{text}" in {path}:{line}', hint)
         place = start if words else line
         yield Directive("".join(words[:1]), tuple(words[1:]), path, place), text
         words = []
@@ -220,10 +236,14 @@ def _lex(text: str, path: str) -> Iterator[tuple[str, int, bool]]:
 def _text(path: str) -> str:
     """A config file's text; bytes that are not UTF-8 become lone surrogates."""
     try:
-        text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+        content = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f'cannot read "{path}": {reason}', "name an nginx config file") from None
+    if content.startswith(UTF_16):
+        hint = "save the file as UTF-8"
+        raise UsageError(f"{path} is UTF-16, which nginx does not read", hint)
+    text = content.decode("utf-8", "surrogateescape")
     if text.startswith("\ufeff"):
         hint = "save the file as UTF-8 without a byte order mark"
         raise UsageError(f"byte order mark in {path}:1", hint)

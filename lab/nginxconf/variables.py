@@ -403,13 +403,33 @@ def _after_rewrites(conf: Variables, where: str) -> _Scope:
     for line in server.all("server_name"):
         for name in line.args:
             scope = _matched(scope, name, scope.variable("host"), line)
-    scope = _rewritten(scope, server, None)
+    scope = _redirected(_rewritten(scope, server, None), conf.route)
     # nginx runs the rewrite lines of the innermost location only
     locations = [block for block in conf.route.scopes if block.name == "location"]
     for location in locations:
         scope = _matched(scope, "".join(location.args), scope.variable("uri"), location)
     for location in locations[-1:]:
         scope = _rewritten(scope, location, None)
+    return scope
+
+
+def _redirected(scope: _Scope, route: Route) -> _Scope:
+    """The scope in a named or internal location: `set` and `rewrite` of others came before."""
+    locations = [block for block in route.scopes if block.name == "location"]
+    internal = any(block.all("internal") for block in locations)
+    if not internal and not "".join(locations[-1].args if locations else ()).startswith("@"):
+        return scope
+    others = (
+        block
+        for block in everything(route.scopes[1])
+        if block.name == "location" and block not in locations
+    )
+    for line in (line for block in others for line in everything(block)):
+        error = UndecidedError(f'the lab does not follow "{line.name}" in {line.where}')
+        if line.name == "set" and line.args:
+            scope = scope.with_variables({_bare(line.args[0]): error})
+        elif line.name == "rewrite":
+            scope = scope.with_variables(dict.fromkeys(REWRITTEN, error))
     return scope
 
 

@@ -19,6 +19,7 @@ from .traffic import templates
 INSTALLED = "/etc/nginx"
 # what nginx's packages and images have around a file of conf.d, as far as it matters
 WHOLE = 'worker_processes auto;\nevents {{}}\nhttp {{ include "{}"; }}\n'
+MAIN = ".main"  # what the name of that file ends with
 LARGEST = 16_000_000  # bytes of a file that nginx asks for
 SERVER = re.compile(rb"\bserver(?:\s|#[^\n]*\n)*\{")
 IMPORT = re.compile(rb"""\bimport\s+[\w{}*,\s]+?\s+from\s+['"]([^'"]+)['"]""")
@@ -109,11 +110,7 @@ def _with_listen(text: bytes, without: Sequence[bool]) -> bytes:
 
 def user_names(config: Config, conf: Path) -> tuple[str, ...]:
     """The names of the config's files, relative to the path that the user gave."""
-    return tuple(
-        dict.fromkeys(
-            [str(conf), *(directive.file for directive in directives(config) if directive.file)]
-        )
-    )
+    return tuple(dict.fromkeys([str(conf), *config.files]))
 
 
 def absolute(path: str | Path) -> str:
@@ -130,7 +127,7 @@ def main_file(config: Config, conf: Path) -> tuple[str, dict[str, bytes]]:
     path = absolute(conf)
     if is_whole(config):
         return path, {}
-    main = f"{path}.main"
+    main = f"{path}{MAIN}"
     return main, {main: WHOLE.format(path).encode("utf-8", "surrogateescape")}
 
 

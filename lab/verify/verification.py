@@ -24,7 +24,16 @@ from . import failover, files, traffic
 from .logs import joined, timed, without_auth_requests
 from .run_folder import write_run_folder
 from .sandbox import Sandbox
-from .survey import Survey, literal, relocation, split_address, survey
+from .survey import (
+    Survey,
+    listen_hosts,
+    literal,
+    relocation,
+    resolver_hosts,
+    speaks_tls,
+    split_address,
+    survey,
+)
 from .survey.environment import Environment
 from .survey.prerequisites import ALLOW, Prerequisite, exists, names_to_resolve, remaining
 from .traffic import PlannedRequest, Traffic, templates
@@ -33,9 +42,11 @@ from .traffic.templates import Template
 # what to do where there is no verdict
 NO_STUB = f"give it an address and port of its own in a copy of the file; {ALLOW}"
 SAME_ADDRESS = f"give each server an address or a port of its own; {ALLOW}"
+NAMESAKE = f"give one of the two another server_name or port; {ALLOW}"
 ALL_DOWN = f'remove "down" from a server in a copy of the file; {ALLOW}'
 NO_REQUEST = f"judge the other upstreams with --upstream NAME; {ALLOW}"
 REFUSED = f"in a copy of the file, relax the rule that answers instead; {ALLOW}"
+RARE = f"in a copy of the file, give it a larger share, or choose it by a header; {ALLOW}"
 SRV = f"in a copy of the file, write server NAME:PORT resolve without service=; {ALLOW}"
 BODY_UNREAD = (
     "nginx evaluates if and proxy_pass before it reads the body, so $request_body is empty there:"
@@ -51,6 +62,8 @@ AGAIN = f"run it again on a quieter machine, or with --seed 2; {ALLOW}"
 BROKEN = f"in a copy of the file, raise worker_connections if nginx has too few; {ALLOW}"
 
 INTERNAL_ERROR = 500
+FAR_BEYOND = 1_000_000_000  # the numbers of requests before
+FEWEST_ARRIVE = 4  # one of so many requests has to reach the upstream
 
 Record = Mapping[str, Any]  # the client's record of one request
 
@@ -229,13 +242,14 @@ def verify(
     prerequisites = [
         *(shown_prerequisite(missing, conf) for missing in sandbox.prerequisites),
         *unresolved_hosts(unreached, subject.survey),
+        *listen_hosts(subject.config),
     ]
     return Verification(
         conf=str(conf),
         nginx=sandbox.version,
         upstreams=judged,
         not_honoured=tuple(dict.fromkeys(deviations(subject, sandbox.fixes))),
-        notes=(*(shown(text, conf) for text in sandbox.warnings), *notes_on(subject.survey)),
+        notes=(*(shown(text, conf) for text in sandbox.warnings), *notes_on(subject)),
         seconds=time.monotonic() - begun,
         unjudged=tuple(unjudged(upstream, subject.survey) for upstream in unreached),
         prerequisites=remaining(prerequisites, assumed),
@@ -301,11 +315,12 @@ def shown_prerequisite(prerequisite: Prerequisite, conf: Path) -> Prerequisite:
     )
 
 
-def notes_on(survey_result: Survey) -> Iterator[str]:
+def notes_on(subject: Subject) -> Iterator[str]:
     """Hints on the upstreams of a config, and on the names that nginx resolves at start."""
-    for upstream in survey_result.upstreams:
-        yield from hints(upstream, survey_result)
-    yield from names_to_resolve(named_servers(survey_result))
+    for upstream in subject.survey.upstreams:
+        yield from hints(upstream, subject.survey)
+    hosts = chain(named_servers(subject.survey), resolver_hosts(subject.config))
+    yield from names_to_resolve(hosts)
 
 
 def surveyed(config: tree.Config) -> Survey:
@@ -385,6 +400,7 @@ def environment(subject: Subject) -> Environment:
 def shown(text: str, conf: Path) -> str:
     """A text from nginx, with paths as the user wrote them."""
     folder = "" if conf.parent == Path() else f"{conf.parent}/"
+    text = text.replace(f"{files.absolute(conf)}{files.MAIN}", str(conf))
     return text.replace(f"{files.absolute(conf.parent)}/", folder)
 
 
@@ -469,6 +485,16 @@ def judge_one(
         if not routes and (line := subrequests[0]) is not None:
             why = f"its turns are also taken by {line.name} {line.args[0]} ({line.where})"
             return unsure(run, upstream, why, SUBREQUESTS), None
+    if any(map(speaks_tls, routes)):  # which is all that its stub backends speak
+        routes = [route for route in routes if speaks_tls(route)]
+    servers_of_http = run.config.block("http").all("server")
+    hidden_by = [templates.earlier_namesake(route, servers_of_http) for route in routes]
+    if all(hidden_by) and hidden_by[0] is not None:
+        why = (
+            f"nginx ignores its server ({routes[0].scopes[1].where}): another with the same names"
+            f" on the same port comes before ({hidden_by[0].where})"
+        )
+        return unsure(run, upstream, why, NAMESAKE), None
     candidates = tuple(
         template for route in routes for template in templates.candidates(route, conf)
     )
@@ -549,10 +575,16 @@ class UpstreamRun:
         """
         fresh = self.run.fresh(self.upstream, self.servers)
         probes, records = self.probe(candidates)
-        template, planned = probes[-1]
-        if not self.reached(planned, records):
+        template, _ = probes[-1]
+        if not any(
+            self.reached(planned, records) for tried, planned in probes if tried is template
+        ):
             why = f"no request reached it: {self.refusals(records)}"
-            hint = BODY_UNREAD if self.body_chooses(template) else REFUSED
+            hint = REFUSED
+            if self.body_chooses(template):
+                hint = BODY_UNREAD
+            elif templates.by_chance(template, self.conf):
+                hint = RARE
             return unsure(self.run, self.upstream, why, hint), template
         result: UpstreamVerdict | None = None
         sent_before = [planned for _, planned in probes]
@@ -587,18 +619,25 @@ class UpstreamRun:
         faults: list[str] = []
         # other locations may have other rules of retry
         rules = next_upstream(template.route.scopes)
-        for drill in failover.drills(replace(self.upstream, next_upstream=rules)):
+        drills = failover.drills(replace(self.upstream, next_upstream=rules))
+        for number, drill in enumerate(drills, 1):
             endpoints = [
                 endpoint for endpoint, name in self.servers.items() if name in drill.closed
             ]
             self.run.sandbox.refuse_connections(endpoints)
             sent = traffic.plain_traffic(
-                self.upstream, template, self.conf, self.run.seed, failover.REQUESTS
+                self.upstream,
+                template,
+                self.conf,
+                self.run.seed,
+                failover.REQUESTS,
+                first=number * FAR_BEYOND,
             )
-            records = list(traffic.uncached(self.run.sandbox.send(traffic.plan(template, sent))))
+            records = traffic.uncached(self.run.sandbox.send(traffic.plan(template, sent)))
             answers = [
                 (self.servers.get(record.get("server", ""), ""), record["status"])
                 for record in records
+                if not self.elsewhere(record)
             ]
             text, fault = failover.outcome(drill, answers)
             texts.append(text)
@@ -647,9 +686,13 @@ class UpstreamRun:
         besides = self.refusals([record for record in records if record["id"] not in counted])
         place = where(self.upstream, self.run.survey)
         hint = self.hint(template, outcome) if outcome.word == Word.UNSURE else ""
-        if outcome.word != Word.FAIL and len(hits) * traffic.MOST_CHANCES < len(sent):
-            why = f"{len(hits):,} of {len(sent):,} requests reached it"
-            outcome, hint = replace(outcome, word=Word.UNSURE, why=why), REFUSED
+        per_hit = templates.requests_per_hit(template, self.conf)
+        # not of those planned: time may have run out
+        answered = len(records)
+        if outcome.word != Word.FAIL and len(hits) * max(2 * per_hit, FEWEST_ARRIVE) < answered:
+            why = f"{len(hits):,} of {answered:,} requests reached it"
+            hint = RARE if per_hit > 1 else REFUSED
+            outcome = replace(outcome, word=Word.UNSURE, why=why)
         if outcome.word == Word.FAIL and (lost := broken(records)):
             why = f"{lost:,} of {len(sent):,} requests ended inside nginx, perhaps after a pick"
             outcome, hint = replace(outcome, word=Word.UNSURE, why=why), BROKEN
@@ -710,13 +753,17 @@ class UpstreamRun:
         """Try the candidates in turn, up to the first that leads to a server of the upstream."""
         tried: list[tuple[Template, PlannedRequest]] = []
         records: list[Record] = []
-        for number, template in enumerate(candidates, 1):
-            planned = traffic.probe(self.upstream, template, self.conf, number)
-            tried.append((template, planned))
-            records += self.send(template, Traffic((planned,), 1))
-            if self.reached(planned, records):
+        for template in candidates:
+            sent = traffic.probes(self.upstream, template, self.conf, len(tried) + 1)
+            tried += [(template, planned) for planned in sent]
+            records += self.send(template, Traffic(sent, 1))
+            if any(self.reached(planned, records) for planned in sent):
                 break
         return tried, records
+
+    def elsewhere(self, record: Record) -> bool:
+        """Whether a server of another upstream answered a request."""
+        return bool(record.get("server")) and record["server"] not in self.servers
 
     def reached(self, planned: PlannedRequest, records: Sequence[Record]) -> bool:
         """Whether a server of the upstream answered a request."""

@@ -148,3 +148,37 @@ def test_any_bytes_are_a_config_or_a_refusal(
         tree.read(path)
     except LabError as error:
         assert error.message  # noqa: PT017 - either outcome is right, but never another exception
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (b"http {\n{% for gpu in gpus %}\n", "fill in the template first"),
+        (b"a {\n{{- range .Values.gpus }}\n", "fill in the template first"),
+        (b"http {\n upstream u {\n", 'close "upstream u" (nginx.conf:2), or a block inside it'),
+        (b"http {}\n}", 'find the block above that has a "}" too many'),
+        ("events {}".encode("utf-16"), "save the file as UTF-8"),
+    ],
+)
+def test_a_broken_file_comes_with_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, hint: str
+) -> None:
+    """A template that was not filled in, a brace too many or too few, UTF-16."""
+    monkeypatch.chdir(tmp_path)
+    Path("nginx.conf").write_bytes(text)
+
+    with pytest.raises(UsageError) as caught:
+        tree.read(Path("nginx.conf"))
+
+    assert hint in caught.value.hint
+
+
+def test_an_include_of_a_folder_is_refused(tmp_path: Path) -> None:
+    """As nginx does, which cannot read it."""
+    (tmp_path / "conf.d").mkdir()
+    path = conf(tmp_path, "include conf.d;\n")
+
+    with pytest.raises(UsageError, match=f'folder "{tmp_path}/conf.d" in {path}:1') as caught:
+        tree.read(path)
+
+    assert caught.value.hint == "include conf.d/*.conf;"

@@ -33,6 +33,17 @@ def test_files_are_laid_at_their_own_paths_and_where_an_installed_nginx_has_them
     assert laid[f"{tmp_path}/conf.d/llm"] == laid["/etc/nginx/conf.d/llm"]
 
 
+def test_a_file_that_only_includes_others_is_laid_too(tmp_path: Path) -> None:
+    """Without it nginx would not find what it includes, and not say so."""
+    main = "events {} http { include conf.d/*.conf; }"
+    extra = {"conf.d__a.conf": "include up/*;", "up__llm": "upstream u { server a; }"}
+    laid_out = written(tmp_path, nginx_conf=main, **extra)
+
+    laid = files.files_by_path(laid_out, tmp_path / "nginx.conf")
+
+    assert laid[f"{tmp_path}/conf.d/a.conf"] == b"include up/*;"
+
+
 def test_a_whole_config_is_its_own_entrance(tmp_path: Path) -> None:
     """nginx starts with that very file."""
     laid_out = written(tmp_path, nginx_conf="events {} http {}")

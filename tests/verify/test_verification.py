@@ -16,7 +16,7 @@ from nginx_llm_lab.nginxconf.model import Upstream
 from nginx_llm_lab.nginxconf.upstream import read
 from nginx_llm_lab.oracle import Arrival
 from nginx_llm_lab.verdict import Verdict
-from nginx_llm_lab.verify import verification
+from nginx_llm_lab.verify import failover, verification
 from nginx_llm_lab.verify.survey import survey
 from nginx_llm_lab.verify.survey.prerequisites import Prerequisite, absent_file
 from nginx_llm_lab.verify.traffic import templates
@@ -44,6 +44,7 @@ class Play:
         self.refusal = 401
         self.held: list[str] = []
         self.closed: list[list[str]] = []
+        self.targets: list[str] = []
         self.stubborn = False
         self.losing = False
         self.clock = 0.0
@@ -63,6 +64,7 @@ class Play:
 
     def send(self, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Answer every planned, the first ones with a refusal."""
+        self.targets += [planned["target"] for planned in plan["requests"]]
         return [self.answer(planned) for planned in plan["requests"]]
 
     def answer(self, planned: Mapping[str, Any]) -> dict[str, Any]:
@@ -559,3 +561,60 @@ def test_more_requests_are_sent_where_they_decide(tmp_path: Path) -> None:
 
     assert judged.verdict.word == "PASS", judged
     assert judged.verdict.hits > 1_000
+
+
+def test_an_upstream_of_http_and_https_is_judged_by_the_requests_of_https(tmp_path: Path) -> None:
+    """Its stub backends speak TLS only, so the other requests would be 502."""
+    conf = written(
+        tmp_path,
+        ROUND_ROBIN,
+        "proxy_pass http://u; } location /secure/ { proxy_pass https://u;",
+    )
+    play = Play(read(conf))
+
+    (judged,) = played(conf, play)
+
+    assert judged.verdict.word == Word.PASS
+    assert len(play.targets) > failover.REQUESTS
+    assert all(target.startswith("/secure/") for target in play.targets)
+
+
+@pytest.mark.parametrize(
+    ("http", "location", "why"),
+    [
+        (
+            "server { return 204; }",
+            "proxy_pass http://u;",
+            "nginx ignores its server ({0}:1): another with the same names on the same port comes"
+            " before ({0}:1)",
+        ),
+        (
+            "",
+            "set $who $arg_user; try_files /none @u; } location @u { proxy_pass http://u;",
+            'the lab does not follow "set" in {0}:1',
+        ),
+    ],
+)
+def test_what_another_block_decides_is_named_with_its_place(
+    tmp_path: Path, http: str, location: str, why: str
+) -> None:
+    """A server of the same name, a `set` in the location before."""
+    conf = written(tmp_path, f"upstream u {{ hash $who; server a; server b; }} {http}", location)
+    play = Play(read(conf))
+    play.picks = iter(cast("Any", [oracle.Pick("198.18.0.1:80", ())] * 1_000))
+
+    (judged,) = played(conf, play)
+
+    assert (judged.verdict.word, judged.verdict.why) == ("UNSURE", why.format(conf))
+
+
+def test_no_request_of_the_fail_over_has_been_sent_before(tmp_path: Path) -> None:
+    """A cache may have the response of one that was, from the server that refuses now."""
+    servers = "upstream u { server 127.0.0.1:8001; server 127.0.0.1:8002; }"
+    conf = written(tmp_path, servers)
+    play = Play(read(conf))
+
+    played(conf, play)
+
+    assert len(play.targets) > failover.REQUESTS
+    assert len(play.targets) == len(set(play.targets))

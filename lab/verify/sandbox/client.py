@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 CALL_SECONDS = 10.0
+CLOSED = "nginx closed the connection without a response"
 HEADER = re.compile(rb"^([^:\r\n]+):[ \t]*([^\r\n]*)", re.MULTILINE)
 
 
@@ -173,7 +174,8 @@ async def send(
     except TimeoutError:
         error = f"no response in {CALL_SECONDS:g} s"
     except (asyncio.IncompleteReadError, OSError, ValueError, IndexError) as failure:
-        error = f"{type(failure).__name__}: {failure}"
+        closed = isinstance(failure, asyncio.IncompleteReadError) and not failure.partial
+        error = CLOSED if closed else f"{type(failure).__name__}: {failure}"
     connection.close()
     return {"id": planned["id"], "status": 0, "error": error}
 

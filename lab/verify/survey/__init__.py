@@ -13,7 +13,7 @@ from ...nginxconf.tree import Config, Directive
 from ...nginxconf.upstream import read_all
 from ..traffic import templates
 from .environment import Endpoint
-from .prerequisites import Prerequisite, unresolved
+from .prerequisites import Prerequisite, unresolved, unresolved_listen
 
 # a certificate or key that nginx reads at start, whatever speaks TLS with it
 CERTIFICATE = re.compile(
@@ -213,6 +213,15 @@ def every_server(config: Config) -> Iterator[Directive]:
         yield from config.block(context).all("server")
 
 
+def listen_hosts(config: Config) -> Iterator[Prerequisite]:
+    """A prerequisite for each host name on which nginx is to listen."""
+    for line in chain.from_iterable(server.all("listen") for server in every_server(config)):
+        for listen in listens(Directive("server", (), block=(line,))):
+            named = listen.port and listen.address.lower() not in ("*", "localhost")
+            if named and literal(listen.address) is None:
+                yield unresolved_listen(listen.address, line.where)
+
+
 def own_addresses(listens: Iterable[Listen]) -> tuple[str, ...]:
     """The addresses beyond loopback that nginx binds to by name."""
     addresses = (literal(listen.address) for listen in listens)
@@ -271,6 +280,15 @@ def split_address(text: str, port: int = 80) -> tuple[str, int]:
     if match is None:
         return text, port
     return match[1], int(match[2] or port)
+
+
+def resolver_hosts(config: Config) -> Iterator[str]:
+    """The host names of `resolver` lines, which nginx resolves at start."""
+    for line in directives(config):
+        for text in _addresses(line) if line.name == "resolver" else ():
+            host, _ = split_address(text, DNS_PORT)
+            if literal(host) is None and host.lower() != "localhost":
+                yield host
 
 
 def _addresses(resolver: Directive) -> Iterator[str]:
@@ -386,6 +404,11 @@ def unmet(
             yield f"proxy_pass {route.proxy_pass} ({route.where}): names no upstream of this config"
         if speaks_tls(route):
             yield f"proxy_pass {route.proxy_pass} ({route.where}): TLS with the lab's certificate"
+        elif any(map(speaks_tls, routes_to[route.upstream.lower()])):
+            yield (
+                f"proxy_pass {route.proxy_pass} ({route.where}): no requests, as the stub backends"
+                " of this upstream speak TLS only"
+            )
     yield from unfollowed(config)
 
 

@@ -51,6 +51,16 @@ def unresolved(host: str, where: str, upstreams: Iterable[Upstream]) -> Prerequi
     )
 
 
+def unresolved_listen(host: str, where: str) -> Prerequisite:
+    """A host name on which nginx is to listen: one of its own machine, or a typo."""
+    return Prerequisite(
+        host,
+        f'host "{host}" ({where}): nginx is to listen there, so it starts only where the name'
+        " resolves to an address of its own machine",
+        f"write a port or an address; if the host exists where nginx runs: --assume {host}",
+    )
+
+
 def absent_file(path: str, where: str) -> Prerequisite:
     """A file that nginx needs, found neither beside the config nor at its path."""
     return Prerequisite(
@@ -71,7 +81,7 @@ def absent_module(path: str, where: str) -> Prerequisite:
 
 
 def names_to_resolve(hosts: Iterable[str]) -> Iterator[str]:
-    """A note on the names of `server` lines, which the lab resolves and the user's network must."""
+    """A note on names of `server` and `resolver` lines, which the user's network must resolve."""
     names = sorted(dict.fromkeys(hosts))
     if names:
         shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

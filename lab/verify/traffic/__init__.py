@@ -23,7 +23,7 @@ SECONDS, SECONDS_TO_DRAW = 6.0, 20.0  # of traffic for one upstream
 FEWEST, FEWEST_TO_CHOOSE, MOST = 20, 300, 10_000
 MOST_THAT_LAST = 2_400  # as many as SECONDS_TO_DRAW have room for
 MOST_PARTS = 3  # of a trial
-MOST_CHANCES = 4  # for one of so many requests to arrive is enough
+PROBES_BY_CHANCE = 8  # for one hit that is expected
 VISITORS = 40
 KEYS = 400  # as many different values a key takes
 ADDRESSES = {
@@ -108,9 +108,10 @@ def method_traffic(
     vary = variation(upstream, template, conf)
     count = trial.count or how_many(upstream, traced=trial.traced)
     # perhaps only a part of them arrives
-    count *= MOST_CHANCES if templates.by_chance(template, conf) else 1
+    per_hit = templates.requests_per_hit(template, conf)
+    count *= per_hit
     # every request differs from those of the parts before
-    first = 1 + MOST * MOST_CHANCES * (trial.part - 1)
+    first = 1 + MOST * templates.MOST_CHANCES * (trial.part - 1)
     requests = tuple(
         PlannedRequest(
             f"{upstream.name}-{trial.name}-{number}",
@@ -119,18 +120,20 @@ def method_traffic(
         )
         for number in range(first, first + count)
     )
-    return Traffic(
-        requests, trial.concurrency, SECONDS_TO_DRAW if draws_by_load(upstream) else SECONDS
-    )
+    longer = draws_by_load(upstream) or per_hit > templates.FEWEST_CHANCES
+    return Traffic(requests, trial.concurrency, SECONDS_TO_DRAW if longer else SECONDS)
 
 
 def plain_traffic(
-    upstream: Upstream, template: Template, conf: Variables, seed: int, count: int
+    upstream: Upstream, template: Template, conf: Variables, seed: int, count: int, first: int = 1
 ) -> Traffic:
-    """`count` sequential requests with varied keys and no delay in the stub backends."""
+    """`count` sequential requests with varied keys and no delay; more where chance decides.
+
+    `first` is the first one's number: a cache may have the response of a number that was sent.
+    """
     rng = random.Random(f"{seed} {upstream.name} plain")
     vary = variation(upstream, template, conf)
-    numbers = range(1, count + 1)
+    numbers = range(first, first + count * templates.requests_per_hit(template, conf))
     return Traffic(
         tuple(PlannedRequest(f"plain-{number}", vary(number, rng)) for number in numbers), 1
     )
@@ -150,6 +153,15 @@ def takes_time(upstream: Upstream) -> bool:
 def several(upstream: Upstream) -> bool:
     """Whether there is more than one primary server."""
     return len([server for server in upstream.servers if not server.backup]) > 1
+
+
+def probes(
+    upstream: Upstream, template: Template, conf: Variables, first: int
+) -> tuple[PlannedRequest, ...]:
+    """The requests that test whether a template reaches the upstream: one unless chance decides."""
+    per_hit = templates.requests_per_hit(template, conf)
+    count = per_hit * PROBES_BY_CHANCE if per_hit > 1 else 1
+    return tuple(probe(upstream, template, conf, number) for number in range(first, first + count))
 
 
 def probe(upstream: Upstream, template: Template, conf: Variables, number: int) -> PlannedRequest:
@@ -192,9 +204,7 @@ def variation(
     def make(number: int, rng: random.Random) -> Request:
         request = template.request
         for name in sorted(names | limits):
-            changed = varied(request, name, rng.randrange(KEYS))
-            if changed is not None and still(changed):
-                request = changed
+            request = next(filter(still, varied(request, name, rng.randrange(KEYS))), request)
         if upstream.record.varied is Varied.ADDRESSES or ADDRESSES & names:
             request = replace(request, client_ip=address(template.entry, rng))
         elif ADDRESSES & limits:
@@ -218,21 +228,30 @@ def limit_keys(template: Template) -> list[str]:
     ]
 
 
-def varied(request: Request, name: str, number: int) -> Request | None:
-    """The request with another value for a variable; None if none fits."""
+def varied(request: Request, name: str, number: int) -> Iterator[Request]:
+    """The request with another value for a variable, the plainest first; none if none fits.
+
+    A key that an `if` requires keeps its beginning: "Bearer sk-".
+    """
     value = f"{number * 2654435761 % 2**32:08x}"
     if name in FIXED or name in ADDRESSES:
-        return None
+        return
     if name in ("uri", "document_uri", "request_uri", "request"):
         path, mark, query = request.uri.partition("?")
-        return replace(request, uri=f"{path.rstrip('/')}/{value}{mark}{query}")
-    if name == "http_authorization" and request.headers.get("Authorization", "").startswith(
-        "Basic"
-    ):
-        return None
+        yield replace(request, uri=f"{path.rstrip('/')}/{value}{mark}{query}")
+        return
+    header = templates.header_name(name) if name.startswith("http_") else ""
+    before = request.headers.get(header, "")
+    if name == "http_authorization" and before.startswith("Basic"):
+        return
+    texts = [value]
     if name == "request_body":
-        return templates.with_variable(request, name, f'{{"model": "lab", "prompt": "{value}"}}')
-    return templates.with_variable(request, name, value)
+        texts = [f'{{"model": "lab", "prompt": "{value}"}}']
+    elif before:
+        texts += [before[: -len(value)] + value, before + value]
+    for text in texts:
+        if (changed := templates.with_variable(request, name, text)) is not None:
+            yield changed
 
 
 def sources(texts: Iterable[str], template: Template, conf: Variables) -> set[str]:

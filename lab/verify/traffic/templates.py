@@ -1,17 +1,27 @@
 """Find requests that nginx sends through one `proxy_pass`: listener, host, location."""
 
 import base64
+import math
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Network
 from itertools import islice, product
 from types import MappingProxyType
 
 from ...errors import UndecidedError, UsageError
 from ...nginxconf.maps import pattern
 from ...nginxconf.request import Request, normal, target
-from ...nginxconf.routes import VARIABLE, Listen, Route, authority, effective, everything
+from ...nginxconf.routes import (
+    VARIABLE,
+    Listen,
+    Route,
+    authority,
+    effective,
+    everything,
+    listens,
+)
 from ...nginxconf.tree import Directive
 from ...nginxconf.variables import Variables, compile_text, conditions
 from .assignments import Assignment, Definitions, assignments
@@ -20,10 +30,13 @@ from .sample import NO_GROUPS, sample, sampled
 NO_BLOCKS: Mapping[str, Directive] = MappingProxyType({})
 MOST_CANDIDATES = 24  # requests that are tried out for one route
 MOST_GUESSES = 300  # requests that are guessed where a variable decides
+FEWEST_CHANCES, MOST_CHANCES = 4, 25  # for one request to arrive where chance decides
 NOBODY = "nobody.invalid"  # a host that no server_name matches: the default server's
 # an `if` that holds for requests without TLS
 PLAIN = re.compile(r"\$scheme (= http|!= https)|\$https (=|!= on)|\$server_port (= 80|!= 443)")
+GROUP_OR_VARIABLE = re.compile(rb"\$(?:\{(\w+)\}|([0-9]|\w+))")
 LOGIN = "lab", "lab"
+CLIENTS = IPv4Network("127.0.0.0/8")  # their addresses, all of which are local
 BODY = b'{"model": "lab", "messages": [{"role": "user", "content": "hello"}]}'
 
 
@@ -114,7 +127,7 @@ def hosts(route: Route, captures: Assignment = NO_GROUPS) -> Iterator[str]:
     for name in names:
         if host := host_of(name, captures):
             yield host
-    if not names or not all(map(host_of, names)):
+    if not names or not all(map(host_of, names)) or is_default(route):
         yield NOBODY
 
 
@@ -127,6 +140,34 @@ def host_of(name: str, captures: Mapping[str, str] = NO_GROUPS) -> str:
     if name.endswith(".*"):
         return f"{name[:-1]}lab"
     return "" if name == "_" or "$" in name else name.removeprefix(".")
+
+
+def earlier_namesake(route: Route, servers: Iterable[Directive]) -> Directive | None:
+    """The `server` because of which nginx ignores the names of the route's own; else None."""
+    own = route.scopes[1]
+    if is_default(route):
+        return None
+    for server in servers:
+        if server is own:
+            return None
+        if server_names(own) <= server_names(server) and places(own) <= places(server):
+            return server
+    return None
+
+
+def is_default(route: Route) -> bool:
+    """Whether the route's server also answers requests for hosts that no `server` names."""
+    return any({"default_server", "default"} & set(listen.options) for listen in route.listen)
+
+
+def server_names(server: Directive) -> set[str]:
+    """The names of a `server` in lower case; nginx's default is the empty one."""
+    return {name.lower() for line in server.all("server_name") for name in line.args} or {""}
+
+
+def places(server: Directive) -> set[tuple[str, int]]:
+    """The addresses and ports on which a `server` listens."""
+    return {(listen.address.replace("0.0.0.0", "*"), listen.port) for listen in listens(server)}  # noqa: S104 - what a config says, not a bind
 
 
 # --- the location -------------------------------------------------------------------------
@@ -194,6 +235,9 @@ def paths(route: Route, captures: Assignment = NO_GROUPS) -> Iterator[str]:
     if location is None:
         yield "/"
         return
+    if is_internal(route):
+        yield from _paths_rewritten(location, route.scopes[1])
+        return
     outer = [words(scope).removeprefix("^~") for scope in route.scopes if scope.name == "location"][
         :-1
     ]
@@ -222,11 +266,15 @@ def _paths(
         yield text[1:]
     elif text.startswith("~"):
         bare = text.lstrip("~").removeprefix("*")
-        text_matched = sampled(bare, captures, ignore_case=text.startswith("~*"))
-        yield from (text_matched, f"/{text_matched}", f"/lab{text_matched}", f"/lab/{text_matched}")
+        yield from _variants(sampled(bare, captures, ignore_case=text.startswith("~*")))
     else:
         bare = text.removeprefix("^~")
         yield from (bare, f"{bare}lab", f"{bare}/lab", f"{bare.rstrip('/')}/v1/chat/completions")
+
+
+def _variants(text: str) -> tuple[str, ...]:
+    """Paths that may match a regex which matches this text."""
+    return text, f"/{text}", f"/lab{text}", f"/lab/{text}"
 
 
 def _paths_to_named(name: str, server: Directive, passed: tuple[str, ...] = ()) -> Iterator[str]:
@@ -243,6 +291,32 @@ def _paths_to_named(name: str, server: Directive, passed: tuple[str, ...] = ()) 
             yield from (f"{path}lab-nothing" for path in _paths(location, server))
 
 
+def _paths_rewritten(location: Directive, server: Directive) -> Iterator[str]:
+    """Paths that a `rewrite` of the server or of another location leads to a location."""
+    for scope in (server, *(block for block in everything(server) if block.name == "location")):
+        for line in scope.all("rewrite"):
+            if len(line.args) < 2 or line.args[2:] in (("break",), ("redirect",), ("permanent",)):
+                continue
+            for path in _variants(sample(line.args[0])):
+                new = _rewritten(line, path)
+                from_there = scope is server or location_of(server, encoded(path)) is scope
+                if from_there and new and location_of(server, new) is location:
+                    yield path.replace(" ", "%20")
+
+
+def _rewritten(line: Directive, path: str) -> bytes:
+    """The path after a `rewrite`; empty if it does not apply or has other variables."""
+    match = pattern(line.args[0], ignore_case=False, where=line.where).search(encoded(path))
+    if match is None:
+        return b""
+    groups = {"0": match[0], **{str(n): group or b"" for n, group in enumerate(match.groups(), 1)}}
+    text = re.split(rb"[?]", encoded(line.args[1]), maxsplit=1)[0]
+    names = [(found[1] or found[2]).decode() for found in GROUP_OR_VARIABLE.finditer(text)]
+    if not groups.keys() >= set(names):
+        return b""
+    return GROUP_OR_VARIABLE.sub(lambda found: groups[(found[1] or found[2]).decode()], text)
+
+
 # --- values for variables and conditions ------------------------------------------------
 
 
@@ -255,9 +329,7 @@ def with_variable(request: Request, name: str, value: str) -> Request | None:
         others = f"{request.headers['Cookie']}; " if "Cookie" in request.headers else ""
         return with_header(request, "Cookie", f"{others}{name[7:]}={value}")
     if name.startswith("http_"):
-        return with_header(
-            request, "-".join(word.capitalize() for word in name[5:].split("_")), value
-        )
+        return with_header(request, header_name(name), value)
     if name in ("host", "content_type"):
         return with_header(request, {"host": "Host", "content_type": "Content-Type"}[name], value)
     if name == "request_method":
@@ -269,6 +341,11 @@ def with_variable(request: Request, name: str, value: str) -> Request | None:
     if name in ("args", "query_string"):
         return replace(request, uri=f"{request.uri.partition('?')[0]}?{value}")
     return None
+
+
+def header_name(name: str) -> str:
+    """The header of a variable: "X-Api-Key" for "http_x_api_key"."""
+    return "-".join(word.capitalize() for word in name.removeprefix("http_").split("_"))
 
 
 def with_variables(request: Request, values: Assignment) -> Request | None:
@@ -385,6 +462,26 @@ def by_chance(template: Template, conf: Variables) -> bool:
     return False
 
 
+def requests_per_hit(template: Template, conf: Variables) -> int:
+    """How many requests to send for one that reaches the upstream; 1 unless chance decides."""
+    if not by_chance(template, conf):
+        return 1
+    blocks = [block for block in conf.definitions.values() if block.name == "split_clients"]
+    shares = [share for block in blocks for share in shares_of(block, template.route.upstream)]
+    rarest = min(shares, default=100.0)
+    return min(MOST_CHANCES, max(FEWEST_CHANCES, math.ceil(100 / max(rarest, 0.01))))
+
+
+def shares_of(block: Directive, upstream: str) -> Iterator[float]:
+    """The percentages of a `split_clients` that name an upstream."""
+    rest = 100.0
+    for line in block.block or ():
+        percentage = rest if line.name == "*" else float(line.name.removesuffix("%"))
+        rest -= percentage
+        if line.args[-1:] == (upstream,):
+            yield percentage
+
+
 def matching_requests(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
     """Variants of a request that the route's `proxy_pass` sends to its upstream."""
     if selects_upstream(request, route, conf):
@@ -442,6 +539,7 @@ def _by_set(request: Request, route: Route, conf: Variables) -> Iterator[Request
 
 def _guessed(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
     """Requests from many addresses, with many values of what `split_clients` reads."""
+    yield from (replace(request, client_ip=address) for address in _geo_addresses(conf))
     rng = random.Random(route.where)
     texts = [block.args[0] for block in conf.definitions.values() if block.name == "split_clients"]
     names = [(match[1] or match[2]).lower() for match in VARIABLE.finditer(" ".join(texts))]
@@ -454,6 +552,18 @@ def _guessed(request: Request, route: Route, conf: Variables) -> Iterator[Reques
         yield guess
 
 
+def _geo_addresses(conf: Variables) -> Iterator[str]:
+    """An address in each network of `geo` that the lab's clients can have."""
+    blocks = (block for block in conf.definitions.values() if block.name == "geo")
+    for line in (line for block in blocks for line in block.block or ()):
+        try:
+            network = IPv4Network(line.name, strict=False)
+        except ValueError:
+            continue
+        if network.subnet_of(CLIENTS):
+            yield str(network[-1] if network.num_addresses == 1 else network[1])
+
+
 # --- routes that no client's request takes ------------------------------------------------
 
 
@@ -462,19 +572,26 @@ def from_outside(route: Route) -> bool:
     location = innermost(route)
     if location is None:
         return True
-    if any(scope.all("internal") for scope in route.scopes if scope.name == "location"):
-        return False
+    if is_internal(route):
+        return any(_paths_rewritten(location, route.scopes[1]))
     return not words(location).startswith("@") or leads_to(words(location), route.scopes[1])
 
 
+def is_internal(route: Route) -> bool:
+    """Whether nginx answers a client's request for the route's location with 404."""
+    return any(scope.all("internal") for scope in route.scopes if scope.name == "location")
+
+
 def leads_to(name: str, server: Directive) -> bool:
-    """Whether `try_files`, or `error_page` for a missing file or a `return`, leads there."""
+    """Whether `try_files`, or `error_page` for a code that nginx itself answers, leads there."""
     returns = {line.args[0] for line in everything(server) if line.name == "return" and line.args}
-    codes = {"404", "403"} | returns
-    for line in everything(server):
-        if line.name == "try_files" and name in line.args:
+    for block in (server, *everything(server)):
+        if any(name in line.args for line in block.all("try_files")):
             return True
-        if line.name == "error_page" and name in line.args and codes & set(line.args):
+        # where there is a proxy_pass, its server answers the others
+        codes = returns if block.all("proxy_pass") else {"404", "403", "405"} | returns
+        lines = block.all("error_page")
+        if any(name in line.args and codes & set(line.args) for line in lines):
             return True
     return False
 
@@ -505,7 +622,9 @@ def obstacle(route: Route, conf: Variables) -> str:
     decided = ", ".join(definitions or [f"${name}" for name in names])
     if not decided:
         return f"{place}: no request was found that an if around it lets through"
-    return f"{place}: no request was found for which {decided} leads to it"
+    by_address = any(text.startswith("geo ") for text in definitions)
+    clients = f"; the lab's clients have addresses in {CLIENTS}" if by_address else ""
+    return f"{place}: no request was found for which {decided} leads to it{clients}"
 
 
 def _definitions(names: Iterable[str], conf: Variables) -> Iterator[Directive]:
@@ -525,7 +644,9 @@ def candidates(route: Route, conf: Variables) -> tuple[Template, ...]:
     templates = (
         Template(route, entrance, request)
         for host, path in product(hosts(route, captures), dict.fromkeys(paths(route, captures)))
-        for plain in _methods(Request(path, "127.0.0.1", headers=_headers(host, entrance, route)))
+        for plain in _methods(
+            Request(path, "127.0.0.1", headers=_headers(host, entrance, route)), route
+        )
         if (ready := _conditions(plain, route, conf)) is not None
         for request in islice(matching_requests(ready, route, conf), 2)
     )
@@ -540,15 +661,19 @@ def _distinct(templates: Iterable[Template]) -> Iterator[Template]:
             yield template
 
 
-def _methods(request: Request) -> Iterator[Request]:
+def _methods(request: Request, route: Route) -> Iterator[Request]:
     yield request
     json = with_header(request, "Content-Type", "application/json")
     yield replace(json, method="POST", body=BODY)
+    location = innermost(route)
+    if location is not None and words(location).startswith("@"):
+        yield replace(json, method="PUT", body=BODY)  # nginx answers 405 where it serves files
 
 
 def _headers(host: str, entrance: Entry, route: Route) -> dict[str, str]:
     usual = 443 if entrance.tls else 80
     headers = {"Host": host if entrance.port == usual else f"{host}:{entrance.port}"}
+    headers["User-Agent"] = "lab"  # without one some configs refuse a client as a bot
     if is_on(route, "auth_basic"):
         secret = base64.b64encode(":".join(LOGIN).encode()).decode()
         headers["Authorization"] = f"Basic {secret}"
@@ -579,7 +704,7 @@ def keeps_route(template: Template, conf: Variables) -> Callable[[Request], bool
     """A test whether a request changed for a hash key still takes the template's route."""
     location = innermost(template.route)
     server = template.route.scopes[1]
-    named = location is None or words(location).startswith("@")
+    redirected = location is None or words(location).startswith("@") or is_internal(template.route)
     refusals = [
         test for scope in template.route.scopes for test in scope.all("if") if test.all("return")
     ]
@@ -591,7 +716,7 @@ def keeps_route(template: Template, conf: Variables) -> Callable[[Request], bool
             path = normal(re.split(rb"[?#]", target(request), maxsplit=1)[0], merge_slashes=True)
         except UsageError:
             return False
-        if not named and location_of(server, path) is not location:
+        if not redirected and location_of(server, path) is not location:
             return False
         return refused(request) == usual and selects_upstream(request, template.route, conf)
 

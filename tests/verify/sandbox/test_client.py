@@ -135,6 +135,18 @@ def test_what_goes_wrong_is_part_of_the_record() -> None:
     assert record["error"]
 
 
+def test_a_request_without_a_response_is_told_in_words() -> None:
+    """As after `return 444`."""
+
+    async def reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    (record,) = called(reading, [CALL])
+
+    assert record["error"] == "nginx closed the connection without a response"
+
+
 def test_probing_ends_with_the_first_answer_of_a_stand_in() -> None:
     """The first call that a stub backend answers ends the probing, if the plan asks for it."""
     records = called(STANDIN, [CALL, CALL, CALL], until_served=True)

@@ -6,7 +6,13 @@ import pytest
 
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.nginxconf import tree
-from nginx_llm_lab.verify.survey import Survey, split_address, survey
+from nginx_llm_lab.verify.survey import (
+    Survey,
+    listen_hosts,
+    resolver_hosts,
+    split_address,
+    survey,
+)
 from nginx_llm_lab.verify.survey.environment import Endpoint
 
 
@@ -266,3 +272,16 @@ def test_a_server_behind_its_client_s_scheme_speaks_tls_with_it(
     )
 
     assert [endpoint.tls for endpoint in found.endpoints] == [tls]
+
+
+def test_the_names_of_listen_and_resolver_are_told(tmp_path: Path) -> None:
+    """nginx resolves them at start: a typo in a port is a name, too."""
+    file = tmp_path / "nginx.conf"
+    file.write_text(
+        "http { resolver kube-dns.kube-system:53 10.0.0.2 valid=5s; server { listen 80a80;"
+        " listen 80; listen [::1]:81; listen localhost:82; listen unix:/run/n.sock; } }"
+    )
+    config = tree.read(file)
+
+    assert [missing.name for missing in listen_hosts(config)] == ["80a80"]
+    assert list(resolver_hosts(config)) == ["kube-dns.kube-system"]

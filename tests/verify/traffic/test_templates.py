@@ -388,15 +388,23 @@ def test_a_part_of_the_upstream_s_name_is_sent(
             "location / { error_page 418 = @u; return 418; } location @u { proxy_pass http://u; }",
             True,
         ),
+        (
+            "location / { error_page 404 = @u; proxy_pass http://o; }"
+            " location @u { proxy_pass http://u; }",
+            False,
+        ),
+        ("location / { error_page 405 = @u; } location @u { proxy_pass http://u; }", True),
+        ("rewrite ^/a/ /b/ last; location /b/ { internal; proxy_pass http://u; }", True),
+        ("rewrite ^/a/ /b/ break; location /b/ { internal; proxy_pass http://u; }", False),
     ],
 )
 def test_what_only_nginx_asks_for_is_told_apart(
     tmp_path: Path, location: str, outside: bool
 ) -> None:
     """`internal`, and a named location that only a failure leads to."""
-    _, (route,) = read(tmp_path, location, "upstream u { server a; }")
+    _, every = read(tmp_path, location, "upstream u { server a; }")
 
-    assert templates.from_outside(route) is outside
+    assert templates.from_outside(every[-1]) is outside
 
 
 @pytest.mark.parametrize(
@@ -421,3 +429,73 @@ def test_an_obstacle_is_named(tmp_path: Path, server: str, http: str, why: str) 
     conf, (route,) = read(tmp_path, server, f"upstream u {{ server a; }} {http}")
 
     assert why in templates.obstacle(route, variables.read(conf, "u"))
+
+
+@pytest.mark.parametrize(
+    ("rewrites", "expected"),
+    [
+        ("location /api/ { rewrite ^/api/(.*)$ /inner/$1 last; }", "/api/"),
+        ("rewrite ^/([a-z]+)/chat /inner/$1?model=$1;", "/a/chat"),
+        ("location /other { rewrite ^/api/ /inner/; } rewrite ^/v1$ /inner/;", "/v1"),
+    ],
+)
+def test_a_rewrite_leads_to_an_internal_location(
+    tmp_path: Path, rewrites: str, expected: str
+) -> None:
+    """Of the server, or of the location that its own regex leads to."""
+    server = f"{rewrites} location /inner/ {{ internal; proxy_pass http://u; }}"
+
+    assert template(tmp_path, server, "u", "upstream u { server a; }").request.uri == expected
+
+
+def test_a_named_location_behind_405_is_reached_by_put(tmp_path: Path) -> None:
+    """A file that nginx serves itself takes GET, HEAD and POST."""
+    server = "location / { error_page 405 = @u; } location @u { proxy_pass http://u; }"
+    conf, (route,) = read(tmp_path, server, "upstream u { server a; }")
+
+    made = templates.candidates(route, variables.read(conf, "u"))
+
+    assert "PUT" in {candidate.request.method for candidate in made}
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "ignored"),
+    [
+        ("listen 80; server_name a b;", "listen 80; server_name B;", True),
+        ("listen 80;", "listen 0.0.0.0:80;", True),
+        ("listen 80; server_name a;", "listen 80; server_name a b;", False),
+        ("listen 80; server_name a;", "listen 81; server_name a;", False),
+        ("listen 80; server_name a;", "listen 80 default_server; server_name a;", False),
+    ],
+)
+def test_a_server_whose_names_are_taken_is_told(
+    tmp_path: Path, first: str, later: str, ignored: bool
+) -> None:
+    """nginx gives requests to the first server with a name, or to the default server."""
+    pass_on = "location / { proxy_pass http://u; } }"
+    blocks = f"{first} {pass_on} server {{ {later} {pass_on[:-1]}"
+    conf, routes_to = read(tmp_path, blocks, "upstream u { server a; }")
+    servers = conf.block("http").all("server")
+
+    earlier = [templates.earlier_namesake(route, servers) for route in routes_to]
+
+    assert earlier == [None, servers[0] if ignored else None]
+
+
+def test_a_later_default_server_is_reached_by_a_host_that_no_server_names(tmp_path: Path) -> None:
+    """Its name belongs to the server before."""
+    pass_on = "location / { proxy_pass http://u; }"
+    default = "listen 80 default_server; server_name x;"
+    server = f"server_name x; {pass_on} }} server {{ {default} {pass_on}"
+    _, (_, route) = read(tmp_path, server, "upstream u { server a; }")
+
+    assert list(templates.hosts(route)) == ["x", templates.NOBODY]
+
+
+def test_a_client_has_an_address_of_a_geo_network(tmp_path: Path) -> None:
+    """If it is one that the lab's clients can have."""
+    http = "geo $to { default other; 127.9.9.0/30 u; } upstream u { server a; }"
+
+    made = template(tmp_path, "location / { proxy_pass http://$to; }", "u", http)
+
+    assert made.request.client_ip == "127.9.9.1"

@@ -79,6 +79,22 @@ def test_a_hash_key_takes_many_values(tmp_path: Path, key: str) -> None:
     assert len(keys(tmp_path, key, http)) > 50
 
 
+def test_a_key_that_an_if_requires_keeps_its_beginning(tmp_path: Path) -> None:
+    """Otherwise all requests would count against one limit."""
+    http = (
+        "limit_req_zone $http_authorization zone=z:1m rate=1r/s;"
+        ' map $http_authorization $ok { default 0; "~^Bearer sk-[A-Za-z0-9]{20,}$" 1; }'
+    )
+    location = "limit_req zone=z; if ($ok = 0) { return 401; }"
+    claim, template, conf = ready(tmp_path, "server a; server b;", http, location)
+
+    sent = traffic.method_traffic(claim, template, conf, 1, Trial(1)).requests
+
+    sent_keys = {planned.request.headers["Authorization"] for planned in sent}
+    assert len(sent_keys) > 50
+    assert all(key.startswith("Bearer sk-") for key in sent_keys)
+
+
 def test_requests_stay_on_their_way_whatever_is_varied(tmp_path: Path) -> None:
     """A varied path still lands in the location, a fixed host keeps its server."""
     claim, template, conf = ready(tmp_path, "hash $host$uri; server a; server b;")
@@ -285,11 +301,15 @@ def test_one_primary_gets_enough_requests_to_exclude_another_server(other: Serve
     assert traffic.how_many(beside) == traffic.FEWEST_TO_CHOOSE
 
 
-def test_more_is_sent_where_chance_chooses_the_upstream(tmp_path: Path) -> None:
-    """A quarter of the requests suffices."""
+@pytest.mark.parametrize(("share", "times"), [("30%", 4), ("10%", 10), ("0.1%", 25)])
+def test_more_is_sent_where_chance_chooses_the_upstream(
+    tmp_path: Path, share: str, times: int
+) -> None:
+    """As many as its share requires, within limits."""
     file = tmp_path / "nginx.conf"
     file.write_text(
-        "http { upstream u { server a; server b; } split_clients $request_id $to { 30% u; }"
+        "http { upstream u { server a; server b; } split_clients $request_id $to {"
+        f" {share} u; * v; }}"
         " server { location / { proxy_pass http://$to; } location /u { proxy_pass http://u; } } }"
     )
     config = tree.read(file)
@@ -297,7 +317,7 @@ def test_more_is_sent_where_chance_chooses_the_upstream(tmp_path: Path) -> None:
     made_by = [templates.candidates(route, conf)[0] for route in routes.routes(config)]
     sent = [traffic.method_traffic(claim, made, conf, 1, Trial(1)) for made in made_by]
 
-    assert len(sent[0].requests) == traffic.MOST_CHANCES * len(sent[1].requests)
+    assert len(sent[0].requests) == times * len(sent[1].requests)
 
 
 def test_every_request_differs_from_those_of_the_parts_before(
