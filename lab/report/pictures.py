@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 INK = "#012345"  # stands for the page's text colour until the SVG is written
 COLUMNS = 400  # of a timeline: about the pixels between which its steps can be told apart
@@ -64,6 +65,9 @@ def histogram(label: str, unit: str, series: Mapping[str, Sequence[float]]) -> s
             axes.hist(values, edges, histtype="step", label=name, color=colour, linewidth=1.5)
         if known:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.legend(loc="upper right")
         axes.set_xlabel(unit)
         axes.set_ylabel("count")
