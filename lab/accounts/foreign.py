@@ -46,9 +46,14 @@ def judge_own_requests(
         return judge(own_hits, sequential)
     verdict = judge(hits, False)
     if verdict.word == Word.PASS:
-        return replace(verdict, why=f"{verdict.why}; {foreign:,} foreign requests included")
-    why = f"{foreign:,} foreign requests passed through nginx: {verdict.why}"
+        return replace(verdict, why=f"{verdict.why}; {counted(foreign)} included")
+    why = f"{counted(foreign)} passed through nginx: {verdict.why}"
     return replace(verdict, word=Word.UNSURE, why=why)
+
+
+def counted(foreign: int) -> str:
+    """The number of foreign requests, in words."""
+    return f"{foreign:,} foreign request{'s' if foreign > 1 else ''}"
 
 
 def picks_are_independent(claim: Upstream) -> bool:

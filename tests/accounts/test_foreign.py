@@ -58,7 +58,7 @@ def test_a_method_with_state_never_fails_beside_foreign_requests(
     verdict = foreign.judge_own_requests(claim, HITS, OWN, sequential=True, judge=judge)
 
     assert (verdict.word, seen) == (expected, judged)
-    assert ("1 foreign requests" in verdict.why) == (judged == [3])
+    assert ("1 foreign request " in verdict.why) == (judged == [3])
 
 
 def test_without_foreign_requests_nothing_changes() -> None:
