@@ -15,9 +15,10 @@ from ..errors import LabError, UsageError
 from ..fault_kinds import KINDS, By
 from . import behaviour, compose, nginx, sdk
 from .compose import Lab
-from .shell import CommandError, in_parallel
+from .shell import CommandError, in_parallel, wait_for
 
 GRACE = 25  # seconds that a container has to finish what it does
+FREEZING = 20.0  # seconds in which a pause is tried again
 NGINX = "nginx"
 CLIENT = "load"  # the container in which ab runs
 ALL = "all"
@@ -116,7 +117,19 @@ def _restart(lab: Lab, target: Container) -> None:
 
 def _pause(_lab: Lab, target: Container) -> None:
     """Freeze the container: the kernel accepts connections, but nothing answers."""
-    target.pause()
+    name = compose.service(target)
+    wait_for(lambda: _is_frozen(target), FREEZING, f"the kernel to freeze {name}")
+
+
+def _is_frozen(target: Container) -> bool:
+    """Pause a container; False if a process of it, such as a health check, began meanwhile."""
+    try:
+        target.pause()
+    except docker.errors.APIError as error:
+        if "unable to freeze" in str(error.explanation):
+            return False
+        raise
+    return True
 
 
 def _cut(lab: Lab, target: Container) -> None:

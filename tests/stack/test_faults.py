@@ -1,5 +1,8 @@
 """What a fault is refused for, and what a backend is told; breaking is shown in tests/live."""
 
+from unittest.mock import Mock
+
+import docker.errors
 import pytest
 
 from nginx_llm_lab import fault_kinds
@@ -50,3 +53,17 @@ def test_an_unknown_fault_is_wrong_usage(
 def test_every_fault_of_the_engine_has_an_action() -> None:
     """The table says who does a fault; what Docker does has a function here."""
     assert set(faults.ACTIONS) == set(fault_kinds.names(By.ENGINE))
+
+
+def test_a_pause_is_tried_again_while_the_kernel_cannot_freeze() -> None:
+    """On a busy machine a health check may begin just then; other errors are raised at once."""
+    busy = docker.errors.APIError("pause", explanation="OCI runtime pause failed: unable to freeze")
+    container = Mock(labels={"com.docker.compose.service": "backend-2"})
+    container.pause.side_effect = [busy, busy, None]
+
+    faults.ACTIONS["pause"](LAB, container)
+
+    assert container.pause.call_count == 3
+    container.pause.side_effect = docker.errors.APIError("pause", explanation="no such container")
+    with pytest.raises(docker.errors.APIError):
+        faults.ACTIONS["pause"](LAB, container)
