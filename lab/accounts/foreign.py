@@ -46,13 +46,13 @@ def judge_own_requests(
         return judge(own_hits, sequential)
     verdict = judge(hits, False)
     if verdict.word == Word.PASS:
-        return replace(verdict, why=f"{verdict.why}; {counted(foreign)} included")
-    why = f"{counted(foreign)} passed through nginx: {verdict.why}"
+        return replace(verdict, why=f"{verdict.why}; {in_words(foreign)} included")
+    why = f"{in_words(foreign)} passed through nginx: {verdict.why}"
     return replace(verdict, word=Word.UNSURE, why=why)
 
 
-def counted(foreign: int) -> str:
-    """The number of foreign requests, in words."""
+def in_words(foreign: int) -> str:
+    """The number of foreign requests, as a verdict prints it."""
     return f"{foreign:,} foreign request{'s' if foreign > 1 else ''}"
 
 

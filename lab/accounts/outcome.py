@@ -28,7 +28,7 @@ from ..word import Word
 from . import figures, join
 from .fates import ALL, Call, Ledger, account, explain_lost_lines, named_by_tenure, of_record
 from .faults import faults_of, rules_of
-from .foreign import at_lab_door, counted, judge_own_requests, own_ids, picks_are_independent
+from .foreign import at_lab_door, in_words, judge_own_requests, own_ids, picks_are_independent
 
 PORT = "8000"  # of every backend of the lab
 _NO_TARGETS = Targets()
@@ -55,7 +55,7 @@ class Counts:
         return self.nginx == self.backends and self.nginx.total == self.client
 
     def __str__(self) -> str:
-        apart = f"; {counted(self.foreign)} counted separately" if self.foreign else ""
+        apart = f"; {in_words(self.foreign)} counted separately" if self.foreign else ""
         if self.agree:
             return f"nginx, backends and client all count {self.client:,}{apart}"
         return f"nginx: {self.nginx}; backends: {self.backends}; client: {self.client:,}{apart}"

@@ -149,7 +149,7 @@ def soak(
                         break
                     on_progress(f"{time.time() - began:6.1f} s  {step}")
                     run.do(step)
-                run.record_incidents()
+                run.record_incidents([])
             except INTERRUPTIONS:
                 run.repair()  # before the traffic ends, because requests need live servers
                 raise
@@ -177,7 +177,6 @@ class _Run:
         self._timeline = self._collector.timeline
         self._timeline.windows.clear()
         self._claim = FIRST_CLAIM
-        self._states = self._collector.states
 
     def do(self, step: Step) -> None:
         """Do a step, repair what it broke, and wait until nginx bans no server."""
@@ -211,11 +210,11 @@ class _Run:
         with self._recorded(Event(0.0, "fault", step.target, step.do, value)):
             faults.fault(self.lab, step.target, step.do, value)
         _sleep(step.seconds)
-        self.record_incidents(step)
+        self.record_incidents(self._timeline.done[-1:])
         repair = time.time()
         with self._recorded(Event(0.0, "heal")):
             faults.heal(self.lab)
-        self._states = states(self.lab)
+        self._collector = replace(self._collector, states=states(self.lab))
         self._timeline.tenures += tenures(self.lab, start, repair)
         mark = nginx.log_size(self.lab)
         _sleep(FAIL_TIMEOUT + 1)
@@ -230,11 +229,14 @@ class _Run:
         stretch = 1.05 * verdict.hits_needed(claim, QUIET) / self._rate  # some come late
         self._timeline.windows += until_decided(window, stretch, word)
 
-    def record_incidents(self, step: Step | None = None) -> None:
-        """Record what has changed a service since the last repair, before the next one hides it."""
-        event = Event(0.0, "fault", step.target, step.do) if step else Event(0.0, "reload")
-        during = Timeline(self._timeline.began, done=[Done(event, 0.0, 0.0)])
-        self._timeline.incidents += incidents(self._states, states(self.lab), during)
+    def record_incidents(self, done: list[Done]) -> None:
+        """Record what else than these events has changed a service since the last repair.
+
+        The next repair would hide it. What is recorded is not compared again.
+        """
+        now, during = states(self.lab), Timeline(self._timeline.began, done=done)
+        self._timeline.incidents += incidents(self._collector.states, now, during)
+        self._collector = replace(self._collector, states=now)
 
     @contextmanager
     def _recorded(self, event: Event) -> Iterator[None]:

@@ -302,11 +302,11 @@ def methods() -> Mapping[str, Method]:
 
 
 def check_key(key: str, names: Sequence[str]) -> None:
-    """Raise UsageError for a --key that none of these methods takes."""
+    """Raise UsageError for a key that none of these methods takes."""
     if key and all(method(name).takes != "key" for name in names):
         takers = " or ".join(name for name, record in METHODS.items() if record.takes == "key")
-        fault = f"--key: {', '.join(names)} takes no key"
-        raise UsageError(fault, f"leave it out, or choose {takers}")
+        fault = f"{', '.join(names)} takes no key"
+        raise UsageError(fault, f"leave the key out, or choose {takers}")
 
 
 def method(name: str) -> Method:
@@ -395,9 +395,8 @@ def http_of(chosen: Method, prefix: Prefix) -> str:
 def _directive(chosen: Method, choice: Choice) -> str:
     """The method's directive with the user's key or measure in it."""
     directive = chosen.directive
+    check_key(choice.key, [chosen.name])
     if choice.key:
-        if chosen.takes != "key":
-            raise UsageError(f"{chosen.name} takes no key", "lab use hash --key '$arg_user'")
         directive = directive.replace(chosen.key, _quoted(choice.key), 1)
     if choice.measure:
         if chosen.takes != "measure":

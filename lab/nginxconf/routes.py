@@ -22,6 +22,9 @@ BUILTIN_TEXTS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+EVERY_IPV4 = "0.0.0.0"  # noqa: S104 - what a config says; the lab binds nothing to it
+
+
 @dataclass(frozen=True, slots=True)
 class Listen:
     """One `listen`: `address` is "*" by default, `port` 0 for a unix socket."""

@@ -69,8 +69,7 @@ def ab(lab: Lab, call: Ab, base: str = INSIDE) -> str:
 
 def _new_path() -> str:
     """The path of a new file in the load container; two calls never share one."""
-    # compose.yaml mounts a tmpfs there, which no other container and no user of the host can reach
-    return f"/tmp/{uuid.uuid4().hex}"  # noqa: S108 - see above
+    return f"/tmp/{uuid.uuid4().hex}"  # noqa: S108 - a tmpfs of that container alone
 
 
 def _check(call: Ab) -> None:

@@ -173,7 +173,7 @@ def test_every_verb_explains_itself():
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ("predict round_robin --servers a --key $uri", "--key: round_robin takes no key"),
+        ("predict round_robin --servers a --key $uri", "round_robin takes no key"),
         ("simulate heavy_tail --method random,sticky --key $uri", "random, sticky takes no key"),
         ("simulate heavy_tail --method least_conn,", 'no method ""'),
         ("simulate heavy_tail --duration -1", "seconds from 0, which is the scenario's own"),

@@ -1,13 +1,16 @@
 """A soak's steps follow from its seed."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import pytest
 
-from nginx_llm_lab.evidence.timeline import Window
+from nginx_llm_lab.evidence.timeline import Done, Event, Incident, Timeline, Window
 from nginx_llm_lab.experiment import soak
+from nginx_llm_lab.experiment.collect import Collector, State
 from nginx_llm_lab.stack import faults
+from nginx_llm_lab.stack.compose import Lab
 from nginx_llm_lab.word import Word
 
 NAMES = ("backend-1", "backend-2", "backend-3")
@@ -75,3 +78,22 @@ def test_traffic_goes_on_until_it_decides(
 
     assert [(window.start, window.end) for window in observed] == windows
     assert [window.again for window in observed] == [False, True][: len(windows)]
+
+
+def test_what_ended_a_container_is_recorded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a later step nor the collection finds it again; the soak's own kill is left out."""
+    running = State("one", "running", 1.0, 0.0, 0)
+    killed = replace(running, status="exited", finished=5.0, exit_code=137)
+    before = {"backend-1": running, "backend-2": running}
+    timeline = Timeline(0.0, done=[Done(Event(0.0, "fault", "backend-1", "kill"), 0.0, 1.0)])
+    run = object.__new__(soak._Run)
+    run.lab, run._timeline = Lab("no-such-lab"), timeline
+    run._collector = Collector(run.lab, "", 0, timeline, before)
+    now = {"backend-1": killed, "backend-2": killed}
+    monkeypatch.setattr(soak, "states", lambda _lab: now)
+
+    run.record_incidents(timeline.done[-1:])
+    run.record_incidents([])
+
+    assert timeline.incidents == [Incident("backend-2", "exited with code 137", 5.0)]
+    assert run._collector.states == now

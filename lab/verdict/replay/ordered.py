@@ -169,7 +169,7 @@ class Model:
     """nginx with the claim's config: its peers, and the requests in flight on them."""
 
     def __init__(
-        self, upstream: Upstream, addresses: Mapping[str, tuple[str, ...]], measured_at: str = TIMED
+        self, upstream: Upstream, addresses: Mapping[str, tuple[str, ...]], measured_at: str
     ) -> None:
         self.upstream = upstream
         self.measured_at = measured_at

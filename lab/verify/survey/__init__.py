@@ -8,7 +8,7 @@ from itertools import chain
 
 from ...errors import UsageError
 from ...nginxconf.model import Server, Upstream
-from ...nginxconf.routes import Listen, Route, everything, listens, routes
+from ...nginxconf.routes import EVERY_IPV4, Listen, Route, everything, listens, routes
 from ...nginxconf.tree import Config, Directive
 from ...nginxconf.upstream import read_all
 from ..traffic import templates
@@ -23,7 +23,7 @@ CERTIFICATE = re.compile(
 IMPOSSIBLE = re.compile(r"[$\x00-\x20\x7f]")  # in no host's name
 TLS_NAME = re.compile(r"[\w.-]+")
 OTHER_PASSES = ("grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcached_pass")
-WILDCARDS = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - what a config says, not a bind
+WILDCARDS = {4: EVERY_IPV4, 6: "::"}
 LOOPBACKS = {4: "127.0.0.1", 6: "::1"}
 DNS_PORT = 53
 MOST_LINES = 3  # of one kind; more are counted in one

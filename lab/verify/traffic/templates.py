@@ -14,6 +14,7 @@ from ...errors import UndecidedError, UsageError
 from ...nginxconf.maps import pattern
 from ...nginxconf.request import Request, normal, target
 from ...nginxconf.routes import (
+    EVERY_IPV4,
     VARIABLE,
     Listen,
     Route,
@@ -110,7 +111,7 @@ def is_tls(listen: Listen) -> bool:
 def connectable(listen: Listen) -> tuple[str, bool]:
     """An address at which a client on the same machine reaches a `listen`."""
     address = listen.address.strip("[]")
-    if address in ("*", "0.0.0.0", "localhost"):  # noqa: S104 - what a config says, not a bind
+    if address in ("*", EVERY_IPV4, "localhost"):
         return "127.0.0.1", False
     if address == "::":
         both = "ipv6only=off" in listen.options
@@ -167,7 +168,7 @@ def server_names(server: Directive) -> set[str]:
 
 def places(server: Directive) -> set[tuple[str, int]]:
     """The addresses and ports on which a `server` listens."""
-    return {(listen.address.replace("0.0.0.0", "*"), listen.port) for listen in listens(server)}  # noqa: S104 - what a config says, not a bind
+    return {(listen.address.replace(EVERY_IPV4, "*"), listen.port) for listen in listens(server)}
 
 
 # --- the location -------------------------------------------------------------------------
