@@ -10,6 +10,8 @@ from math import inf
 from operator import attrgetter
 from typing import Any, TypeAlias
 
+from msgspec import structs
+
 from .. import fault_kinds
 from ..evidence.access_log import Hit, Unproxied
 from ..evidence.journal import Entry
@@ -234,7 +236,7 @@ def named_by_tenure(
             continue
         tried = zip(hit.upstream_addr, _moments(hit), strict=True)
         names = tuple(_owner(owners.get(name, ()), moment) or name for name, moment in tried)
-        yield replace(hit, upstream_addr=names)
+        yield structs.replace(hit, upstream_addr=names)
 
 
 def _moments(hit: Hit) -> Iterator[float]:

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from . import typed
 from .access_log import LATEST, Malformed
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One line of a backend's journal: one request at that backend.
 
     `start` and `t`, its end, are seconds since the epoch, `duration` the seconds between them on a

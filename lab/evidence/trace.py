@@ -7,9 +7,12 @@ have happened in either order; all others are in the order of the log.
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+
+import msgspec
+from msgspec import structs
 
 from .access_log import Hit
 
@@ -27,8 +30,7 @@ _FAILED = 4  # nginx's NGX_PEER_FAILED
 Key = tuple[int, int]  # a request: its connection, and its number on that connection, from 1
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A pick, a measured time (least_time only) or a release in nginx's debug log.
 
     It happened after line `since` of the log and before line `until`, at `second` of nginx's
@@ -45,8 +47,7 @@ class Event:
     failed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, gc=False):
     """An event, with its request and its server as in nginx's access log.
 
     `server` is the upstream's own name where no server was live. The other fields are Event's.
@@ -90,7 +91,7 @@ class _Events:
         """Take the next line of the log."""
         worker, number, text = int(line["worker"]), int(line["number"]), line["text"]
         if (unended := self.unended.pop(worker, None)) is not None:
-            self.events[unended] = replace(self.events[unended], until=number)
+            self.events[unended] = structs.replace(self.events[unended], until=number)
         if line["connection"] is None:
             return
         connection = int(line["connection"])

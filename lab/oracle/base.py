@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from ..errors import LabError
 from ..nginxconf.model import Server, Upstream
 from ..nginxconf.request import printable
@@ -23,9 +25,7 @@ LONG_AGO = -(10**9)  # nginx's time 0, before any second at which an Arrival's c
 MISSES = 20  # at the next miss nginx falls back from a hash or a draw to round robin
 
 
-# not frozen: frozen ones take four times as long to make, and a million must be made in seconds
-@dataclass(slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """One request to an upstream.
 
     `key` is the value of the hash key; `sticky` the value of the first non-empty sticky lookup
@@ -45,8 +45,8 @@ class Arrival:
     method: str = "GET"
     t: float = 0.0
     duration: float | None = None
-    fail: Mapping[str, str] = field(default_factory=dict)
-    took: Mapping[str, float] = field(default_factory=dict)
+    fail: Mapping[str, str] = msgspec.field(default_factory=dict)
+    took: Mapping[str, float] = msgspec.field(default_factory=dict)
     header: float | None = None
     learnt: str = ""
     faults: tuple[tuple[str, float], ...] = ()

@@ -4,8 +4,10 @@ import json
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+
+from msgspec import structs
 
 from ..nginxconf import methods
 from ..nginxconf.methods import Varied
@@ -65,18 +67,20 @@ def request_with_key(key: str, number: int, rng: random.Random) -> Request:
     for name in re.findall(r"\$\{?(\w+)", key):
         mark = "&" if "?" in request.uri else "?"
         if name.startswith("arg_"):
-            request = replace(request, uri=f"{request.uri}{mark}{name[4:]}={value}")
+            request = structs.replace(request, uri=f"{request.uri}{mark}{name[4:]}={value}")
         elif name in ("request_uri", "uri"):  # only arguments make the two differ
-            request = replace(request, uri=f"{request.uri}{mark}turn={number}")
+            request = structs.replace(request, uri=f"{request.uri}{mark}turn={number}")
         elif name.startswith("http_"):
             headers[name[5:].replace("_", "-")] = value
         elif name.startswith("cookie_"):
             others = f"{headers['Cookie']}; " if "Cookie" in headers else ""
             headers["Cookie"] = f"{others}{name[7:]}={value}"
         elif name == "request_body":
-            request = replace(request, method="POST", uri="/completions", body=value.encode())
+            request = structs.replace(
+                request, method="POST", uri="/completions", body=value.encode()
+            )
             headers["Content-Type"] = "text/plain"
-    return replace(request, headers=headers)
+    return structs.replace(request, headers=headers)
 
 
 def address(rng: random.Random) -> str:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from ..evidence.access_log import Hit
 from ..evidence.trace import Step
 from ..nginxconf.model import Upstream
@@ -188,4 +190,4 @@ def by_worker(case: Case) -> Verdict:
 
 def without_worker(hit: Hit) -> Hit:
     """A hit without its worker, so that a verdict does not mention other workers."""
-    return replace(hit, pid=0)
+    return structs.replace(hit, pid=0)

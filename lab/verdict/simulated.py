@@ -8,12 +8,14 @@ import heapq
 import random
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import md5
 from ipaddress import IPv4Address
 from itertools import accumulate
 from zlib import crc32
+
+from msgspec import structs
 
 from ..evidence.access_log import Hit
 from ..evidence.trace import PICK, RELEASE, TIMED, Step
@@ -273,8 +275,8 @@ def interleaved(steps: Sequence[Step], rng: random.Random) -> Iterable[Step]:
             line = first.since
             if rng.random() < 0.5:
                 first, second = second, first
-            yield replace(first, since=line, until=line + 6)
-            yield replace(second, since=line + 1, until=line + 5)
+            yield structs.replace(first, since=line, until=line + 6)
+            yield structs.replace(second, since=line + 1, until=line + 5)
             number += 2
         else:
             yield first

@@ -2,7 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from ..evidence import trace
 from ..evidence.access_log import Hit
@@ -59,7 +61,7 @@ def joined(
     """
     by_target = carriers(lines)
     numbered = tuple(
-        replace(
+        structs.replace(
             hit,
             pid=carrier.worker,
             connection=carrier.connection,
@@ -122,7 +124,7 @@ def timed(
         line[4]: line[:4] for line in (text.split(b" ", 4) for text in lines) if len(line) == 5
     }
     timed_hits = tuple(
-        replace(
+        structs.replace(
             hit,
             msec=float(fields[0]),
             request_time=float(fields[1]),

@@ -1,11 +1,11 @@
 """Every request of a run with faults has exactly one fate; unexplained ones are named."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from nginx_llm_lab.accounts.fates import (
     FATES,
@@ -157,7 +157,7 @@ def test_a_post_may_be_repeated_whose_connection_was_reset_at_once(
     seconds: float, kind: str
 ) -> None:
     """nginx logs the connect time, 0.000, before it sees that the connection was reset."""
-    reset = replace(hit((A, 502), (B, 200)), upstream_response_time=(seconds, 0.1))
+    reset = structs.replace(hit((A, 502), (B, 200)), upstream_response_time=(seconds, 0.1))
 
     assert fate(call("POST"), [reset], [entry(B)], broken("kill"))[0] == kind
 

@@ -243,7 +243,7 @@ json_values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from(sorted(access_log.Hit.__dataclass_fields__)), json_values))
+@given(st.dictionaries(st.sampled_from(sorted(access_log.Hit.__struct_fields__)), json_values))
 def test_any_json_is_read_or_refused(values: dict[str, object]) -> None:
     """Values of the wrong type never raise."""
     assert isinstance(access_log.record(line(**values)), Hit | Unproxied | None)

@@ -12,6 +12,7 @@ from typing import Any
 from zlib import crc32
 
 import pytest
+from msgspec import structs
 
 from nginx_llm_lab.nginxconf.methods import METHODS
 from nginx_llm_lab.nginxconf.model import Upstream
@@ -386,8 +387,8 @@ def twins_in(run: Recorded) -> Recorded:
     """The run of such servers."""
     same = {"backend-2": "backend-1"}
     hits = (
-        replace(hit, upstream_addr=tuple(same.get(n, n) for n in hit.upstream_addr))
+        structs.replace(hit, upstream_addr=tuple(same.get(n, n) for n in hit.upstream_addr))
         for hit in run.hits
     )
-    order = (replace(step, server=same.get(step.server, step.server)) for step in run.order)
+    order = (structs.replace(step, server=same.get(step.server, step.server)) for step in run.order)
     return Recorded(tuple(hits), tuple(order))

@@ -13,6 +13,7 @@ from zlib import crc32
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.nginxconf.model import NextUpstream, Server, Sticky, Upstream
@@ -182,7 +183,7 @@ def words(
 def sequence(servers: str, **more: Any) -> list[Hit]:
     """Requests one after the other, by the numbers of their servers."""
     plain = (hit(int(n) - 1, 1000 * t, 1000 * t + 5, 5, 0, t) for t, n in enumerate(servers))
-    return [replace(hit, **more) for hit in plain]
+    return [structs.replace(hit, **more) for hit in plain]
 
 
 # --- text ----------------------------------------------------------------------------------
@@ -333,7 +334,7 @@ def test_load_from_before_counts_and_is_not_judged():
     right, wrong = Nginx(least_conn), Nginx(drawn)
     early = serve(wrong, 8, 1500, 3)
     gap = early[-1].msec + 1 - serve(right, 8, 1500, 3)[0].msec
-    late = [replace(hit, msec=hit.msec + gap) for hit in serve(right, 8, 1500, 3)]
+    late = [structs.replace(hit, msec=hit.msec + gap) for hit in serve(right, 8, 1500, 3)]
 
     assert words_since(claim("least_conn"), right) == {"PASS"}
     assert words_since(claim("least_conn"), wrong) == {"FAIL"}
@@ -384,7 +385,7 @@ def test_hashed_keys_are_compared_one_by_one():
     upstream = claim("hash", key="$request_uri")
     uris = [f"/{n}" for n in range(60)]
     hits = [
-        replace(hit, request_uri=uri)
+        structs.replace(hit, request_uri=uri)
         for hit, uri in zip(
             sequence("".join(str((crc32(u.encode()) >> 16 & 0x7FFF) % 3 + 1) for u in uris)),
             uris,
@@ -393,7 +394,7 @@ def test_hashed_keys_are_compared_one_by_one():
     ]
     misrouted = [
         *hits[:-1],
-        replace(hits[-1], upstream_addr=hits[-2].upstream_addr, request_uri="/1"),
+        structs.replace(hits[-1], upstream_addr=hits[-2].upstream_addr, request_uri="/1"),
     ]
 
     assert judge(upstream, hits, sequential=True).word == "PASS"
@@ -413,7 +414,7 @@ def test_addresses_are_hashed_for_ip_hash():
 
     clients = [f"10.{n}.0.{n}" for n in range(40)]
     hits = [
-        replace(hit, remote_addr=client)
+        structs.replace(hit, remote_addr=client)
         for hit, client in zip(sequence("".join(map(home, clients))), clients, strict=True)
     ]
 
@@ -427,8 +428,8 @@ def test_cookies_bind_to_the_md5_of_an_address():
     addresses = {f"backend-{n}": (f"10.0.0.{n}:80",) for n in (1, 2, 3)}
     cookie = f"srv={md5(b'10.0.0.3:80', usedforsecurity=False).hexdigest()}"
     upstream = claim("least_conn", sticky=Sticky("cookie", ("$cookie_srv",)))
-    bound = [replace(hit, http_cookie=cookie) for hit in sequence("3333")]
-    misrouted = [replace(hit, http_cookie=cookie) for hit in sequence("3331")]
+    bound = [structs.replace(hit, http_cookie=cookie) for hit in sequence("3333")]
+    misrouted = [structs.replace(hit, http_cookie=cookie) for hit in sequence("3331")]
 
     def word(hits: list[Hit], sequential: bool) -> str:
         return judge(upstream, hits, sequential=sequential, addresses=addresses).word
@@ -488,7 +489,7 @@ def test_a_second_that_ticks_between_log_and_pick_is_allowed_for():
 def test_no_live_upstreams_is_predicted():
     """Both servers refuse; nginx then logs the upstream's own name."""
     upstream = Upstream((Server("backend-1"), Server("backend-2")), name="llm")
-    failed = replace(
+    failed = structs.replace(
         refused(1, 2, start=100, status=502),
         upstream_connect_time=(None, None),
         upstream_header_time=(None, None),
@@ -509,9 +510,9 @@ def test_a_keys_second_server_is_excused_only_while_its_first_is_out():
     chain = [(crc32(b"/x") >> 16 & 0x7FFF)]
     chain.append(chain[0] + (crc32(b"1/x") >> 16 & 0x7FFF))
     first, second = (total % 3 + 1 for total in chain)
-    failed = replace(refused(first, second, start=100), request_uri="/x")
-    after = replace(refused(second, start=101), request_uri="/x")
-    late = replace(refused(second, start=200), request_uri="/x")
+    failed = structs.replace(refused(first, second, start=100), request_uri="/x")
+    after = structs.replace(refused(second, start=101), request_uri="/x")
+    late = structs.replace(refused(second, start=200), request_uri="/x")
 
     assert first != second
     assert judge(upstream, [failed, after], sequential=False).word == "PASS"
@@ -522,7 +523,7 @@ def test_nobody_is_left_where_the_servers_that_are_not_down_failed():
     """Concurrent, hashed: backend-1 refuses, backend-2 is down, so the next finds nobody."""
     servers = (Server("backend-1"), Server("backend-2", down=True))
     upstream = replace(claim("hash", key="$request_uri"), servers=servers)
-    failed = replace(
+    failed = structs.replace(
         refused(1, start=100, status=502), upstream_connect_time=(None,), upstream_header_time=()
     )
     nobody = Hit(("llm",), 502, 101, request_uri="/x", upstream_status=(502,))
@@ -555,7 +556,7 @@ def test_turns_with_failures_at_once_are_pass_or_unsure():
 
 def test_retries_follow_the_configured_rules():
     """A 500 that was retried though proxy_next_upstream does not list it."""
-    retried = replace(
+    retried = structs.replace(
         refused(1, 2, start=100),
         upstream_status=(500, 200),
         upstream_connect_time=(0.0, 0.0),

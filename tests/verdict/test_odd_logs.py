@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from nginx_llm_lab.evidence import access_log
 from nginx_llm_lab.evidence.access_log import Hit
@@ -24,7 +25,7 @@ ANSWER = Hit(
 )
 NOBODY = Hit(("llm",), 502, 100.0, 0.0, upstream_status=(502,))
 ODD = {
-    "a broken URI": [replace(ANSWER, request_uri="http://[")] * 3,
+    "a broken URI": [structs.replace(ANSWER, request_uri="http://[")] * 3,
     "no live upstreams": [NOBODY] * 5,
     "no times": [Hit(("a",)), Hit(("b",))],
 }

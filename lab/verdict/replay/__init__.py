@@ -7,6 +7,8 @@ from ipaddress import ip_address
 from itertools import permutations
 from typing import NamedTuple, TypeVar
 
+from msgspec import structs
+
 from ...evidence.access_log import Hit
 from ...nginxconf import request as of
 from ...nginxconf.model import Upstream
@@ -167,7 +169,7 @@ def arrival(upstream: Upstream, hit: Hit, *, lasting: bool) -> Arrival:
     final = len(tried) - 1
     response = value_at(hit.upstream_response_time, final)
     header = value_at(hit.upstream_header_time, final)
-    return replace(
+    return structs.replace(
         arrived, duration=hit.request_time if response is None else response, header=header
     )
 

@@ -2,8 +2,9 @@
 
 import copy
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
+
+from msgspec import structs
 
 from ...nginxconf.model import Sticky
 from ...oracle import Arrival, Balancer, Pick, balancer
@@ -78,10 +79,10 @@ def possible_times(arrival: Arrival) -> Iterator[Arrival]:
     """
     end = arrival.t + sum(took for kind, took in arrival.faults if kind)
     if int(arrival.t + CLOCK) != int(arrival.t) or int(end + CLOCK) != int(end):
-        yield replace(arrival, t=arrival.t + CLOCK)
+        yield structs.replace(arrival, t=arrival.t + CLOCK)
     if int(end - GRAIN) != int(end) > int(arrival.t):
         earlier = tuple((kind, max(0.0, took - GRAIN)) for kind, took in arrival.faults)
-        yield replace(arrival, faults=earlier)
+        yield structs.replace(arrival, faults=earlier)
 
 
 def served(state: Balancer, arrival: Arrival) -> Pick:

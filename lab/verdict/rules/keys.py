@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from ...evidence.access_log import Hit
 from ...oracle import Arrival, predict
 from ...oracle.base import Peer, group_of
@@ -20,7 +22,7 @@ def by_key(case: Case) -> Verdict:
     has_key = bool(upstream.record.key)
     if has_key and not any(arrival.key for arrival in arrivals):
         return counted(case)
-    plain = (replace(arrival, faults=()) for arrival in arrivals)
+    plain = (structs.replace(arrival, faults=()) for arrival in arrivals)
     picks = predict(upstream, plain, case.addresses)
     outages, excused = failures(case), 0
     for number, (arrival, pick) in enumerate(zip(arrivals, picks, strict=True)):
@@ -60,7 +62,7 @@ def preference(case: Case, arrival: Arrival) -> tuple[str, ...]:
     failing = {server.name: "refused" for server in case.upstream.servers}
     rules = replace(case.upstream.next_upstream, conditions=frozenset({"error"}), tries=0)
     claim = replace(case.upstream, next_upstream=replace(rules, timeout=0.0))
-    (pick,) = predict(claim, [replace(arrival, fail=failing, faults=())], case.addresses)
+    (pick,) = predict(claim, [structs.replace(arrival, fail=failing, faults=())], case.addresses)
     return pick.attempts
 
 

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from msgspec import structs
+
 from ...evidence.access_log import Hit
 from ...nginxconf.methods import Varied
 from ...nginxconf.model import Upstream
@@ -206,9 +208,9 @@ def variation(
         for name in sorted(names | limits):
             request = next(filter(still, varied(request, name, rng.randrange(KEYS))), request)
         if upstream.record.varied is Varied.ADDRESSES or ADDRESSES & names:
-            request = replace(request, client_ip=address(template.entry, rng))
+            request = structs.replace(request, client_ip=address(template.entry, rng))
         elif ADDRESSES & limits:
-            elsewhere = replace(request, client_ip=address(template.entry, rng))
+            elsewhere = structs.replace(request, client_ip=address(template.entry, rng))
             request = elsewhere if still(elsewhere) else request
         request = routed(request, upstream, rng)
         # every request differs, so that no cache answers it
@@ -238,7 +240,7 @@ def varied(request: Request, name: str, number: int) -> Iterator[Request]:
         return
     if name in ("uri", "document_uri", "request_uri", "request"):
         path, mark, query = request.uri.partition("?")
-        yield replace(request, uri=f"{path.rstrip('/')}/{value}{mark}{query}")
+        yield structs.replace(request, uri=f"{path.rstrip('/')}/{value}{mark}{query}")
         return
     header = templates.header_name(name) if name.startswith("http_") else ""
     before = request.headers.get(header, "")
@@ -385,7 +387,7 @@ def hit(
 ) -> Hit:
     """One record as nginx would have logged it, from the client's and the stub's clocks."""
     took = max(record["answered"] - record["received"], 0.0)
-    logged = replace(request, client_ip=as_seen(request.client_ip, entry))
+    logged = structs.replace(request, client_ip=as_seen(request.client_ip, entry))
     return Hit(
         upstream_addr=(server,),
         status=record["status"],

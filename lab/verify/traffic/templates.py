@@ -10,6 +10,8 @@ from ipaddress import IPv4Network
 from itertools import islice, product
 from types import MappingProxyType
 
+from msgspec import structs
+
 from ...errors import UndecidedError, UsageError
 from ...nginxconf.maps import pattern
 from ...nginxconf.request import Request, normal, target
@@ -325,7 +327,7 @@ def with_variable(request: Request, name: str, value: str) -> Request | None:
     """The request with a value for one of nginx's variables; None if no client can set it."""
     if name.startswith("arg_"):
         mark = "&" if "?" in request.uri else "?"
-        return replace(request, uri=f"{request.uri}{mark}{name[4:]}={value}")
+        return structs.replace(request, uri=f"{request.uri}{mark}{name[4:]}={value}")
     if name.startswith("cookie_"):
         others = f"{request.headers['Cookie']}; " if "Cookie" in request.headers else ""
         return with_header(request, "Cookie", f"{others}{name[7:]}={value}")
@@ -334,13 +336,13 @@ def with_variable(request: Request, name: str, value: str) -> Request | None:
     if name in ("host", "content_type"):
         return with_header(request, {"host": "Host", "content_type": "Content-Type"}[name], value)
     if name == "request_method":
-        return replace(request, method=value, body=BODY if value == "POST" else b"")
+        return structs.replace(request, method=value, body=BODY if value == "POST" else b"")
     if name == "request_body":
-        return replace(request, method="POST", body=value.encode())
+        return structs.replace(request, method="POST", body=value.encode())
     if name in ("uri", "document_uri", "request_uri") and value.startswith("/"):
-        return replace(request, uri=value)
+        return structs.replace(request, uri=value)
     if name in ("args", "query_string"):
-        return replace(request, uri=f"{request.uri.partition('?')[0]}?{value}")
+        return structs.replace(request, uri=f"{request.uri.partition('?')[0]}?{value}")
     return None
 
 
@@ -360,7 +362,7 @@ def with_variables(request: Request, values: Assignment) -> Request | None:
 
 def with_header(request: Request, name: str, value: str) -> Request:
     """The request with a header."""
-    return replace(request, headers={**request.headers, name: value})
+    return structs.replace(request, headers={**request.headers, name: value})
 
 
 def satisfying(
@@ -435,7 +437,7 @@ def allowed(request: Request, limit: Directive) -> Request:
     method = next(
         (method for method in ("POST", "GET", "PUT") if method not in limit.args), "DELETE"
     )
-    return replace(request, method=method, body=BODY if method == "POST" else b"")
+    return structs.replace(request, method=method, body=BODY if method == "POST" else b"")
 
 
 def selects_upstream(request: Request, route: Route, conf: Variables) -> bool:
@@ -540,14 +542,14 @@ def _by_set(request: Request, route: Route, conf: Variables) -> Iterator[Request
 
 def _guessed(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
     """Requests from many addresses, with many values of what `split_clients` reads."""
-    yield from (replace(request, client_ip=address) for address in _geo_addresses(conf))
+    yield from (structs.replace(request, client_ip=address) for address in _geo_addresses(conf))
     rng = random.Random(route.where)
     texts = [block.args[0] for block in conf.definitions.values() if block.name == "split_clients"]
     names = [(match[1] or match[2]).lower() for match in VARIABLE.finditer(" ".join(texts))]
     chosen = [name for name in names if name.startswith(("arg_", "cookie_", "http_"))]
     for _ in range(MOST_GUESSES):
         address = ".".join(str(rng.randrange(1, 255)) for _ in range(3))
-        guess = replace(request, client_ip=f"127.{address}")
+        guess = structs.replace(request, client_ip=f"127.{address}")
         for name in chosen:
             guess = with_variable(guess, name, f"{rng.randrange(2**32):08x}") or guess
         yield guess
@@ -665,10 +667,12 @@ def _distinct(templates: Iterable[Template]) -> Iterator[Template]:
 def _methods(request: Request, route: Route) -> Iterator[Request]:
     yield request
     json = with_header(request, "Content-Type", "application/json")
-    yield replace(json, method="POST", body=BODY)
+    yield structs.replace(json, method="POST", body=BODY)
     location = innermost(route)
     if location is not None and words(location).startswith("@"):
-        yield replace(json, method="PUT", body=BODY)  # nginx answers 405 where it serves files
+        yield structs.replace(
+            json, method="PUT", body=BODY
+        )  # nginx answers 405 where it serves files
 
 
 def _headers(host: str, entrance: Entry, route: Route) -> dict[str, str]:

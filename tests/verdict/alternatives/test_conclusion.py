@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.nginxconf.model import Server, Sticky, Upstream
@@ -62,7 +63,9 @@ def test_a_zone_is_the_same_where_one_worker_took_every_request(
     upstream: Upstream, pids: tuple[int, ...], note: str
 ) -> None:
     """With two workers it is excluded; a log without workers tells nothing of it."""
-    hits = [replace(logged, pid=pids[n // 2 % len(pids)]) for n, logged in enumerate(turns(300))]
+    hits = [
+        structs.replace(logged, pid=pids[n // 2 % len(pids)]) for n, logged in enumerate(turns(300))
+    ]
 
     verdict = conclude(case(*hits, upstream=upstream), PASSED)
 

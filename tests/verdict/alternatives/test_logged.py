@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.nginxconf.model import Server, Sticky, Upstream
@@ -83,7 +84,7 @@ def test_a_key_is_exact_and_a_missing_one_unknown() -> None:
 def test_clients_that_sticky_binds_are_unknown() -> None:
     """Picks near a failure are unknown as well."""
     bound = Upstream(SERVERS, sticky=Sticky("cookie", ("$cookie_srv",)))
-    failed = replace(hit("b", 0, 9), upstream_addr=("a", "b"), upstream_status=(502, 200))
+    failed = structs.replace(hit("b", 0, 9), upstream_addr=("a", "b"), upstream_status=(502, 200))
 
     assert of(bounds_of(bound, hit("a", 0, 9)), 0) == EITHER
     assert of(bounds_of(Upstream(SERVERS), failed, hit("a", 20, 29)), 1) == EITHER

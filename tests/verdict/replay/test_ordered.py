@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from nginx_llm_lab.evidence import access_log, trace
 from nginx_llm_lab.evidence.access_log import Hit
@@ -205,7 +206,7 @@ def overlapping(run: Recorded, size: int, seed: int) -> list[Step]:
         for picks in places.values():
             cuts = [begin, *(cluster[place].since for place in picks[1:]), end]
             for place, since, until in zip(picks, cuts, cuts[1:], strict=False):
-                cluster[place] = replace(cluster[place], since=since, until=until)
+                cluster[place] = structs.replace(cluster[place], since=since, until=until)
         rng.shuffle(cluster)
         steps[first : first + size] = sorted(cluster, key=lambda step: step.since)
     return steps

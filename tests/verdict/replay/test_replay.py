@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.nginxconf.model import NextUpstream, Server, Sticky, Upstream
@@ -54,9 +55,9 @@ def test_a_retried_post_whose_connection_was_reset_at_once_had_not_been_sent(
     changes: dict[str, Any], fault: str
 ) -> None:
     """nginx logs a connect time, then sees the reset; a GET it would have retried anyway."""
-    reset = replace(hit(502, 0.3, None), request_method="POST")
+    reset = structs.replace(hit(502, 0.3, None), request_method="POST")
 
-    assert replay.fault(UPSTREAM, replace(reset, **changes), 0) == fault
+    assert replay.fault(UPSTREAM, structs.replace(reset, **changes), 0) == fault
 
 
 def test_a_broken_answer_that_was_not_retried_had_a_bad_header():
@@ -64,7 +65,8 @@ def test_a_broken_answer_that_was_not_retried_had_a_bad_header():
     last = Hit(("a",), upstream_status=(502,), upstream_connect_time=(0.0,))
 
     assert (
-        replay.fault(UPSTREAM, replace(last, upstream_header_time=(None,)), 0) == "invalid_header"
+        replay.fault(UPSTREAM, structs.replace(last, upstream_header_time=(None,)), 0)
+        == "invalid_header"
     )
 
 
@@ -105,7 +107,7 @@ def test_the_first_lookup_variable_that_is_not_empty_binds():
     logged = Hit(("a",), request_uri="/?other=1&route=r%31")
 
     assert replay.sticky_of(upstream, logged) == "r%31"
-    assert replay.sticky_of(upstream, replace(logged, http_cookie="srv=s2")) == "s2"
+    assert replay.sticky_of(upstream, structs.replace(logged, http_cookie="srv=s2")) == "s2"
 
 
 def test_lookup_variables_are_read_as_nginx_reads_them():

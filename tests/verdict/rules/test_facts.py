@@ -1,9 +1,9 @@
 """Requests that nginx must not have sent to their servers by any method."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.nginxconf.model import NextUpstream, Server, Sticky, Upstream
@@ -88,14 +88,16 @@ def test_a_banned_server_gets_none() -> None:
 def test_retries_that_break_a_rule_are_facts() -> None:
     """An answer that is not listed, a POST that was sent, more tries than allowed."""
     servers = Server("a"), Server("b"), Server("c")
-    answered = replace(
+    answered = structs.replace(
         hit("b", 1, 0.01, "a"),
         upstream_status=(500, 200),
         upstream_connect_time=(0.0, 0.0),
         upstream_header_time=(0.0, 0.01),
     )
-    broken = replace(answered, upstream_status=(504, 200), upstream_header_time=(None, 0.01))
-    posted = replace(broken, request_method="POST")
+    broken = structs.replace(
+        answered, upstream_status=(504, 200), upstream_header_time=(None, 0.01)
+    )
+    posted = structs.replace(broken, request_method="POST")
     twice = hit("c", 1, 0.01, "a", "b")
 
     assert "an answer (500) that proxy_next_upstream does not list at a" in why(

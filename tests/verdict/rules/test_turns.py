@@ -1,7 +1,8 @@
 """Turns from an unknown starting point, by inaccurate times."""
 
 import random
-from dataclasses import replace
+
+from msgspec import structs
 
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.nginxconf.model import Server, Upstream
@@ -25,7 +26,7 @@ def log_of(order: str, seed: int) -> tuple[list[Hit], dict[str, tuple[float, flo
         took = (came + 20 - pick) / 1000
         hit = Hit((server,), 200, (came + 20) / 1000, lasted, request_id=str(number))
         hits.append(
-            replace(
+            structs.replace(
                 hit,
                 upstream_status=(200,),
                 upstream_connect_time=(0.0,),
