@@ -142,7 +142,7 @@ def share_fate(case: Case, claim: Bounds, share: float, column: int) -> Fate:
 
 def moved_by(claim: Bounds, share: float, column: int) -> float:
     """The share of all requests that moves, without those that go to that server anyway."""
-    return share * (1 - float(claim.guess()[:, column].mean())) + 1e-9
+    return share * (1 - float(claim.guess[:, column].mean())) + 1e-9
 
 
 def smallest_share(case: Case, claim: Bounds) -> float | None:

@@ -1,6 +1,7 @@
 """Bounds of the probability of each pick under a hypothesis, and the likelihood ratio."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ Array = NDArray[Any]
 NEARLY = 0.01  # bounds this close to each other are as good as one number
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Bounds:
     """For each pick and server, the lowest and the highest probability under one hypothesis.
 
@@ -46,6 +47,7 @@ class Bounds:
         rows = np.arange(self.number)
         return np.flatnonzero(self.high[rows, self.seen] <= 0)
 
+    @cached_property
     def guess(self) -> Array:
         """One distribution per row within the bounds: the middle of the possible range."""
         middle = self.low + self.high
@@ -75,7 +77,7 @@ def bet(favoured: Bounds, against: Bounds) -> float:
     value under `against` is at most 1.) Only picks that are expected to support `favoured` count;
     this selection does not depend on the server that was picked.
     """
-    expected = favoured.guess()
+    expected = favoured.guess
     limit = against.high
     if doubt := max(favoured.doubt, against.doubt):
         expected = (1 - doubt) * expected + doubt / expected.shape[1]
@@ -105,5 +107,5 @@ def same(claim: Bounds, other: Bounds) -> bool:
 def likeness(bounds: Bounds, noise: float = 0.02) -> float:
     """The log likelihood of a hypothesis, allowing a few arbitrary picks; for comparisons."""
     columns = bounds.low.shape[1]
-    chances = bounds.guess()[np.arange(bounds.number), bounds.seen]
+    chances = bounds.guess[np.arange(bounds.number), bounds.seen]
     return float(np.log((1 - noise) * chances + noise / columns).sum())
