@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..accounts.outcome import Loaded, judge_load, write_figures
 from ..errors import LabError
 from ..evidence import folder
-from ..evidence.timeline import Done, Event, Timeline
-from ..nginxconf import methods
+from ..evidence.timeline import FIRST_CLAIM, Done, Event, Timeline
+from ..nginxconf import methods, sources
 from ..signals import INTERRUPTIONS
 from ..stack import behaviour, compose, engine, faults, nginx
 from ..stack.compose import Lab
@@ -99,6 +99,7 @@ def load(
     use(lab, chosen)
     collector = replace(begin(lab), workers=nginx.workers(lab))
     limit = None if scenario.duration is None else scenario.duration + LAST_ANSWER
+    key_of = sources.key_as_sent(lab.active / FIRST_CLAIM)
     records: list[Record] = []
     seen: list[Mapping[str, Any]] = []
 
@@ -118,7 +119,14 @@ def load(
     try:
         with engine.Events(WATCHED) as events, playing(lab, scenario, collector.timeline):
             plan = workload.plan(scenario)
-            sender.run(plan, lab.door, on_progress, limit=limit, records_so_far=records)
+            sender.run(
+                plan,
+                lab.door,
+                on_progress,
+                limit=limit,
+                records_so_far=records,
+                key_of=key_of,
+            )
             seen += events.read()  # before anything is repaired
     except INTERRUPTIONS as stopped:
         keep_evidence(stopped, lambda: collect(interrupted=True))

@@ -12,6 +12,7 @@ from ..errors import LabError, UsageError
 from ..evidence import ab_report, access_log
 from ..evidence.record import Record
 from ..evidence.split import Count, Split, count, split
+from ..evidence.timeline import FIRST_CLAIM
 from ..nginxconf import methods, sources
 from ..nginxconf.methods import Decides
 from ..signals import INTERRUPTIONS
@@ -206,7 +207,12 @@ def observe_plan(
 
     def send() -> Sent:
         records = sender.run(
-            fixed(plan), lab.door, on_progress, timeout=ANSWER_SECONDS, records_so_far=kept
+            fixed(plan),
+            lab.door,
+            on_progress,
+            timeout=ANSWER_SECONDS,
+            records_so_far=kept,
+            key_of=sources.key_as_sent(lab.active / FIRST_CLAIM),
         )
         refuse_failures(records)
         return Sent(len(records), tuple(records))
