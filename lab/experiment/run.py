@@ -23,7 +23,7 @@ from ..traffic import probes, sender, workload
 from ..verdict.needed import requests_for_pass
 from ..word import Word
 from .collect import Sent, begin, keep_evidence
-from .fleet import choose, log_mark, saved, use
+from .fleet import choose, log_mark, refuse_missing, saved, use
 
 ANSWER_SECONDS = 120.0
 USUAL = 1000  # requests of a run without -n, unless its method needs more
@@ -78,6 +78,7 @@ class Bench:
 
 def bench(lab: Lab, call: traffic.Ab) -> Bench:
     """Run ab with the current method; count the split from nginx's log."""
+    refuse_missing(lab)
     mark = nginx.log_size(lab)
     report = ab_report.parse(traffic.ab(lab, call))
     hits = access_log.read(nginx.log_with(lab, mark, report.complete_requests).splitlines()).hits
