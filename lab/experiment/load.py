@@ -20,7 +20,7 @@ from ..stack.shell import in_parallel
 from ..traffic import scenario as scenarios
 from ..traffic import sender, workload
 from .collect import WATCHED, Sent, begin, keep_evidence, tenures, undone_incidents
-from .fleet import choose, conditions, saved, up, use
+from .fleet import choose, conditions, missing, saved, up, use
 
 if TYPE_CHECKING:
     from ..evidence.record import Record
@@ -54,13 +54,14 @@ def prepare(lab: Lab, scenario: scenarios.Scenario) -> tuple[str, ...]:
     if broken := {name: was for name, was in before.items() if not was.is_sound}:
         shown = "; ".join(f"{name}: {was}" for name, was in broken.items())
         raise LabError(f"the lab is broken: {shown}", "lab heal, then run the command again")
+    removed = dict.fromkeys(missing(lab), "missing") if before else {}
     up(lab, scenario.backends, scenario.profile, scenario.time_scale)
     apply_timing(lab, scenario)
     after = conditions(lab) if before else {}
     return tuple(
         f"{name} was {was}, now {after.get(name, 'gone')}"
-        for name, was in before.items()
-        if after.get(name) != was
+        for name, was in (before | removed).items()
+        if after.get(name) != was and name in (*before, *after)
     )
 
 
