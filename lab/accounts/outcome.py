@@ -328,6 +328,7 @@ def judge_run(place: Path, evidence: Evidence | None = None) -> Outcome:
             order=picks_in_order(evidence, judged),
             returning=notes.returning,
             served=journal.served(entries),
+            keys=keys_as_sent(evidence),
         )
 
     ids = own_ids(evidence, hits)
@@ -539,7 +540,7 @@ def judge_so_far(
     hits = sorted((line for line in named if isinstance(line, Hit)), key=start)
     served = journal.served(entries)
     known = at_lab_door(hits)
-    return _judge_window(claim, window, hits, known, entries, timeline, served)
+    return _judge_window(claim, window, hits, known, entries, timeline, served, {})
 
 
 # --- shared by load and soak --------------------------------------------------------------
@@ -563,13 +564,13 @@ def judge_windows(
     timeline = _timeline(place, evidence)
     hits = sorted((line for line in lines if isinstance(line, Hit)), key=start)
     served = journal.served(entries)
-    known = _known(evidence)
+    known, keys = _known(evidence), keys_as_sent(evidence)
     if evidence.interrupted:  # the requests that were cut off have no records
         known |= at_lab_door(hits)
 
     def judge_window(window: Window) -> Verdict:
         claim = _claim(place, evidence, window)
-        return _judge_window(claim, window, hits, known, entries, timeline, served)
+        return _judge_window(claim, window, hits, known, entries, timeline, served, keys)
 
     return [(window, judge_window(window)) for window in timeline.windows]
 
@@ -591,6 +592,7 @@ def _judge_window(
     entries: Sequence[Entry],
     timeline: Timeline,
     served: Mapping[str, tuple[float, float]],
+    keys: Mapping[str, bytes],
 ) -> Verdict:
     """Judge the requests that began within a window; those already open count as load.
 
@@ -616,6 +618,7 @@ def _judge_window(
             clock=math.ceil(folder.clock_lag(begun, entries)),
             since=-math.inf if window.fresh else window.start,
             served=served,
+            keys=keys,
         )
 
     judged = tuple(access_log.named(near, names))
@@ -626,6 +629,20 @@ def _lines(evidence: Evidence) -> tuple[join.Line, ...]:
     """The lines of nginx's log, also those of foreign requests."""
     log = evidence.log()
     return (*log.hits, *log.unproxied)
+
+
+def keys_as_sent(evidence: Evidence) -> dict[str, bytes]:
+    """The hash key of each request as the client sent it, by the request's id, where it is known.
+
+    Only until the first change of the upstream, whose key may be another.
+    """
+    if evidence.claims:
+        return {}
+    return {
+        record.id: record.key.encode("latin-1", "replace")
+        for record in evidence.records
+        if record.key is not None
+    }
 
 
 def _known(evidence: Evidence) -> frozenset[str]:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from .. import fault_kinds
+from ..experiment import fleet
 from ..stack import faults
 from .here import this_lab
 from .terminal import say
@@ -32,4 +33,10 @@ fault.__doc__ = f"{inspect.cleandoc(str(fault.__doc__))}\n\n{fault_kinds.help_te
 
 def heal(service: Annotated[str, typer.Argument(help="One service, or all.")] = "all") -> None:
     """Repair what `lab fault` broke; return when all is healthy."""
-    say("\n".join(faults.heal(this_lab(), service)) or "nothing was broken")
+    lab = this_lab()
+    done = "\n".join(faults.heal(lab, service))
+    if done:
+        say(done)
+    fleet.refuse_missing(lab)  # of a removed container nothing is left to repair
+    if not done:
+        say("nothing was broken")

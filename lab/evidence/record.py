@@ -24,7 +24,9 @@ class Record:
     `error` is "" or the kind of failure: connect, timeout, reset, truncated, malformed,
     stream_error (an error event in the stream), http_3xx, http_4xx, http_5xx, unsent (the limit of
     open requests was reached) or cut (the run's time was over). `detail` describes it.
-    `truncated`: the response began but its end ([DONE], for a stream) never came.
+    `truncated`: the response began but its end ([DONE], for a stream) never came. `key` is the hash
+    key of the request as it was sent, by the claimed config, one character for each byte; None if
+    it is unknown.
     """
 
     number: int
@@ -51,6 +53,7 @@ class Record:
     session: int = 0
     turn: int = 0
     method: str = "POST"
+    key: str | None = None
 
 
 def write(records: Iterable[Record], file: Path) -> None:

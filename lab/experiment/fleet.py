@@ -223,13 +223,24 @@ def log_mark(lab: Lab) -> int:
 def status(lab: Lab) -> dict[str, Any]:
     """The lab's containers, addresses and method, as values for JSON.
 
-    `differs` lists where nginx does not run what the lab wrote. `nginx` is its version, None if it
-    is down.
+    `differs` lists where nginx does not run what the lab wrote. A backend whose container was
+    removed by something else has the state "missing". `nginx` is its version, None if it is down.
     """
     containers = compose.containers(lab)
     backends = conditions(lab) if containers else {}
     states = {compose.service(container): compose.health(container) for container in containers}
     runs = states.get("nginx") in _RUNNING
+    rows = [
+        {
+            "service": compose.service(container),
+            "state": states[compose.service(container)],
+            "address": compose.address(container),
+            **_backend_status(backends.get(compose.service(container))),
+        }
+        for container in containers
+    ]
+    removed = missing(lab) if containers else ()
+    rows += [{"service": name, "state": "missing", "address": ""} for name in removed]
     return {
         "project": lab.project,
         "front": lab.front,
@@ -237,15 +248,7 @@ def status(lab: Lab) -> dict[str, Any]:
         "method": saved(lab).method if containers else None,
         "nginx": dotted(nginx.version(lab)) if runs else None,
         "differs": differences(lab) if runs else [],
-        "containers": [
-            {
-                "service": compose.service(container),
-                "state": states[compose.service(container)],
-                "address": compose.address(container),
-                **_backend_status(backends.get(compose.service(container))),
-            }
-            for container in containers
-        ],
+        "containers": sorted(rows, key=lambda row: compose.natural(row["service"])),
     }
 
 
@@ -301,7 +304,23 @@ def dotted(numbers: tuple[int, ...]) -> str:
     return ".".join(str(number) for number in numbers)
 
 
+def missing(lab: Lab) -> list[str]:
+    """The backends of the current choice whose containers were removed by something else."""
+    present = {compose.service(container) for container in compose.containers(lab)}
+    return [name for name in saved(lab).backends if name not in present]
+
+
+def refuse_missing(lab: Lab) -> None:
+    """Raise LabError if a backend's container was removed."""
+    if names := missing(lab):
+        raise LabError(
+            f"missing: {', '.join(names)}; something else removed the container",
+            f"lab up --backends {len(saved(lab).backends)}",
+        )
+
+
 def choose(lab: Lab, method: str, **options: object) -> methods.Choice:
-    """The choice of a method for the running backends."""
+    """The choice of a method for the running backends; LabError if one was removed."""
+    refuse_missing(lab)
     names = tuple(compose.service(container) for container in compose.backend_containers(lab))
     return methods.Choice(method, names, **options)  # type: ignore[arg-type]  # Choice checks its own words

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..accounts.outcome import Loaded, judge_load, write_figures
 from ..errors import LabError
 from ..evidence import folder
-from ..evidence.timeline import Done, Event, Timeline
-from ..nginxconf import methods
+from ..evidence.timeline import FIRST_CLAIM, Done, Event, Timeline
+from ..nginxconf import methods, sources
 from ..signals import INTERRUPTIONS
 from ..stack import behaviour, compose, engine, faults, nginx
 from ..stack.compose import Lab
@@ -20,7 +20,7 @@ from ..stack.shell import in_parallel
 from ..traffic import scenario as scenarios
 from ..traffic import sender, workload
 from .collect import WATCHED, Sent, begin, keep_evidence, tenures, undone_incidents
-from .fleet import choose, conditions, saved, up, use
+from .fleet import choose, conditions, missing, saved, up, use
 
 if TYPE_CHECKING:
     from ..evidence.record import Record
@@ -54,13 +54,14 @@ def prepare(lab: Lab, scenario: scenarios.Scenario) -> tuple[str, ...]:
     if broken := {name: was for name, was in before.items() if not was.is_sound}:
         shown = "; ".join(f"{name}: {was}" for name, was in broken.items())
         raise LabError(f"the lab is broken: {shown}", "lab heal, then run the command again")
+    removed = dict.fromkeys(missing(lab), "missing") if before else {}
     up(lab, scenario.backends, scenario.profile, scenario.time_scale)
     apply_timing(lab, scenario)
     after = conditions(lab) if before else {}
     return tuple(
         f"{name} was {was}, now {after.get(name, 'gone')}"
-        for name, was in before.items()
-        if after.get(name) != was
+        for name, was in (before | removed).items()
+        if after.get(name) != was and name in (*before, *after)
     )
 
 
@@ -99,6 +100,7 @@ def load(
     use(lab, chosen)
     collector = replace(begin(lab), workers=nginx.workers(lab))
     limit = None if scenario.duration is None else scenario.duration + LAST_ANSWER
+    key_of = sources.key_as_sent(lab.active / FIRST_CLAIM)
     records: list[Record] = []
     seen: list[Mapping[str, Any]] = []
 
@@ -118,7 +120,14 @@ def load(
     try:
         with engine.Events(WATCHED) as events, playing(lab, scenario, collector.timeline):
             plan = workload.plan(scenario)
-            sender.run(plan, lab.door, on_progress, limit=limit, records_so_far=records)
+            sender.run(
+                plan,
+                lab.door,
+                on_progress,
+                limit=limit,
+                records_so_far=records,
+                key_of=key_of,
+            )
             seen += events.read()  # before anything is repaired
     except INTERRUPTIONS as stopped:
         keep_evidence(stopped, lambda: collect(interrupted=True))

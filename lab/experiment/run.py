@@ -12,6 +12,7 @@ from ..errors import LabError, UsageError
 from ..evidence import ab_report, access_log
 from ..evidence.record import Record
 from ..evidence.split import Count, Split, count, split
+from ..evidence.timeline import FIRST_CLAIM
 from ..nginxconf import methods, sources
 from ..nginxconf.methods import Decides
 from ..signals import INTERRUPTIONS
@@ -22,7 +23,7 @@ from ..traffic import probes, sender, workload
 from ..verdict.needed import requests_for_pass
 from ..word import Word
 from .collect import Sent, begin, keep_evidence
-from .fleet import choose, log_mark, saved, use
+from .fleet import choose, log_mark, refuse_missing, saved, use
 
 ANSWER_SECONDS = 120.0
 USUAL = 1000  # requests of a run without -n, unless its method needs more
@@ -77,6 +78,7 @@ class Bench:
 
 def bench(lab: Lab, call: traffic.Ab) -> Bench:
     """Run ab with the current method; count the split from nginx's log."""
+    refuse_missing(lab)
     mark = nginx.log_size(lab)
     report = ab_report.parse(traffic.ab(lab, call))
     hits = access_log.read(nginx.log_with(lab, mark, report.complete_requests).splitlines()).hits
@@ -206,7 +208,12 @@ def observe_plan(
 
     def send() -> Sent:
         records = sender.run(
-            fixed(plan), lab.door, on_progress, timeout=ANSWER_SECONDS, records_so_far=kept
+            fixed(plan),
+            lab.door,
+            on_progress,
+            timeout=ANSWER_SECONDS,
+            records_so_far=kept,
+            key_of=sources.key_as_sent(lab.active / FIRST_CLAIM),
         )
         refuse_failures(records)
         return Sent(len(records), tuple(records))

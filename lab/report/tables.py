@@ -57,8 +57,16 @@ def status(state: Mapping[str, Any]) -> str:
         f'lab "{state["project"]}": {state["method"]} {running}',
         f"front door {state['front']}, lab door {state['door']}",
         *(f"differs: {sentence}" for sentence in state["differs"]),
+        *_missing(state["containers"]),
     ]
     return "\n".join((*lines, "", text(drawn)))
+
+
+def _missing(containers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A line with the next step if the containers of backends were removed."""
+    backends = [one for one in containers if one["service"].startswith("backend-")]
+    if names := [one["service"] for one in backends if one["state"] == "missing"]:
+        yield f"missing: {', '.join(names)}; to start again: lab up --backends {len(backends)}"
 
 
 def runs(listed: "Sequence[Listed]") -> str:

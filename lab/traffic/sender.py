@@ -25,6 +25,7 @@ from yarl import URL
 
 from ..errors import UsageError
 from ..evidence.record import Record
+from ..nginxconf.request import Evaluator, Request
 from ..signals import Terminated
 from .events import EventStream, text_of
 from .workload import Plan, Planned, User, call
@@ -67,6 +68,7 @@ async def generate(
     cap: int = MOST_OPEN,
     run_id: str = "",
     records_so_far: list[Record] | None = None,
+    key_of: Evaluator | None = None,
 ) -> list[Record]:
     """Send every request of `plan` to `base_url` when it is due; return the records, by number.
 
@@ -80,12 +82,13 @@ async def generate(
     Each request carries its client's address (X-Forwarded-For) and an id (X-Request-ID): 24 hex
     digits for the run (`run_id`, else drawn) and 8 for its number. Each user keeps its own cookies.
     `on_progress` is called five times a second and at the end. `records_so_far` gets each record as
-    soon as its request has ended, for whoever cancels the run. Raises UsageError for an invalid
-    `base_url`.
+    soon as its request has ended, for whoever cancels the run. `key_of` computes the hash key of a
+    request, for its record. Raises UsageError for an invalid `base_url`.
     """
     _check_url(base_url)
     run = _Run(plan, base_url.rstrip("/"), min(cap, _connection_limit()), run_id)
     run.records = run.records if records_so_far is None else records_so_far
+    run.key_of = key_of
     # a reload resets requests on connections that were idle: see docs/faults.md
     connector = aiohttp.TCPConnector(limit=0, force_close=not plan.keepalive)
     jar = aiohttp.DummyCookieJar()  # with a shared cookie jar, `sticky` would see one user
@@ -255,6 +258,7 @@ class _Run:
         self.cap = cap
         self.run_id = run_id or secrets.token_hex(12)
         self.records: list[Record] = []
+        self.key_of: Evaluator | None = None
         self.cookies: dict[str, dict[str, str]] = {}
         self.open = self.sent = self.failed = 0
         self.start = time.monotonic()
@@ -351,6 +355,8 @@ class _Run:
             answer.status = response.status
             answer.backend = response.headers.get("X-Backend", "")
             answer.upstream = response.headers.get("X-Upstream", "")
+            if self.key_of:
+                answer.key = key_sent(self.key_of, response.request_info, job)
             cookies.update((name, morsel.value) for name, morsel in response.cookies.items())
             await _read(response, job.planned, answer)
 
@@ -387,10 +393,24 @@ class _Run:
             session=planned.session,
             turn=planned.turn,
             method=job.method,
+            key=answer.key,
         )
         self.records.append(record)
         self.failed += bool(record.error)
         return record
+
+
+def key_sent(key_of: Evaluator, sent: aiohttp.RequestInfo, job: _Job) -> str | None:
+    """The hash key of a request with the headers that were sent, one character for each byte.
+
+    None if it cannot be computed.
+    """
+    uri, address = sent.url.raw_path_qs, job.planned.client_ip
+    try:
+        key = key_of(Request(uri, address, sent.method, sent.headers, job.body))
+    except UsageError:
+        return None
+    return key.decode("latin-1")  # a key may be cut within a character
 
 
 async def _read(response: aiohttp.ClientResponse, planned: Planned, answer: "_Answer") -> None:
@@ -458,6 +478,7 @@ class _Answer:
     detail: str = ""
     backend: str = ""
     upstream: str = ""
+    key: str | None = None
 
     def fail(self, kind: str, detail: str) -> None:
         self.error = kind

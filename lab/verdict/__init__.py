@@ -19,7 +19,7 @@ from .replay.windows import NOT_SERVED, WIDE, Served
 from .rules.draws import drawn, hits_needed, missing_pair_probability, only
 from .rules.exact import one_by_one
 from .rules.facts import first_fact
-from .rules.keys import by_key, sticky_requests
+from .rules.keys import by_key, first_wrong_key, sticky_requests, with_source_of_keys
 from .rules.loads import by_load, overlapping
 from .rules.turns import counted
 
@@ -41,6 +41,7 @@ def judge(
     alone: bool = False,
     returning: int = 0,
     served: Served = NOT_SERVED,
+    keys: Mapping[str, bytes] | None = None,
 ) -> Verdict:
     """Judge whether nginx's hits, with server names for addresses, are those that it must make.
 
@@ -50,29 +51,30 @@ def judge(
     order of picks and releases, if there is a trace. `returning` is the number of requests from
     clients that return the cookies of earlier responses. `served` has the times of each request at
     its backend, by the backend's journal, and `clock` the longest lag of nginx's clock by the
-    journals, in ms. The oracle gets requests, times and faults, never the answering server. With
-    `alone`, or if the log does not begin with a fresh nginx, only the claim is judged; else also
-    its alternatives.
+    journals, in ms. `keys` has the hash key of each request as it was sent, by its id, where the
+    client computed it; None if the hits' keys are not nginx's own. The oracle gets requests, times
+    and faults, never the answering server. With `alone`, or if the log does not begin with a fresh
+    nginx, only the claim is judged; else also its alternatives.
     """
     claim = as_if_none_in_flight(upstream) if sequential else upstream
-    return judge_case(
-        case_of(
-            Case(
-                claim,
-                (),
-                sequential,
-                addresses or {},
-                fresh,
-                clock,
-                since,
-                order=order,
-                alone=alone or not fresh or since > -math.inf or several_addresses(addresses or {}),
-                returning=returning,
-                served=served,
-            ),
-            hits,
-        )
+    case = case_of(
+        Case(
+            claim,
+            (),
+            sequential,
+            addresses or {},
+            fresh,
+            clock,
+            since,
+            order=order,
+            alone=alone or not fresh or since > -math.inf or several_addresses(addresses or {}),
+            returning=returning,
+            served=served,
+            keys=keys,
+        ),
+        hits,
     )
+    return with_source_of_keys(case, judge_case(case))
 
 
 def as_if_none_in_flight(upstream: Upstream) -> Upstream:
@@ -90,6 +92,8 @@ def judge_case(case: Case) -> Verdict:
         return case.says(
             Word.FAIL, f'hit {number:,} went to "{name}", which is not in the upstream'
         )
+    if wrong := first_wrong_key(case):
+        return case.says(Word.FAIL, wrong)
     if fact := first_fact(case):
         return failed(case, fact.text(case), fact.number)
     if not case.sequential and all(replay.seen(upstream, hit).server is None for hit in hits):

@@ -57,7 +57,8 @@ class Case:
     `disturbed` says that a server failed or may have been at max_conns, so that the order of events
     matters; `workers` is the number of nginx's workers in the log; with `alone` there are no
     alternatives. `returning` requests came from clients that return every cookie of an earlier
-    response. `served` are the times at the backends, by their journals.
+    response. `served` are the times at the backends, by their journals. `keys` are the hash keys
+    of the requests as they were sent, by their ids; None if the hits have no other keys.
     """
 
     upstream: Upstream
@@ -75,6 +76,7 @@ class Case:
     alone: bool = False
     returning: int = 0
     served: Served = field(default_factory=dict)
+    keys: Mapping[str, bytes] | None = None
 
     def windows(self, hits: Sequence[Hit], slack: float) -> Windows:
         """The pick and release windows of hits, with an error of up to `slack` ms in each time.

@@ -127,6 +127,25 @@ def test_a_run_in_which_nginx_was_reloaded_does_not_fail_by_turns(
     assert after.verdict.why.startswith("nginx has new workers: ") == (word == "UNSURE")
 
 
+@pytest.mark.parametrize(("sent", "fails"), [("é", False), ("e", True)])
+def test_a_key_is_compared_with_what_the_client_sent(
+    tmp_path: Path, sent: str, fails: bool
+) -> None:
+    """nginx logged "é" for each of them."""
+    claim = CLAIM.replace("{", "{ hash $http_x_user;", 1)
+    key = sent.encode().decode("latin-1")
+    records = tuple(record(number, BACKENDS[0], key=key) for number in range(9))
+    access = "".join(line(n, BACKENDS[0], hash_key="é") for n in range(9)).encode()
+    entries = "".join(entry(n, BACKENDS[0]) for n in range(9)).encode()
+
+    run = outcome(
+        tmp_path, evidence(9, claim=claim, access=access, journal=entries, records=records)
+    )
+
+    assert (run.verdict.word == "FAIL") == fails, run
+    assert ('expected "e" (1 bytes)' in run.verdict.why) == fails
+
+
 def test_a_load_is_judged_from_its_folder(tmp_path: Path) -> None:
     """Figures, fates, picks."""
     load = outcome(tmp_path, evidence(kind="load", traffic="chat", sequential=False))

@@ -1,10 +1,13 @@
 """How a backend runs, in words, and which choice of method was saved."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from nginx_llm_lab.experiment.fleet import Condition, saved
+from nginx_llm_lab.errors import LabError
+from nginx_llm_lab.experiment.fleet import Condition, choose, saved
+from nginx_llm_lab.stack import compose
 from nginx_llm_lab.stack.compose import Lab
 
 
@@ -68,3 +71,39 @@ def test_a_saved_choice_of_an_earlier_version_is_read(
     (lab.active / "choice.json").write_text(text)
 
     assert saved(lab).weights == (2, 1)
+
+
+def running_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, backends: tuple[str, ...]
+) -> Lab:
+    """A lab of three backends, of which only these still have a container."""
+    labels = [{"com.docker.compose.service": name} for name in (*backends, "nginx")]
+    containers = [SimpleNamespace(labels=label) for label in labels]
+    monkeypatch.setattr(Lab, "state", tmp_path)
+    monkeypatch.setattr(compose, "containers", lambda _lab: containers)
+    lab = Lab("robbed")
+    lab.active.mkdir(parents=True)
+    text = '{"method": "random", "backends": ["backend-1", "backend-2", "backend-3"]}'
+    (lab.active / "choice.json").write_text(text)
+    return lab
+
+
+def test_no_method_is_chosen_while_a_backend_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`docker rm -f` of one: the run would count two servers without a word."""
+    lab = running_without(monkeypatch, tmp_path, ("backend-1", "backend-3"))
+
+    with pytest.raises(LabError, match="missing: backend-2") as refused:
+        choose(lab, "random")
+
+    assert refused.value.hint == "lab up --backends 3"
+
+
+def test_all_backends_of_a_complete_lab_are_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is missing."""
+    lab = running_without(monkeypatch, tmp_path, ("backend-1", "backend-2", "backend-3"))
+
+    assert choose(lab, "random").backends == ("backend-1", "backend-2", "backend-3")

@@ -210,6 +210,75 @@ def cookies_mixed_up(picker: Picker, _group: Sequence[int], fit: Sequence[int], 
     return fit[(home[0] + 1) % len(fit)] if home else picker.turn(fit)
 
 
+def one_turn_skipped(picker: Picker, _group: Sequence[int], fit: Sequence[int], call: Call) -> int:
+    """Every fiftieth request skips a turn."""
+    if call.number % 50 == 49:
+        picker.turn(fit)
+    return picker.turn(fit)
+
+
+def ties_to_the_last(picker: Picker, _group: object, fit: Sequence[int], _call: Call) -> int:
+    """Turns in which the last of equal scores wins."""
+    scores, weights = picker.memory.scores, picker.truth.weights
+    for n in fit:
+        scores[n] += weights[n]
+    best = max(fit, key=lambda n: (scores[n], n))
+    scores[best] -= sum(weights[n] for n in fit)
+    return best
+
+
+def whole_loads(picker: Picker, _group: Sequence[int], fit: Sequence[int], _call: Call) -> int:
+    """Requests in flight divided by the weight, rounded down."""
+    weights = picker.truth.weights
+    tied = least_of(fit, [held // weights[n] for n, held in enumerate(picker.memory.open)])
+    return tied[0] if len(tied) == 1 else picker.turn(tied)
+
+
+def from_a_bag(picker: Picker, group: Sequence[int], _fit: object, _call: Call) -> int:
+    """Each server once in every three picks, in a random order."""
+    scores = picker.memory.scores
+    left = [n for n in group if not scores[n]] or list(group)
+    if len(left) == len(group):
+        scores[:] = [0] * len(scores)
+    chosen = picker.rng.choice(left)
+    scores[chosen] = 1
+    return chosen
+
+
+def draws_without_weights(picker: Picker, group: Sequence[int], _fit: object, _call: Call) -> int:
+    """Two equally likely servers, of which the less loaded for its weight wins."""
+    first, second = picker.rng.sample(group, 2)
+    held, weights = picker.memory.open, picker.truth.weights
+    return first if held[second] * weights[first] > held[first] * weights[second] else second
+
+
+def last_three_octets(_picker: Picker, group: Sequence[int], _fit: object, call: Call) -> int:
+    """The hash of the address without its first octet."""
+    chain = 89
+    for octet in map(int, call.address.split(".")[1:]):
+        chain = (chain * 113 + octet) % 6271
+    return group[chain % len(group)]
+
+
+def with_the_upstreams_name(_picker: Picker, group: Sequence[int], _fit: object, call: Call) -> int:
+    """The hash of the upstream's name and the URI."""
+    return key_of(f"llm{call.uri}".encode(), group)
+
+
+def cookies_rarely_lost(
+    picker: Picker, group: Sequence[int], fit: Sequence[int], call: Call
+) -> int:
+    """A turn for every fiftieth client that comes back."""
+    home = [n for n in fit if call.cookie == f"srv={simulated.sticky_id(n)}"]
+    return home[0] if home and call.number % 50 else picker.turn(fit)
+
+
+def bound_for_free(picker: Picker, _group: object, fit: Sequence[int], call: Call) -> int:
+    """A bound request does not count as its server's turn."""
+    home = [n for n in fit if call.cookie == f"srv={simulated.sticky_id(n)}"]
+    return home[0] if home else picker.turn(fit)
+
+
 RULES: Sequence[tuple[str, tuple[int, ...], Rule]] = (
     ("round_robin", EQUAL, turns_begin_again),
     ("round_robin", EQUAL, slow_start),
@@ -237,11 +306,20 @@ RULES: Sequence[tuple[str, tuple[int, ...], Rule]] = (
     ("hash_consistent", EQUAL, md5_ring),
     ("sticky", EQUAL, cookies_lost),
     ("sticky", EQUAL, cookies_mixed_up),
+    ("round_robin", EQUAL, one_turn_skipped),
+    ("round_robin", EQUAL, ties_to_the_last),
+    ("least_conn", UNEQUAL, whole_loads),
+    ("random", EQUAL, from_a_bag),
+    ("random_two", UNEQUAL, draws_without_weights),
+    ("hash", EQUAL, with_the_upstreams_name),
+    ("ip_hash", EQUAL, last_three_octets),
+    ("sticky", EQUAL, cookies_rarely_lost),
+    ("sticky", EQUAL, bound_for_free),
 )
 
 
 # what a log without nginx's order cannot tell: who won a tie, faults at few of the picks
-BEYOND_A_LOG = (ties_drawn, loads_begin_again, sometimes_one_draw)
+BEYOND_A_LOG = (ties_drawn, loads_begin_again, sometimes_one_draw, draws_without_weights)
 
 
 @pytest.mark.parametrize("traced", [True, False] if ALL else [True])

@@ -139,6 +139,24 @@ def test_a_request_line_that_nginx_refuses_gets_its_reason_as_json(lab, line, ex
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == f"nginx answered {expected}"
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b"GET /v1/models?" + b"x" * 9000 + b" HTTP/1.1", 414),
+        (b"GET http://front/v1/models?" + b"x" * 9000 + b" HTTP/1.1", 414),
+        (b"GET /v1/models\x01 HTTP/1.1", 400),
+        (b"GET /v1/models HTTP/2.0", 505),
+    ],
+)
+def test_a_request_line_to_openais_api_is_refused_in_openais_shape(lab, line, expected):
+    """nginx does not get as far as the URI of such a line."""
+    answer = say(lab, line + b"\r\n" + HEAD + b"\r\n")
+
+    assert status(answer) == expected
+    error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+    assert error["message"] == f"nginx answered {expected}"
+
+
 @pytest.mark.parametrize("what", HALF)
 def test_half_a_request_never_reaches_a_backend(lab, mark, what):
     """The client hangs up in the middle."""

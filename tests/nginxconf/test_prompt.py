@@ -128,3 +128,37 @@ def test_a_method_that_hashes_no_prompt_takes_no_prefix():
     """The option would have no effect."""
     with pytest.raises(UsageError, match="least_conn hashes no prompt"):
         methods.render(Choice("least_conn", ("a",), prefix=Prefix(77)))
+
+
+@BOTH
+def test_a_client_computes_the_key_of_what_it_sends(tmp_path, reader):
+    """From the upstream.conf that the lab wrote."""
+    conf = tmp_path / "upstream.conf"
+    choice = Choice("prompt_prefix", ("backend-1", "backend-2"), prefix=Prefix(8, 0, reader))
+    conf.write_text(methods.render(choice))
+    key_of = sources.key_as_sent(conf)
+    body = json.dumps(chat(SYSTEM, USER)).encode()
+
+    assert key_of is not None
+    assert key_of(Request("/v1/chat/completions", method="POST", body=body)) == b"You are "
+
+
+@pytest.mark.parametrize(
+    ("key", "computed"),
+    [
+        ("$http_x_session", b"s7"),
+        ("${arg_q}-$cookie_user", b"1-u"),
+        ("$host", None),
+        ("$remote_addr$arg_q", None),
+        ("$request_id", None),
+        ("same", None),
+    ],
+)
+def test_a_client_computes_only_keys_that_it_knows(tmp_path, key, computed):
+    """Of the request line, headers and body; nginx's own variables it leaves to nginx."""
+    conf = tmp_path / "upstream.conf"
+    conf.write_text(methods.render(Choice("hash", ("backend-1", "backend-2"), key=key)))
+    key_of = sources.key_as_sent(conf)
+    request = Request("/?q=1", headers={"X-Session": "s7", "Cookie": "user=u"})
+
+    assert (key_of(request) if key_of else None) == computed

@@ -28,6 +28,17 @@ def test_a_lab_that_is_down_is_one_line():
     assert tables.status(status) == 'lab "p" is not up'
 
 
+def test_a_removed_backend_is_named_with_the_next_step() -> None:
+    """`lab up` with the number of backends that the lab had."""
+    rows = [("backend-1", "healthy"), ("backend-2", "missing"), ("nginx", "healthy")]
+    containers = [{"service": name, "state": word, "address": ""} for name, word in rows]
+    state = {"project": "p", "containers": containers, "nginx": "1.31.3", "method": "random"}
+
+    shown = tables.status(state | {"front": "f", "door": "d", "differs": []})
+
+    assert "missing: backend-2; to start again: lab up --backends 2" in shown.splitlines()
+
+
 def test_a_table_has_no_trailing_blanks():
     """It can be pasted."""
     drawn = tables.table("a", "b")

@@ -517,3 +517,26 @@ def test_an_interrupted_run_keeps_the_records_of_what_had_ended(
     assert [record.error for record in kept[:2]] == ["", ""]
     assert {record.error for record in kept[2:]} == {"cut"}
     assert not caplog.records
+
+
+def test_a_record_has_the_key_of_the_request_as_it_was_sent() -> None:
+    """With the headers that the HTTP library adds; one character for each byte."""
+
+    def key_of(request: Request) -> bytes:
+        assert b"max_tokens" in request.body
+        return request.uri.encode() + request.headers["User-Agent"][:6].encode() + b"\xc3"
+
+    records = send(bodies(token(), b"data: [DONE]\n\n"), scenario(), key_of=key_of)
+
+    assert [record.key for record in records] == ["/v1/chat/completionsPython\xc3"] * 3
+
+
+def test_a_key_that_cannot_be_computed_is_none() -> None:
+    """The request is sent all the same."""
+
+    def key_of(_request: Request) -> bytes:
+        raise UsageError("unknown")
+
+    (record,) = send(bodies(b"data: [DONE]\n\n"), scenario(requests=1), key_of=key_of)
+
+    assert (record.key, record.status) == (None, 200)

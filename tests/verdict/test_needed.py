@@ -1,12 +1,17 @@
 """How many requests a PASS takes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from nginx_llm_lab.nginxconf.model import Server, Upstream
+from nginx_llm_lab.verdict import judge
 from nginx_llm_lab.verdict.alternatives.weighing import EXCLUDED, SHARES
 from nginx_llm_lab.verdict.chance.bounds import Bounds, bet, diverted
 from nginx_llm_lab.verdict.needed import requests_for_pass, rows_of
+from nginx_llm_lab.verdict.power import claim_of
+from nginx_llm_lab.verdict.simulated import Traffic, Truth, serve
 
 
 def claim(method: str, *weights: int) -> Upstream:
@@ -60,3 +65,14 @@ def test_two_draws_are_looked_at_in_every_order_of_load() -> None:
 def test_one_draw_has_one_row() -> None:
     """The row has the share of each weight."""
     assert np.array(rows_of(claim("random", 3, 2, 1))).round(3).tolist() == [[0.5, 0.333, 0.167]]
+
+
+def test_draws_that_fit_two_claims_need_more_draws() -> None:
+    """Random numbers of 4 bits modulo three servers: less concurrency would not decide."""
+    fair = Truth("random", (1, 1, 1))
+    claim = claim_of("random", fair)
+    log = serve(replace(fair, weights=(6, 5, 5)), Traffic(1_000, 20, 5.0, 60.0), 3).hits
+
+    verdict = judge(claim, log, sequential=False)
+
+    assert (verdict.word, verdict.command) == ("UNSURE", "lab run random -n 2000"), verdict

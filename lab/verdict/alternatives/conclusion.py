@@ -58,6 +58,8 @@ def deciding_run(case: Case, weighed: Weighing) -> str:
     """The command of a run that would exclude the remaining alternatives."""
     if needed := requests_needed(case, weighed):
         return f"lab run {case.label} -n {needed}"
+    if case.upstream.record.by_draw_alone:  # at any concurrency, more draws decide
+        return f"lab run {case.label} -n {2 * len(case.hits)}"
     if case.sequential:
         return f"lab run {case.label} -c 20"
     if not case.upstream.record.by_load:

@@ -121,6 +121,11 @@ def key_of(upstream: Upstream, hit: Hit) -> bytes:
     return variables.get(upstream.key, hit.hash_key).encode("utf-8", "surrogateescape")
 
 
+def is_logged_key(upstream: Upstream) -> bool:
+    """Whether a key is known only as nginx logged it, not from a variable of every log."""
+    return upstream.key not in ("$binary_remote_addr", "$request_uri", PATH, "$remote_addr")
+
+
 def packed(address: str) -> bytes:
     """The bytes of an address; empty if the log has no address."""
     try:

@@ -14,6 +14,8 @@ from ..case import Case, Verdict, difference
 from .exact import unreadable
 from .turns import counted
 
+SHOWN_BYTES = 40  # of a key
+
 
 def by_key(case: Case) -> Verdict:
     """Compare each request with its key's server, which does not depend on overlapping requests."""
@@ -114,3 +116,32 @@ def shows_cookie_of_nginx(case: Case) -> bool:
     """Whether a request has a cookie that only an nginx with `sticky cookie` sets."""
     sticky = case.upstream.sticky
     return sticky is not None and sticky.kind == "cookie" and any(bound_requests(case))
+
+
+def first_wrong_key(case: Case) -> str:
+    """Name the first request whose logged key is not the one that was sent; empty if none."""
+    keys = (case.keys or {}) if case.upstream.record.key else {}
+    for number, hit in enumerate(case.hits):
+        logged = replay.key_of(case.upstream, hit)
+        sent = keys.get(hit.request_id, logged)
+        if logged != sent:
+            name = f"request {number + 1:,} (id {hit.request_id})"
+            return f"{name} has the key {quoted(logged)} in nginx's log, expected {quoted(sent)}"
+    return ""
+
+
+def quoted(key: bytes) -> str:
+    """A key as text, with its length in bytes; a long one only in part."""
+    text = key[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
+    more = "…" if len(key) > SHOWN_BYTES else ""
+    return f'"{text}{more}" ({len(key):,} bytes)'
+
+
+def with_source_of_keys(case: Case, verdict: Verdict) -> Verdict:
+    """The verdict; a PASS says so if a key is known only from nginx's own log."""
+    if verdict.word != Word.PASS or case.keys is None or not case.upstream.record.key:
+        return verdict
+    keys = case.keys
+    if not replay.is_logged_key(case.upstream) or all(hit.request_id in keys for hit in case.hits):
+        return verdict
+    return replace(verdict, why=f"{verdict.why}; by the keys that nginx itself logged")
