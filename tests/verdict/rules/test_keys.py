@@ -1,8 +1,7 @@
 """Keys as the client sent them are compared with those that nginx logged."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec import structs
 
 from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.nginxconf.model import Server, Upstream
@@ -70,7 +69,7 @@ def test_a_key_that_every_log_has_needs_no_client() -> None:
     """$request_uri stands in the log by itself."""
     claim = Upstream((Server("a:1"), Server("b:1")), CLAIM.method, "$request_uri", zone=True)
     log = [
-        replace(one, request_uri=one.hash_key)
+        structs.replace(one, request_uri=one.hash_key)
         for one in hits(claim, {f"id{n}": f"/{n}".encode() for n in range(400)})
     ]
 
