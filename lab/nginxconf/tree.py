@@ -27,6 +27,8 @@ TEMPLATE = re.compile(r"\{[{%]")  # Jinja, Helm, Go
 FILL_IN = "fill in the template first, and give its output to lab verify -"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 QUOTED = ("double", "single")
+# what follows the "{" of an unquoted regex, at which nginx begins a block
+QUANTIFIER = re.compile(r"\d+(?:,\d*)?\}")
 AFTER_QUOTE = ("", " ", "\t", "\r", "\n", ";", "{", ")")
 ESCAPES = {"\\": "\\", '"': '"', "'": "'", "t": "\t", "r": "\r", "n": "\n"}
 
@@ -127,6 +129,8 @@ class _Reader:
             if end == "}" and not heads:
                 hint = 'remove it, or find the block above that has a "}" too many'
                 raise UsageError(f'unexpected "}}" in {directive.where}', hint)
+            if heads and end != "}":
+                _refuse_quantifier(directive, heads[-1])
             if end == "{":
                 _refuse_lua(directive)
                 heads.append(directive)
@@ -175,6 +179,14 @@ class _Reader:
             return []
         names = glob.glob(pattern, root_dir=self.prefix)  # noqa: PTH207 - Path.glob takes no absolute pattern
         return [str(self.prefix / name) for name in sorted(names)]
+
+
+def _refuse_quantifier(directive: Directive, head: Directive) -> None:
+    """Raise UsageError for what follows the brace of an unquoted regex such as ^/v[0-9]{8}$."""
+    if QUANTIFIER.match(directive.name):
+        regex = f"{head.args[-1] if head.args else head.name}{{{directive.name}"
+        hint = f'put the regex in quotes, as nginx ends an unquoted word at "{{": "{regex}"'
+        raise UsageError(f'unknown directive "{directive.name}" in {directive.where}', hint)
 
 
 def _refuse_lua(directive: Directive) -> None:

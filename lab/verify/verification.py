@@ -25,6 +25,7 @@ from .logs import joined, timed, without_auth_requests
 from .run_folder import write_run_folder
 from .sandbox import Sandbox
 from .survey import (
+    OTHER_PASSES,
     Survey,
     listen_hosts,
     literal,
@@ -44,6 +45,10 @@ NO_STUB = f"give it an address and port of its own in a copy of the file; {ALLOW
 SAME_ADDRESS = f"give each server an address or a port of its own; {ALLOW}"
 NAMESAKE = f"give one of the two another server_name or port; {ALLOW}"
 ALL_DOWN = f'remove "down" from a server in a copy of the file; {ALLOW}'
+PROXY_PASS = (
+    "in a copy of the file, write proxy_pass http://NAME in its place: nginx picks servers alike"
+    f" for both; {ALLOW}"
+)
 NO_REQUEST = f"judge the other upstreams with --upstream NAME; {ALLOW}"
 REFUSED = f"in a copy of the file, relax the rule that answers instead; {ALLOW}"
 RARE = f"in a copy of the file, give it a larger share, or choose it by a header; {ALLOW}"
@@ -156,8 +161,11 @@ class Verification:
     def _rest(self) -> Iterator[str]:
         if not self.upstreams:
             reason = "no client's request" if self.unjudged else "no proxy_pass in http"
+            hint = f"name the file whose proxy_pass leads to an upstream; {ALLOW}"
+            if other := [line for line in self.not_honoured if line.startswith(OTHER_PASSES)]:
+                reason, hint = f"only {other[0].split()[0]}", PROXY_PASS
             yield f"UNSURE no upstream to judge: {reason} leads to one"
-            yield f"try:   name the file whose proxy_pass leads to an upstream; {ALLOW}"
+            yield f"try:   {hint}"
         for title, lines in (
             ("no verdict", self.unjudged),
             ("not honoured", self.not_honoured),

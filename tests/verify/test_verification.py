@@ -521,6 +521,16 @@ def test_a_verification_is_printed_as_text() -> None:
     ]
 
 
+def test_upstreams_of_other_protocols_come_with_a_way_to_judge_them() -> None:
+    """nginx picks servers alike for grpc_pass and proxy_pass, which a copy may have instead."""
+    lines = ("upstream g (nginx.conf:1): no proxy_pass leads to it", "grpc_pass grpc://g (…): …")
+
+    text = str(Verification("nginx.conf", "1.31.3", (), lines))
+
+    assert "UNSURE no upstream to judge: only grpc_pass leads to one\n" in text
+    assert "try:   in a copy of the file, write proxy_pass http://NAME in its place" in text
+
+
 def test_a_verification_is_data_for_ci() -> None:
     """JSON says what the text says; JUnit has a case an upstream."""
     result = Verification("nginx.conf", "1.31.3", (PASS, UNSURE), ("resolver x",))

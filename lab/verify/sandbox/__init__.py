@@ -22,6 +22,8 @@ from docker.models.containers import Container
 from docker.types import DriverConfig, Mount
 
 from ...errors import LabError
+from ...nginxconf.upstream import COMMERCIAL
+from ...nginxconf.upstream import hint_on as hint_on_directive
 from ...paths import ROOT, SETUP
 from ...stack import compose
 from ...stack.sdk import engine
@@ -326,8 +328,7 @@ class Sandbox:
             self._apply(fixes)
         replaced = "".join(f"\nreplaced before: {note}" for note in self.fixes)
         raise LabError(
-            f"nginx refuses {self.environment.conf}\n{complaint}{replaced}",
-            "fix what nginx reports; for an nginx with other modules: NGINX=debian lab verify",
+            f"nginx refuses {self.environment.conf}\n{complaint}{replaced}", hint_on(complaint)
         )
 
     def _content(self, path: str) -> bytes | None:
@@ -480,6 +481,14 @@ def warnings(lines: Sequence[str]) -> Iterator[str]:
         warning = re.sub(r"^.*?\[warn\] (\d+#\d+: )?", "", line)
         if warning != line and '"user" directive makes sense only' not in warning:
             yield f"nginx warns: {warning}"
+
+
+def hint_on(complaint: str) -> str:
+    """What the user can do about one of nginx's error messages."""
+    unknown = re.search(r'unknown directive "(\w+)"', complaint)
+    if unknown and unknown[1] in COMMERCIAL:
+        return hint_on_directive(unknown[1])
+    return "fix what nginx reports; for an nginx with other modules: NGINX=debian lab verify"
 
 
 def fix_for(

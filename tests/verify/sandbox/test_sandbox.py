@@ -87,6 +87,18 @@ def test_an_error_of_nginx_is_fixed_or_reported(
     assert fixes(message) == wanted
 
 
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        ('unknown directive "health_check" in /a/nginx.conf:7', "only NGINX Plus has health_check"),
+        ('unknown directive "vhost_traffic_status" in /a/nginx.conf:7', "with other modules"),
+    ],
+)
+def test_a_refusal_of_nginx_has_a_next_step(message: str, hint: str) -> None:
+    """A directive of the commercial nginx is no mistyped one."""
+    assert hint in sandbox.hint_on(message)
+
+
 def test_a_module_that_nginx_lacks_is_left_out_and_every_line_keeps_its_place() -> None:
     """The lines after it are the ones that nginx's words name."""
     message = 'dlopen() "/m/geo.so" failed (No such file or directory) in /a/nginx.conf:2'
