@@ -12,7 +12,16 @@ from . import prompt, tree
 from . import request as of
 from .maps import BLOCKS, captures, constant, pattern
 from .request import Evaluator, Request
-from .routes import CAPTURE, DEFAULT_PORTS, Route, authority, effective, everything, routes
+from .routes import (
+    CAPTURE,
+    DEFAULT_PORTS,
+    VARIABLE,
+    Route,
+    authority,
+    effective,
+    everything,
+    routes,
+)
 from .tree import Config, Directive
 from .upstream import size
 
@@ -450,9 +459,63 @@ def _rewritten(scope: _Scope, block: Directive, test: Test | None) -> _Scope:
         elif line.name == "if" and line.block is not None:
             scope = _branched(scope, line)
         elif line.name == "rewrite":
-            error = UsageError(f'the lab does not follow "rewrite" in {line.where}')
-            scope = scope.with_variables(dict.fromkeys(REWRITTEN, error))
+            scope = scope.with_variables(_rewritten_by(line, block, scope))
     return scope
+
+
+def _rewritten_by(
+    line: Directive, block: Directive, scope: _Scope
+) -> Mapping[str, Evaluator | UsageError]:
+    """What a `rewrite` changes; UsageErrors unless the lab follows it: the last of a location."""
+    error = UsageError(f'the lab does not follow "rewrite" in {line.where}')
+    unknown = dict.fromkeys(REWRITTEN, error)
+    lines = block.block or ()
+    after = lines[lines.index(line) + 1 :]
+    redirects = "".join(line.args[1:2]).startswith(("http://", "https://", "$scheme"))
+    if block.name != "location" or line.args[2:] != ("break",) or redirects:
+        return unknown
+    if any(other.name in ("set", "if", "rewrite") for other in after) or _cached(block, scope):
+        return unknown
+    try:
+        return _after_break(line, scope)
+    except UsageError:
+        return unknown
+
+
+def _cached(location: Directive, scope: _Scope) -> bool:
+    """Whether an `if` or `set` evaluates a map before the rewrite: nginx keeps its value."""
+    server = scope.conf.route.scopes[1] if scope.conf.route else location
+    lines = (line for block in (server, location) for line in block.block or ())
+    tests = (line for line in lines if line.name in ("if", "set"))
+    texts = (" ".join(inner.args) for test in tests for inner in (test, *everything(test)))
+    names = ((match[1] or match[2]).lower() for text in texts for match in VARIABLE.finditer(text))
+    return any(name in scope.conf.definitions for name in names)
+
+
+def _after_break(line: Directive, scope: _Scope) -> Mapping[str, Evaluator]:
+    """The path, the arguments and the captures after a `rewrite REGEX TEXT break`.
+
+    The old arguments follow those of the text, unless it ends with "?"
+    (ngx_http_script_regex_end_code).
+    """
+    regex = pattern(line.args[0], ignore_case=False, where=line.where)
+    old_uri, old_args = scope.variable("uri"), scope.variable("args")
+    groups = captures(regex, old_uri)
+    new = scope.with_variables(groups)
+    path, _, query = line.args[1].removesuffix("?").partition("?")
+    new_uri, new_args = new.text(path), new.text(query)
+    adds = not line.args[1].endswith("?")
+
+    def uri(request: Request) -> bytes:
+        return new_uri(request) if regex.search(old_uri(request)) else old_uri(request)
+
+    def args(request: Request) -> bytes:
+        if regex.search(old_uri(request)) is None:
+            return old_args(request)
+        parts = (new_args(request), old_args(request) if adds else b"")
+        return b"&".join(part for part in parts if part)
+
+    return {**groups, "uri": uri, "document_uri": uri, "args": args}
 
 
 def _assigned(line: Directive, scope: _Scope, test: Test | None) -> Evaluator | UsageError:

@@ -25,6 +25,7 @@ from .logs import joined, timed, without_auth_requests
 from .run_folder import write_run_folder
 from .sandbox import Sandbox
 from .survey import (
+    NAMES_NONE,
     OTHER_PASSES,
     Survey,
     listen_hosts,
@@ -45,6 +46,10 @@ NO_STUB = f"give it an address and port of its own in a copy of the file; {ALLOW
 SAME_ADDRESS = f"give each server an address or a port of its own; {ALLOW}"
 NAMESAKE = f"give one of the two another server_name or port; {ALLOW}"
 ALL_DOWN = f'remove "down" from a server in a copy of the file; {ALLOW}'
+RESOLVED = (
+    "nginx resolves that host for each request and picks any of its addresses; to have it balanced"
+    f" and judged, write an upstream with zone and server NAME:PORT resolve; {ALLOW}"
+)
 PROXY_PASS = (
     "in a copy of the file, write proxy_pass http://NAME in its place: nginx picks servers alike"
     f" for both; {ALLOW}"
@@ -61,9 +66,13 @@ UNDECIDED = (
     f"in a copy of the file, hash something that requests contain ($request_uri, a header); {ALLOW}"
 )
 SUBREQUESTS = f"in a copy of the file, switch that directive off; {ALLOW}"
-LIMITED = f"in a copy of the file, remove limit_req, which delays requests; {ALLOW}"
+LIMITED = f"in a copy of the file, remove limit_req, which delays or refuses requests; {ALLOW}"
 BINDING = f"in a copy of the file, bind by a cookie or an argument: sticky cookie NAME; {ALLOW}"
 AGAIN = f"run it again on a quieter machine, or with --seed 2; {ALLOW}"
+ACCESS = (
+    "in a copy of the file, write allow 127.0.0.0/8; before that line: the lab's clients have such"
+    f" addresses; {ALLOW}"
+)
 BROKEN = f"in a copy of the file, raise worker_connections if nginx has too few; {ALLOW}"
 
 INTERNAL_ERROR = 500
@@ -164,6 +173,8 @@ class Verification:
             hint = f"name the file whose proxy_pass leads to an upstream; {ALLOW}"
             if other := [line for line in self.not_honoured if line.startswith(OTHER_PASSES)]:
                 reason, hint = f"only {other[0].split()[0]}", PROXY_PASS
+            elif any(line.endswith(NAMES_NONE) for line in self.not_honoured):
+                reason, hint = "only a proxy_pass with variables", RESOLVED
             yield f"UNSURE no upstream to judge: {reason} leads to one"
             yield f"try:   {hint}"
         for title, lines in (
@@ -509,7 +520,10 @@ def judge_one(
     if not candidates:
         tried = "; ".join(templates.obstacle(route, conf) for route in routes)
         why = f"no request could be made for {tried}"
-        return unsure(run, upstream, why, NO_REQUEST), None
+        texts = templates.choosing(routes[0])
+        geo = templates.deciding_geo(texts, routes[0], conf)
+        hint = by_address(geo) if geo is not None else NO_REQUEST
+        return unsure(run, upstream, why, hint), None
     await_listeners(run, upstream, candidates)
     attempt = UpstreamRun(run, upstream, conf, servers)
     judged, template = attempt.judge(candidates)
@@ -587,12 +601,7 @@ class UpstreamRun:
         if not any(
             self.reached(planned, records) for tried, planned in probes if tried is template
         ):
-            why = f"no request reached it: {self.refusals(records)}"
-            hint = REFUSED
-            if self.body_chooses(template):
-                hint = BODY_UNREAD
-            elif templates.by_chance(template, self.conf):
-                hint = RARE
+            why, hint = self.unreached(template, records)
             return unsure(self.run, self.upstream, why, hint), template
         result: UpstreamVerdict | None = None
         sent_before = [planned for _, planned in probes]
@@ -699,7 +708,8 @@ class UpstreamRun:
         answered = len(records)
         if outcome.word != Word.FAIL and len(hits) * max(2 * per_hit, FEWEST_ARRIVE) < answered:
             why = f"{len(hits):,} of {answered:,} requests reached it"
-            hint = RARE if per_hit > 1 else REFUSED
+            limited = templates.is_on(template.route, "limit_req")
+            hint = RARE if per_hit > 1 else LIMITED if limited else REFUSED
             outcome = replace(outcome, word=Word.UNSURE, why=why)
         if outcome.word == Word.FAIL and (lost := broken(records)):
             why = f"{lost:,} of {len(sent):,} requests ended inside nginx, perhaps after a pick"
@@ -739,10 +749,24 @@ class UpstreamRun:
 
     def body_chooses(self, template: Template) -> bool:
         """Whether the request's body is to choose the upstream, which nginx cannot do."""
-        scopes = template.route.scopes
-        tests = [" ".join(test.args) for scope in scopes for test in scope.all("if")]
-        texts = [template.route.proxy_pass, *tests]
+        texts = templates.choosing(template.route)
         return "request_body" in traffic.sources(texts, template, self.conf)
+
+    def unreached(self, template: Template, records: Sequence[Record]) -> tuple[str, str]:
+        """Why no request reached the upstream, as far as can be told, and a hint."""
+        why, hint = f"no request reached it: {self.refusals(records)}", REFUSED
+        if self.body_chooses(template):
+            return why, BODY_UNREAD
+        if reason := templates.undecided(template, self.conf):
+            return f"{why}; {reason}", RARE
+        line = templates.refusing(template, self.conf)
+        if line is not None:
+            why = f"{why}; {templates.shown(line)} is in effect there"
+        if line is not None and line.name == "deny":
+            return why, ACCESS
+        texts = templates.choosing(template.route)
+        geo = templates.deciding_geo(texts, template.route, self.conf)
+        return why, by_address(geo) if geo is not None else hint
 
     def addresses(self, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
         """The addresses that nginx used for each server's name, else the first."""
@@ -793,6 +817,14 @@ class UpstreamRun:
             return f"answered by {self.run.name_of(record['server'])}"
         to = f" to {record['location']}" if record.get("location") else ""
         return str(record.get("error") or f"answered by nginx with {record['status']}{to}")
+
+
+def by_address(geo: Directive) -> str:
+    """What to do where a `geo` decides by addresses that the lab's clients do not have."""
+    return (
+        f"in a copy of the file, give the lab's clients the value in {templates.shown(geo)}, as"
+        f" 127.0.0.0/8 VALUE; {ALLOW}"
+    )
 
 
 def broken(records: Iterable[Record]) -> int:

@@ -17,7 +17,7 @@ from nginx_llm_lab.nginxconf.upstream import read
 from nginx_llm_lab.oracle import Arrival
 from nginx_llm_lab.verdict import Verdict
 from nginx_llm_lab.verify import failover, verification
-from nginx_llm_lab.verify.survey import survey
+from nginx_llm_lab.verify.survey import NAMES_NONE, survey
 from nginx_llm_lab.verify.survey.prerequisites import Prerequisite, absent_file
 from nginx_llm_lab.verify.traffic import templates
 from nginx_llm_lab.verify.verification import Run, UpstreamVerdict, Verification
@@ -321,6 +321,54 @@ def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("location", "why", "hint"),
+    [
+        (
+            "allow 10.8.0.0/16; deny all; proxy_pass http://u;",
+            "; deny all ({0}:1) is in effect there",
+            "write allow 127.0.0.0/8; before that line",
+        ),
+        (
+            "if ($far) { return 403; } proxy_pass http://u;",
+            "; if ($far) ({0}:1) is in effect there",
+            "give the lab's clients the value in geo $far ({0}:1), as 127.0.0.0/8 VALUE",
+        ),
+        (
+            "if ($uri ~ ^/) { return 403; } proxy_pass http://u;",
+            "; if ($uri ~ ^/) ({0}:1) is in effect there",
+            "relax the rule that answers instead",
+        ),
+        (
+            "if ($near) { proxy_pass http://u; }",
+            "",
+            "give the lab's clients the value in geo $near ({0}:1)",
+        ),
+        ("proxy_pass http://$to;", "map $near $to ({0}:1) leads to it", "in geo $near ({0}:1)"),
+        (
+            "proxy_pass http://$by_name;",
+            '; variable "$ssl_client_s_dn" cannot be told from the request',
+            "choose it by a header",
+        ),
+    ],
+)
+def test_what_keeps_the_lab_s_requests_out_is_named_with_a_way_out(
+    tmp_path: Path, location: str, why: str, hint: str
+) -> None:
+    """`deny`, a `geo` that decides directly, by an `if` or by a map, a certificate's name."""
+    geo = "geo $far { default 1; 10.0.0.0/8 0; } geo $near { default 0; 10.0.0.0/8 1; }"
+    maps = "map $near $to { 1 u; 0 v; } map $ssl_client_s_dn $by_name { ~CN u; }"
+    conf = written(tmp_path, f"{ROUND_ROBIN} {geo} {maps}", location)
+    play = Play(read(conf, "u"), refuse=10_000)
+    play.refusal = 403
+
+    (judged,) = played(conf, play)
+
+    assert judged.verdict.word == "UNSURE"
+    assert judged.verdict.why.endswith(why.format(conf))
+    assert hint.format(conf) in judged.hint
+
+
+@pytest.mark.parametrize(
     ("location", "hint"),
     [
         ("proxy_pass http://u;", "relax the rule"),
@@ -529,6 +577,16 @@ def test_upstreams_of_other_protocols_come_with_a_way_to_judge_them() -> None:
 
     assert "UNSURE no upstream to judge: only grpc_pass leads to one\n" in text
     assert "try:   in a copy of the file, write proxy_pass http://NAME in its place" in text
+
+
+def test_a_host_that_nginx_resolves_per_request_comes_with_a_way_to_judge_it() -> None:
+    """`set $backend http://host; proxy_pass $backend;` makes no upstream."""
+    lines = (f"proxy_pass $backend (nginx.conf:1): {NAMES_NONE}",)
+
+    text = str(Verification("nginx.conf", "1.31.3", (), lines))
+
+    assert "UNSURE no upstream to judge: only a proxy_pass with variables leads to one\n" in text
+    assert "write an upstream with zone and server NAME:PORT resolve" in text
 
 
 def test_a_verification_is_data_for_ci() -> None:

@@ -21,6 +21,7 @@ CERTIFICATE = re.compile(
 )
 TLS_NAME = re.compile(r"[\w.-]+")
 OTHER_PASSES = ("grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcached_pass")
+NAMES_NONE = "names no upstream of this config"
 WILDCARDS = {4: EVERY_IPV4, 6: "::"}
 LOOPBACKS = {4: "127.0.0.1", 6: "::1"}
 DNS_PORT = 53
@@ -383,7 +384,7 @@ def unmet(
     known = {upstream.name.lower() for upstream in upstreams}
     for route in chain.from_iterable(routes_to.values()):
         if route.upstream.lower() not in known:
-            yield f"proxy_pass {route.proxy_pass} ({route.where}): names no upstream of this config"
+            yield f"proxy_pass {route.proxy_pass} ({route.where}): {NAMES_NONE}"
         if speaks_tls(route):
             yield f"proxy_pass {route.proxy_pass} ({route.where}): TLS with the lab's certificate"
         elif any(map(speaks_tls, routes_to[route.upstream.lower()])):

@@ -221,6 +221,18 @@ def test_clients_are_split_by_trying_values(tmp_path: Path) -> None:
     assert template(tmp_path, server, "stable", http)
 
 
+def test_a_cookie_that_decides_in_place_of_chance_is_sent(tmp_path: Path) -> None:
+    """Without the cookie $request_id decides, and a tenth of the requests arrive."""
+    http = """map $cookie_canary $forced { default ""; always canary; }
+        split_clients $request_id $drawn { 10% canary; * stable; }
+        map $forced $to { "" $drawn; default $forced; }
+        upstream stable { server a; } upstream canary { server b; }"""
+    server = "location / { proxy_pass http://$to; }"
+
+    assert template(tmp_path, server, "canary", http).request.headers["Cookie"] == "canary=always"
+    assert "Cookie" not in template(tmp_path, server, "stable", http).request.headers
+
+
 @pytest.mark.parametrize(
     "check",
     [
@@ -243,6 +255,19 @@ def test_an_if_around_proxy_pass_is_made_to_hold(tmp_path: Path) -> None:
     server = "location / { if ($request_method = POST) { proxy_pass http://a; } return 404; }"
 
     assert template(tmp_path, server, "a").request.method == "POST"
+
+
+def test_an_if_of_a_variable_that_other_ifs_set_is_made_to_hold(tmp_path: Path) -> None:
+    """Two conditions set the parts of one text, as configs without `and` do."""
+    server = """location / { set $a "";
+        if ($http_x_one = yes) { set $a "${a}x"; }
+        if ($arg_two = yes) { set $a "${a}y"; }
+        if ($a = xy) { proxy_pass http://a; } proxy_pass http://b; }"""
+
+    both, neither = (template(tmp_path, server, name).request for name in "ab")
+
+    assert (both.headers["X-One"], both.uri) == ("yes", "/?two=yes")
+    assert ("X-One" in neither.headers, neither.uri) == (False, "/")
 
 
 def test_a_password_is_shown_where_one_is_asked_for(tmp_path: Path) -> None:
