@@ -681,8 +681,9 @@ class UpstreamRun:
         evidence = self.evidence(template, sent, records, trial)
         hits, sequential = evidence.hits, trial.concurrency == 1
         addresses = self.addresses(records)
+        claim = traffic.claim(self.upstream)
         outcome = verdict.judge(
-            self.upstream,
+            claim,
             hits,
             sequential=sequential,
             addresses=addresses,
@@ -690,7 +691,7 @@ class UpstreamRun:
             order=evidence.order,
         )
         kept = write_run_folder(
-            self.upstream,
+            claim,
             hits,
             traffic=f"{len(sent)} requests",
             sequential=sequential,
@@ -741,7 +742,7 @@ class UpstreamRun:
 
     def hint(self, template: Template, verdict: Verdict) -> str:
         """What to do where the evidence decides too little."""
-        if unreadable(self.upstream.sticky):
+        if unreadable(traffic.claim(self.upstream).sticky):
             return BINDING
         if verdict.needed > traffic.MOST:
             return f"only about {verdict.needed:,} requests would decide it; {ALLOW}"

@@ -200,7 +200,12 @@ def test_fail_over_follows_the_rules_of_the_location_that_requests_take(tmp_path
 @pytest.mark.parametrize(
     ("block", "location", "needed", "hint"),
     [
-        ("sticky route $http_x_route;", "proxy_pass http://u;", 0, "bind by a cookie"),
+        (
+            "sticky learn create=$upstream_cookie_s lookup=$cookie_s zone=s:1m;",
+            "proxy_pass http://u;",
+            0,
+            "bind by a cookie",
+        ),
         ("", "limit_req zone=z; proxy_pass http://u;", 0, "remove limit_req"),
         ("", "proxy_pass http://u;", 0, "run it again"),
         ("", "proxy_pass http://u;", 81_200, "only about 81,200 requests would decide it"),

@@ -2,9 +2,12 @@
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
+from ...errors import UndecidedError
 from ...evidence.access_log import Hit
 from ...nginxconf.methods import Varied
 from ...nginxconf.model import Upstream
@@ -15,6 +18,7 @@ from ...verdict import Verdict
 from ...verdict.needed import requests_for_pass
 from ...word import Word
 from . import templates
+from .assignments import Assignment, Definitions, assignments
 from .templates import Entry, Template
 
 AT_ONCE = 6  # or twice as many as servers, up to
@@ -25,6 +29,9 @@ MOST_THAT_LAST = 2_400  # as many as SECONDS_TO_DRAW have room for
 MOST_PARTS = 3  # of a trial
 PROBES_BY_CHANCE = 8  # for one hit that is expected
 VISITORS = 40
+ROUTE = "lab_route"  # the cookie in which hits have their route
+MOST_VALUES = 20  # ways to give a variable of `sticky route` its value
+MARK = "0a1b2c3d"  # stands for the key of a request
 KEYS = 400  # as many different values a key takes
 ADDRESSES = {
     *("remote_addr", "binary_remote_addr", "proxy_add_x_forwarded_for", "proxy_protocol_addr")
@@ -200,21 +207,46 @@ def variation(
     names = sources([upstream.key], template, conf)
     limits = sources(limit_keys(template), template, conf)
     still = templates.keeps_route(template, conf)
+    mapped = key_values(upstream, template, conf, still)
 
     def make(number: int, rng: random.Random) -> Request:
-        request = template.request
-        for name in sorted(names | limits):
+        value = text_of(rng.randrange(KEYS)) if mapped else ""
+        values = {name: text.replace(MARK, value) for name, text in mapped.items()}
+        request = templates.with_variables(template.request, values) or template.request
+        for name in sorted((names | limits) - mapped.keys()):
             request = next(filter(still, varied(request, name, rng.randrange(KEYS))), request)
         if upstream.record.varied is Varied.ADDRESSES or ADDRESSES & names:
             request = replace(request, client_ip=address(template.entry, rng))
         elif ADDRESSES & limits:
             elsewhere = replace(request, client_ip=address(template.entry, rng))
             request = elsewhere if still(elsewhere) else request
-        request = routed(request, upstream, rng)
+        request = routed(request, upstream, conf, rng)
         # every request differs, so that no cache answers it
         return templates.with_variable(request, "arg_lab", str(number)) or request
 
     return make
+
+
+def key_values(
+    upstream: Upstream, template: Template, conf: Variables, still: Callable[[Request], bool]
+) -> Assignment:
+    """Values of variables, with MARK in them, that a map makes the key MARK; none without a map."""
+    names = {(match[1] or match[2]).lower() for match in VARIABLE.finditer(upstream.key)}
+    if not any(name in conf.definitions for name in names):
+        return {}
+    key = compile_text(upstream.key, replace(conf, route=template.route))
+    wanted = assignments(upstream.key, MARK, Definitions(conf.definitions))
+    for values in islice(wanted, MOST_VALUES):
+        changed = templates.with_variables(template.request, values)
+        with suppress(UndecidedError):
+            if changed is not None and still(changed) and key(changed) == MARK.encode():
+                return values
+    return {}
+
+
+def text_of(number: int) -> str:
+    """A text for a number, as long as MARK; near numbers have texts that differ in every digit."""
+    return f"{number * 2654435761 % 2**32:08x}"
 
 
 def limit_keys(template: Template) -> list[str]:
@@ -233,7 +265,7 @@ def varied(request: Request, name: str, number: int) -> Iterator[Request]:
 
     A key that an `if` requires keeps its beginning: "Bearer sk-".
     """
-    value = f"{number * 2654435761 % 2**32:08x}"
+    value = text_of(number)
     if name in FIXED or name in ADDRESSES:
         return
     if name in ("uri", "document_uri", "request_uri", "request"):
@@ -287,7 +319,7 @@ def address(entry: Entry, rng: random.Random) -> str:
     return "127." + ".".join(str(rng.randrange(1, 255)) for _ in range(3))
 
 
-def routed(request: Request, upstream: Upstream, rng: random.Random) -> Request:
+def routed(request: Request, upstream: Upstream, conf: Variables, rng: random.Random) -> Request:
     """The request with a route for `sticky route`, as an application would set it."""
     if upstream.sticky is None or upstream.sticky.kind != "route":
         return request
@@ -295,7 +327,24 @@ def routed(request: Request, upstream: Upstream, rng: random.Random) -> Request:
     lookup = rng.choice(upstream.sticky.lookups).removeprefix("$").lower()
     if not known or rng.random() < 0.3:
         return request
-    return templates.with_variable(request, lookup, rng.choice(known)) or request
+    wanted = assignments(f"${lookup}", rng.choice(known), Definitions(conf.definitions))
+    changed = (templates.with_variables(request, values) for values in islice(wanted, MOST_VALUES))
+    return next(filter(None, changed), request)
+
+
+def claim(upstream: Upstream) -> Upstream:
+    """The upstream as its hits show it: those of `sticky route` have the route in a cookie."""
+    sticky = upstream.sticky
+    if sticky is None or sticky.kind != "route":
+        return upstream
+    return replace(upstream, sticky=replace(sticky, lookups=(f"$cookie_{ROUTE}",)))
+
+
+def with_route(hit: Hit, request: Request, lookups: Sequence[Evaluator]) -> Hit:
+    """The hit with the first of these values that is not empty as the cookie of its `claim`."""
+    sent = templates.with_header(request, "Cookie", hit.http_cookie) if hit.http_cookie else request
+    route = next((text for lookup in lookups if (text := lookup(sent))), b"")
+    return replace(hit, http_cookie=f"{ROUTE}={route.decode('utf-8', 'surrogateescape')}")
 
 
 def lasting(
@@ -361,13 +410,18 @@ def hits(
     """
     requests = {planned.id: planned for planned in sent}
     key = compile_text(upstream.key, replace(conf, route=template.route)) if upstream.key else None
+    by_route = upstream.sticky is not None and upstream.sticky.kind == "route"
+    names = upstream.sticky.lookups if upstream.sticky and by_route else ()
+    lookups = [compile_text(name, replace(conf, route=template.route)) for name in names]
     limited = any(server.max_conns for server in upstream.servers)
     for record in uncached(records):
         server = servers.get(record.get("server", ""))
         if server is None and limited and record["status"] == 502:
             server = upstream.name  # every server was full: nginx names the upstream itself
         if server is not None and "done" in record:
-            yield hit(requests[record["id"]].request, record, server, key, template.entry)
+            request = requests[record["id"]].request
+            made = hit(request, record, server, key, template.entry)
+            yield with_route(made, request, lookups) if by_route else made
 
 
 def uncached(records: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
