@@ -235,7 +235,9 @@ def _lex(text: str, path: str) -> Iterator[tuple[str, int, bool]]:
     while at < len(text):
         match = TOKEN.match(text, at)
         if match is None:
-            raise UsageError(f'unexpected end of file, expecting ";" or "}}" in {path}:{line}')
+            fault = f'unexpected end of file, expecting ";" or "}}" in {path}:{line}'
+            is_quote = text[at] in ("'", '"')
+            raise UsageError(fault, f"close the quote {text[at]} of that line" if is_quote else "")
         kind, at = match.lastgroup, match.end()
         if kind != "skipped":
             yield match[kind or 0], line, kind in QUOTED

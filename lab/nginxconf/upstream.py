@@ -28,6 +28,12 @@ COMMERCIAL = frozenset({"queue", "state", "ntlm", "session_log", "health_check",
 # blocks of http and of the main file whose entries may be called `server`
 WITH_SERVERS = ("http", "upstream", "stream", "mail", "rtmp", "server")
 ENTRIES = frozenset({"map", "geo", "split_clients", "types", "charset_map"})
+# where nginx takes a directive of http, and where to move it
+PARENTS = {
+    "upstream": (("http",), "move it into http, beside the server blocks"),
+    "location": (("server", "location"), "move it into a server block"),
+    "proxy_pass": (("location", "if", "limit_except"), "move it into a location"),
+}
 IMPOSSIBLE = re.compile(r"[$\x00-\x20\x7f]")  # in no host's name
 STATUSES = frozenset(f"http_{code}" for code in (403, 404, 429, 500, 502, 503, 504))
 CONDITIONS = STATUSES | {
@@ -94,6 +100,7 @@ def read_all(conf: Path | Config) -> tuple[Upstream, ...]:
     http = config.block("http")
     _refuse_unknown_blocks((*config.directives, *(http.block or ())))
     _refuse_impossible_hosts(config)
+    _refuse_misplaced(http, "http")
     if misplaced := config.misplaced():
         raise _refusal('"upstream" directive is not allowed here', misplaced[0])
     blocks = _blocks(http)
@@ -206,6 +213,19 @@ def _refuse_unknown_blocks(lines: Sequence[Directive]) -> None:
             raise _refusal(f'unknown directive "{line.name}"', line, hint)
 
 
+def _refuse_misplaced(block: Directive, around: str) -> None:
+    """Refuse a directive in a block where nginx has no such directive, at any depth."""
+    # without those, it is a file that is included in a server or location
+    is_snippet = around == "http" and not (block.all("upstream") or block.all("server"))
+    for line in block.block or ():
+        parents, hint = PARENTS.get(line.name, ((around,), ""))
+        if around not in parents and not is_snippet:
+            raise _refusal(f'"{line.name}" directive is not allowed here', line, hint)
+        if line.name in ("server", "location", "if", "limit_except"):
+            in_server = line.name == "if" and around == "server"
+            _refuse_misplaced(line, "server if" if in_server else line.name)
+
+
 def _refuse_impossible_hosts(config: Config) -> None:
     """Refuse impossible host names that nginx resolves at start, such as `server ${GPU}:8000`."""
     for line in _lines_with_hosts(Directive("", (), block=config.directives)):
@@ -314,11 +334,14 @@ def _server(line: Directive, method: Method) -> Server:
         else:
             allowed = f"nginx allows {', '.join([*NUMBERS, *TEXTS, *sorted(FLAGS)])}"
             hint = hint_on(name) if name == "slow_start" else allowed
+            hint = 'end the server before it with ";"' if text == "server" else hint
             raise _refusal(f'invalid parameter "{text}"', line, hint)
     server = Server(line.args[0], **fields)
     _check_service(server, service, line)
     if (reason := _address_fault(server.name)) is not None:
-        raise _refusal(f'{reason} in upstream "{server.name}"', line)
+        is_url = server.name.startswith(("http://", "https://"))
+        hint = "leave the scheme out: it stands in proxy_pass" if is_url else ""
+        raise _refusal(f'{reason} in upstream "{server.name}"', line, hint)
     return server
 
 

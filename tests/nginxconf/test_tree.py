@@ -160,6 +160,7 @@ def test_any_bytes_are_a_config_or_a_refusal(
         ("events {}".encode("utf-16"), "save the file as UTF-8"),
         (b"server {\n location ~ ^/v[0-9]{8}$ {\n }\n}", '"{": "^/v[0-9]{8}$"'),
         (b"server {\n rewrite ^/v[0-9]{1,3}/(.*) /$1 break;\n}", '"{": "^/v[0-9]{1,3}/(.*)"'),
+        (b'http {\n add_header X "a;\n}', 'close the quote " of that line'),
         (b"map $uri $x { ~^/v[0-9]{8}$ a; }", '"{": "~^/v[0-9]{8}$"'),
     ],
 )

@@ -290,6 +290,36 @@ def test_an_upstream_outside_of_http_is_refused(tmp_path: Path) -> None:
             'duplicate upstream "u" in nginx.conf:2',
             "give one of the two another name",
         ),
+        (
+            "location / { proxy_pass http://right; }",
+            '"location" directive is not allowed here in nginx.conf:1',
+            "move it into a server block",
+        ),
+        (
+            "server {\nproxy_pass http://right; }",
+            '"proxy_pass" directive is not allowed here in nginx.conf:2',
+            "move it into a location",
+        ),
+        (
+            "server {\nif ($arg_x) {\nproxy_pass http://right; } }",
+            '"proxy_pass" directive is not allowed here in nginx.conf:3',
+            "move it into a location",
+        ),
+        (
+            "server { location / {\nupstream u { server a:1; } } }",
+            '"upstream" directive is not allowed here in nginx.conf:2',
+            "move it into http",
+        ),
+        (
+            "upstream u { server a:1\nserver b:1; }",
+            'invalid parameter "server" in nginx.conf:1',
+            'end the server before it with ";"',
+        ),
+        (
+            "upstream u { server http://a:1; }",
+            'invalid host in upstream "http://a:1" in nginx.conf:1',
+            "leave the scheme out",
+        ),
     ],
 )
 def test_what_nginx_surely_refuses_has_a_next_step(
@@ -313,10 +343,12 @@ def test_what_nginx_surely_refuses_has_a_next_step(
         "types { server/x server; }",
         "stream { server { listen 1; proxy_pass a:1; } }",
         "mail { server { listen 1; protocol smtp; } }",
+        "server { location / { if ($arg_x) { proxy_pass http://u; } location /a { } } }",
+        "server { location / { limit_except GET { proxy_pass http://u; } } }",
     ],
 )
 def test_a_block_with_entries_of_that_name_is_read(tmp_path: Path, around: str) -> None:
-    """The entry of a map may be called `server`."""
+    """The entry of a map may be called `server`, and a location has more than one place."""
     path = tmp_path / "nginx.conf"
     path.write_text(f"{around}\nupstream u {{ server a:1; }}\n")
 

@@ -214,7 +214,9 @@ def variation(
         values = {name: text.replace(MARK, value) for name, text in mapped.items()}
         request = templates.with_variables(template.request, values) or template.request
         for name in sorted((names | limits) - mapped.keys()):
-            request = next(filter(still, varied(request, name, rng.randrange(KEYS))), request)
+            key = rng.randrange(KEYS)
+            others = (*other_hosts(request, template, name, key), *varied(request, name, key))
+            request = next(filter(still, others), request)
         if upstream.record.varied is Varied.ADDRESSES or ADDRESSES & names:
             request = replace(request, client_ip=address(template.entry, rng))
         elif ADDRESSES & limits:
@@ -225,6 +227,18 @@ def variation(
         return templates.with_variable(request, "arg_lab", str(number)) or request
 
     return make
+
+
+def other_hosts(request: Request, template: Template, name: str, number: int) -> Iterator[Request]:
+    """The request with another host, where every name of a domain chooses the same server."""
+    host, colon, port = template.request.headers["Host"].partition(":")
+    _, _, domain = host.partition(".")
+    names = templates.server_names(template.route.scopes[1])
+    # by TLS, the client names the host of the template before it sends a request
+    if name not in ("host", "http_host") or template.entry.tls:
+        return
+    if host == templates.NOBODY or f"*.{domain}" in names:
+        yield templates.with_header(request, "Host", f"{text_of(number)}.{domain}{colon}{port}")
 
 
 def key_values(

@@ -50,9 +50,9 @@ def made(tmp_path: Path, block: str, http: str = "", server: str = "") -> Traffi
     return traffic.method_traffic(claim, template, conf, 1, Trial(traffic.at_once(claim)[0]))
 
 
-def keys(tmp_path: Path, key: str, http: str = "") -> set[bytes]:
+def keys(tmp_path: Path, key: str, http: str = "", server: str = "") -> set[bytes]:
     """The values that a hash key takes over its traffic."""
-    claim, template, conf = ready(tmp_path, f"hash {key}; server a; server b;", http)
+    claim, template, conf = ready(tmp_path, f"hash {key}; server a; server b;", http, server)
     sent = traffic.method_traffic(claim, template, conf, 1, Trial(1))
     evaluate = variables.compile_text(claim.key, replace(conf, route=template.route))
     return {evaluate(planned.request) for planned in sent.requests}
@@ -255,6 +255,24 @@ def test_a_key_that_a_map_takes_out_of_a_header_varies(tmp_path: Path, entries: 
     varied = keys(tmp_path, "$tenant", f"map $http_authorization $tenant {{ {entries} }}")
 
     assert len(varied) > 100
+
+
+@pytest.mark.parametrize(
+    ("server", "varies"),
+    [
+        ("server_name *.llm.example.com;", True),
+        ("listen 80 default_server; server_name _;", True),
+        ("server_name lab.llm.example.com;", False),
+        ("listen 443 ssl; server_name *.llm.example.com;", False),
+    ],
+)
+def test_a_key_of_the_host_varies_where_any_host_chooses_the_server(
+    tmp_path: Path, server: str, varies: bool
+) -> None:
+    """Tenants have names of one domain; by TLS the lab's client keeps to one name."""
+    varied = keys(tmp_path, "$host", server=server)
+
+    assert (len(varied) > 100) is varies
 
 
 @pytest.mark.parametrize(
