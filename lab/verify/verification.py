@@ -67,12 +67,14 @@ UNDECIDED = (
 )
 SUBREQUESTS = f"in a copy of the file, switch that directive off; {ALLOW}"
 LIMITED = f"in a copy of the file, remove limit_req, which delays or refuses requests; {ALLOW}"
+CACHED = f"in a copy of the file, switch proxy_cache off; {ALLOW}"
 BINDING = f"in a copy of the file, bind by a cookie or an argument: sticky cookie NAME; {ALLOW}"
 AGAIN = f"run it again on a quieter machine, or with --seed 2; {ALLOW}"
 ACCESS = (
     "in a copy of the file, write allow 127.0.0.0/8; before that line: the lab's clients have such"
     f" addresses; {ALLOW}"
 )
+UNBOUND = f"in a copy of the file, leave proxy_bind out; {ALLOW}"
 BROKEN = f"in a copy of the file, raise worker_connections if nginx has too few; {ALLOW}"
 
 INTERNAL_ERROR = 500
@@ -709,8 +711,7 @@ class UpstreamRun:
         answered = len(records)
         if outcome.word != Word.FAIL and len(hits) * max(2 * per_hit, FEWEST_ARRIVE) < answered:
             why = f"{len(hits):,} of {answered:,} requests reached it"
-            limited = templates.is_on(template.route, "limit_req")
-            hint = RARE if per_hit > 1 else LIMITED if limited else REFUSED
+            hint = self.few_hint(template)
             outcome = replace(outcome, word=Word.UNSURE, why=why)
         if outcome.word == Word.FAIL and (lost := broken(records)):
             why = f"{lost:,} of {len(sent):,} requests ended inside nginx, perhaps after a pick"
@@ -748,6 +749,14 @@ class UpstreamRun:
             return f"only about {verdict.needed:,} requests would decide it; {ALLOW}"
         return LIMITED if templates.is_on(template.route, "limit_req") else AGAIN
 
+    def few_hint(self, template: Template) -> str:
+        """What to do where few requests reach the upstream."""
+        if templates.by_chance(template, self.conf):
+            return RARE
+        if templates.is_on(template.route, "proxy_cache"):
+            return CACHED
+        return LIMITED if templates.is_on(template.route, "limit_req") else REFUSED
+
     def body_chooses(self, template: Template) -> bool:
         """Whether the request's body is to choose the upstream, which nginx cannot do."""
         texts = templates.choosing(template.route)
@@ -765,6 +774,8 @@ class UpstreamRun:
             why = f"{why}; {templates.shown(line)} is in effect there"
         if line is not None and line.name == "deny":
             return why, ACCESS
+        if broken(records) and templates.is_on(template.route, "proxy_bind"):
+            return f"{why}; proxy_bind needs an address that the lab's nginx lacks", UNBOUND
         texts = templates.choosing(template.route)
         geo = templates.deciding_geo(texts, template.route, self.conf)
         return why, by_address(geo) if geo is not None else hint

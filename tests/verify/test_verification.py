@@ -226,6 +226,29 @@ def test_the_hint_says_what_lets_the_evidence_decide(
     assert hint in attempt.hint(template, unsure)
 
 
+@pytest.mark.parametrize(
+    ("location", "hint"),
+    [
+        ("proxy_pass http://u;", "relax the rule"),
+        ("limit_req zone=z; proxy_pass http://u;", "remove limit_req"),
+        ("proxy_cache c; proxy_pass http://u;", "switch proxy_cache off"),
+        ("proxy_pass http://$drawn;", "give it a larger share"),
+    ],
+)
+def test_the_hint_where_few_requests_arrive_names_what_answers_the_others(
+    tmp_path: Path, location: str, hint: str
+) -> None:
+    """A limit, a cache, or chance."""
+    drawn = "split_clients $request_id $drawn { 10% u; * v; }"
+    conf = written(tmp_path, f"upstream u {{ server a; server b; }} {drawn}", location)
+    config = tree.read(conf)
+    run = Run(cast("Sandbox", Play(read(conf, "u"))), config, survey(config), seed=1)
+    attempt = verification.UpstreamRun(run, read(conf, "u"), variables.read(config, "u"), {})
+    (template, *_) = templates.candidates(run.survey.routes["u"][0], attempt.conf)
+
+    assert hint in attempt.few_hint(template)
+
+
 @pytest.mark.parametrize(("ordered", "word", "trials"), [(True, "FAIL", 1), (False, "PASS", 2)])
 def test_a_fail_by_nginx_s_own_order_is_final(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ordered: bool, word: str, trials: int
@@ -348,6 +371,11 @@ def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
             "",
             "give the lab's clients the value in geo $near ({0}:1)",
         ),
+        (
+            "proxy_bind $remote_addr transparent; proxy_pass http://u;",
+            "; proxy_bind needs an address that the lab's nginx lacks",
+            "leave proxy_bind out",
+        ),
         ("proxy_pass http://$to;", "map $near $to ({0}:1) leads to it", "in geo $near ({0}:1)"),
         (
             "proxy_pass http://$by_name;",
@@ -364,7 +392,7 @@ def test_what_keeps_the_lab_s_requests_out_is_named_with_a_way_out(
     maps = "map $near $to { 1 u; 0 v; } map $ssl_client_s_dn $by_name { ~CN u; }"
     conf = written(tmp_path, f"{ROUND_ROBIN} {geo} {maps}", location)
     play = Play(read(conf, "u"), refuse=10_000)
-    play.refusal = 403
+    play.refusal = 500 if "proxy_bind" in location else 403
 
     (judged,) = played(conf, play)
 

@@ -59,6 +59,7 @@ ACCESS_LOG = "/tmp/nginx.access"  # noqa: S108 - in a container of its own
 # the lab's certificate has no revocation list
 REVOKED = re.compile(rb"\b(?:\w+_)?ssl_crl[ \t]+[^\s;{}#]+[ \t]*;")
 HTTP_2 = re.compile(rb"\b(proxy_http_version[ \t]+)2(?=[ \t]*;)")
+ACCEPT_MUTEX = re.compile(rb"\b(accept_mutex[ \t]+)on(?=[ \t]*;)")
 LISTEN = re.compile(rb"\blisten\s+[^;{}#]+;")
 FLAG = rb"\s+(?:on|off)"
 # directives of the official image's nginx which the stand-in lacks, with their parameters: they
@@ -430,7 +431,7 @@ class Sandbox:
     def _edited(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
         """The files with the logs that the verdicts need, and without `reuseport`."""
         edited = {path: REVOKED.sub(b"", without_reuseport(text)) for path, text in files.items()}
-        edited = {path: without_http2(text) for path, text in edited.items()}
+        edited = {path: without_accept_mutex(without_http2(text)) for path, text in edited.items()}
         if self.traced:
             edited = {path: with_debug_log(text, DEBUG_LOG) for path, text in edited.items()}
         if self.environment.timed:
@@ -470,6 +471,11 @@ def without_reuseport(content: bytes) -> bytes:
     return LISTEN.sub(lambda match: re.sub(rb"(?<=\s)reuseport\b", b"", match[0]), content)
 
 
+def without_accept_mutex(content: bytes) -> bytes:
+    """A config file in which no worker that `hold_workers` has stopped keeps the others waiting."""
+    return ACCEPT_MUTEX.sub(rb"\g<1>off", content)
+
+
 def without_http2(content: bytes) -> bytes:
     """A config file that speaks HTTP/1.1 to the stub backends; this changes no pick."""
     return HTTP_2.sub(rb"\g<1>1.1", content)
@@ -488,6 +494,13 @@ def hint_on(complaint: str) -> str:
     unknown = re.search(r'unknown directive "(\w+)"', complaint)
     if unknown and unknown[1] in COMMERCIAL:
         return hint_on_directive(unknown[1])
+    if variable := re.search(r'unknown "(\w+)" variable', complaint):
+        return (
+            f"define ${variable[1]} by set or map; if a template was to fill it in:"
+            " envsubst < FILE | lab verify -"
+        )
+    if script := re.search(r'Cannot load module "([^"]+)"', complaint):
+        return f"put {script[1]} beside the config, or at its path: nginx runs it at start"
     return "fix what nginx reports; for an nginx with other modules: NGINX=debian lab verify"
 
 

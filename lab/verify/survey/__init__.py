@@ -441,6 +441,8 @@ def _unmet_connection(line: Directive) -> str:
         return "the lab sends no HTTP/3"
     if line.name == "listen" and "reuseport" in line.args:
         return "reuseport is left out, so that no connection waits for a worker that was stopped"
+    if line.name == "accept_mutex" and line.args[0] == "on":
+        return "off is used instead, so that no connection waits for a worker that was stopped"
     return ""
 
 

@@ -666,11 +666,17 @@ def choosing(route: Route) -> list[str]:
     return [route.proxy_pass, *tests]
 
 
+def refusing_tests(route: Route) -> list[Directive]:
+    """The `if`s with a `return` before a route's `proxy_pass`, also those of `auth_request`."""
+    tests = [test for scope in route.scopes for test in scope.all("if") if test.all("return")]
+    return [*tests, *checks_of_auth_request(route)]
+
+
 def refusing(template: Template, conf: Variables) -> Directive | None:
     """The `if` with a `return` that holds for a request, else a `deny` in effect; else None."""
     route = replace(conf, route=template.route)
-    for test in (test for scope in template.route.scopes for test in scope.all("if")):
-        if test.all("return") and conditions((test,), route)(template.request) == [True]:
+    for test in refusing_tests(template.route):
+        if conditions((test,), route)(template.request) == [True]:
             return test
     for scope in reversed(template.route.scopes):
         rules = [line for line in scope.block or () if line.name in ("allow", "deny")]
@@ -749,7 +755,18 @@ def _conditions(request: Request, route: Route, conf: Variables) -> Request | No
             changed = _entering(changed, scope, route, conf)
         elif changed is not None and scope.name == "limit_except":
             changed = allowed(changed, scope)
+    for test in checks_of_auth_request(route):
+        changed = changed and avoiding(changed, test, conf)
     return changed
+
+
+def checks_of_auth_request(route: Route) -> Iterator[Directive]:
+    """The `if`s with a `return` in the location that `auth_request` asks about a request."""
+    for line in effective(route.scopes, "auth_request"):
+        asked = location_of(route.scopes[1], encoded(line.args[0])) if line.args else None
+        for test in asked.all("if") if asked is not None else ():
+            if test.all("return"):
+                yield test
 
 
 def _entering(request: Request, test: Directive, route: Route, conf: Variables) -> Request | None:
@@ -772,9 +789,7 @@ def keeps_route(template: Template, conf: Variables) -> Callable[[Request], bool
     location = innermost(template.route)
     server = template.route.scopes[1]
     redirected = location is None or words(location).startswith("@") or is_internal(template.route)
-    refusals = [
-        test for scope in template.route.scopes for test in scope.all("if") if test.all("return")
-    ]
+    refusals = refusing_tests(template.route)
     refused = conditions(refusals, replace(conf, route=template.route))
     usual = refused(template.request)
 

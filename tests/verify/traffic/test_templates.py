@@ -250,6 +250,16 @@ def test_a_key_that_is_asked_for_is_given(tmp_path: Path, check: str) -> None:
     assert request.request.headers["Authorization"] == "Bearer s3cret"
 
 
+def test_a_key_that_auth_request_checks_is_given(tmp_path: Path) -> None:
+    """The location that it asks refuses by `if`s, as API gateways do."""
+    server = """location / { auth_request /_check; proxy_pass http://u; }
+        location = /_check { internal; if ($http_x_api_key = "") { return 401; }
+        if ($client = "") { return 403; } return 204; }"""
+    http = 'upstream u { server a; } map $http_x_api_key $client { default ""; s3cret one; }'
+
+    assert template(tmp_path, server, "u", http).request.headers["X-Api-Key"] == "s3cret"
+
+
 def test_an_if_around_proxy_pass_is_made_to_hold(tmp_path: Path) -> None:
     """`if ($request_method = POST)` is entered by a POST."""
     server = "location / { if ($request_method = POST) { proxy_pass http://a; } return 404; }"
