@@ -757,7 +757,21 @@ def _conditions(request: Request, route: Route, conf: Variables) -> Request | No
             changed = allowed(changed, scope)
     for test in checks_of_auth_request(route):
         changed = changed and avoiding(changed, test, conf)
+    for test in islice(returning_to(route), 1):
+        changed = changed and (satisfying(changed, test, conf) or changed)
     return changed
+
+
+def returning_to(route: Route) -> Iterator[Directive]:
+    """The `if`s with a `return` that `error_page` makes lead to the route's named location."""
+    location, server = innermost(route), route.scopes[1]
+    name = words(location) if location is not None else ""
+    for block in (server, *everything(server)) if name.startswith("@") else ():
+        lines = block.all("error_page") or server.all("error_page")
+        codes = {code for line in lines if name in line.args for code in line.args}
+        for test in block.all("if"):
+            if any(codes & set(line.args[:1]) for line in test.all("return")):
+                yield test
 
 
 def checks_of_auth_request(route: Route) -> Iterator[Directive]:

@@ -132,6 +132,18 @@ def test_a_named_location_is_reached_by_what_hands_on_to_it(tmp_path: Path) -> N
     assert template(tmp_path, server, "app").request.uri.startswith("/ui/")
 
 
+def test_a_named_location_is_reached_by_an_if_that_returns_its_code(tmp_path: Path) -> None:
+    """The usual way to a canary without a variable in proxy_pass."""
+    server = """location / { error_page 418 = @canary;
+        if ($http_x_canary = "1") { return 418; } proxy_pass http://a; }
+        location @canary { proxy_pass http://b; }"""
+
+    canary, usual = (template(tmp_path, server, name).request for name in "ba")
+
+    assert canary.headers["X-Canary"] == "1"
+    assert "X-Canary" not in usual.headers
+
+
 def test_a_named_location_is_reached_by_another_one(tmp_path: Path) -> None:
     """Where they lead in a circle, the search ends."""
     server = (
