@@ -23,8 +23,11 @@ IRRELEVANT = frozenset(
     | {"keepalive", "keepalive_requests", "keepalive_time", "keepalive_timeout"}
 )
 ONCE = frozenset({"keepalive", "least_time", "sticky"})
-# directives of nginx's commercial edition only, which change which servers may be picked
-COMMERCIAL = frozenset({"queue", "state", "ntlm", "session_log", "health_check", "match"})
+# directives and parameters of nginx's commercial edition only
+COMMERCIAL = frozenset(
+    {"queue", "state", "ntlm", "health_check", "match", "slow_start", "sync", "session_log"}
+    | {"status_zone", "api", "keyval", "keyval_zone", "zone_sync", "f4f", "hls", "upstream_conf"}
+)
 # blocks of http and of the main file whose entries may be called `server`
 WITH_SERVERS = ("http", "upstream", "stream", "mail", "rtmp", "server")
 ENTRIES = frozenset({"map", "geo", "split_clients", "types", "charset_map"})
@@ -248,7 +251,7 @@ def _lines_with_hosts(block: Directive) -> Iterator[Directive]:
 
 def hint_on(directive: str) -> str:
     """What to do about a directive or a parameter that nginx does not know."""
-    if directive in COMMERCIAL or directive == "slow_start":
+    if directive in COMMERCIAL:
         return f"only NGINX Plus has {directive}: remove it in a copy of the file, and verify that"
     return "neither open source nginx nor the lab knows it: correct it, or remove it in a copy"
 
@@ -333,7 +336,7 @@ def _server(line: Directive, method: Method) -> Server:
             service = value
         else:
             allowed = f"nginx allows {', '.join([*NUMBERS, *TEXTS, *sorted(FLAGS)])}"
-            hint = hint_on(name) if name == "slow_start" else allowed
+            hint = hint_on(name) if name in COMMERCIAL else allowed
             hint = 'end the server before it with ";"' if text == "server" else hint
             raise _refusal(f'invalid parameter "{text}"', line, hint)
     server = Server(line.args[0], **fields)
@@ -508,7 +511,7 @@ def _sticky_learn(words: list[str], line: Directive) -> Sticky:
         elif equals and name in values:
             values[name].append(value)
         else:
-            raise _refusal(f'unknown parameter "{text}"', line)
+            raise _refusal(f'unknown parameter "{text}"', line, hint_on(text))
     for name in ("create", "lookup", "zone"):
         if not values[name]:
             raise _refusal(f'"sticky" directive "{name}" parameter is not specified', line)

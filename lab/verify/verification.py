@@ -755,6 +755,8 @@ class UpstreamRun:
             return RARE
         if templates.is_on(template.route, "proxy_cache"):
             return CACHED
+        if templates.is_on(template.route, "limit_conn"):
+            return LIMITED.replace("limit_req", "limit_conn")
         return LIMITED if templates.is_on(template.route, "limit_req") else REFUSED
 
     def body_chooses(self, template: Template) -> bool:

@@ -291,6 +291,11 @@ def test_an_upstream_outside_of_http_is_refused(tmp_path: Path) -> None:
             "give one of the two another name",
         ),
         (
+            "upstream u { sticky learn create=$a lookup=$b zone=c:1m sync; server a:1; }",
+            'unknown parameter "sync" in nginx.conf:1',
+            "only NGINX Plus has sync",
+        ),
+        (
             "location / { proxy_pass http://right; }",
             '"location" directive is not allowed here in nginx.conf:1',
             "move it into a server block",

@@ -231,6 +231,7 @@ def test_the_hint_says_what_lets_the_evidence_decide(
     [
         ("proxy_pass http://u;", "relax the rule"),
         ("limit_req zone=z; proxy_pass http://u;", "remove limit_req"),
+        ("limit_conn z 1; proxy_pass http://u;", "remove limit_conn"),
         ("proxy_cache c; proxy_pass http://u;", "switch proxy_cache off"),
         ("proxy_pass http://$drawn;", "give it a larger share"),
     ],

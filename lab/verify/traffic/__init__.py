@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from ...errors import UndecidedError
@@ -31,6 +31,8 @@ PROBES_BY_CHANCE = 8  # for one hit that is expected
 VISITORS = 40
 ROUTE = "lab_route"  # the cookie in which hits have their route
 MOST_VALUES = 20  # ways to give a variable of `sticky route` its value
+MOST_KEYS = 40  # of those that a map has
+MOST_LINES = 300  # of all maps: more take too long to be followed backwards
 MARK = "0a1b2c3d"  # stands for the key of a request
 KEYS = 400  # as many different values a key takes
 ADDRESSES = {
@@ -210,10 +212,11 @@ def variation(
     mapped = key_values(upstream, template, conf, still)
 
     def make(number: int, rng: random.Random) -> Request:
-        value = text_of(rng.randrange(KEYS)) if mapped else ""
-        values = {name: text.replace(MARK, value) for name, text in mapped.items()}
+        number_of_key = rng.randrange(KEYS) if mapped else 0
+        chosen = mapped[number_of_key % len(mapped)] if mapped else {}
+        values = {name: text.replace(MARK, text_of(number_of_key)) for name, text in chosen.items()}
         request = templates.with_variables(template.request, values) or template.request
-        for name in sorted((names | limits) - mapped.keys()):
+        for name in sorted((names | limits) - chosen.keys()):
             key = rng.randrange(KEYS)
             others = (*other_hosts(request, template, name, key), *varied(request, name, key))
             request = next(filter(still, others), request)
@@ -243,19 +246,29 @@ def other_hosts(request: Request, template: Template, name: str, number: int) ->
 
 def key_values(
     upstream: Upstream, template: Template, conf: Variables, still: Callable[[Request], bool]
-) -> Assignment:
-    """Values of variables, with MARK in them, that a map makes the key MARK; none without a map."""
+) -> tuple[Assignment, ...]:
+    """Values of variables that give the key of a map its values; none without a map.
+
+    One with MARK in it, of which a map makes the key MARK; else one for each key that it has.
+    """
     names = {(match[1] or match[2]).lower() for match in VARIABLE.finditer(upstream.key)}
-    if not any(name in conf.definitions for name in names):
-        return {}
+    blocks = [conf.definitions[name] for name in names if name in conf.definitions]
+    lines = sum(len(block.block or ()) for block in conf.definitions.values())
+    if not blocks or lines > MOST_LINES:
+        return ()
     key = compile_text(upstream.key, replace(conf, route=template.route))
-    wanted = assignments(upstream.key, MARK, Definitions(conf.definitions))
-    for values in islice(wanted, MOST_VALUES):
-        changed = templates.with_variables(template.request, values)
-        with suppress(UndecidedError):
-            if changed is not None and still(changed) and key(changed) == MARK.encode():
-                return values
-    return {}
+
+    def giving(text: str) -> Iterator[Assignment]:
+        wanted = assignments(upstream.key, text, Definitions(conf.definitions))
+        for values in islice(wanted, MOST_VALUES):
+            changed = templates.with_variables(template.request, values)
+            with suppress(UndecidedError):
+                if changed is not None and still(changed) and key(changed) == text.encode():
+                    yield values
+
+    results = dict.fromkeys(line.args[-1] for line in blocks[0].block or () if line.args)
+    each = chain.from_iterable(islice(giving(text), 1) for text in islice(results, MOST_KEYS))
+    return tuple(islice(giving(MARK), 1)) or tuple(each)
 
 
 def text_of(number: int) -> str:

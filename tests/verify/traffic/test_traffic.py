@@ -257,6 +257,14 @@ def test_a_key_that_a_map_takes_out_of_a_header_varies(tmp_path: Path, entries: 
     assert len(varied) > 100
 
 
+def test_a_key_takes_every_value_that_a_map_has(tmp_path: Path) -> None:
+    """Only listed API keys are let through, each with the client's name."""
+    http = 'map $http_x_key $client { default ""; k1 one; k2 two; ~^k(3|4)$ three; }'
+    server = 'if ($client = "") { return 401; }'
+
+    assert keys(tmp_path, "$client", http, server) == {b"one", b"two", b"three"}
+
+
 @pytest.mark.parametrize(
     ("server", "varies"),
     [
