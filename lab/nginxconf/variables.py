@@ -412,13 +412,13 @@ def _after_rewrites(conf: Variables, where: str) -> _Scope:
     for line in server.all("server_name"):
         for name in line.args:
             scope = _matched(scope, name, scope.variable("host"), line)
-    scope = _redirected(_rewritten(scope, server, None), conf.route)
+    scope = _redirected(_rewritten(scope, server, None)[0], conf.route)
     # nginx runs the rewrite lines of the innermost location only
     locations = [block for block in conf.route.scopes if block.name == "location"]
     for location in locations:
         scope = _matched(scope, "".join(location.args), scope.variable("uri"), location)
     for location in locations[-1:]:
-        scope = _rewritten(scope, location, None)
+        scope, _ = _rewritten(scope, location, None)
     return scope
 
 
@@ -451,20 +451,38 @@ def _matched(scope: _Scope, text: str, subject: Evaluator, line: Directive) -> _
     return scope.with_variables(captures(regex, subject))
 
 
-def _rewritten(scope: _Scope, block: Directive, test: Test | None) -> _Scope:
-    """The scope after the `set`, `if` and `rewrite` lines of a block, in their order."""
+def _rewritten(scope: _Scope, block: Directive, test: Test | None) -> tuple[_Scope, Test | None]:
+    """The scope after the `set`, `if` and `rewrite` lines of a block, in their order.
+
+    `test` tells whether nginx runs them for a request; None if for every one. Also return the test
+    for the lines that follow: after a `break` they do not run.
+    """
     for line in block.block or ():
+        if line.name == "break":
+            return scope, lambda _request: False
         if line.name == "set" and len(line.args) == 2:
             scope = scope.with_variables({_bare(line.args[0]): _assigned(line, scope, test)})
         elif line.name == "if" and line.block is not None:
-            scope = _branched(scope, line)
+            scope, test = _branched(scope, line, test)
         elif line.name == "rewrite":
-            scope = scope.with_variables(_rewritten_by(line, block, scope))
-    return scope
+            changed = _rewritten_by(line, block, scope, test)
+            test = _both(test, _unmatched(line, scope)) if "break" in line.args[2:] else test
+            scope = scope.with_variables(changed)
+    return scope, test
+
+
+def _unmatched(line: Directive, scope: _Scope) -> Test:
+    """Whether the regex of a `rewrite` does not match; UsageError where the path is not known."""
+
+    def unmatched(request: Request) -> bool:
+        regex = pattern(line.args[0], ignore_case=False, where=line.where)
+        return regex.search(scope.variable("uri")(request)) is None
+
+    return unmatched
 
 
 def _rewritten_by(
-    line: Directive, block: Directive, scope: _Scope
+    line: Directive, block: Directive, scope: _Scope, test: Test | None
 ) -> Mapping[str, Evaluator | UsageError]:
     """What a `rewrite` changes; UsageErrors unless the lab follows it: the last of a location."""
     error = UsageError(f'the lab does not follow "rewrite" in {line.where}')
@@ -472,7 +490,7 @@ def _rewritten_by(
     lines = block.block or ()
     after = lines[lines.index(line) + 1 :]
     redirects = "".join(line.args[1:2]).startswith(("http://", "https://", "$scheme"))
-    if block.name != "location" or line.args[2:] != ("break",) or redirects:
+    if test or block.name != "location" or line.args[2:] != ("break",) or redirects:
         return unknown
     if any(other.name in ("set", "if", "rewrite") for other in after) or _cached(block, scope):
         return unknown
@@ -534,14 +552,23 @@ def _assigned(line: Directive, scope: _Scope, test: Test | None) -> Evaluator | 
     return lambda request: new(request) if test(request) else old(request)
 
 
-def _branched(scope: _Scope, line: Directive) -> _Scope:
-    """The scope after an `if`, with the captures of its regex."""
+def _branched(scope: _Scope, line: Directive, test: Test | None) -> tuple[_Scope, Test | None]:
+    """The scope after an `if`, with the captures of its regex, and the test for what follows."""
     try:
-        test, captures = _condition(line, scope)
+        holds, captures = _condition(line, scope)
     except UsageError as error:
         names = [_bare(inner.args[0]) for inner in line.all("set") if inner.args]
-        return scope.with_variables(dict.fromkeys(names, error))
-    return _rewritten(scope.with_variables(captures), line, test)
+        return scope.with_variables(dict.fromkeys(names, error)), test
+    inside = _both(test, holds)
+    scope, after = _rewritten(scope.with_variables(captures), line, inside)
+    if after is None or after is inside:
+        return scope, test
+    return scope, _both(test, lambda request: not holds(request) or after(request))
+
+
+def _both(test: Test | None, other: Test) -> Test:
+    """The test for which two tests have to hold."""
+    return other if test is None else lambda request: test(request) and other(request)
 
 
 def _condition(line: Directive, scope: _Scope) -> tuple[Test, dict[str, Evaluator]]:

@@ -164,6 +164,7 @@ def test_an_unknown_value_is_an_error_only_when_it_is_used() -> None:
         "rewrite ^/v1/(.*) /$1 break; rewrite ^/v2/(.*) /$1 break;",
         "rewrite ^/v1/(.*) http://b/$1 break;",
         "if ($kind) { set $a b; } rewrite ^/v1/(.*) /$1 break;",
+        "if ($arg_x) { break; } rewrite ^/v1/(.*) /$1 break;",
     ],
 )
 def test_a_rewrite_hides_the_uri_but_not_the_request(tmp_path: Path, lines: str) -> None:
@@ -204,6 +205,35 @@ def test_a_location_s_last_rewrite_with_break_is_followed(
     )
 
     assert value("$uri $args", Request(sent), variables.read(path, "llm")) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "sent", "expected"),
+    [
+        ("if ($arg_x) { set $a one; break; set $a two; } set $a three;", "/?x=1", "one"),
+        ("if ($arg_x) { set $a one; break; } set $a three;", "/", "three"),
+        (
+            "if ($arg_x) { break; } if ($arg_y) { set $a two; break; } set $a three;",
+            "/?y=1",
+            "two",
+        ),
+        ("if ($arg_x) { break; } if ($arg_y) { set $a two; }", "/?x=1&y=1", "zero"),
+        ("if ($arg_x) { rewrite ^ /x break; } set $a three;", "/?x=1", "zero"),
+        ("if ($arg_x) { rewrite ^/y /x break; } set $a three;", "/?x=1", "three"),
+        ("rewrite ^/y /x break; set $a three;", "/y", "zero"),
+        ("rewrite ^/y /x break; set $a three;", "/", "three"),
+        ("break; set $a three;", "/", "zero"),
+    ],
+)
+def test_nothing_is_set_after_a_break(tmp_path: Path, lines: str, sent: str, expected: str) -> None:
+    """For the requests for which its `if` holds, nginx runs no later line of the location."""
+    path = tmp_path / "nginx.conf"
+    path.write_text(
+        f"""upstream llm {{ server a:1; }}
+        server {{ location / {{ set $a zero; {lines} proxy_pass http://llm; }} }}"""
+    )
+
+    assert value("$a", Request(sent), variables.read(path, "llm")) == expected
 
 
 def test_set_of_args_changes_the_arguments(tmp_path: Path) -> None:
