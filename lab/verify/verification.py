@@ -479,7 +479,8 @@ def judge_all(run: Run, on_progress: Callable[[str], None]) -> Iterator[Upstream
             if attempted and results[upstream.name].verdict.word == Word.PASS:
                 passed[upstream.name] = attempted
         except UsageError as error:  # a variable whose value no request decides
-            results[upstream.name] = unsure(run, upstream, error.message, UNDECIDED)
+            hint = BINDING if upstream.sticky and not upstream.key else UNDECIDED
+            results[upstream.name] = unsure(run, upstream, error.message, hint)
     # last, as upstreams may share servers
     for name, (attempt, template) in passed.items():
         results[name] = attempt.fail_over(template, results[name])

@@ -325,11 +325,11 @@ def _rewritten(line: Directive, path: str) -> bytes:
 def with_variable(request: Request, name: str, value: str) -> Request | None:
     """The request with a value for one of nginx's variables; None if no client can set it."""
     if name.startswith("arg_"):
-        mark = "&" if "?" in request.uri else "?"
-        return replace(request, uri=f"{request.uri}{mark}{name[4:]}={value}")
+        path, _, query = request.uri.partition("?")
+        return replace(request, uri=f"{path}?{with_pair(query, '&', name[4:], value)}")
     if name.startswith("cookie_"):
-        others = f"{request.headers['Cookie']}; " if "Cookie" in request.headers else ""
-        return with_header(request, "Cookie", f"{others}{name[7:]}={value}")
+        cookies = with_pair(request.headers.get("Cookie", ""), "; ", name[7:], value)
+        return with_header(request, "Cookie", cookies)
     if name.startswith("http_"):
         return with_header(request, header_name(name), value)
     if name in ("host", "content_type"):
@@ -343,6 +343,13 @@ def with_variable(request: Request, name: str, value: str) -> Request | None:
     if name in ("args", "query_string"):
         return replace(request, uri=f"{request.uri.partition('?')[0]}?{value}")
     return None
+
+
+def with_pair(pairs: str, separator: str, name: str, value: str) -> str:
+    """Arguments or cookies with one of that name: nginx reads the first."""
+    others = [pair for pair in pairs.split(separator) if pair]
+    kept = [pair for pair in others if pair.partition("=")[0].lower() != name.lower()]
+    return separator.join([*kept, f"{name}={value}"])
 
 
 def header_name(name: str) -> str:

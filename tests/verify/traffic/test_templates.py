@@ -245,6 +245,20 @@ def test_a_cookie_that_decides_in_place_of_chance_is_sent(tmp_path: Path) -> Non
     assert "Cookie" not in template(tmp_path, server, "stable", http).request.headers
 
 
+@pytest.mark.parametrize("name", ["arg_token", "cookie_token"])
+def test_a_key_that_two_conditions_ask_for_is_sent_once(tmp_path: Path, name: str) -> None:
+    """The first condition is met by any text; nginx reads the first argument of a name."""
+    server = f"""location / {{ if (${name} = "") {{ return 401; }}
+        if (${name} != "abc") {{ return 403; }} proxy_pass http://u; }}"""
+
+    request = template(tmp_path, server, "u", "upstream u { server a; }").request
+
+    assert [request.uri, request.headers.get("Cookie", "")] in (
+        ["/?token=abc", ""],
+        ["/", "token=abc"],
+    )
+
+
 @pytest.mark.parametrize(
     "check",
     [
