@@ -373,6 +373,11 @@ def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
             "give the lab's clients the value in geo $near ({0}:1)",
         ),
         (
+            "if ($invalid_referer) { return 403; } proxy_pass http://u;",
+            "; if ($invalid_referer) ({0}:1) is in effect there",
+            "relax the rule that answers instead",
+        ),
+        (
             "proxy_bind $remote_addr transparent; proxy_pass http://u;",
             "; proxy_bind needs an address that the lab's nginx lacks",
             "leave proxy_bind out",

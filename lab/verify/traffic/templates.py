@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
-from itertools import compress, islice, product
+from itertools import chain, compress, islice, product
 from types import MappingProxyType
 
 from ...errors import UndecidedError, UsageError
@@ -680,16 +680,27 @@ def refusing_tests(route: Route) -> list[Directive]:
 
 
 def refusing(template: Template, conf: Variables) -> Directive | None:
-    """The `if` with a `return` that holds for a request, else a `deny` in effect; else None."""
+    """The `if` with a `return` that holds for a request, else a `deny` in effect; else None.
+
+    Last comes an `if` that the lab cannot evaluate.
+    """
     route = replace(conf, route=template.route)
-    for test in refusing_tests(template.route):
-        if conditions((test,), route)(template.request) == [True]:
-            return test
-    for scope in reversed(template.route.scopes):
+    holds = [
+        (test, conditions((test,), route)(template.request))
+        for test in refusing_tests(template.route)
+    ]
+    sure = (test for test, outcome in holds if outcome == [True])
+    unknown = (test for test, outcome in holds if not outcome)
+    return next(chain(sure, denials(template.route), unknown), None)
+
+
+def denials(route: Route) -> Iterator[Directive]:
+    """The `deny` lines in effect on a route."""
+    for scope in reversed(route.scopes):
         rules = [line for line in scope.block or () if line.name in ("allow", "deny")]
         if rules:
-            return next((rule for rule in rules if rule.name == "deny"), None)
-    return None
+            yield from (rule for rule in rules if rule.name == "deny")
+            return
 
 
 def _definitions(names: Iterable[str], conf: Variables) -> Iterator[Directive]:
