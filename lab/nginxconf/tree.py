@@ -27,6 +27,8 @@ TEMPLATE = re.compile(r"\{[{%]")  # Jinja, Helm, Go
 FILL_IN = "fill in the template first, and give its output to lab verify -"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 QUOTED = ("double", "single")
+# what follows the "{" of an unquoted regex, at which nginx begins a block
+QUANTIFIER = re.compile(r"\d+(?:,\d*)?\}")
 AFTER_QUOTE = ("", " ", "\t", "\r", "\n", ";", "{", ")")
 ESCAPES = {"\\": "\\", '"': '"', "'": "'", "t": "\t", "r": "\r", "n": "\n"}
 
@@ -127,6 +129,8 @@ class _Reader:
             if end == "}" and not heads:
                 hint = 'remove it, or find the block above that has a "}" too many'
                 raise UsageError(f'unexpected "}}" in {directive.where}', hint)
+            if heads and end != "}":
+                _refuse_quantifier(directive, heads[-1])
             if end == "{":
                 _refuse_lua(directive)
                 heads.append(directive)
@@ -177,6 +181,14 @@ class _Reader:
         return [str(self.prefix / name) for name in sorted(names)]
 
 
+def _refuse_quantifier(directive: Directive, head: Directive) -> None:
+    """Raise UsageError for what follows the brace of an unquoted regex such as ^/v[0-9]{8}$."""
+    if QUANTIFIER.match(directive.name):
+        regex = f"{head.args[-1] if head.args else head.name}{{{directive.name}"
+        hint = f'put the regex in quotes, as nginx ends an unquoted word at "{{": "{regex}"'
+        raise UsageError(f'unknown directive "{directive.name}" in {directive.where}', hint)
+
+
 def _refuse_lua(directive: Directive) -> None:
     """Raise UsageError for a block of Lua, which follows another grammar."""
     if directive.name.endswith("_by_lua_block"):
@@ -223,7 +235,9 @@ def _lex(text: str, path: str) -> Iterator[tuple[str, int, bool]]:
     while at < len(text):
         match = TOKEN.match(text, at)
         if match is None:
-            raise UsageError(f'unexpected end of file, expecting ";" or "}}" in {path}:{line}')
+            fault = f'unexpected end of file, expecting ";" or "}}" in {path}:{line}'
+            is_quote = text[at] in ("'", '"')
+            raise UsageError(fault, f"close the quote {text[at]} of that line" if is_quote else "")
         kind, at = match.lastgroup, match.end()
         if kind != "skipped":
             yield match[kind or 0], line, kind in QUOTED

@@ -2,8 +2,9 @@
 
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,21 @@ IRRELEVANT = frozenset(
     | {"keepalive", "keepalive_requests", "keepalive_time", "keepalive_timeout"}
 )
 ONCE = frozenset({"keepalive", "least_time", "sticky"})
+# directives and parameters of nginx's commercial edition only
+COMMERCIAL = frozenset(
+    {"queue", "state", "ntlm", "health_check", "match", "slow_start", "sync", "session_log"}
+    | {"status_zone", "api", "keyval", "keyval_zone", "zone_sync", "f4f", "hls", "upstream_conf"}
+)
+# blocks of http and of the main file whose entries may be called `server`
+WITH_SERVERS = ("http", "upstream", "stream", "mail", "rtmp", "server")
+ENTRIES = frozenset({"map", "geo", "split_clients", "types", "charset_map"})
+# where nginx takes a directive of http, and where to move it
+PARENTS = {
+    "upstream": (("http",), "move it into http, beside the server blocks"),
+    "location": (("server", "location"), "move it into a server block"),
+    "proxy_pass": (("location", "if", "limit_except"), "move it into a location"),
+}
+IMPOSSIBLE = re.compile(r"[$\x00-\x20\x7f]")  # in no host's name
 STATUSES = frozenset(f"http_{code}" for code in (403, 404, 429, 500, 502, 503, 504))
 CONDITIONS = STATUSES | {
     "error",
@@ -85,6 +101,9 @@ def read_all(conf: Path | Config) -> tuple[Upstream, ...]:
     """
     config = conf if isinstance(conf, Config) else tree.read(conf)
     http = config.block("http")
+    _refuse_unknown_blocks((*config.directives, *(http.block or ())))
+    _refuse_impossible_hosts(config)
+    _refuse_misplaced(http, "http")
     if misplaced := config.misplaced():
         raise _refusal('"upstream" directive is not allowed here', misplaced[0])
     blocks = _blocks(http)
@@ -176,7 +195,8 @@ def _blocks(context: Directive) -> list[Upstream]:
         if block.block is None:
             raise _refusal('directive "upstream" has no opening "{"', block)
         if name in seen:
-            raise _refusal(f'duplicate upstream "{name}"', block)
+            hint = "give one of the two another name, or write all servers in one block"
+            raise _refusal(f'duplicate upstream "{name}"', block, hint)
         seen.add(name)
     zones = [line for block in context.all("upstream") for line in block.all("zone")]
     sized = {line.args[0] for line in zones if len(line.args) == 2}
@@ -185,6 +205,55 @@ def _blocks(context: Directive) -> list[Upstream]:
             hint = "give it a size, as in zone llm 64k;"
             raise _refusal(f'zero size shared memory zone "{line.args[0]}"', line, hint)
     return [_upstream(block) for block in context.all("upstream")]
+
+
+def _refuse_unknown_blocks(lines: Sequence[Directive]) -> None:
+    """Refuse a misspelt block such as `upstreams`: nginx knows few blocks with `server` in them."""
+    for line in lines:
+        if line.name not in (*WITH_SERVERS, *ENTRIES) and line.all("server"):
+            near = get_close_matches(line.name, WITH_SERVERS, 1)
+            hint = f'is "{near[0]}" meant?' if near else "remove the block in a copy of the file"
+            raise _refusal(f'unknown directive "{line.name}"', line, hint)
+
+
+def _refuse_misplaced(block: Directive, around: str) -> None:
+    """Refuse a directive in a block where nginx has no such directive, at any depth."""
+    # without those, it is a file that is included in a server or location
+    is_snippet = around == "http" and not (block.all("upstream") or block.all("server"))
+    for line in block.block or ():
+        parents, hint = PARENTS.get(line.name, ((around,), ""))
+        if around not in parents and not is_snippet:
+            raise _refusal(f'"{line.name}" directive is not allowed here', line, hint)
+        if line.name in ("server", "location", "if", "limit_except"):
+            in_server = line.name == "if" and around == "server"
+            _refuse_misplaced(line, "server if" if in_server else line.name)
+
+
+def _refuse_impossible_hosts(config: Config) -> None:
+    """Refuse impossible host names that nginx resolves at start, such as `server ${GPU}:8000`."""
+    for line in _lines_with_hosts(Directive("", (), block=config.directives)):
+        text = line.args[0] if line.args else ""
+        later = text.lower().startswith("unix:") or "resolve" in line.args
+        if not later and IMPOSSIBLE.search(text):
+            template = "fill in the template first: envsubst < FILE | lab verify -"
+            hint = template if "$" in text else "write a host's name or an address"
+            raise _refusal(f'host not found in "{line.name} {text}"', line, hint)
+
+
+def _lines_with_hosts(block: Directive) -> Iterator[Directive]:
+    """The `server` and `listen` lines under a block; an entry of a map may have the same name."""
+    for line in block.block or ():
+        if line.name in ("server", "listen") and line.block is None:
+            yield line
+        elif line.name not in ENTRIES:
+            yield from _lines_with_hosts(line)
+
+
+def hint_on(directive: str) -> str:
+    """What to do about a directive or a parameter that nginx does not know."""
+    if directive in COMMERCIAL:
+        return f"only NGINX Plus has {directive}: remove it in a copy of the file, and verify that"
+    return "neither open source nginx nor the lab knows it: correct it, or remove it in a copy"
 
 
 def _upstream(block: Directive) -> Upstream:
@@ -210,8 +279,7 @@ def _upstream(block: Directive) -> Upstream:
         elif line.name == "zone":
             zone = _zone(line)
         elif line.name not in IRRELEVANT:
-            hint = "neither open source nginx nor the lab knows it"
-            raise _refusal(f'unknown directive "{line.name}"', line, hint)
+            raise _refusal(f'unknown directive "{line.name}"', line, hint_on(line.name))
     upstream = Upstream(
         servers=tuple(servers),
         method=balancing.method.name,
@@ -267,12 +335,16 @@ def _server(line: Directive, method: Method) -> Server:
         elif equals and name == "service":
             service = value
         else:
-            hint = f"nginx allows {', '.join([*NUMBERS, *TEXTS, *sorted(FLAGS)])}"
+            allowed = f"nginx allows {', '.join([*NUMBERS, *TEXTS, *sorted(FLAGS)])}"
+            hint = hint_on(name) if name in COMMERCIAL else allowed
+            hint = 'end the server before it with ";"' if text == "server" else hint
             raise _refusal(f'invalid parameter "{text}"', line, hint)
     server = Server(line.args[0], **fields)
     _check_service(server, service, line)
     if (reason := _address_fault(server.name)) is not None:
-        raise _refusal(f'{reason} in upstream "{server.name}"', line)
+        is_url = server.name.startswith(("http://", "https://"))
+        hint = "leave the scheme out: it stands in proxy_pass" if is_url else ""
+        raise _refusal(f'{reason} in upstream "{server.name}"', line, hint)
     return server
 
 
@@ -439,7 +511,7 @@ def _sticky_learn(words: list[str], line: Directive) -> Sticky:
         elif equals and name in values:
             values[name].append(value)
         else:
-            raise _refusal(f'unknown parameter "{text}"', line)
+            raise _refusal(f'unknown parameter "{text}"', line, hint_on(text))
     for name in ("create", "lookup", "zone"):
         if not values[name]:
             raise _refusal(f'"sticky" directive "{name}" parameter is not specified', line)

@@ -12,7 +12,16 @@ from . import prompt, tree
 from . import request as of
 from .maps import BLOCKS, captures, constant, pattern
 from .request import Evaluator, Request
-from .routes import CAPTURE, DEFAULT_PORTS, Route, authority, effective, everything, routes
+from .routes import (
+    CAPTURE,
+    DEFAULT_PORTS,
+    VARIABLE,
+    Route,
+    authority,
+    effective,
+    everything,
+    routes,
+)
 from .tree import Config, Directive
 from .upstream import size
 
@@ -403,13 +412,13 @@ def _after_rewrites(conf: Variables, where: str) -> _Scope:
     for line in server.all("server_name"):
         for name in line.args:
             scope = _matched(scope, name, scope.variable("host"), line)
-    scope = _redirected(_rewritten(scope, server, None), conf.route)
+    scope = _redirected(_rewritten(scope, server, None)[0], conf.route)
     # nginx runs the rewrite lines of the innermost location only
     locations = [block for block in conf.route.scopes if block.name == "location"]
     for location in locations:
         scope = _matched(scope, "".join(location.args), scope.variable("uri"), location)
     for location in locations[-1:]:
-        scope = _rewritten(scope, location, None)
+        scope, _ = _rewritten(scope, location, None)
     return scope
 
 
@@ -442,17 +451,89 @@ def _matched(scope: _Scope, text: str, subject: Evaluator, line: Directive) -> _
     return scope.with_variables(captures(regex, subject))
 
 
-def _rewritten(scope: _Scope, block: Directive, test: Test | None) -> _Scope:
-    """The scope after the `set`, `if` and `rewrite` lines of a block, in their order."""
+def _rewritten(scope: _Scope, block: Directive, test: Test | None) -> tuple[_Scope, Test | None]:
+    """The scope after the `set`, `if` and `rewrite` lines of a block, in their order.
+
+    `test` tells whether nginx runs them for a request; None if for every one. Also return the test
+    for the lines that follow: after a `break` they do not run.
+    """
     for line in block.block or ():
+        if line.name == "break":
+            return scope, lambda _request: False
         if line.name == "set" and len(line.args) == 2:
             scope = scope.with_variables({_bare(line.args[0]): _assigned(line, scope, test)})
         elif line.name == "if" and line.block is not None:
-            scope = _branched(scope, line)
+            scope, test = _branched(scope, line, test)
         elif line.name == "rewrite":
-            error = UsageError(f'the lab does not follow "rewrite" in {line.where}')
-            scope = scope.with_variables(dict.fromkeys(REWRITTEN, error))
-    return scope
+            changed = _rewritten_by(line, block, scope, test)
+            test = _both(test, _unmatched(line, scope)) if "break" in line.args[2:] else test
+            scope = scope.with_variables(changed)
+    return scope, test
+
+
+def _unmatched(line: Directive, scope: _Scope) -> Test:
+    """Whether the regex of a `rewrite` does not match; UsageError where the path is not known."""
+
+    def unmatched(request: Request) -> bool:
+        regex = pattern(line.args[0], ignore_case=False, where=line.where)
+        return regex.search(scope.variable("uri")(request)) is None
+
+    return unmatched
+
+
+def _rewritten_by(
+    line: Directive, block: Directive, scope: _Scope, test: Test | None
+) -> Mapping[str, Evaluator | UsageError]:
+    """What a `rewrite` changes; UsageErrors unless the lab follows it: the last of a location."""
+    error = UsageError(f'the lab does not follow "rewrite" in {line.where}')
+    unknown = dict.fromkeys(REWRITTEN, error)
+    lines = block.block or ()
+    after = lines[lines.index(line) + 1 :]
+    redirects = "".join(line.args[1:2]).startswith(("http://", "https://", "$scheme"))
+    if test or block.name != "location" or line.args[2:] != ("break",) or redirects:
+        return unknown
+    if any(other.name in ("set", "if", "rewrite") for other in after) or _cached(block, scope):
+        return unknown
+    try:
+        return _after_break(line, scope)
+    except UsageError:
+        return unknown
+
+
+def _cached(location: Directive, scope: _Scope) -> bool:
+    """Whether an `if` or `set` evaluates a map before the rewrite: nginx keeps its value."""
+    server = scope.conf.route.scopes[1] if scope.conf.route else location
+    lines = (line for block in (server, location) for line in block.block or ())
+    tests = (line for line in lines if line.name in ("if", "set"))
+    texts = (" ".join(inner.args) for test in tests for inner in (test, *everything(test)))
+    names = ((match[1] or match[2]).lower() for text in texts for match in VARIABLE.finditer(text))
+    return any(name in scope.conf.definitions for name in names)
+
+
+def _after_break(line: Directive, scope: _Scope) -> Mapping[str, Evaluator]:
+    """The path, the arguments and the captures after a `rewrite REGEX TEXT break`.
+
+    The old arguments follow those of the text, unless it ends with "?"
+    (ngx_http_script_regex_end_code).
+    """
+    regex = pattern(line.args[0], ignore_case=False, where=line.where)
+    old_uri, old_args = scope.variable("uri"), scope.variable("args")
+    groups = captures(regex, old_uri)
+    new = scope.with_variables(groups)
+    path, _, query = line.args[1].removesuffix("?").partition("?")
+    new_uri, new_args = new.text(path), new.text(query)
+    adds = not line.args[1].endswith("?")
+
+    def uri(request: Request) -> bytes:
+        return new_uri(request) if regex.search(old_uri(request)) else old_uri(request)
+
+    def args(request: Request) -> bytes:
+        if regex.search(old_uri(request)) is None:
+            return old_args(request)
+        parts = (new_args(request), old_args(request) if adds else b"")
+        return b"&".join(part for part in parts if part)
+
+    return {**groups, "uri": uri, "document_uri": uri, "args": args}
 
 
 def _assigned(line: Directive, scope: _Scope, test: Test | None) -> Evaluator | UsageError:
@@ -471,14 +552,23 @@ def _assigned(line: Directive, scope: _Scope, test: Test | None) -> Evaluator | 
     return lambda request: new(request) if test(request) else old(request)
 
 
-def _branched(scope: _Scope, line: Directive) -> _Scope:
-    """The scope after an `if`, with the captures of its regex."""
+def _branched(scope: _Scope, line: Directive, test: Test | None) -> tuple[_Scope, Test | None]:
+    """The scope after an `if`, with the captures of its regex, and the test for what follows."""
     try:
-        test, captures = _condition(line, scope)
+        holds, captures = _condition(line, scope)
     except UsageError as error:
         names = [_bare(inner.args[0]) for inner in line.all("set") if inner.args]
-        return scope.with_variables(dict.fromkeys(names, error))
-    return _rewritten(scope.with_variables(captures), line, test)
+        return scope.with_variables(dict.fromkeys(names, error)), test
+    inside = _both(test, holds)
+    scope, after = _rewritten(scope.with_variables(captures), line, inside)
+    if after is None or after is inside:
+        return scope, test
+    return scope, _both(test, lambda request: not holds(request) or after(request))
+
+
+def _both(test: Test | None, other: Test) -> Test:
+    """The test for which two tests have to hold."""
+    return other if test is None else lambda request: test(request) and other(request)
 
 
 def _condition(line: Directive, scope: _Scope) -> tuple[Test, dict[str, Evaluator]]:

@@ -25,6 +25,8 @@ from .logs import joined, timed, without_auth_requests
 from .run_folder import write_run_folder
 from .sandbox import Sandbox
 from .survey import (
+    NAMES_NONE,
+    OTHER_PASSES,
     Survey,
     listen_hosts,
     literal,
@@ -44,6 +46,14 @@ NO_STUB = f"give it an address and port of its own in a copy of the file; {ALLOW
 SAME_ADDRESS = f"give each server an address or a port of its own; {ALLOW}"
 NAMESAKE = f"give one of the two another server_name or port; {ALLOW}"
 ALL_DOWN = f'remove "down" from a server in a copy of the file; {ALLOW}'
+RESOLVED = (
+    "nginx resolves that host for each request and picks any of its addresses; to have it balanced"
+    f" and judged, write an upstream with zone and server NAME:PORT resolve; {ALLOW}"
+)
+PROXY_PASS = (
+    "in a copy of the file, write proxy_pass http://NAME in its place: nginx picks servers alike"
+    f" for both; {ALLOW}"
+)
 NO_REQUEST = f"judge the other upstreams with --upstream NAME; {ALLOW}"
 REFUSED = f"in a copy of the file, relax the rule that answers instead; {ALLOW}"
 RARE = f"in a copy of the file, give it a larger share, or choose it by a header; {ALLOW}"
@@ -56,9 +66,15 @@ UNDECIDED = (
     f"in a copy of the file, hash something that requests contain ($request_uri, a header); {ALLOW}"
 )
 SUBREQUESTS = f"in a copy of the file, switch that directive off; {ALLOW}"
-LIMITED = f"in a copy of the file, remove limit_req, which delays requests; {ALLOW}"
+LIMITED = f"in a copy of the file, remove limit_req, which delays or refuses requests; {ALLOW}"
+CACHED = f"in a copy of the file, switch proxy_cache off; {ALLOW}"
 BINDING = f"in a copy of the file, bind by a cookie or an argument: sticky cookie NAME; {ALLOW}"
 AGAIN = f"run it again on a quieter machine, or with --seed 2; {ALLOW}"
+ACCESS = (
+    "in a copy of the file, write allow 127.0.0.0/8; before that line: the lab's clients have such"
+    f" addresses; {ALLOW}"
+)
+UNBOUND = f"in a copy of the file, leave proxy_bind out; {ALLOW}"
 BROKEN = f"in a copy of the file, raise worker_connections if nginx has too few; {ALLOW}"
 
 INTERNAL_ERROR = 500
@@ -156,8 +172,13 @@ class Verification:
     def _rest(self) -> Iterator[str]:
         if not self.upstreams:
             reason = "no client's request" if self.unjudged else "no proxy_pass in http"
+            hint = f"name the file whose proxy_pass leads to an upstream; {ALLOW}"
+            if other := [line for line in self.not_honoured if line.startswith(OTHER_PASSES)]:
+                reason, hint = f"only {other[0].split()[0]}", PROXY_PASS
+            elif any(line.endswith(NAMES_NONE) for line in self.not_honoured):
+                reason, hint = "only a proxy_pass with variables", RESOLVED
             yield f"UNSURE no upstream to judge: {reason} leads to one"
-            yield f"try:   name the file whose proxy_pass leads to an upstream; {ALLOW}"
+            yield f"try:   {hint}"
         for title, lines in (
             ("no verdict", self.unjudged),
             ("not honoured", self.not_honoured),
@@ -458,7 +479,8 @@ def judge_all(run: Run, on_progress: Callable[[str], None]) -> Iterator[Upstream
             if attempted and results[upstream.name].verdict.word == Word.PASS:
                 passed[upstream.name] = attempted
         except UsageError as error:  # a variable whose value no request decides
-            results[upstream.name] = unsure(run, upstream, error.message, UNDECIDED)
+            hint = BINDING if upstream.sticky and not upstream.key else UNDECIDED
+            results[upstream.name] = unsure(run, upstream, error.message, hint)
     # last, as upstreams may share servers
     for name, (attempt, template) in passed.items():
         results[name] = attempt.fail_over(template, results[name])
@@ -501,7 +523,10 @@ def judge_one(
     if not candidates:
         tried = "; ".join(templates.obstacle(route, conf) for route in routes)
         why = f"no request could be made for {tried}"
-        return unsure(run, upstream, why, NO_REQUEST), None
+        texts = templates.choosing(routes[0])
+        geo = templates.deciding_geo(texts, routes[0], conf)
+        hint = by_address(geo) if geo is not None else NO_REQUEST
+        return unsure(run, upstream, why, hint), None
     await_listeners(run, upstream, candidates)
     attempt = UpstreamRun(run, upstream, conf, servers)
     judged, template = attempt.judge(candidates)
@@ -579,12 +604,7 @@ class UpstreamRun:
         if not any(
             self.reached(planned, records) for tried, planned in probes if tried is template
         ):
-            why = f"no request reached it: {self.refusals(records)}"
-            hint = REFUSED
-            if self.body_chooses(template):
-                hint = BODY_UNREAD
-            elif templates.by_chance(template, self.conf):
-                hint = RARE
+            why, hint = self.unreached(template, records)
             return unsure(self.run, self.upstream, why, hint), template
         result: UpstreamVerdict | None = None
         sent_before = [planned for _, planned in probes]
@@ -664,8 +684,9 @@ class UpstreamRun:
         evidence = self.evidence(template, sent, records, trial)
         hits, sequential = evidence.hits, trial.concurrency == 1
         addresses = self.addresses(records)
+        claim = traffic.claim(self.upstream)
         outcome = verdict.judge(
-            self.upstream,
+            claim,
             hits,
             sequential=sequential,
             addresses=addresses,
@@ -673,7 +694,7 @@ class UpstreamRun:
             order=evidence.order,
         )
         kept = write_run_folder(
-            self.upstream,
+            claim,
             hits,
             traffic=f"{len(sent)} requests",
             sequential=sequential,
@@ -691,7 +712,7 @@ class UpstreamRun:
         answered = len(records)
         if outcome.word != Word.FAIL and len(hits) * max(2 * per_hit, FEWEST_ARRIVE) < answered:
             why = f"{len(hits):,} of {answered:,} requests reached it"
-            hint = RARE if per_hit > 1 else REFUSED
+            hint = self.few_hint(template)
             outcome = replace(outcome, word=Word.UNSURE, why=why)
         if outcome.word == Word.FAIL and (lost := broken(records)):
             why = f"{lost:,} of {len(sent):,} requests ended inside nginx, perhaps after a pick"
@@ -723,18 +744,44 @@ class UpstreamRun:
 
     def hint(self, template: Template, verdict: Verdict) -> str:
         """What to do where the evidence decides too little."""
-        if unreadable(self.upstream.sticky):
+        if unreadable(traffic.claim(self.upstream).sticky):
             return BINDING
         if verdict.needed > traffic.MOST:
             return f"only about {verdict.needed:,} requests would decide it; {ALLOW}"
         return LIMITED if templates.is_on(template.route, "limit_req") else AGAIN
 
+    def few_hint(self, template: Template) -> str:
+        """What to do where few requests reach the upstream."""
+        if templates.by_chance(template, self.conf):
+            return RARE
+        if templates.is_on(template.route, "proxy_cache"):
+            return CACHED
+        if templates.is_on(template.route, "limit_conn"):
+            return LIMITED.replace("limit_req", "limit_conn")
+        return LIMITED if templates.is_on(template.route, "limit_req") else REFUSED
+
     def body_chooses(self, template: Template) -> bool:
         """Whether the request's body is to choose the upstream, which nginx cannot do."""
-        scopes = template.route.scopes
-        tests = [" ".join(test.args) for scope in scopes for test in scope.all("if")]
-        texts = [template.route.proxy_pass, *tests]
+        texts = templates.choosing(template.route)
         return "request_body" in traffic.sources(texts, template, self.conf)
+
+    def unreached(self, template: Template, records: Sequence[Record]) -> tuple[str, str]:
+        """Why no request reached the upstream, as far as can be told, and a hint."""
+        why, hint = f"no request reached it: {self.refusals(records)}", REFUSED
+        if self.body_chooses(template):
+            return why, BODY_UNREAD
+        if reason := templates.undecided(template, self.conf):
+            return f"{why}; {reason}", RARE
+        line = templates.refusing(template, self.conf)
+        if line is not None:
+            why = f"{why}; {templates.shown(line)} is in effect there"
+        if line is not None and line.name == "deny":
+            return why, ACCESS
+        if broken(records) and templates.is_on(template.route, "proxy_bind"):
+            return f"{why}; proxy_bind needs an address that the lab's nginx lacks", UNBOUND
+        texts = templates.choosing(template.route)
+        geo = templates.deciding_geo(texts, template.route, self.conf)
+        return why, by_address(geo) if geo is not None else hint
 
     def addresses(self, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
         """The addresses that nginx used for each server's name, else the first."""
@@ -785,6 +832,14 @@ class UpstreamRun:
             return f"answered by {self.run.name_of(record['server'])}"
         to = f" to {record['location']}" if record.get("location") else ""
         return str(record.get("error") or f"answered by nginx with {record['status']}{to}")
+
+
+def by_address(geo: Directive) -> str:
+    """What to do where a `geo` decides by addresses that the lab's clients do not have."""
+    return (
+        f"in a copy of the file, give the lab's clients the value in {templates.shown(geo)}, as"
+        f" 127.0.0.0/8 VALUE; {ALLOW}"
+    )
 
 
 def broken(records: Iterable[Record]) -> int:

@@ -158,12 +158,16 @@ def test_any_bytes_are_a_config_or_a_refusal(
         (b"http {\n upstream u {\n", 'close "upstream u" (nginx.conf:2), or a block inside it'),
         (b"http {}\n}", 'find the block above that has a "}" too many'),
         ("events {}".encode("utf-16"), "save the file as UTF-8"),
+        (b"server {\n location ~ ^/v[0-9]{8}$ {\n }\n}", '"{": "^/v[0-9]{8}$"'),
+        (b"server {\n rewrite ^/v[0-9]{1,3}/(.*) /$1 break;\n}", '"{": "^/v[0-9]{1,3}/(.*)"'),
+        (b'http {\n add_header X "a;\n}', 'close the quote " of that line'),
+        (b"map $uri $x { ~^/v[0-9]{8}$ a; }", '"{": "~^/v[0-9]{8}$"'),
     ],
 )
 def test_a_broken_file_comes_with_the_next_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, hint: str
 ) -> None:
-    """A template that was not filled in, a brace too many or too few, UTF-16."""
+    """A template that was not filled in, a brace too many or too few, UTF-16, a bare regex."""
     monkeypatch.chdir(tmp_path)
     Path("nginx.conf").write_bytes(text)
 

@@ -255,6 +255,111 @@ def test_an_upstream_outside_of_http_is_refused(tmp_path: Path) -> None:
         upstream.read_all(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("\nserver ${X};", 'host not found in "server ${X}" in nginx.conf:2', "fill in the"),
+        ("listen ${PORT};", 'host not found in "listen ${PORT}" in nginx.conf:1', "fill in the"),
+        (
+            "http {\nupstreams x {\nserver a:1;\n}\n}",
+            'unknown directive "upstreams" in nginx.conf:2',
+            'is "upstream" meant?',
+        ),
+        (
+            "htp {\nserver { listen 80; }\n}",
+            'unknown directive "htp" in nginx.conf:1',
+            'is "http" meant?',
+        ),
+        (
+            "pool x { server a:1; }",
+            'unknown directive "pool" in nginx.conf:1',
+            "remove the block",
+        ),
+        (
+            "upstream u { server a:1 slow_start=30s; }",
+            'invalid parameter "slow_start=30s" in nginx.conf:1',
+            "only NGINX Plus has slow_start",
+        ),
+        (
+            "upstream u { queue 10; server a:1; }",
+            'unknown directive "queue" in nginx.conf:1',
+            "only NGINX Plus has queue",
+        ),
+        (
+            "upstream u { server a:1; }\nupstream u { server b:1; }",
+            'duplicate upstream "u" in nginx.conf:2',
+            "give one of the two another name",
+        ),
+        (
+            "upstream u { sticky learn create=$a lookup=$b zone=c:1m sync; server a:1; }",
+            'unknown parameter "sync" in nginx.conf:1',
+            "only NGINX Plus has sync",
+        ),
+        (
+            "location / { proxy_pass http://right; }",
+            '"location" directive is not allowed here in nginx.conf:1',
+            "move it into a server block",
+        ),
+        (
+            "server {\nproxy_pass http://right; }",
+            '"proxy_pass" directive is not allowed here in nginx.conf:2',
+            "move it into a location",
+        ),
+        (
+            "server {\nif ($arg_x) {\nproxy_pass http://right; } }",
+            '"proxy_pass" directive is not allowed here in nginx.conf:3',
+            "move it into a location",
+        ),
+        (
+            "server { location / {\nupstream u { server a:1; } } }",
+            '"upstream" directive is not allowed here in nginx.conf:2',
+            "move it into http",
+        ),
+        (
+            "upstream u { server a:1\nserver b:1; }",
+            'invalid parameter "server" in nginx.conf:1',
+            'end the server before it with ";"',
+        ),
+        (
+            "upstream u { server http://a:1; }",
+            'invalid host in upstream "http://a:1" in nginx.conf:1',
+            "leave the scheme out",
+        ),
+    ],
+)
+def test_what_nginx_surely_refuses_has_a_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str, hint: str
+) -> None:
+    """Templates, misspelt blocks, and what only the commercial nginx has, beside a right block."""
+    monkeypatch.chdir(tmp_path)
+    Path("nginx.conf").write_text(f"{text}\nupstream right {{ server a:1; }}\n")
+
+    with pytest.raises(UsageError) as error:
+        upstream.read_all(Path("nginx.conf"))
+
+    assert error.value.message == message
+    assert hint in error.value.hint
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "map $http_x $y { server $http_y; default a; }",
+        "types { server/x server; }",
+        "stream { server { listen 1; proxy_pass a:1; } }",
+        "mail { server { listen 1; protocol smtp; } }",
+        "server { location / { if ($arg_x) { proxy_pass http://u; } location /a { } } }",
+        "server { location / { limit_except GET { proxy_pass http://u; } } }",
+    ],
+)
+def test_a_block_with_entries_of_that_name_is_read(tmp_path: Path, around: str) -> None:
+    """The entry of a map may be called `server`, and a location has more than one place."""
+    path = tmp_path / "nginx.conf"
+    path.write_text(f"{around}\nupstream u {{ server a:1; }}\n")
+
+    assert [group.name for group in upstream.read_all(path)] == ["u"]
+
+
 def test_an_unclear_choice_lists_the_names() -> None:
     """Several upstreams and no name: the file, the names, and what could not be read."""
     path = DATA / "several/nginx.conf"

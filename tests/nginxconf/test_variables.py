@@ -156,12 +156,23 @@ def test_an_unknown_value_is_an_error_only_when_it_is_used() -> None:
         value("$file")
 
 
-def test_a_rewrite_hides_the_uri_but_not_the_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "rewrite ^/v1/(.*) /$1;",
+        "rewrite ^/v1/(.*) /$1 break; set $a b;",
+        "rewrite ^/v1/(.*) /$1 break; rewrite ^/v2/(.*) /$1 break;",
+        "rewrite ^/v1/(.*) http://b/$1 break;",
+        "if ($kind) { set $a b; } rewrite ^/v1/(.*) /$1 break;",
+        "if ($arg_x) { break; } rewrite ^/v1/(.*) /$1 break;",
+    ],
+)
+def test_a_rewrite_hides_the_uri_but_not_the_request(tmp_path: Path, lines: str) -> None:
     """$uri and the arguments are not known after a rewrite; $request_uri stays what was sent."""
     path = tmp_path / "nginx.conf"
     path.write_text(
-        """upstream llm { server a:1; }
-        server { location / { rewrite ^/v1/(.*) /$1 break; proxy_pass http://llm; } }"""
+        f"""upstream llm {{ server a:1; }} map $uri $kind {{ default 1; }}
+        server {{ location / {{ {lines} proxy_pass http://llm; }} }}"""
     )
     conf = variables.read(path, "llm")
 
@@ -169,6 +180,60 @@ def test_a_rewrite_hides_the_uri_but_not_the_request(tmp_path: Path) -> None:
     for text in ("$uri", "$args", "$arg_a", "$is_args"):
         with pytest.raises(UsageError, match=r'does not follow "rewrite" in .*nginx.conf:2'):
             value(text, Request("/v1/a"), conf)
+
+
+@pytest.mark.parametrize(
+    ("replacement", "sent", "expected"),
+    [
+        ("/$2", "/acme/chat?a=1", "/chat a=1"),
+        ("/$2", "/?a=1", "/ a=1"),
+        ("/x/$2?tenant=$1", "/acme/chat?a=1", "/x/chat tenant=acme&a=1"),
+        ("/x/$2?tenant=$1?", "/acme/chat?a=1", "/x/chat tenant=acme"),
+        ("/$2?", "/acme/chat?a=1", "/chat "),
+        ("/${tenant}s", "/acme/c%20t", "/acmes "),
+    ],
+)
+def test_a_location_s_last_rewrite_with_break_is_followed(
+    tmp_path: Path, replacement: str, sent: str, expected: str
+) -> None:
+    """The path and the arguments are the new ones where the regex matches, else the old ones."""
+    path = tmp_path / "nginx.conf"
+    path.write_text(
+        f"""upstream llm {{ server a:1; }}
+        server {{ location / {{ set $a b; rewrite ^/(?<tenant>[a-z]+)/(.*)$ {replacement} break;
+        proxy_pass http://llm; }} }}"""
+    )
+
+    assert value("$uri $args", Request(sent), variables.read(path, "llm")) == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "sent", "expected"),
+    [
+        ("if ($arg_x) { set $a one; break; set $a two; } set $a three;", "/?x=1", "one"),
+        ("if ($arg_x) { set $a one; break; } set $a three;", "/", "three"),
+        (
+            "if ($arg_x) { break; } if ($arg_y) { set $a two; break; } set $a three;",
+            "/?y=1",
+            "two",
+        ),
+        ("if ($arg_x) { break; } if ($arg_y) { set $a two; }", "/?x=1&y=1", "zero"),
+        ("if ($arg_x) { rewrite ^ /x break; } set $a three;", "/?x=1", "zero"),
+        ("if ($arg_x) { rewrite ^/y /x break; } set $a three;", "/?x=1", "three"),
+        ("rewrite ^/y /x break; set $a three;", "/y", "zero"),
+        ("rewrite ^/y /x break; set $a three;", "/", "three"),
+        ("break; set $a three;", "/", "zero"),
+    ],
+)
+def test_nothing_is_set_after_a_break(tmp_path: Path, lines: str, sent: str, expected: str) -> None:
+    """For the requests for which its `if` holds, nginx runs no later line of the location."""
+    path = tmp_path / "nginx.conf"
+    path.write_text(
+        f"""upstream llm {{ server a:1; }}
+        server {{ location / {{ set $a zero; {lines} proxy_pass http://llm; }} }}"""
+    )
+
+    assert value("$a", Request(sent), variables.read(path, "llm")) == expected
 
 
 def test_set_of_args_changes_the_arguments(tmp_path: Path) -> None:

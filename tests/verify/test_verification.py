@@ -17,7 +17,7 @@ from nginx_llm_lab.nginxconf.upstream import read
 from nginx_llm_lab.oracle import Arrival
 from nginx_llm_lab.verdict import Verdict
 from nginx_llm_lab.verify import failover, verification
-from nginx_llm_lab.verify.survey import survey
+from nginx_llm_lab.verify.survey import NAMES_NONE, survey
 from nginx_llm_lab.verify.survey.prerequisites import Prerequisite, absent_file
 from nginx_llm_lab.verify.traffic import templates
 from nginx_llm_lab.verify.verification import Run, UpstreamVerdict, Verification
@@ -200,7 +200,12 @@ def test_fail_over_follows_the_rules_of_the_location_that_requests_take(tmp_path
 @pytest.mark.parametrize(
     ("block", "location", "needed", "hint"),
     [
-        ("sticky route $http_x_route;", "proxy_pass http://u;", 0, "bind by a cookie"),
+        (
+            "sticky learn create=$upstream_cookie_s lookup=$cookie_s zone=s:1m;",
+            "proxy_pass http://u;",
+            0,
+            "bind by a cookie",
+        ),
         ("", "limit_req zone=z; proxy_pass http://u;", 0, "remove limit_req"),
         ("", "proxy_pass http://u;", 0, "run it again"),
         ("", "proxy_pass http://u;", 81_200, "only about 81,200 requests would decide it"),
@@ -219,6 +224,30 @@ def test_the_hint_says_what_lets_the_evidence_decide(
     unsure = Verdict(Word.UNSURE, "round_robin", "", "", needed=needed)
 
     assert hint in attempt.hint(template, unsure)
+
+
+@pytest.mark.parametrize(
+    ("location", "hint"),
+    [
+        ("proxy_pass http://u;", "relax the rule"),
+        ("limit_req zone=z; proxy_pass http://u;", "remove limit_req"),
+        ("limit_conn z 1; proxy_pass http://u;", "remove limit_conn"),
+        ("proxy_cache c; proxy_pass http://u;", "switch proxy_cache off"),
+        ("proxy_pass http://$drawn;", "give it a larger share"),
+    ],
+)
+def test_the_hint_where_few_requests_arrive_names_what_answers_the_others(
+    tmp_path: Path, location: str, hint: str
+) -> None:
+    """A limit, a cache, or chance."""
+    drawn = "split_clients $request_id $drawn { 10% u; * v; }"
+    conf = written(tmp_path, f"upstream u {{ server a; server b; }} {drawn}", location)
+    config = tree.read(conf)
+    run = Run(cast("Sandbox", Play(read(conf, "u"))), config, survey(config), seed=1)
+    attempt = verification.UpstreamRun(run, read(conf, "u"), variables.read(config, "u"), {})
+    (template, *_) = templates.candidates(run.survey.routes["u"][0], attempt.conf)
+
+    assert hint in attempt.few_hint(template)
 
 
 @pytest.mark.parametrize(("ordered", "word", "trials"), [(True, "FAIL", 1), (False, "PASS", 2)])
@@ -318,6 +347,64 @@ def test_an_upstream_that_no_request_reaches_is_unsure(tmp_path: Path) -> None:
 
     assert judged.verdict.word == "UNSURE"
     assert judged.verdict.why.startswith("no request reached it: answered by nginx with 401: ")
+
+
+@pytest.mark.parametrize(
+    ("location", "why", "hint"),
+    [
+        (
+            "allow 10.8.0.0/16; deny all; proxy_pass http://u;",
+            "; deny all ({0}:1) is in effect there",
+            "write allow 127.0.0.0/8; before that line",
+        ),
+        (
+            "if ($far) { return 403; } proxy_pass http://u;",
+            "; if ($far) ({0}:1) is in effect there",
+            "give the lab's clients the value in geo $far ({0}:1), as 127.0.0.0/8 VALUE",
+        ),
+        (
+            "if ($uri ~ ^/) { return 403; } proxy_pass http://u;",
+            "; if ($uri ~ ^/) ({0}:1) is in effect there",
+            "relax the rule that answers instead",
+        ),
+        (
+            "if ($near) { proxy_pass http://u; }",
+            "",
+            "give the lab's clients the value in geo $near ({0}:1)",
+        ),
+        (
+            "if ($invalid_referer) { return 403; } proxy_pass http://u;",
+            "; if ($invalid_referer) ({0}:1) is in effect there",
+            "relax the rule that answers instead",
+        ),
+        (
+            "proxy_bind $remote_addr transparent; proxy_pass http://u;",
+            "; proxy_bind needs an address that the lab's nginx lacks",
+            "leave proxy_bind out",
+        ),
+        ("proxy_pass http://$to;", "map $near $to ({0}:1) leads to it", "in geo $near ({0}:1)"),
+        (
+            "proxy_pass http://$by_name;",
+            '; variable "$ssl_client_s_dn" cannot be told from the request',
+            "choose it by a header",
+        ),
+    ],
+)
+def test_what_keeps_the_lab_s_requests_out_is_named_with_a_way_out(
+    tmp_path: Path, location: str, why: str, hint: str
+) -> None:
+    """`deny`, a `geo` that decides directly, by an `if` or by a map, a certificate's name."""
+    geo = "geo $far { default 1; 10.0.0.0/8 0; } geo $near { default 0; 10.0.0.0/8 1; }"
+    maps = "map $near $to { 1 u; 0 v; } map $ssl_client_s_dn $by_name { ~CN u; }"
+    conf = written(tmp_path, f"{ROUND_ROBIN} {geo} {maps}", location)
+    play = Play(read(conf, "u"), refuse=10_000)
+    play.refusal = 500 if "proxy_bind" in location else 403
+
+    (judged,) = played(conf, play)
+
+    assert judged.verdict.word == "UNSURE"
+    assert judged.verdict.why.endswith(why.format(conf))
+    assert hint.format(conf) in judged.hint
 
 
 @pytest.mark.parametrize(
@@ -519,6 +606,26 @@ def test_a_verification_is_printed_as_text() -> None:
         "notes:",
         "  no zone",
     ]
+
+
+def test_upstreams_of_other_protocols_come_with_a_way_to_judge_them() -> None:
+    """nginx picks servers alike for grpc_pass and proxy_pass, which a copy may have instead."""
+    lines = ("upstream g (nginx.conf:1): no proxy_pass leads to it", "grpc_pass grpc://g (…): …")
+
+    text = str(Verification("nginx.conf", "1.31.3", (), lines))
+
+    assert "UNSURE no upstream to judge: only grpc_pass leads to one\n" in text
+    assert "try:   in a copy of the file, write proxy_pass http://NAME in its place" in text
+
+
+def test_a_host_that_nginx_resolves_per_request_comes_with_a_way_to_judge_it() -> None:
+    """`set $backend http://host; proxy_pass $backend;` makes no upstream."""
+    lines = (f"proxy_pass $backend (nginx.conf:1): {NAMES_NONE}",)
+
+    text = str(Verification("nginx.conf", "1.31.3", (), lines))
+
+    assert "UNSURE no upstream to judge: only a proxy_pass with variables leads to one\n" in text
+    assert "write an upstream with zone and server NAME:PORT resolve" in text
 
 
 def test_a_verification_is_data_for_ci() -> None:

@@ -22,6 +22,8 @@ from docker.models.containers import Container
 from docker.types import DriverConfig, Mount
 
 from ...errors import LabError
+from ...nginxconf.upstream import COMMERCIAL
+from ...nginxconf.upstream import hint_on as hint_on_directive
 from ...paths import ROOT, SETUP
 from ...stack import compose
 from ...stack.sdk import engine
@@ -57,6 +59,7 @@ ACCESS_LOG = "/tmp/nginx.access"  # noqa: S108 - in a container of its own
 # the lab's certificate has no revocation list
 REVOKED = re.compile(rb"\b(?:\w+_)?ssl_crl[ \t]+[^\s;{}#]+[ \t]*;")
 HTTP_2 = re.compile(rb"\b(proxy_http_version[ \t]+)2(?=[ \t]*;)")
+ACCEPT_MUTEX = re.compile(rb"\b(accept_mutex[ \t]+)on(?=[ \t]*;)")
 LISTEN = re.compile(rb"\blisten\s+[^;{}#]+;")
 FLAG = rb"\s+(?:on|off)"
 # directives of the official image's nginx which the stand-in lacks, with their parameters: they
@@ -326,8 +329,7 @@ class Sandbox:
             self._apply(fixes)
         replaced = "".join(f"\nreplaced before: {note}" for note in self.fixes)
         raise LabError(
-            f"nginx refuses {self.environment.conf}\n{complaint}{replaced}",
-            "fix what nginx reports; for an nginx with other modules: NGINX=debian lab verify",
+            f"nginx refuses {self.environment.conf}\n{complaint}{replaced}", hint_on(complaint)
         )
 
     def _content(self, path: str) -> bytes | None:
@@ -429,7 +431,7 @@ class Sandbox:
     def _edited(self, files: Mapping[str, bytes]) -> dict[str, bytes]:
         """The files with the logs that the verdicts need, and without `reuseport`."""
         edited = {path: REVOKED.sub(b"", without_reuseport(text)) for path, text in files.items()}
-        edited = {path: without_http2(text) for path, text in edited.items()}
+        edited = {path: without_accept_mutex(without_http2(text)) for path, text in edited.items()}
         if self.traced:
             edited = {path: with_debug_log(text, DEBUG_LOG) for path, text in edited.items()}
         if self.environment.timed:
@@ -469,6 +471,11 @@ def without_reuseport(content: bytes) -> bytes:
     return LISTEN.sub(lambda match: re.sub(rb"(?<=\s)reuseport\b", b"", match[0]), content)
 
 
+def without_accept_mutex(content: bytes) -> bytes:
+    """A config file in which no worker that `hold_workers` has stopped keeps the others waiting."""
+    return ACCEPT_MUTEX.sub(rb"\g<1>off", content)
+
+
 def without_http2(content: bytes) -> bytes:
     """A config file that speaks HTTP/1.1 to the stub backends; this changes no pick."""
     return HTTP_2.sub(rb"\g<1>1.1", content)
@@ -480,6 +487,21 @@ def warnings(lines: Sequence[str]) -> Iterator[str]:
         warning = re.sub(r"^.*?\[warn\] (\d+#\d+: )?", "", line)
         if warning != line and '"user" directive makes sense only' not in warning:
             yield f"nginx warns: {warning}"
+
+
+def hint_on(complaint: str) -> str:
+    """What the user can do about one of nginx's error messages."""
+    unknown = re.search(r'unknown directive "(\w+)"', complaint)
+    if unknown and unknown[1] in COMMERCIAL:
+        return hint_on_directive(unknown[1])
+    if variable := re.search(r'unknown "(\w+)" variable', complaint):
+        return (
+            f"define ${variable[1]} by set or map; if a template was to fill it in:"
+            " envsubst < FILE | lab verify -"
+        )
+    if script := re.search(r'Cannot load module "([^"]+)"', complaint):
+        return f"put {script[1]} beside the config, or at its path: nginx runs it at start"
+    return "fix what nginx reports; for an nginx with other modules: NGINX=debian lab verify"
 
 
 def fix_for(

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from itertools import chain
 
-from ...errors import UsageError
 from ...nginxconf.model import Server, Upstream
 from ...nginxconf.routes import EVERY_IPV4, Listen, Route, everything, listens, routes
 from ...nginxconf.tree import Config, Directive
@@ -20,9 +19,9 @@ CERTIFICATE = re.compile(
     r"(?:proxy_|grpc_|uwsgi_)?ssl_"
     r"(?:certificate(?:_key)?|trusted_certificate|client_certificate|dhparam)"
 )
-IMPOSSIBLE = re.compile(r"[$\x00-\x20\x7f]")  # in no host's name
 TLS_NAME = re.compile(r"[\w.-]+")
 OTHER_PASSES = ("grpc_pass", "fastcgi_pass", "uwsgi_pass", "scgi_pass", "memcached_pass")
+NAMES_NONE = "names no upstream of this config"
 WILDCARDS = {4: EVERY_IPV4, 6: "::"}
 LOOPBACKS = {4: "127.0.0.1", 6: "::1"}
 DNS_PORT = 53
@@ -103,8 +102,7 @@ class Survey:
 
 
 def survey(config: Config) -> Survey:
-    """Read from a config what it needs; UsageError for impossible host names."""
-    refuse_impossible_hosts(config)
+    """Read from a config what it needs; UsageError for what nginx refuses."""
     upstreams = read_all(config)
     http = [upstream for upstream in upstreams if not upstream.stream]
     routes_to: dict[str, tuple[Route, ...]] = {}
@@ -148,21 +146,6 @@ def survey(config: Config) -> Survey:
         unmet=tuple(dict.fromkeys(unmet(config, http, routes_to, places))),
         prerequisites=dict(hosts_without_block(http, routes_to)),
     )
-
-
-def refuse_impossible_hosts(config: Config) -> None:
-    """Refuse impossible host names that nginx resolves at start, such as `server ${GPU}:8000`."""
-    for line in directives(config):
-        text = line.args[0] if line.args else ""
-        names_host = line.name == "listen" or (line.name == "server" and line.block is None)
-        later = is_socket(text) or "resolve" in line.args
-        if names_host and not later and IMPOSSIBLE.search(text):
-            raise UsageError(
-                f'host not found in "{line.name} {text}" in {line.where}',
-                "fill in the template first: envsubst < FILE | lab verify -"
-                if "$" in text
-                else "write a host's name or an address",
-            )
 
 
 def hosts_without_block(
@@ -401,7 +384,7 @@ def unmet(
     known = {upstream.name.lower() for upstream in upstreams}
     for route in chain.from_iterable(routes_to.values()):
         if route.upstream.lower() not in known:
-            yield f"proxy_pass {route.proxy_pass} ({route.where}): names no upstream of this config"
+            yield f"proxy_pass {route.proxy_pass} ({route.where}): {NAMES_NONE}"
         if speaks_tls(route):
             yield f"proxy_pass {route.proxy_pass} ({route.where}): TLS with the lab's certificate"
         elif any(map(speaks_tls, routes_to[route.upstream.lower()])):
@@ -430,7 +413,7 @@ def _unmet(line: Directive) -> str:
     if not line.args:
         return ""
     if line.name in OTHER_PASSES:
-        return "only upstreams of proxy_pass are judged"
+        return "only upstreams of proxy_pass are judged, as the stub backends speak HTTP/1.1"
     if line.name == "resolver":
         return "the lab's own name server is used instead"
     if line.name == "auth_basic_user_file":
@@ -458,6 +441,8 @@ def _unmet_connection(line: Directive) -> str:
         return "the lab sends no HTTP/3"
     if line.name == "listen" and "reuseport" in line.args:
         return "reuseport is left out, so that no connection waits for a worker that was stopped"
+    if line.name == "accept_mutex" and line.args[0] == "on":
+        return "off is used instead, so that no connection waits for a worker that was stopped"
     return ""
 
 

@@ -2,11 +2,14 @@
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 from msgspec import structs
 
+from ...errors import UndecidedError
 from ...evidence.access_log import Hit
 from ...nginxconf.methods import Varied
 from ...nginxconf.model import Upstream
@@ -17,6 +20,7 @@ from ...verdict import Verdict
 from ...verdict.needed import requests_for_pass
 from ...word import Word
 from . import templates
+from .assignments import Assignment, Definitions, assignments
 from .templates import Entry, Template
 
 AT_ONCE = 6  # or twice as many as servers, up to
@@ -27,6 +31,11 @@ MOST_THAT_LAST = 2_400  # as many as SECONDS_TO_DRAW have room for
 MOST_PARTS = 3  # of a trial
 PROBES_BY_CHANCE = 8  # for one hit that is expected
 VISITORS = 40
+ROUTE = "lab_route"  # the cookie in which hits have their route
+MOST_VALUES = 20  # ways to give a variable of `sticky route` its value
+MOST_KEYS = 40  # of those that a map has
+MOST_LINES = 300  # of all maps: more take too long to be followed backwards
+MARK = "0a1b2c3d"  # stands for the key of a request
 KEYS = 400  # as many different values a key takes
 ADDRESSES = {
     *("remote_addr", "binary_remote_addr", "proxy_add_x_forwarded_for", "proxy_protocol_addr")
@@ -202,21 +211,71 @@ def variation(
     names = sources([upstream.key], template, conf)
     limits = sources(limit_keys(template), template, conf)
     still = templates.keeps_route(template, conf)
+    mapped = key_values(upstream, template, conf, still)
 
     def make(number: int, rng: random.Random) -> Request:
-        request = template.request
-        for name in sorted(names | limits):
-            request = next(filter(still, varied(request, name, rng.randrange(KEYS))), request)
+        number_of_key = rng.randrange(KEYS) if mapped else 0
+        chosen = mapped[number_of_key % len(mapped)] if mapped else {}
+        values = {name: text.replace(MARK, text_of(number_of_key)) for name, text in chosen.items()}
+        request = templates.with_variables(template.request, values) or template.request
+        for name in sorted((names | limits) - chosen.keys()):
+            key = rng.randrange(KEYS)
+            others = (*other_hosts(request, template, name, key), *varied(request, name, key))
+            request = next(filter(still, others), request)
         if upstream.record.varied is Varied.ADDRESSES or ADDRESSES & names:
             request = structs.replace(request, client_ip=address(template.entry, rng))
         elif ADDRESSES & limits:
             elsewhere = structs.replace(request, client_ip=address(template.entry, rng))
             request = elsewhere if still(elsewhere) else request
-        request = routed(request, upstream, rng)
+        request = routed(request, upstream, conf, rng)
         # every request differs, so that no cache answers it
         return templates.with_variable(request, "arg_lab", str(number)) or request
 
     return make
+
+
+def other_hosts(request: Request, template: Template, name: str, number: int) -> Iterator[Request]:
+    """The request with another host, where every name of a domain chooses the same server."""
+    host, colon, port = template.request.headers["Host"].partition(":")
+    _, _, domain = host.partition(".")
+    names = templates.server_names(template.route.scopes[1])
+    # by TLS, the client names the host of the template before it sends a request
+    if name not in ("host", "http_host") or template.entry.tls:
+        return
+    if host == templates.NOBODY or f"*.{domain}" in names:
+        yield templates.with_header(request, "Host", f"{text_of(number)}.{domain}{colon}{port}")
+
+
+def key_values(
+    upstream: Upstream, template: Template, conf: Variables, still: Callable[[Request], bool]
+) -> tuple[Assignment, ...]:
+    """Values of variables that give the key of a map its values; none without a map.
+
+    One with MARK in it, of which a map makes the key MARK; else one for each key that it has.
+    """
+    names = {(match[1] or match[2]).lower() for match in VARIABLE.finditer(upstream.key)}
+    blocks = [conf.definitions[name] for name in names if name in conf.definitions]
+    lines = sum(len(block.block or ()) for block in conf.definitions.values())
+    if not blocks or lines > MOST_LINES:
+        return ()
+    key = compile_text(upstream.key, replace(conf, route=template.route))
+
+    def giving(text: str) -> Iterator[Assignment]:
+        wanted = assignments(upstream.key, text, Definitions(conf.definitions))
+        for values in islice(wanted, MOST_VALUES):
+            changed = templates.with_variables(template.request, values)
+            with suppress(UndecidedError):
+                if changed is not None and still(changed) and key(changed) == text.encode():
+                    yield values
+
+    results = dict.fromkeys(line.args[-1] for line in blocks[0].block or () if line.args)
+    each = chain.from_iterable(islice(giving(text), 1) for text in islice(results, MOST_KEYS))
+    return tuple(islice(giving(MARK), 1)) or tuple(each)
+
+
+def text_of(number: int) -> str:
+    """A text for a number, as long as MARK; near numbers have texts that differ in every digit."""
+    return f"{number * 2654435761 % 2**32:08x}"
 
 
 def limit_keys(template: Template) -> list[str]:
@@ -235,7 +294,7 @@ def varied(request: Request, name: str, number: int) -> Iterator[Request]:
 
     A key that an `if` requires keeps its beginning: "Bearer sk-".
     """
-    value = f"{number * 2654435761 % 2**32:08x}"
+    value = text_of(number)
     if name in FIXED or name in ADDRESSES:
         return
     if name in ("uri", "document_uri", "request_uri", "request"):
@@ -289,7 +348,7 @@ def address(entry: Entry, rng: random.Random) -> str:
     return "127." + ".".join(str(rng.randrange(1, 255)) for _ in range(3))
 
 
-def routed(request: Request, upstream: Upstream, rng: random.Random) -> Request:
+def routed(request: Request, upstream: Upstream, conf: Variables, rng: random.Random) -> Request:
     """The request with a route for `sticky route`, as an application would set it."""
     if upstream.sticky is None or upstream.sticky.kind != "route":
         return request
@@ -297,7 +356,24 @@ def routed(request: Request, upstream: Upstream, rng: random.Random) -> Request:
     lookup = rng.choice(upstream.sticky.lookups).removeprefix("$").lower()
     if not known or rng.random() < 0.3:
         return request
-    return templates.with_variable(request, lookup, rng.choice(known)) or request
+    wanted = assignments(f"${lookup}", rng.choice(known), Definitions(conf.definitions))
+    changed = (templates.with_variables(request, values) for values in islice(wanted, MOST_VALUES))
+    return next(filter(None, changed), request)
+
+
+def claim(upstream: Upstream) -> Upstream:
+    """The upstream as its hits show it: those of `sticky route` have the route in a cookie."""
+    sticky = upstream.sticky
+    if sticky is None or sticky.kind != "route":
+        return upstream
+    return replace(upstream, sticky=replace(sticky, lookups=(f"$cookie_{ROUTE}",)))
+
+
+def with_route(hit: Hit, request: Request, lookups: Sequence[Evaluator]) -> Hit:
+    """The hit with the first of these values that is not empty as the cookie of its `claim`."""
+    sent = templates.with_header(request, "Cookie", hit.http_cookie) if hit.http_cookie else request
+    route = next((text for lookup in lookups if (text := lookup(sent))), b"")
+    return structs.replace(hit, http_cookie=f"{ROUTE}={route.decode('utf-8', 'surrogateescape')}")
 
 
 def lasting(
@@ -363,13 +439,18 @@ def hits(
     """
     requests = {planned.id: planned for planned in sent}
     key = compile_text(upstream.key, replace(conf, route=template.route)) if upstream.key else None
+    by_route = upstream.sticky is not None and upstream.sticky.kind == "route"
+    names = upstream.sticky.lookups if upstream.sticky and by_route else ()
+    lookups = [compile_text(name, replace(conf, route=template.route)) for name in names]
     limited = any(server.max_conns for server in upstream.servers)
     for record in uncached(records):
         server = servers.get(record.get("server", ""))
         if server is None and limited and record["status"] == 502:
             server = upstream.name  # every server was full: nginx names the upstream itself
         if server is not None and "done" in record:
-            yield hit(requests[record["id"]].request, record, server, key, template.entry)
+            request = requests[record["id"]].request
+            made = hit(request, record, server, key, template.entry)
+            yield with_route(made, request, lookups) if by_route else made
 
 
 def uncached(records: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

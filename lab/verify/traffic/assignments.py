@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 from ...nginxconf.routes import VARIABLE, braced
 from ...nginxconf.tree import Directive
@@ -95,9 +95,13 @@ def _values(name: str, known: Definitions) -> Iterator[tuple[str, tuple[Key, ...
 
 
 def parts_of(text: str, value: str) -> dict[str, str] | None:
-    """The values of a text's variables with which it is `value`; None if there are none."""
+    """The values of a text's variables with which it is `value`; None if there are none.
+
+    Of variables side by side, the first has all.
+    """
     names = [(match[1] or match[2]).lower() for match in VARIABLE.finditer(text)]
     plain = VARIABLE.split(text)[:: VARIABLE.groups + 1]
-    form = "(.*?)".join(map(re.escape, plain))
+    groups = ["(.*?)" if after else "(.*)" for after in plain[1:]]
+    form = "".join(chain.from_iterable(zip(map(re.escape, plain), [*groups, ""], strict=True)))
     match = re.fullmatch(form, value, re.IGNORECASE)
     return dict(zip(names, match.groups(), strict=True)) if match else None

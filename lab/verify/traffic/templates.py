@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network
-from itertools import islice, product
+from itertools import chain, compress, islice, product
 from types import MappingProxyType
 
 from msgspec import structs
@@ -32,6 +32,7 @@ from .sample import NO_GROUPS, sample, sampled
 
 NO_BLOCKS: Mapping[str, Directive] = MappingProxyType({})
 MOST_CANDIDATES = 24  # requests that are tried out for one route
+MOST_TESTS = 6  # `if`s that set parts of one variable
 MOST_GUESSES = 300  # requests that are guessed where a variable decides
 FEWEST_CHANCES, MOST_CHANCES = 4, 25  # for one request to arrive where chance decides
 NOBODY = "nobody.invalid"  # a host that no server_name matches: the default server's
@@ -326,11 +327,11 @@ def _rewritten(line: Directive, path: str) -> bytes:
 def with_variable(request: Request, name: str, value: str) -> Request | None:
     """The request with a value for one of nginx's variables; None if no client can set it."""
     if name.startswith("arg_"):
-        mark = "&" if "?" in request.uri else "?"
-        return structs.replace(request, uri=f"{request.uri}{mark}{name[4:]}={value}")
+        path, _, query = request.uri.partition("?")
+        return structs.replace(request, uri=f"{path}?{with_pair(query, '&', name[4:], value)}")
     if name.startswith("cookie_"):
-        others = f"{request.headers['Cookie']}; " if "Cookie" in request.headers else ""
-        return with_header(request, "Cookie", f"{others}{name[7:]}={value}")
+        cookies = with_pair(request.headers.get("Cookie", ""), "; ", name[7:], value)
+        return with_header(request, "Cookie", cookies)
     if name.startswith("http_"):
         return with_header(request, header_name(name), value)
     if name in ("host", "content_type"):
@@ -344,6 +345,13 @@ def with_variable(request: Request, name: str, value: str) -> Request | None:
     if name in ("args", "query_string"):
         return structs.replace(request, uri=f"{request.uri.partition('?')[0]}?{value}")
     return None
+
+
+def with_pair(pairs: str, separator: str, name: str, value: str) -> str:
+    """Arguments or cookies with one of that name: nginx reads the first."""
+    others = [pair for pair in pairs.split(separator) if pair]
+    kept = [pair for pair in others if pair.partition("=")[0].lower() != name.lower()]
+    return separator.join([*kept, f"{name}={value}"])
 
 
 def header_name(name: str) -> str:
@@ -442,12 +450,17 @@ def allowed(request: Request, limit: Directive) -> Request:
 
 def selects_upstream(request: Request, route: Route, conf: Variables) -> bool:
     """Whether the route's `proxy_pass` sends this request to the route's upstream, or may do so."""
+    return selection(request, route, conf) is not False
+
+
+def selection(request: Request, route: Route, conf: Variables) -> bool | None:
+    """Whether a request is sent to the route's upstream; None if the request does not decide."""
     if "$" not in route.proxy_pass:
         return True
     try:
         url = compile_text(route.proxy_pass, replace(conf, route=route))(request)
     except UndecidedError:
-        return True
+        return None
     except UsageError:
         return False
     return authority(url.decode("utf-8", "surrogateescape")).lower() == route.upstream.lower()
@@ -455,14 +468,19 @@ def selects_upstream(request: Request, route: Route, conf: Variables) -> bool:
 
 def by_chance(template: Template, conf: Variables) -> bool:
     """Whether something outside of the request decides if it reaches the upstream: $request_id."""
+    return bool(undecided(template, conf))
+
+
+def undecided(template: Template, conf: Variables) -> str:
+    """Why the request does not decide whether it reaches the upstream; empty if it does."""
+    url, route = template.route.proxy_pass, replace(conf, route=template.route)
     try:
-        if "$" in template.route.proxy_pass:
-            compile_text(template.route.proxy_pass, replace(conf, route=template.route))
-    except UndecidedError:
-        return True
+        compile_text(url if "$" in url else "", route)(template.request)
+    except UndecidedError as error:
+        return error.message
     except UsageError:
-        return False
-    return False
+        return ""
+    return ""
 
 
 def requests_per_hit(template: Template, conf: Variables) -> int:
@@ -487,14 +505,17 @@ def shares_of(block: Directive, upstream: str) -> Iterator[float]:
 
 def matching_requests(request: Request, route: Route, conf: Variables) -> Iterator[Request]:
     """Variants of a request that the route's `proxy_pass` sends to its upstream."""
-    if selects_upstream(request, route, conf):
+    selected = selection(request, route, conf)
+    if selected:
         yield request
         return
-    tried = (
-        *_by_value(request, route, conf),
-        *_by_set(request, route, conf),
-        *_guessed(request, route, conf),
-    )
+    tried = [*_by_value(request, route, conf), *_by_set(request, route, conf)]
+    if selected is None:
+        # a header may decide in place of chance
+        yield from (candidate for candidate in tried if selection(candidate, route, conf))
+        yield request
+        return
+    tried += _guessed(request, route, conf)
     yield from (candidate for candidate in tried if selects_upstream(candidate, route, conf))
 
 
@@ -618,16 +639,70 @@ def obstacle(route: Route, conf: Variables) -> str:
     if not any(paths(route)):
         return f"{place}: no request path was found that nginx sends there"
     names = [(match[1] or match[2]).lower() for match in VARIABLE.finditer(route.proxy_pass)]
-    definitions = [
-        f"{definition.name} {' '.join(definition.args)} ({definition.where})"
-        for definition in _definitions(names, conf)
-    ]
+    definitions = [shown(definition) for definition in _definitions(names, conf)]
     decided = ", ".join(definitions or [f"${name}" for name in names])
+    tests = " and ".join(shown(scope) for scope in route.scopes if scope.name == "if")
     if not decided:
-        return f"{place}: no request was found that an if around it lets through"
-    by_address = any(text.startswith("geo ") for text in definitions)
-    clients = f"; the lab's clients have addresses in {CLIENTS}" if by_address else ""
-    return f"{place}: no request was found for which {decided} leads to it{clients}"
+        return f"{place}: no request was found for which {tests or 'an if around it'} holds"
+    return f"{place}: no request was found for which {decided} leads to it"
+
+
+def shown(line: Directive) -> str:
+    """A directive and its place, as messages have them."""
+    return f"{' '.join((line.name, *line.args))} ({line.where})"
+
+
+def deciding_geo(texts: Iterable[str], route: Route, conf: Variables) -> Directive | None:
+    """A `geo` by the client's address on which texts depend, through map and set; else None."""
+    assigned = sets_of(route.scopes[1])
+    waiting, seen = list(texts), set[str]()
+    while waiting:
+        names = {(match[1] or match[2]).lower() for match in VARIABLE.finditer(waiting.pop())}
+        for name in names - seen:
+            block = conf.definitions.get(name)
+            if block is not None and block.name == "geo":
+                return block
+            lines = (block.block or ()) if block is not None else ()
+            waiting += block.args[:-1] if block is not None else assigned.get(name, ())
+            waiting += [arg for line in lines for arg in line.args]
+        seen |= names
+    return None
+
+
+def choosing(route: Route) -> list[str]:
+    """The texts that decide whether a request takes a route: `proxy_pass`, and each `if`."""
+    tests = [" ".join(test.args) for scope in route.scopes for test in scope.all("if")]
+    return [route.proxy_pass, *tests]
+
+
+def refusing_tests(route: Route) -> list[Directive]:
+    """The `if`s with a `return` before a route's `proxy_pass`, also those of `auth_request`."""
+    tests = [test for scope in route.scopes for test in scope.all("if") if test.all("return")]
+    return [*tests, *checks_of_auth_request(route)]
+
+
+def refusing(template: Template, conf: Variables) -> Directive | None:
+    """The `if` with a `return` that holds for a request, else a `deny` in effect; else None.
+
+    Last comes an `if` that the lab cannot evaluate.
+    """
+    route = replace(conf, route=template.route)
+    holds = [
+        (test, conditions((test,), route)(template.request))
+        for test in refusing_tests(template.route)
+    ]
+    sure = (test for test, outcome in holds if outcome == [True])
+    unknown = (test for test, outcome in holds if not outcome)
+    return next(chain(sure, denials(template.route), unknown), None)
+
+
+def denials(route: Route) -> Iterator[Directive]:
+    """The `deny` lines in effect on a route."""
+    for scope in reversed(route.scopes):
+        rules = [line for line in scope.block or () if line.name in ("allow", "deny")]
+        if rules:
+            yield from (rule for rule in rules if rule.name == "deny")
+            return
 
 
 def _definitions(names: Iterable[str], conf: Variables) -> Iterator[Directive]:
@@ -699,10 +774,50 @@ def _conditions(request: Request, route: Route, conf: Variables) -> Request | No
             if changed is not None and test.all("return"):
                 changed = avoiding(changed, test, conf)
         if changed is not None and scope.name == "if":
-            changed = satisfying(changed, scope, conf)
+            changed = _entering(changed, scope, route, conf)
         elif changed is not None and scope.name == "limit_except":
             changed = allowed(changed, scope)
+    for test in checks_of_auth_request(route):
+        changed = changed and avoiding(changed, test, conf)
+    for test in islice(returning_to(route), 1):
+        changed = changed and (satisfying(changed, test, conf) or changed)
     return changed
+
+
+def returning_to(route: Route) -> Iterator[Directive]:
+    """The `if`s with a `return` that `error_page` makes lead to the route's named location."""
+    location, server = innermost(route), route.scopes[1]
+    name = words(location) if location is not None else ""
+    for block in (server, *everything(server)) if name.startswith("@") else ():
+        lines = block.all("error_page") or server.all("error_page")
+        codes = {code for line in lines if name in line.args for code in line.args}
+        for test in block.all("if"):
+            if any(codes & set(line.args[:1]) for line in test.all("return")):
+                yield test
+
+
+def checks_of_auth_request(route: Route) -> Iterator[Directive]:
+    """The `if`s with a `return` in the location that `auth_request` asks about a request."""
+    for line in effective(route.scopes, "auth_request"):
+        asked = location_of(route.scopes[1], encoded(line.args[0])) if line.args else None
+        for test in asked.all("if") if asked is not None else ():
+            if test.all("return"):
+                yield test
+
+
+def _entering(request: Request, test: Directive, route: Route, conf: Variables) -> Request | None:
+    """The request changed so that an `if` holds, also one of a variable that other `if`s set."""
+    if (changed := satisfying(request, test, conf)) is not None:
+        return changed
+    holds = conditions((test,), replace(conf, route=route))
+    setting = [other for scope in route.scopes for other in scope.all("if") if other.all("set")]
+    for chosen in product((False, True), repeat=min(len(setting), MOST_TESTS)):
+        candidate: Request | None = request
+        for other in compress(setting, chosen):
+            candidate = candidate and satisfying(candidate, other, conf)
+        if candidate is not None and holds(candidate) == [True]:
+            return candidate
+    return None
 
 
 def keeps_route(template: Template, conf: Variables) -> Callable[[Request], bool]:
@@ -710,9 +825,7 @@ def keeps_route(template: Template, conf: Variables) -> Callable[[Request], bool
     location = innermost(template.route)
     server = template.route.scopes[1]
     redirected = location is None or words(location).startswith("@") or is_internal(template.route)
-    refusals = [
-        test for scope in template.route.scopes for test in scope.all("if") if test.all("return")
-    ]
+    refusals = refusing_tests(template.route)
     refused = conditions(refusals, replace(conf, route=template.route))
     usual = refused(template.request)
 

@@ -87,6 +87,20 @@ def test_an_error_of_nginx_is_fixed_or_reported(
     assert fixes(message) == wanted
 
 
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        ('unknown directive "health_check" in /a/nginx.conf:7', "only NGINX Plus has health_check"),
+        ('unknown directive "vhost_traffic_status" in /a/nginx.conf:7', "with other modules"),
+        ('unknown "backend_host" variable', "define $backend_host by set or map"),
+        ('ReferenceError: Cannot load module "js/main.js" (ENOENT…)', "put js/main.js beside"),
+    ],
+)
+def test_a_refusal_of_nginx_has_a_next_step(message: str, hint: str) -> None:
+    """A directive of the commercial nginx is no mistyped one."""
+    assert hint in sandbox.hint_on(message)
+
+
 def test_a_module_that_nginx_lacks_is_left_out_and_every_line_keeps_its_place() -> None:
     """The lines after it are the ones that nginx's words name."""
     message = 'dlopen() "/m/geo.so" failed (No such file or directory) in /a/nginx.conf:2'
@@ -197,6 +211,15 @@ def test_reuseport_is_left_out_and_every_line_keeps_its_place() -> None:
         b" server_name reuseport; root /srv/reuseport; }"
     )
     assert without_reuseport(conf).count(b"\n") == conf.count(b"\n")
+
+
+def test_accept_mutex_is_switched_off() -> None:
+    """A worker that was stopped might keep it, and then no other one accepts a connection."""
+    conf = b"events { accept_mutex on; accept_mutex_delay 9ms; multi_accept on; }"
+
+    assert sandbox.without_accept_mutex(conf) == (
+        b"events { accept_mutex off; accept_mutex_delay 9ms; multi_accept on; }"
+    )
 
 
 def test_a_revocation_list_is_left_out() -> None:

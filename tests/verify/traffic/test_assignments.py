@@ -34,6 +34,7 @@ def _known(tmp_path_factory: pytest.TempPathFactory) -> Definitions:
         ("$arg_model", "gpu", {"arg_model": "gpu"}),
         ("$arg_kind-pool", "GPU-pool", {"arg_kind": "GPU"}),
         ("$arg_a.$http_b", "x.y", {"arg_a": "x", "http_b": "y"}),
+        ("svc-$name$rest$args", "svc-chat", {"name": "chat", "rest": "", "args": ""}),
         ("$region_chat", "x", {"region_chat": "x"}),
         ("${region}_chat", "eu_chat", {"cookie_r": "eu"}),
         ("$up", "llama_v2", {"arg_m": "llama", "2": "2"}),

@@ -132,6 +132,18 @@ def test_a_named_location_is_reached_by_what_hands_on_to_it(tmp_path: Path) -> N
     assert template(tmp_path, server, "app").request.uri.startswith("/ui/")
 
 
+def test_a_named_location_is_reached_by_an_if_that_returns_its_code(tmp_path: Path) -> None:
+    """The usual way to a canary without a variable in proxy_pass."""
+    server = """location / { error_page 418 = @canary;
+        if ($http_x_canary = "1") { return 418; } proxy_pass http://a; }
+        location @canary { proxy_pass http://b; }"""
+
+    canary, usual = (template(tmp_path, server, name).request for name in "ba")
+
+    assert canary.headers["X-Canary"] == "1"
+    assert "X-Canary" not in usual.headers
+
+
 def test_a_named_location_is_reached_by_another_one(tmp_path: Path) -> None:
     """Where they lead in a circle, the search ends."""
     server = (
@@ -221,6 +233,32 @@ def test_clients_are_split_by_trying_values(tmp_path: Path) -> None:
     assert template(tmp_path, server, "stable", http)
 
 
+def test_a_cookie_that_decides_in_place_of_chance_is_sent(tmp_path: Path) -> None:
+    """Without the cookie $request_id decides, and a tenth of the requests arrive."""
+    http = """map $cookie_canary $forced { default ""; always canary; }
+        split_clients $request_id $drawn { 10% canary; * stable; }
+        map $forced $to { "" $drawn; default $forced; }
+        upstream stable { server a; } upstream canary { server b; }"""
+    server = "location / { proxy_pass http://$to; }"
+
+    assert template(tmp_path, server, "canary", http).request.headers["Cookie"] == "canary=always"
+    assert "Cookie" not in template(tmp_path, server, "stable", http).request.headers
+
+
+@pytest.mark.parametrize("name", ["arg_token", "cookie_token"])
+def test_a_key_that_two_conditions_ask_for_is_sent_once(tmp_path: Path, name: str) -> None:
+    """The first condition is met by any text; nginx reads the first argument of a name."""
+    server = f"""location / {{ if (${name} = "") {{ return 401; }}
+        if (${name} != "abc") {{ return 403; }} proxy_pass http://u; }}"""
+
+    request = template(tmp_path, server, "u", "upstream u { server a; }").request
+
+    assert [request.uri, request.headers.get("Cookie", "")] in (
+        ["/?token=abc", ""],
+        ["/", "token=abc"],
+    )
+
+
 @pytest.mark.parametrize(
     "check",
     [
@@ -238,11 +276,34 @@ def test_a_key_that_is_asked_for_is_given(tmp_path: Path, check: str) -> None:
     assert request.request.headers["Authorization"] == "Bearer s3cret"
 
 
+def test_a_key_that_auth_request_checks_is_given(tmp_path: Path) -> None:
+    """The location that it asks refuses by `if`s, as API gateways do."""
+    server = """location / { auth_request /_check; proxy_pass http://u; }
+        location = /_check { internal; if ($http_x_api_key = "") { return 401; }
+        if ($client = "") { return 403; } return 204; }"""
+    http = 'upstream u { server a; } map $http_x_api_key $client { default ""; s3cret one; }'
+
+    assert template(tmp_path, server, "u", http).request.headers["X-Api-Key"] == "s3cret"
+
+
 def test_an_if_around_proxy_pass_is_made_to_hold(tmp_path: Path) -> None:
     """`if ($request_method = POST)` is entered by a POST."""
     server = "location / { if ($request_method = POST) { proxy_pass http://a; } return 404; }"
 
     assert template(tmp_path, server, "a").request.method == "POST"
+
+
+def test_an_if_of_a_variable_that_other_ifs_set_is_made_to_hold(tmp_path: Path) -> None:
+    """Two conditions set the parts of one text, as configs without `and` do."""
+    server = """location / { set $a "";
+        if ($http_x_one = yes) { set $a "${a}x"; }
+        if ($arg_two = yes) { set $a "${a}y"; }
+        if ($a = xy) { proxy_pass http://a; } proxy_pass http://b; }"""
+
+    both, neither = (template(tmp_path, server, name).request for name in "ab")
+
+    assert (both.headers["X-One"], both.uri) == ("yes", "/?two=yes")
+    assert ("X-One" in neither.headers, neither.uri) == (False, "/")
 
 
 def test_a_password_is_shown_where_one_is_asked_for(tmp_path: Path) -> None:

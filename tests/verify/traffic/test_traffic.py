@@ -10,10 +10,13 @@ from nginx_llm_lab.nginxconf import routes, tree, upstream, variables
 from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.nginxconf.request import Request
 from nginx_llm_lab.nginxconf.variables import Variables
+from nginx_llm_lab.verdict import replay
 from nginx_llm_lab.verify import traffic
 from nginx_llm_lab.verify.traffic import PlannedRequest, Traffic, Trial, templates
 from nginx_llm_lab.verify.traffic.templates import Entry, Template
 
+ROUTE_MAPS = r"""map $http_x_pod $by_header { x x; y y; }
+    map $cookie_sid $by_cookie { ~\.(?<r>\w)$ $r; }"""
 RECORD = {
     "id": "probe-1",
     "status": 200,
@@ -47,9 +50,9 @@ def made(tmp_path: Path, block: str, http: str = "", server: str = "") -> Traffi
     return traffic.method_traffic(claim, template, conf, 1, Trial(traffic.at_once(claim)[0]))
 
 
-def keys(tmp_path: Path, key: str, http: str = "") -> set[bytes]:
+def keys(tmp_path: Path, key: str, http: str = "", server: str = "") -> set[bytes]:
     """The values that a hash key takes over its traffic."""
-    claim, template, conf = ready(tmp_path, f"hash {key}; server a; server b;", http)
+    claim, template, conf = ready(tmp_path, f"hash {key}; server a; server b;", http, server)
     sent = traffic.method_traffic(claim, template, conf, 1, Trial(1))
     evaluate = variables.compile_text(claim.key, replace(conf, route=template.route))
     return {evaluate(planned.request) for planned in sent.requests}
@@ -239,9 +242,84 @@ def test_sticky_routes_are_handed_out(tmp_path: Path) -> None:
     assert any("r=" not in uri for uri in uris)
 
 
-def hit(tmp_path: Path, block: str, request: Request, entry: Entry | None = None) -> Hit:
+@pytest.mark.parametrize(
+    "entries",
+    [
+        '"~^Bearer (?<token>.+)$" $token; default anonymous;',
+        '"~^Bearer (?<token>.+)$" $token; "" "";',
+        '"" $arg_user; default $http_authorization;',
+    ],
+)
+def test_a_key_that_a_map_takes_out_of_a_header_varies(tmp_path: Path, entries: str) -> None:
+    """A value that no line of the map matches would give every request the same key."""
+    varied = keys(tmp_path, "$tenant", f"map $http_authorization $tenant {{ {entries} }}")
+
+    assert len(varied) > 100
+
+
+def test_a_key_takes_every_value_that_a_map_has(tmp_path: Path) -> None:
+    """Only listed API keys are let through, each with the client's name."""
+    http = 'map $http_x_key $client { default ""; k1 one; k2 two; ~^k(3|4)$ three; }'
+    server = 'if ($client = "") { return 401; }'
+
+    assert keys(tmp_path, "$client", http, server) == {b"one", b"two", b"three"}
+
+
+@pytest.mark.parametrize(
+    ("server", "varies"),
+    [
+        ("server_name *.llm.example.com;", True),
+        ("listen 80 default_server; server_name _;", True),
+        ("server_name lab.llm.example.com;", False),
+        ("listen 443 ssl; server_name *.llm.example.com;", False),
+    ],
+)
+def test_a_key_of_the_host_varies_where_any_host_chooses_the_server(
+    tmp_path: Path, server: str, varies: bool
+) -> None:
+    """Tenants have names of one domain; by TLS the lab's client keeps to one name."""
+    varied = keys(tmp_path, "$host", server=server)
+
+    assert (len(varied) > 100) is varies
+
+
+@pytest.mark.parametrize(
+    ("lookups", "route"),
+    [
+        ("$http_x_pod", "x"),
+        ("$by_header", "x"),
+        ("$arg_r $http_x_pod", "y"),
+        ("$by_cookie", "y"),
+        ("$arg_none", ""),
+    ],
+)
+def test_a_hit_has_the_route_by_which_nginx_binds(tmp_path: Path, lookups: str, route: str) -> None:
+    """The first variable that is not empty: of a header, an argument, or a map of one."""
+    block = f"sticky route {lookups}; server a route=x; server b route=y;"
+    request = Request("/?r=y", headers={"Host": "lab", "X-Pod": "x", "Cookie": "sid=12.y"})
+
+    one = hit(tmp_path, block, request, http=ROUTE_MAPS)
+
+    claim = traffic.claim(ready(tmp_path, block, ROUTE_MAPS)[0])
+    assert replay.sticky_of(claim, one) == route
+
+
+@pytest.mark.parametrize("lookup", ["$http_x_pod", "$by_header", "$by_cookie"])
+def test_routes_are_handed_out_where_sticky_looks_for_them(tmp_path: Path, lookup: str) -> None:
+    """In a header, or as a map reads them from a header or a part of a cookie."""
+    block = f"sticky route {lookup}; server a route=x; server b route=y;"
+
+    sent = made(tmp_path, block, ROUTE_MAPS).requests
+
+    texts = {" ".join(planned.request.headers.values()).rpartition(".")[2][-1] for planned in sent}
+    assert texts >= {"x", "y"}
+
+
+def hit(
+    tmp_path: Path, block: str, request: Request, entry: Entry | None = None, http: str = ""
+) -> Hit:
     """The hit that a recorded request comes to."""
-    claim, template, conf = ready(tmp_path, block)
+    claim, template, conf = ready(tmp_path, block, http)
     template = replace(template, entry=entry or template.entry)
     sent = [PlannedRequest("probe-1", request)]
     (one,) = traffic.hits(claim, template, conf, sent, [RECORD], {"127.0.0.1:8001": "gpu:8001"})
