@@ -131,7 +131,7 @@ def compare(
     cells = plan.cells()
     workloads: dict[tuple[str, int], Workload] = {}
     with (plan.folder / RUNS).open("a") as file:
-        if file.tell():
+        if file.tell() and not (plan.folder / RUNS).read_bytes().endswith(b"\n"):
             file.write("\n")  # ends a line that an interruption cut off
         for repeat, name, method in cells:
             scenario = _seeded(name, plan.duration, repeat)

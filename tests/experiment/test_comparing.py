@@ -31,6 +31,17 @@ def test_an_interrupted_comparison_is_resumed(tmp_path, monkeypatch):
     assert scorecard.read_runs(tmp_path / "compare") == list(again.runs)
 
 
+def test_a_comparison_that_is_resumed_again_writes_no_empty_line(tmp_path, monkeypatch):
+    """Its last line is complete."""
+    monkeypatch.setattr(comparing, "fresh_folder", lambda name: tmp_path / name)
+    once = comparing.begin(replace(PLAN, methods=("round_robin",), repeats=1))
+
+    for _ in range(2):
+        comparing.compare(once, None)
+
+    assert (tmp_path / "compare" / scorecard.RUNS).read_text().count("\n") == 1
+
+
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
 def test_a_duration_that_no_run_has_is_refused(seconds):
     """NaN ended in a traceback, infinity never ended."""
