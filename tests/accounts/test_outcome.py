@@ -323,7 +323,9 @@ def test_a_folder_of_several_runs_names_those_that_can_be_judged(tmp_path: Path)
     folder.write(evidence(), runs / "20261127-live")
     folder.write(evidence(kind="simulated"), runs / "20261127-other")
 
-    with pytest.raises(UsageError, match=r"(?s)comparison of 7 .* run-0, .* run-4, or one of 2 more"):
+    with pytest.raises(
+        UsageError, match=r"(?s)comparison of 7 .* run-0, .* run-4, or one of 2 more"
+    ):
         judge(comparison)
     with pytest.raises(UsageError, match=r"it contains 2\ntry:   lab judge \S*/20261127-live$"):
         judge(runs)

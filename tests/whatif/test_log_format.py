@@ -196,6 +196,14 @@ def test_a_line_in_dockers_own_file_is_the_line_that_nginx_wrote(attrs):
         assert entry == one(line, log_format)
 
 
+def test_a_line_of_journalctl_as_json_is_the_line_that_nginx_wrote():
+    """The key of the message stands anywhere among the others."""
+    entry = {"MESSAGE": LINE, "__REALTIME_TIMESTAMP": "1", "PRIORITY": "6"}
+
+    assert one(json.dumps(entry)) == one(LINE)
+    assert one(json.dumps(entry), COMBINED) == one(LINE)
+
+
 @pytest.mark.parametrize(
     ("escape", "logged", "uri"),
     [
