@@ -128,6 +128,8 @@ def test_a_format_without_a_request_or_a_time_is_refused():
         ('{"msec": "1", "request_uri": "/"', "delimiter"),
         ('{"request_uri": "/"}', "no time"),
         ('{"msec": "1e400", "request_uri": "/"}', "not a time"),
+        ('{"msec": "abc", "request_uri": "/"}', 'not a time: "abc"'),
+        ('{"msec": "1", "request_uri": "/", "request_time": "3ms"}', 'not a time: "3ms"'),
         ('{"msec": "1"}', "no request line"),
         ('{"msec": "1", "request_uri": "/", "remote_addr": "gw"}', 'not an IP address: "gw"'),
         ('{"msec": "1", "request_uri": "/", "status": "OK"}', 'not a status: "OK"'),
