@@ -1,4 +1,4 @@
-"""Open a log: decompress it, decode UTF-16, and take syslog messages out of their frames."""
+"""Open a log or a trace: decompress it, decode UTF-16, split octet-counted syslog into lines."""
 
 import codecs
 import importlib
@@ -33,10 +33,10 @@ _FRAME = re.compile(rb"\d{1,6} <\d{1,3}>")
 
 @contextmanager
 def opened(path: str) -> Iterator[BinaryIO]:
-    """A log as plain lines; stdin's for "-".
+    """A log or a trace as plain lines; stdin's for "-".
 
     gzip, bzip2, xz, UTF-16 with a byte order mark and octet-counted syslog (RFC 6587) are known by
-    the first bytes. OSError, also while it is read, if the log is missing or damaged; UsageError
+    the first bytes. OSError, also while it is read, if the file is missing or damaged; UsageError
     for a format that is recognised but not read.
     """
     try:
@@ -51,7 +51,7 @@ def _decompressed(file: io.BufferedReader, path: str) -> io.BufferedReader:
     for magic, (what, command) in _UNREAD.items():
         if start.startswith(magic):
             where = "stdin" if path == "-" else f'"{path}"'
-            raise UsageError(f"log {where} is {what}", f"{command} | lab … -")
+            raise UsageError(f"{where} is {what}", f"unpack it first: {command}")
     for magic, module in _MODULES.items():
         if start.startswith(magic):
             return cast("io.BufferedReader", importlib.import_module(module).open(file))
