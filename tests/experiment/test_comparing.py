@@ -60,6 +60,24 @@ def test_every_method_has_the_same_seeds():
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ("least_conn", "hash", "least_conn")}, 'method "least_conn" is given twice'),
+        ({"scenarios": ("chat.yaml", "a/chat.yaml")}, 'scenario "chat" is given twice'),
+    ],
+)
+def test_what_is_given_twice_is_refused(tmp_path, monkeypatch, changes, message):
+    """Runs of two files with one name would count as runs of one scenario."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    for file in (tmp_path / "chat.yaml", tmp_path / "a/chat.yaml"):
+        file.write_text("rate: 1\nduration: 5\n")
+
+    with pytest.raises(UsageError, match=message):
+        comparing.check(replace(PLAN, **changes))
+
+
 def test_the_keys_that_move_are_counted():
     """A consistent hash moves some requests when the last server goes, turns have no keys."""
     moved = comparing.moved(PLAN)["shared_prompts"]
