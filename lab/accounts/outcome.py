@@ -29,11 +29,13 @@ from . import figures, join
 from .fates import ALL, Call, Ledger, account, explain_lost_lines, named_by_tenure, of_record
 from .faults import faults_of, rules_of
 from .foreign import at_lab_door, in_words, judge_own_requests, own_ids, picks_are_independent
+from .scorecard import RUNS, read_runs
 
 PORT = "8000"  # of every backend of the lab
 _NO_TARGETS = Targets()
 MOST_LATE_MS = 20.0  # p99 lateness of a backend's tokens up to which its figures are sound
 LONGEST = 600.0  # seconds that a request may have been open when a window begins
+_MOST_NAMED = 5  # run folders in one error
 SLACK_BYTES = 32 << 20  # growth of a service's memory during a soak that is accepted
 
 
@@ -294,9 +296,35 @@ AnyOutcome: TypeAlias = Outcome | Loaded | Soaked
 
 
 def judge(place: Path) -> AnyOutcome:
-    """Recompute the result of a run folder, whichever command wrote it."""
+    """Recompute the result of a run folder, whichever command wrote it.
+
+    A UsageError names what is missing or wrong in the folder. For a folder of several runs it names
+    those that can be judged.
+    """
+    if not (place / folder.RUN).exists():
+        _refuse_several(place)
     evidence = folder.read(place)
     return _JUDGES[evidence.kind](place, evidence)
+
+
+def _refuse_several(place: Path) -> None:
+    """Raise UsageError for the folder of a comparison, and for a folder of run folders."""
+    if (place / RUNS).exists():
+        runs = read_runs(place)
+        what = f"{place} is a comparison of {len(runs)} finished runs, not a run folder"
+        judged = [run.folder for run in runs if run.folder]
+        otherwise = f"lab report {place}; its runs are simulated and have no logs to judge"
+    else:
+        listed = folder.list_runs(place)
+        what = f"{place} is not a run folder; it contains {len(listed)}"
+        judged = [str(run.path) for run in listed if run.kind != "simulated"]
+        otherwise = "all of them are simulated and have no logs to judge"
+        if not listed:
+            return
+    more = len(judged) - _MOST_NAMED
+    others = "".join(f", or {path}" for path in judged[1:_MOST_NAMED])
+    others += f", or one of {more} more" if more > 0 else ""
+    raise UsageError(what, f"lab judge {judged[0]}{others}" if judged else otherwise)
 
 
 # --- lab run ------------------------------------------------------------------------------

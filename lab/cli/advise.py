@@ -13,7 +13,7 @@ from ..simulate import log_advice
 from ..simulate.advice import CANDIDATES
 from ..simulate.advice import advise as advise_on
 from ..whatif import replay, spread
-from .options import Json
+from .options import Json, check_writable
 from .terminal import exit_unless, note, say, show, steps
 from .whatif import name_of, read
 
@@ -53,10 +53,8 @@ def advise(
             "--format, --servers and --service-time are for --log",
             "leave them out: the fleet file lists its servers",
         )
-    if config and config.is_dir():
-        raise UsageError(f"--config {config} is a folder", f"--config {config / 'nginx.conf'}")
-    if config and not config.parent.is_dir():
-        raise UsageError(f"--config {config}: no folder {config.parent}", f"mkdir {config.parent}")
+    if config:
+        check_writable("--config", config)
     if fleet:
         with steps("simulated") as on_run:
             advice = advise_on(fleet, on_run)

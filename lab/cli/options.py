@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import UsageError
 from ..nginxconf.prompt import MAP
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -74,6 +75,14 @@ class MethodOptions:
     characters: Characters = 200
     skip: Skip = 0
     reader: PromptReader = MAP
+
+
+def check_writable(option: str, file: Path) -> None:
+    """Raise UsageError if the file of an option is a folder, or in one that does not exist."""
+    if file.is_dir():
+        raise UsageError(f"{option} {file} is a folder", f"{option} {file / 'FILE'}")
+    if not file.parent.is_dir():
+        raise UsageError(f"{option} {file}: no folder {file.parent}", f"mkdir {file.parent}")
 
 
 def names_in(text: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..report import page, sections
-from .options import Json
+from .options import Json, check_writable
 from .terminal import note, say, show
 
 
@@ -26,6 +26,8 @@ def report(
     It has their verdicts, figures and timelines, needs no network and contains no script.
     --json prints its numbers instead.
     """
+    if not (markdown or as_json):
+        check_writable("--output", output)
     content = sections.page(title, folders)
     for fault in content.unreadable:
         note(f"left out: {fault}")

@@ -1,6 +1,5 @@
 """`lab whatif`: how each method would have spread the traffic of an access log."""
 
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
-from ..evidence.split import opened
+from ..evidence.log_file import opened
 from ..nginxconf import methods as known
 from ..report import tables
 from ..whatif import replay, spread
@@ -17,7 +16,7 @@ from .terminal import note, say, show
 
 
 def whatif(
-    log: Annotated[str, typer.Argument(help="An access log, gzipped or not; - is stdin.")],
+    log: Annotated[str, typer.Argument(help="An access log, compressed or not; - is stdin.")],
     log_format: Annotated[
         str,
         typer.Option(
@@ -70,7 +69,7 @@ def read(path: str) -> Iterator[Iterable[bytes]]:
     try:
         with opened(path) as stream:
             yield stream
-    except (OSError, EOFError, zlib.error) as error:
+    except OSError as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(
             f"log {name_of(path)} cannot be read: {reason}", "name a file, or - for stdin"

@@ -28,6 +28,7 @@ _IN_DOCKER_FILE = re.compile(
     rb'\{"log":("(?:[^"\\]|\\.)*"),"stream":"std(?:out|err)",.*"time":"[^"]*"\}\s*'
 )
 DOCKER_FILE = b'{"log":"'
+IN_JOURNAL = b'"__REALTIME_TIMESTAMP"'  # a key of each line of `journalctl -o json`
 # what `escape=default` makes of a quote, a backslash, and bytes outside printable ASCII
 _HEX = re.compile(rb"\\x([0-9A-F]{2})")
 
@@ -186,7 +187,12 @@ def without_prefix(line: bytes) -> bytes:
 
 
 def unwrapped(line: bytes) -> bytes:
-    """nginx's own line from a line of Docker's json-file driver; any other line as it is."""
+    """nginx's own line from one of Docker's json-file driver or `journalctl -o json`.
+
+    Any other line is returned as it is.
+    """
+    if IN_JOURNAL in line and line.startswith(b"{"):
+        return _message(line)
     match = _IN_DOCKER_FILE.fullmatch(line)
     if not match:
         return line
@@ -194,6 +200,19 @@ def unwrapped(line: bytes) -> bytes:
         text: str = json.loads(_text(match[1]))
         return text.encode("utf-8", "surrogateescape")
     except ValueError:  # a damaged line
+        return line
+
+
+def _message(line: bytes) -> bytes:
+    """The message of a journal's entry, which is a list of bytes where it is not plain text."""
+    try:
+        message = json.loads(_text(line))["MESSAGE"]
+        return (
+            bytes(message)
+            if isinstance(message, list)
+            else str(message).encode("utf-8", "surrogateescape")
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):  # a damaged line, or another object
         return line
 
 

@@ -1,20 +1,14 @@
 """Count which server answered how often."""
 
 import re
-import sys
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from ..errors import UsageError
-from .access_log import DOCKER_FILE, Hit, addresses, plain, record, unwrapped
-
-if TYPE_CHECKING:
-    from io import BufferedReader
+from .access_log import DOCKER_FILE, IN_JOURNAL, Hit, addresses, plain, record, unwrapped
+from .log_file import opened
 
 _BLOCK = 1 << 18  # bytes read at a time: more is no faster, and a log is never held whole
 _LONGEST = 1 << 20  # bytes kept of one line: its end, where the address stands
@@ -129,7 +123,7 @@ def count(stream: BinaryIO) -> Count:
 
 
 def count_file(path: str = "-") -> Count:
-    """Count a log file, gzipped or not, or stdin for "-"; UsageError if it cannot be read."""
+    """Count a log file, or stdin for "-"; UsageError if it cannot be read."""
     where = "stdin" if path == "-" else f'"{path}"'
     try:
         with opened(path) as stream:
@@ -138,7 +132,7 @@ def count_file(path: str = "-") -> Count:
         raise UsageError(
             f"no such log: {where}", "name a file, or pipe one: … | lab split"
         ) from None
-    except (OSError, EOFError, zlib.error) as error:
+    except OSError as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(
             f"log {where} cannot be read: {reason}", "name a file, or pipe one: … | lab split"
@@ -250,35 +244,11 @@ def _blocks(stream: BinaryIO) -> Iterator[list[bytes]]:
     """Yield the lines of a stream, some thousand at a time."""
     rest = b""
     while block := stream.read(_BLOCK):
-        lines = (rest + block).split(b"\n")
+        text = rest + block
+        lines = text.split(b"\n")
         rest = lines.pop()[-_LONGEST:]
+        wrapped = DOCKER_FILE in text or IN_JOURNAL in text
         if lines:
-            yield _unwrapped(lines)
+            yield [unwrapped(line).rstrip(b"\n") for line in lines] if wrapped else lines
     if rest:
-        yield _unwrapped([rest])
-
-
-def _unwrapped(lines: list[bytes]) -> list[bytes]:
-    """The lines without what Docker's json-file driver puts around them."""
-    if not any(line.startswith(DOCKER_FILE) for line in lines):
-        return lines
-    return [unwrapped(line).rstrip(b"\n") for line in lines]
-
-
-@contextmanager
-def opened(path: str) -> Iterator[BinaryIO]:
-    """A log's bytes, decompressed if it is gzipped; stdin's for "-"."""
-    if path == "-":
-        yield _inflated(sys.stdin.buffer)
-        return
-    with Path(path).open("rb") as file:
-        yield _inflated(file)
-
-
-def _inflated(file: BinaryIO) -> BinaryIO:
-    """Decompress a gzipped log, recognised by its first two bytes."""
-    if not cast("BufferedReader", file).peek(2).startswith(b"\x1f\x8b"):
-        return file
-    import gzip  # a plain log is counted without it
-
-    return cast("BinaryIO", gzip.open(file))
+        yield [unwrapped(rest).rstrip(b"\n")]

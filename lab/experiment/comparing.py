@@ -4,6 +4,7 @@ import json
 import math
 import random
 from bisect import bisect
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -83,11 +84,16 @@ def fitted(plan: Plan, minutes: float) -> Plan:
 
 
 def check(plan: Plan) -> None:
-    """Raise UsageError for an unknown method or scenario, a duration or repeats out of range."""
-    for method in plan.methods:
-        known.method(method)
-    for name in plan.scenarios:
-        scenarios.lasting(scenarios.load(name), plan.duration)
+    """Raise UsageError for what cannot be compared.
+
+    That is a method or a scenario that is unknown or given twice, and a duration or a number of
+    repeats that is out of range. Runs are told apart by the scenario's name, not by its file.
+    """
+    methods = Counter(known.method(method).name for method in plan.methods)
+    named = Counter(_seeded(name, plan.duration, 0).name for name in plan.scenarios)
+    for kind, counts in (("method", methods), ("scenario", named)):
+        if name := next((name for name, times in counts.items() if times > 1), ""):
+            raise UsageError(f'{kind} "{name}" is given twice', f"a different name for each {kind}")
     if plan.repeats < 1:
         raise UsageError(f"--repeats {plan.repeats} is out of range", "1 or more")
 
@@ -131,7 +137,7 @@ def compare(
     cells = plan.cells()
     workloads: dict[tuple[str, int], Workload] = {}
     with (plan.folder / RUNS).open("a") as file:
-        if file.tell():
+        if file.tell() and not (plan.folder / RUNS).read_bytes().endswith(b"\n"):
             file.write("\n")  # ends a line that an interruption cut off
         for repeat, name, method in cells:
             scenario = _seeded(name, plan.duration, repeat)

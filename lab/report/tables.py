@@ -304,12 +304,19 @@ def whatif(replayed: "WhatIf") -> str:
             str(spread.peak_without),
             f"{spread.moved:.1%}",
         )
+    refused = [
+        f"no server: {spread.method}, {count:,} requests found all servers down or at max_conns"
+        for spread in replayed.spreads
+        if (count := replayed.requests - sum(spread.requests.values()))
+    ]
     head = f"{replayed.requests:,} requests in {replayed.seconds:,.1f} s"
     lost = f"; malformed lines: {replayed.malformed:,}" if replayed.malformed else ""
     left_out = [f"left out: {name}, {why}" for name, why in replayed.left_out.items()]
     malformed = [f"malformed: {line}" for line in replayed.malformed_lines]
     assumed = [f"assumed: {text}" for text in replayed.assumptions]
-    return "\n".join([f"{head}{lost}", "", text(drawn), "", *left_out, *assumed, *malformed])
+    return "\n".join(
+        [f"{head}{lost}", "", text(drawn), "", *refused, *left_out, *assumed, *malformed]
+    )
 
 
 def _shares(values: Mapping[str, int]) -> str:

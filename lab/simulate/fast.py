@@ -8,10 +8,11 @@ import numba
 import numpy as np
 
 from ..backends.llm.engine import PICOSECONDS
+from ..errors import UsageError
 from ..nginxconf.methods import METHODS, Decides
 from ..signals import INTERRUPTIONS, signals_held
 from . import kernel
-from .jobs import FOREVER, Workload
+from .jobs import FOREVER, MOST_DAYS, Workload
 
 if TYPE_CHECKING:
     from ..backends.llm.profiles import Profile
@@ -51,7 +52,8 @@ def run(
     """Simulate a workload on backends, each a profile and a factor that stretches its steps.
 
     `picks` has the server of each request if the method picks by the request alone. Ctrl-C and
-    SIGTERM raise Interrupted with the results so far.
+    SIGTERM raise Interrupted with the results so far. UsageError if some requests begin or end
+    after the days that are simulated.
     """
     record = METHODS[method]
     kind = kernel.STATIC if picks is not None else KINDS[record.decides, record.by_time]
@@ -74,7 +76,21 @@ def run(
             raise Interrupted(Run(result, state.servers, state.gaps)) from interruption
         if code == kernel.FULL:
             state = _with_room(jobs, state)
+    _check_clock(work, result)
     return Run(result, state.servers, state.gaps)
+
+
+def _check_clock(work: Workload, result: kernel.Result) -> None:
+    """Raise UsageError if requests were left out, because they begin or end too late."""
+    late = result.last < result.sent  # -1 for a request that was not answered
+    if work.last_due == FOREVER:  # no duration ends the load: every request is sent
+        late |= result.sent < 0
+    if late.any():
+        raise UsageError(
+            f"{int(late.sum()):,} of {len(work):,} requests begin or end too late;"
+            f" at most {MOST_DAYS} days are simulated",
+            "fewer requests, shorter pauses (think), or a fleet that is not overloaded",
+        )
 
 
 @dataclass(frozen=True)

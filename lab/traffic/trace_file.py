@@ -17,11 +17,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import UsageError
+from ..evidence.log_file import opened
 
 BLOCK_TOKENS = 512  # of one Mooncake hash id
 MOST_TOKENS = 1_000_000
@@ -69,7 +71,7 @@ class Trace:
 
 
 def read(path: str, *, speed: float = 1.0, limit: int | None = None) -> Trace:
-    """Read a trace file.
+    """Read a trace file, compressed or not.
 
     `speed` 2 sends the requests twice as fast; `limit` keeps that many from the start. UsageError
     names file, line and what is allowed there.
@@ -79,11 +81,12 @@ def read(path: str, *, speed: float = 1.0, limit: int | None = None) -> Trace:
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} is out of range", "1 or more")
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+        with opened(path) as packed, TextIOWrapper(packed, "utf-8-sig", newline="") as file:
             kind, rows = _rows(file, path)
             answered, skipped = _answered(rows, limit)
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        damaged = isinstance(error, OSError)
+        reason = getattr(error, "strerror", None) or (str(error) if damaged else "not UTF-8 text")
         hint = "a file in a format that docs/llm.md names under traces"
         raise UsageError(f'cannot read trace "{path}": {reason}', hint) from None
     if not answered:

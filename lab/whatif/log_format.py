@@ -1,5 +1,6 @@
 """Read an access log by its `log_format`: one Visit for each request."""
 
+import math
 import re
 import socket
 from codecs import BOM_UTF8
@@ -301,7 +302,10 @@ def _last_entry(text: str) -> str:
 
 
 def _finite(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not 0 <= number < 1e12:
         raise ValueError(f'not a time: "{text[:40]}"')
     return number

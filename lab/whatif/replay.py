@@ -2,6 +2,7 @@
 
 import gc
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -65,13 +66,19 @@ def whatif(
 
     `key` is the hash key of the hash methods. `service_time` is how long a request without a
     duration in the log was taken to last. For a long log, `on_progress` is called with each method
-    that has been replayed.
+    that has been replayed. UsageError if the log has the data for none of the methods.
     """
     unseen = UNSEEN if log.addressed else UNSEEN | NO_ADDRESSES
+    left_out = {
+        name: unseen[varied] for name in names if (varied := methods.method(name).varied) in unseen
+    }
+    if len(left_out) == len({*names}):
+        reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+        raise UsageError(f"no method can be replayed: {reasons}", "--methods least_conn")
     upstreams = [
         sources.from_method(name, servers, weights, hash_key(name, key), "header", True)[0]
         for name in names
-        if methods.method(name).varied not in unseen
+        if name not in left_out
     ]
     return WhatIf(
         len(log),
@@ -79,7 +86,7 @@ def whatif(
         log.malformed,
         tuple(f"line {line.number}: {line.reason}" for line in log.first_malformed),
         tuple(_spreads(log, upstreams, on_progress)),
-        {name: unseen[why] for name in names if (why := methods.method(name).varied) in unseen},
+        left_out,
         (*_assumptions(log, service_time), *_without_key(log, names)),
     )
 
@@ -90,9 +97,19 @@ def hash_key(method: str, key: str) -> str:
 
 
 def server_texts(text: str) -> list[str]:
-    """Return the servers that --servers names, or as many as it says if it is a number."""
+    """Return the servers that --servers names, or as many as it says if it is a number.
+
+    UsageError for a name that is there twice: the result has one entry for each name.
+    """
     if not re.fullmatch(r"[-+]?\d+(?:\.\d*)?", text):
-        return [part.strip() for part in text.split(",") if part.strip()]
+        servers = [part.strip() for part in text.split(",") if part.strip()]
+        for name, times in Counter(server.split()[0] for server in servers).items():
+            if times > 1:
+                raise UsageError(
+                    f'--servers names "{name}" {times} times',
+                    "name each server once; --weights gives one of them more requests",
+                )
+        return servers
     if not (text.isdecimal() and 1 <= int(text) <= 10_000):
         raise UsageError(
             f"--servers {text} is out of range", "a number from 1 to 10000, or a:1,b:1"

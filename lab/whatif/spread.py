@@ -183,11 +183,12 @@ class _Rows:
                 f'nginx passed no request of {source} to a server: $upstream_addr is always "-"',
                 "the log of an nginx that proxies",
             )
+        if not self.begun and not self.malformed:
+            raise UsageError(f"{source} is empty", "a log with at least one request")
         if not self.begun:
-            first = self.malformed[0] if self.malformed else None
-            where = f"; line {first.number}: {first.reason}" if first else ""
+            first = self.malformed[0]
             hint = "--format with nginx's log_format; without it, combined or JSON lines"
-            raise UsageError(f"no request in {source}{where}", hint)
+            raise UsageError(f"no request in {source}; line {first.number}: {first.reason}", hint)
         begun = np.array(self.begun)
         order = np.argsort(begun, kind="stable")
         return Traffic(

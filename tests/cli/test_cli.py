@@ -180,6 +180,7 @@ def test_every_verb_explains_itself():
         ("simulate --validate --speed 2", "--speed has no effect with --validate"),
         ("compare --resume folder --repeats 5", "has the options in folder/compare.json"),
         ("advise --log access.log --config .", "--config . is a folder"),
+        ("report . -o no-such/r.html", "--output no-such/r.html: no folder no-such"),
         ("whatif access.log --key=", "--key is empty"),
     ],
 )

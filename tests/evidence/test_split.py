@@ -97,6 +97,16 @@ def test_lines_of_dockers_own_file_and_of_rfc_5424_are_counted() -> None:
     assert (result.attempts.total, result.malformed_lines) == (1, (3,))
 
 
+def test_lines_of_journalctl_as_json_are_counted() -> None:
+    """A message that is not plain text is a list of bytes; the third one is neither."""
+    entry = '{"__REALTIME_TIMESTAMP":"1","_PID":"7","MESSAGE":%s}'
+    messages = ('"x to: 10.0.0.1:80"', [*b"\xff to: 10.0.0.2:80"], 7)
+
+    counts = counted(*((entry % message).encode() for message in messages))
+
+    assert str(counts) == "10.0.0.1:80: 1, 10.0.0.2:80: 1\nmalformed: 1 (line 3)"
+
+
 def test_a_malformed_line_is_counted_and_its_number_named() -> None:
     """Lines of another format, cut short or blank do not vanish."""
     count = counted(

@@ -31,6 +31,17 @@ def test_an_interrupted_comparison_is_resumed(tmp_path, monkeypatch):
     assert scorecard.read_runs(tmp_path / "compare") == list(again.runs)
 
 
+def test_a_comparison_that_is_resumed_again_writes_no_empty_line(tmp_path, monkeypatch):
+    """Its last line is complete."""
+    monkeypatch.setattr(comparing, "fresh_folder", lambda name: tmp_path / name)
+    once = comparing.begin(replace(PLAN, methods=("round_robin",), repeats=1))
+
+    for _ in range(2):
+        comparing.compare(once, None)
+
+    assert (tmp_path / "compare" / scorecard.RUNS).read_text().count("\n") == 1
+
+
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
 def test_a_duration_that_no_run_has_is_refused(seconds):
     """NaN ended in a traceback, infinity never ended."""
@@ -47,6 +58,24 @@ def test_every_method_has_the_same_seeds():
         for repeat in range(3)
         for method in ("round_robin", "prompt_prefix")
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ("least_conn", "hash", "least_conn")}, 'method "least_conn" is given twice'),
+        ({"scenarios": ("chat.yaml", "a/chat.yaml")}, 'scenario "chat" is given twice'),
+    ],
+)
+def test_what_is_given_twice_is_refused(tmp_path, monkeypatch, changes, message):
+    """Runs of two files with one name would count as runs of one scenario."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    for file in (tmp_path / "chat.yaml", tmp_path / "a/chat.yaml"):
+        file.write_text("rate: 1\nduration: 5\n")
+
+    with pytest.raises(UsageError, match=message):
+        comparing.check(replace(PLAN, **changes))
 
 
 def test_the_keys_that_move_are_counted():

@@ -10,6 +10,8 @@ from nginx_llm_lab.accounts.outcome import Loaded, judge
 from nginx_llm_lab.evidence.timeline import Done
 from nginx_llm_lab.report import tables
 from nginx_llm_lab.traffic.scenario import Event, Targets
+from nginx_llm_lab.whatif.replay import whatif
+from nginx_llm_lab.whatif.spread import traffic
 
 LOAD = Path(__file__).parents[1] / "data/runs/load"
 
@@ -121,3 +123,12 @@ def test_what_to_try_next_are_commands_that_exist(installed):
     assert len(lines) == 8
     assert any("make " in line for line in lines) != installed
     assert any("lab run hash" in line for line in lines) == installed
+
+
+def test_requests_that_no_server_takes_are_counted() -> None:
+    """With max_conns the requests of a row may be fewer than those of the log."""
+    lines = [b'{"msec": "9.0", "request_time": "4", "request_uri": "/"}'] * 5
+    replayed = whatif(traffic(lines), ["round_robin"], ["a max_conns=2", "b max_conns=1"])
+
+    assert "no server: round_robin, 2 requests found all" in tables.whatif(replayed)
+    assert "no server:" not in tables.whatif(whatif(traffic(lines), ["round_robin"], ["a", "b"]))

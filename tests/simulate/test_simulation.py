@@ -23,7 +23,7 @@ from nginx_llm_lab.simulate.jobs import workload_of
 from nginx_llm_lab.simulate.picks import picks
 from nginx_llm_lab.traffic import scenario as scenarios
 from nginx_llm_lab.traffic import workload
-from nginx_llm_lab.traffic.scenario import Lengths, Scenario, Sessions, Tenants
+from nginx_llm_lab.traffic.scenario import Lengths, Machine, Scenario, Sessions, Tenants
 from tests.simulate import reference
 
 CHATS = Scenario(
@@ -133,6 +133,33 @@ def test_a_trace_of_months_is_refused(tmp_path):
         scenarios.requested("", trace=str(trace), speed=10.0), "round_robin"
     )
     assert short.figures.overall.requests == 2
+
+
+HOUR_LONG_PAUSES = replace(
+    CHATS,
+    requests=800,
+    prompt=Lengths(tokens=1),
+    output=Lengths(tokens=1),
+    sessions=Sessions(800, 3600),
+)
+OVERLOADED = replace(
+    CHATS,
+    requests=64,
+    fleet={"backend-1": Machine("slow-8b", slow=1000)},
+    output=Lengths(tokens=60_000),
+    sessions=Sessions(),
+)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "requests"),
+    [(HOUR_LONG_PAUSES, r"1\d\d of 800"), (OVERLOADED, "64 of 64")],
+    ids=["pauses", "overloaded"],
+)
+def test_requests_after_the_simulated_days_are_an_error(scenario, requests):
+    """They were left out without a word, and the figures were those of the others."""
+    with pytest.raises(UsageError, match=rf"{requests} requests begin or end too late; at most 26"):
+        simulation.simulate(scenario, "round_robin", backends=1)
 
 
 def test_a_long_trace_is_hashed_by_the_first_block(tmp_path, monkeypatch):

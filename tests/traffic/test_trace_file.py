@@ -1,5 +1,8 @@
 """The traces that people publish become plans; what is wrong in one is named by its line."""
 
+import bz2
+import gzip
+import lzma
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -150,6 +153,19 @@ def test_a_trace_may_come_from_a_pipe(tmp_path):
         pool.submit(pipe.write_bytes, (TRACES / "azure.csv").read_bytes())
 
         assert len(trace_file.read(str(pipe)).rows) == 3
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_trace_may_be_compressed(tmp_path, pack):
+    """As the publishers distribute it; the first bytes decide."""
+    file = tmp_path / "azure.csv"
+    packed = pack((TRACES / "azure.csv").read_bytes())
+    file.write_bytes(packed)
+
+    assert trace_file.read(str(file)).rows == trace_file.read(str(TRACES / "azure.csv")).rows
+    file.write_bytes(packed[:-20])
+    with pytest.raises(UsageError, match=r"cannot read trace .*: Compressed file ended before"):
+        trace_file.read(str(file))
 
 
 def test_a_time_without_a_zone_is_utc(tmp_path, monkeypatch):

@@ -128,6 +128,8 @@ def test_a_format_without_a_request_or_a_time_is_refused():
         ('{"msec": "1", "request_uri": "/"', "delimiter"),
         ('{"request_uri": "/"}', "no time"),
         ('{"msec": "1e400", "request_uri": "/"}', "not a time"),
+        ('{"msec": "abc", "request_uri": "/"}', 'not a time: "abc"'),
+        ('{"msec": "1", "request_uri": "/", "request_time": "3ms"}', 'not a time: "3ms"'),
         ('{"msec": "1"}', "no request line"),
         ('{"msec": "1", "request_uri": "/", "remote_addr": "gw"}', 'not an IP address: "gw"'),
         ('{"msec": "1", "request_uri": "/", "status": "OK"}', 'not a status: "OK"'),
@@ -194,6 +196,14 @@ def test_a_line_in_dockers_own_file_is_the_line_that_nginx_wrote(attrs):
 
         assert isinstance(entry, Visit)
         assert entry == one(line, log_format)
+
+
+def test_a_line_of_journalctl_as_json_is_the_line_that_nginx_wrote():
+    """The key of the message stands anywhere among the others."""
+    entry = {"MESSAGE": LINE, "__REALTIME_TIMESTAMP": "1", "PRIORITY": "6"}
+
+    assert one(json.dumps(entry)) == one(LINE)
+    assert one(json.dumps(entry), COMBINED) == one(LINE)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,14 @@ def test_each_method_that_the_log_shows_is_replayed_and_the_others_say_why():
     assert "cookie" in result.left_out["sticky"]
 
 
+def test_methods_none_of_which_the_log_shows_are_an_error_with_the_reasons():
+    """An empty table would look like an answer."""
+    log = traffic([line(n, 0.1) for n in range(9)])
+
+    with pytest.raises(UsageError, match=r"no method can be .* sticky: its cookie .*; prompt_pre"):
+        whatif(log, ["sticky", "prompt_prefix"], ["a:1"])
+
+
 def test_a_long_log_gives_the_same_answer_by_several_processes(monkeypatch):
     """Only the time differs."""
     log = traffic([line(n / 10, 0.5, f"/{n % 7}") for n in range(300)])
@@ -40,6 +48,13 @@ def test_servers_are_a_number_or_names():
     for number in ("0", "-1", "1.5"):
         with pytest.raises(UsageError, match=f"--servers {number} is out of range"):
             server_texts(number)
+
+
+@pytest.mark.parametrize("text", ["a,b,a", "a weight=2,a", "a:1, a:1 backup"])
+def test_a_server_that_is_named_twice_is_refused(text):
+    """The result has one entry for each name."""
+    with pytest.raises(UsageError, match=r'--servers names "a(:1)?" 2 times\ntry:   .*--weights'):
+        server_texts(text)
 
 
 def test_assumptions_of_the_replay_are_listed():

@@ -117,6 +117,8 @@ def test_a_log_without_any_request_is_an_error_that_names_a_line():
     """And the next step."""
     with pytest.raises(UsageError, match="line 1: not in the format"):
         traffic([b"broken"])
+    with pytest.raises(UsageError, match="the log is empty"):
+        traffic([])
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
