@@ -21,6 +21,10 @@ _MALFORMED = re.compile(
 # nginx drops a header whose name has other characters; underscores are allowed by
 # `underscores_in_headers on`
 HEADER_NAME = re.compile(r"[A-Za-z0-9_-]+")
+# variables of headers that frame a request: another value of one makes it another request
+FRAMING = frozenset(
+    f"http_{name}" for name in ("connection", "content_length", "expect", "transfer_encoding")
+)
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from ..nginxconf import methods
 from ..nginxconf.methods import Varied
-from ..nginxconf.request import Request
+from ..nginxconf.request import FRAMING, Request
 
 MANY = 20  # requests in flight, where the load decides
 
@@ -70,7 +70,7 @@ def request_with_key(key: str, number: int, rng: random.Random) -> Request:
             request = structs.replace(request, uri=f"{request.uri}{mark}{name[4:]}={value}")
         elif name in ("request_uri", "uri"):  # only arguments make the two differ
             request = structs.replace(request, uri=f"{request.uri}{mark}turn={number}")
-        elif name.startswith("http_"):
+        elif name.startswith("http_") and name not in FRAMING:
             headers[name[5:].replace("_", "-")] = value
         elif name.startswith("cookie_"):
             others = f"{headers['Cookie']}; " if "Cookie" in headers else ""

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from ...errors import UndecidedError, UsageError
 from ...nginxconf.maps import pattern
-from ...nginxconf.request import Request, normal, target
+from ...nginxconf.request import FRAMING, Request, normal, target
 from ...nginxconf.routes import (
     EVERY_IPV4,
     VARIABLE,
@@ -332,7 +332,7 @@ def with_variable(request: Request, name: str, value: str) -> Request | None:
     if name.startswith("cookie_"):
         cookies = with_pair(request.headers.get("Cookie", ""), "; ", name[7:], value)
         return with_header(request, "Cookie", cookies)
-    if name.startswith("http_"):
+    if name.startswith("http_") and name not in FRAMING:
         return with_header(request, header_name(name), value)
     if name in ("host", "content_type"):
         return with_header(request, {"host": "Host", "content_type": "Content-Type"}[name], value)
