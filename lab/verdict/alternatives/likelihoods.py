@@ -1,6 +1,6 @@
 """The probability of each pick under a hypothesis, from nginx's order or from the log."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +26,11 @@ def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bo
     steps = order_of(case, number)
     if steps is None:
         return logged.likelihoods(upstream, case, number)
+    return by_steps(upstream, case, steps).first(number)
+
+
+def by_steps(upstream: Upstream, case: Case, steps: Sequence[Step]) -> Bounds:
+    """The bounds of the picks of an order under a hypothesis."""
     picks = [step for step in steps if step.kind == PICK]
     columns = column_of(case)
     seen = np.array([columns.get(step.server, len(columns)) for step in picks], dtype=int)
@@ -62,27 +67,30 @@ def bounds_of(weighed: Sequence[ordered.Weighed], seen: Array, columns: dict[str
 
 
 def order_of(case: Case, number: int | None) -> Sequence[Step] | None:
-    """The order of the first picks and their releases; None if the evidence has none.
+    """The steps with the first picks, or with all; None if the evidence has no order.
 
     Sequential requests are in the order of the log.
     """
     if case.order is not None:
-        return case.order if number is None else until_pick(case.order, number)
+        return case.order if number is None else with_picks(case.order, number)
     if not case.sequential:
         return None
     steps = one_after_the_other(case)
-    return list(steps) if number is None else until_pick(steps, number)
+    return list(steps) if number is None else with_picks(steps, number)
 
 
-def until_pick(steps: Sequence[Step] | Iterator[Step], number: int) -> list[Step]:
-    """The steps up to a number of picks."""
+def with_picks(steps: Iterable[Step], number: int) -> list[Step]:
+    """The first steps with at least a number of picks, and all that overlap them.
+
+    A release that the trace has after a pick may have happened before it: without that release the
+    pick would seem to contradict a true hypothesis.
+    """
     kept: list[Step] = []
-    for step in steps:
-        if step.kind == PICK:
-            if not number:
-                break
-            number -= 1
-        kept.append(step)
+    for cluster in ordered.clusters(steps):
+        if number <= 0:
+            break
+        kept += cluster
+        number -= sum(step.kind == PICK for step in cluster)
     return kept
 
 

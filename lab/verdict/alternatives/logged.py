@@ -23,7 +23,24 @@ def likelihoods(upstream: Upstream, case: Case, number: int | None = None) -> Bo
     Picks that the log does not decide are 0 to 1: those near failures, those of a sticky client,
     and those with loads that the log's milliseconds do not distinguish.
     """
-    hits = case.answered[:number]
+    hits = case.answered[: overlapped(case, number)]
+    return by_hits(upstream, case, hits).first(number)
+
+
+def overlapped(case: Case, number: int | None) -> int | None:
+    """How many of the first hits may have been picked before the last of the first `number`.
+
+    Without them its server would seem to have fewer requests in flight than it had.
+    """
+    if number is None or number >= len(case.answered):
+        return None
+    windows = case.exact_windows
+    latest = windows.pick_to[:number].max(initial=-np.inf)
+    return max(number, int(np.flatnonzero(windows.pick_from <= latest).max(initial=-1)) + 1)
+
+
+def by_hits(upstream: Upstream, case: Case, hits: list[Hit]) -> Bounds:
+    """The bounds of the picks of the first answered hits."""
     columns = column_of(case)
     seen = np.array([columns[hit.upstream_addr[-1]] for hit in hits], dtype=int)
     low, high = np.zeros((len(hits), len(columns) + 1)), np.ones((len(hits), len(columns) + 1))

@@ -38,8 +38,8 @@ class Bounds:
         known: Array = (self.high - self.low).max(axis=1) < NEARLY
         return known
 
-    def first(self, number: int) -> "Bounds":
-        """The bounds of the first picks only."""
+    def first(self, number: int | None) -> "Bounds":
+        """The bounds of the first picks only; of all with None."""
         return Bounds(self.seen[:number], self.low[:number], self.high[:number], self.doubt)
 
     def contradictions(self) -> Array:

@@ -97,7 +97,7 @@ def _by_state(upstream: Upstream, order: Sequence[Step]) -> Iterable[Sequence[St
     return [[step for step in order if step.worker == worker] for worker in workers]
 
 
-def clusters(steps: Sequence[Step]) -> Iterator[list[Step]]:
+def clusters(steps: Iterable[Step]) -> Iterator[list[Step]]:
     """Cut an order into runs of steps that overlap one another; most runs are one step."""
     cluster: list[Step] = []
     until = 0

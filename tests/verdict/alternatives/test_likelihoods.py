@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from nginx_llm_lab.evidence.access_log import Hit
-from nginx_llm_lab.evidence.trace import PICK
+from nginx_llm_lab.evidence.trace import PICK, RELEASE, Step
 from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.verdict import case_of
 from nginx_llm_lab.verdict.alternatives.hypotheses import alternatives
 from nginx_llm_lab.verdict.alternatives.likelihoods import (
     likelihoods,
     one_after_the_other,
-    until_pick,
+    with_picks,
 )
 from nginx_llm_lab.verdict.case import Case
 from nginx_llm_lab.verdict.power import claim_of, truth_of
@@ -105,14 +105,31 @@ def test_nobody_is_picked_and_never_released() -> None:
     assert [(step.kind, step.server) for step in steps] == [("pick", "llm")]
 
 
-def test_a_part_of_an_order_ends_before_the_next_pick() -> None:
-    """The part includes the releases before that pick."""
-    steps = list(one_after_the_other(case(TWO, [at("a"), at("b"), at("a")])))
+def test_a_part_of_an_order_has_what_overlaps_its_last_pick() -> None:
+    """A release after the pick in the trace may have happened before it."""
+    events = [("1", PICK, 1, 2), ("2", PICK, 3, 6), ("1", RELEASE, 4, 7), ("2", RELEASE, 8, 9)]
+    steps = [
+        Step(request, 0, kind, False, "a", since=since, until=until)
+        for request, kind, since, until in events
+    ]
 
-    part = until_pick(steps, 2)
+    assert with_picks(steps, 1) == steps[:1]
+    assert with_picks(steps, 2) == steps[:3]
+    assert with_picks(steps, 3) == steps
 
-    assert [step.kind for step in part].count(PICK) == 2
-    assert len(part) == 6
+
+@pytest.mark.parametrize("method", ["round_robin", "least_conn", "least_time", "random_two"])
+@pytest.mark.parametrize("traced", [True, False])
+def test_a_part_has_the_bounds_of_the_whole(method: str, traced: bool) -> None:
+    """Wherever it ends; else a true hypothesis would be excluded by its last pick."""
+    claim = claim_of(method, truth_of(method, (3, 2, 1)))
+    run = serve(Truth(method, (3, 2, 1)), Traffic(300, 20), 1)
+    judged = case(claim, run.hits, sequential=False, order=run.order if traced else None)
+    whole = likelihoods(claim, judged)
+
+    for number in range(100, 200):
+        part = likelihoods(claim, judged, number)
+        assert np.array_equal(part.high, whole.high[:number]), number
 
 
 def test_what_cannot_be_replayed_is_unknown() -> None:
