@@ -8,7 +8,7 @@ import typer
 
 from ..report.github import annotations, summary
 from ..report.junit import write_junit
-from ..verify.verification import Verification
+from ..verify.result import Verification
 from ..verify.verification import verify as judge_conf
 from .options import Json, Junit, Seed
 from .terminal import exit_unless, note, say, show

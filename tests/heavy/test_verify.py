@@ -11,9 +11,9 @@ from nginx_llm_lab.nginxconf import tree
 from nginx_llm_lab.stack.compose import image
 from nginx_llm_lab.stack.sdk import engine
 from nginx_llm_lab.verify import files, verification
+from nginx_llm_lab.verify.result import Verification
 from nginx_llm_lab.verify.sandbox import packed
 from nginx_llm_lab.verify.survey import survey
-from nginx_llm_lab.verify.verification import Verification
 
 from .shapes import HOSTS, PASS, REFUSED, SPECIAL, UNSURE, Shape, shapes
 

@@ -10,9 +10,9 @@ from nginx_llm_lab.errors import LabError
 from nginx_llm_lab.stack.sdk import engine
 from nginx_llm_lab.stack.shell import poll
 from nginx_llm_lab.verify import verification
+from nginx_llm_lab.verify.result import Verification
 from nginx_llm_lab.verify.sandbox import LABEL
 from nginx_llm_lab.verify.survey import Survey, survey
-from nginx_llm_lab.verify.verification import Verification
 
 END_SECONDS = 20
 CONFIGS = Path(__file__).resolve().parents[1] / "data/verify"

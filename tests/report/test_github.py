@@ -4,8 +4,8 @@ import pytest
 
 from nginx_llm_lab.report import github
 from nginx_llm_lab.verdict import Verdict
+from nginx_llm_lab.verify.result import UpstreamVerdict, Verification
 from nginx_llm_lab.verify.survey.prerequisites import absent_file
-from nginx_llm_lab.verify.verification import UpstreamVerdict, Verification
 from nginx_llm_lab.word import Word
 
 VERIFICATION = Verification(
