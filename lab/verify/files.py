@@ -14,7 +14,7 @@ from ..nginxconf.tree import Config
 from ..stack import shell
 from .survey import Survey, directives, is_whole
 from .survey.relocation import Move, rewritten
-from .traffic import templates
+from .traffic import entrances, templates
 
 INSTALLED = "/etc/nginx"
 # what nginx's packages and images have around a file of conf.d, as far as it matters
@@ -178,7 +178,7 @@ def _at(path: str, conf: Path) -> str:
 
 def certificate(survey: Survey) -> str:
     """A key and a certificate for every name of the config, in one text; empty without TLS."""
-    spoken = any(templates.is_tls(endpoint) for endpoint in survey.listens) or any(
+    spoken = any(entrances.is_tls(endpoint) for endpoint in survey.listens) or any(
         endpoint.tls for endpoint in survey.endpoints
     )
     if not spoken and not survey.certificates:

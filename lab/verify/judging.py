@@ -25,8 +25,8 @@ from .run_folder import write_run_folder
 from .sandbox import Sandbox
 from .survey import Survey, speaks_tls
 from .survey.prerequisites import ALLOW, exists
-from .traffic import PlannedRequest, Traffic, templates
-from .traffic.templates import Template
+from .traffic import PlannedRequest, Traffic, entrances, obstacles, templates, upstream_choice
+from .traffic.template import Template
 
 INTERNAL_ERROR = 500
 FAR_BEYOND = 1_000_000_000  # the numbers of requests before
@@ -51,7 +51,7 @@ class Run:
         """Whether no request has reached an upstream yet that has these stub backends."""
         mine = self.survey.routes[upstream.name.lower()]
         every = chain.from_iterable(self.survey.routes.values())
-        subrequests = any(templates.subrequest_to(mine, route) for route in every)
+        subrequests = any(obstacles.subrequest_to(mine, route) for route in every)
         return not subrequests and self.strayed.isdisjoint(endpoints)
 
     @property
@@ -60,7 +60,7 @@ class Run:
         for upstream in self.survey.upstreams:
             routes = self.survey.routes.get(upstream.name.lower(), ())
             chosen = not self.only or upstream.name in self.only
-            if chosen and any(map(templates.from_outside, routes)):
+            if chosen and any(map(obstacles.from_outside, routes)):
                 yield upstream
 
     def name_of(self, endpoint: str) -> str:
@@ -108,9 +108,9 @@ def judge_one(
     servers = {str(endpoint): place.server for place in places for endpoint in place.endpoints}
     conf = variables.read(run.config, upstream.name)
     all_routes = run.survey.routes[upstream.name.lower()]
-    routes = [route for route in all_routes if templates.from_outside(route)]
+    routes = [route for route in all_routes if obstacles.from_outside(route)]
     if not upstream.record.stateless:
-        subrequests = [templates.subrequest_to(all_routes, route) for route in routes]
+        subrequests = [obstacles.subrequest_to(all_routes, route) for route in routes]
         routes = [route for route, line in zip(routes, subrequests, strict=True) if line is None]
         if not routes and (line := subrequests[0]) is not None:
             why = f"its turns are also taken by {line.name} {line.args[0]} ({line.where})"
@@ -118,7 +118,7 @@ def judge_one(
     if any(map(speaks_tls, routes)):  # which is all that its stub backends speak
         routes = [route for route in routes if speaks_tls(route)]
     servers_of_http = run.config.block("http").all("server")
-    hidden_by = [templates.earlier_namesake(route, servers_of_http) for route in routes]
+    hidden_by = [entrances.earlier_namesake(route, servers_of_http) for route in routes]
     if all(hidden_by) and hidden_by[0] is not None:
         why = (
             f"nginx ignores its server ({routes[0].scopes[1].where}): another with the same names"
@@ -129,10 +129,10 @@ def judge_one(
         template for route in routes for template in templates.candidates(route, conf)
     )
     if not candidates:
-        tried = "; ".join(templates.obstacle(route, conf) for route in routes)
+        tried = "; ".join(obstacles.obstacle(route, conf) for route in routes)
         why = f"no request could be made for {tried}"
-        texts = templates.choosing(routes[0])
-        geo = templates.deciding_geo(texts, routes[0], conf)
+        texts = obstacles.choosing(routes[0])
+        geo = obstacles.deciding_geo(texts, routes[0], conf)
         hint = next_steps.by_address(geo) if geo is not None else next_steps.NO_REQUEST
         return unsure(run, upstream, why, hint), None
     await_listeners(run, upstream, candidates)
@@ -321,7 +321,7 @@ class UpstreamRun:
         besides = self.refusals([record for record in records if record["id"] not in counted])
         place = where(self.upstream, self.run.survey)
         hint = self.hint(template, outcome) if outcome.word == Word.UNSURE else ""
-        per_hit = templates.requests_per_hit(template, self.conf)
+        per_hit = upstream_choice.requests_per_hit(template, self.conf)
         # not of those planned: time may have run out
         answered = len(records)
         if outcome.word != Word.FAIL and len(hits) * max(2 * per_hit, FEWEST_ARRIVE) < answered:
@@ -368,7 +368,7 @@ class UpstreamRun:
 
     def few_hint(self, template: Template) -> str:
         """What to do where few requests reach the upstream."""
-        if templates.by_chance(template, self.conf):
+        if upstream_choice.by_chance(template, self.conf):
             return next_steps.RARE
         if templates.is_on(template.route, "proxy_cache"):
             return next_steps.CACHED
@@ -379,7 +379,7 @@ class UpstreamRun:
 
     def body_chooses(self, template: Template) -> bool:
         """Whether the request's body is to choose the upstream, which nginx cannot do."""
-        texts = templates.choosing(template.route)
+        texts = obstacles.choosing(template.route)
         return "request_body" in traffic.sources(texts, template, self.conf)
 
     def unreached(self, template: Template, records: Sequence[Record]) -> tuple[str, str]:
@@ -387,11 +387,11 @@ class UpstreamRun:
         why, hint = f"no request reached it: {self.refusals(records)}", next_steps.REFUSED
         if self.body_chooses(template):
             return why, next_steps.BODY_UNREAD
-        if reason := templates.undecided(template, self.conf):
+        if reason := upstream_choice.undecided(template, self.conf):
             return f"{why}; {reason}", next_steps.RARE
-        line = templates.refusing(template, self.conf)
+        line = obstacles.refusing(template, self.conf)
         if line is not None:
-            why = f"{why}; {templates.shown(line)} is in effect there"
+            why = f"{why}; {obstacles.shown(line)} is in effect there"
         if line is not None and line.name == "deny":
             return why, next_steps.ACCESS
         if broken(records) and templates.is_on(template.route, "proxy_bind"):
@@ -399,8 +399,8 @@ class UpstreamRun:
                 f"{why}; proxy_bind needs an address that the lab's nginx lacks",
                 next_steps.UNBOUND,
             )
-        texts = templates.choosing(template.route)
-        geo = templates.deciding_geo(texts, template.route, self.conf)
+        texts = obstacles.choosing(template.route)
+        geo = obstacles.deciding_geo(texts, template.route, self.conf)
         return why, next_steps.by_address(geo) if geo is not None else hint
 
     def addresses(self, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:

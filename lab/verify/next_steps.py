@@ -2,7 +2,7 @@
 
 from ..nginxconf.tree import Directive
 from .survey.prerequisites import ALLOW
-from .traffic import templates
+from .traffic import obstacles
 
 NO_STUB = f"give it an address and port of its own in a copy of the file; {ALLOW}"
 SAME_ADDRESS = f"give each server an address or a port of its own; {ALLOW}"
@@ -42,7 +42,7 @@ BROKEN = f"in a copy of the file, raise worker_connections if nginx has too few;
 def by_address(geo: Directive) -> str:
     """What to do where a `geo` decides by addresses that the lab's clients do not have."""
     return (
-        f"in a copy of the file, give the lab's clients the value in {templates.shown(geo)}, as"
+        f"in a copy of the file, give the lab's clients the value in {obstacles.shown(geo)}, as"
         f" 127.0.0.0/8 VALUE; {ALLOW}"
     )
 

@@ -17,7 +17,7 @@ from .sandbox import Sandbox
 from .survey import Survey, listen_hosts, literal, relocation, resolver_hosts, split_address, survey
 from .survey.environment import Environment
 from .survey.prerequisites import Prerequisite, names_to_resolve, remaining
-from .traffic import templates
+from .traffic import obstacles
 
 
 def verify(
@@ -159,7 +159,7 @@ def unreachable(survey: Survey) -> Iterator[Upstream]:
     """The upstreams to which only nginx's own requests lead, which are not judged."""
     for upstream in survey.upstreams:
         routes = survey.routes.get(upstream.name.lower(), ())
-        if routes and not any(map(templates.from_outside, routes)):
+        if routes and not any(map(obstacles.from_outside, routes)):
             yield upstream
 
 

@@ -8,7 +8,7 @@ import pytest
 from nginx_llm_lab.nginxconf.methods import METHODS, Decides
 from nginx_llm_lab.nginxconf.request import FRAMING, Request
 from nginx_llm_lab.traffic import probes
-from nginx_llm_lab.verify.traffic import templates
+from nginx_llm_lab.verify.traffic import request_values
 
 
 def test_the_same_seed_plans_the_same_requests():
@@ -38,7 +38,7 @@ def test_every_variable_of_a_key_varies(key, seen):
 def test_a_header_that_frames_the_request_stays(name):
     """nginx would wait for a body that never comes, or refuse the request."""
     assert not probes.request_with_key(f"${name}", 0, random.Random(1)).headers
-    assert templates.with_variable(Request(), name, "1f") is None
+    assert request_values.with_variable(Request(), name, "1f") is None
 
 
 def test_two_arguments_make_one_query():

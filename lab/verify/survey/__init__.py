@@ -10,7 +10,7 @@ from ...nginxconf.model import Server, Upstream
 from ...nginxconf.routes import EVERY_IPV4, Listen, Route, everything, listens, routes
 from ...nginxconf.tree import Config, Directive
 from ...nginxconf.upstream import read_all
-from ..traffic import templates
+from ..traffic import entrances
 from .environment import Endpoint
 from .prerequisites import Prerequisite, unresolved, unresolved_listen
 
@@ -331,8 +331,8 @@ def speaks_tls(route: Route) -> bool:
     """Whether nginx speaks TLS to the servers; with `$scheme://`, as the lab's clients do to it."""
     if "$" not in route.scheme:
         return route.scheme == "https"
-    listen = templates.chosen_listen(route)
-    return listen is not None and templates.is_tls(listen)
+    listen = entrances.chosen_listen(route)
+    return listen is not None and entrances.is_tls(listen)
 
 
 def addresses(host: str, names: Mapping[str, str]) -> tuple[IPv4Address | IPv6Address, ...]:

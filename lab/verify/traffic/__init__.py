@@ -19,9 +19,10 @@ from ...nginxconf.variables import Variables, compile_text
 from ...verdict import Verdict
 from ...verdict.needed import requests_for_pass
 from ...word import Word
-from . import templates
+from . import entrances, templates, upstream_choice
 from .assignments import Assignment, Definitions, assignments
-from .templates import Entry, Template
+from .request_values import header_name, with_header, with_variable, with_variables
+from .template import Entry, Template
 
 AT_ONCE = 6  # or twice as many as servers, up to
 MOST_AT_ONCE = 24
@@ -119,10 +120,10 @@ def method_traffic(
     vary = variation(upstream, template, conf)
     count = trial.count or how_many(upstream, traced=trial.traced)
     # perhaps only a part of them arrives
-    per_hit = templates.requests_per_hit(template, conf)
+    per_hit = upstream_choice.requests_per_hit(template, conf)
     count *= per_hit
     # every request differs from those of the parts before
-    first = 1 + MOST * templates.MOST_CHANCES * (trial.part - 1)
+    first = 1 + MOST * upstream_choice.MOST_CHANCES * (trial.part - 1)
     requests = tuple(
         PlannedRequest(
             f"{upstream.name}-{trial.name}-{number}",
@@ -131,7 +132,7 @@ def method_traffic(
         )
         for number in range(first, first + count)
     )
-    longer = draws_by_load(upstream) or per_hit > templates.FEWEST_CHANCES
+    longer = draws_by_load(upstream) or per_hit > upstream_choice.FEWEST_CHANCES
     return Traffic(requests, trial.concurrency, SECONDS_TO_DRAW if longer else SECONDS)
 
 
@@ -144,7 +145,7 @@ def plain_traffic(
     """
     rng = random.Random(f"{seed} {upstream.name} plain")
     vary = variation(upstream, template, conf)
-    numbers = range(first, first + count * templates.requests_per_hit(template, conf))
+    numbers = range(first, first + count * upstream_choice.requests_per_hit(template, conf))
     return Traffic(
         tuple(PlannedRequest(f"plain-{number}", vary(number, rng)) for number in numbers), 1
     )
@@ -170,7 +171,7 @@ def probes(
     upstream: Upstream, template: Template, conf: Variables, first: int
 ) -> tuple[PlannedRequest, ...]:
     """The requests that test whether a template reaches the upstream: one unless chance decides."""
-    per_hit = templates.requests_per_hit(template, conf)
+    per_hit = upstream_choice.requests_per_hit(template, conf)
     count = per_hit * PROBES_BY_CHANCE if per_hit > 1 else 1
     return tuple(probe(upstream, template, conf, number) for number in range(first, first + count))
 
@@ -217,7 +218,7 @@ def variation(
         number_of_key = rng.randrange(KEYS) if mapped else 0
         chosen = mapped[number_of_key % len(mapped)] if mapped else {}
         values = {name: text.replace(MARK, text_of(number_of_key)) for name, text in chosen.items()}
-        request = templates.with_variables(template.request, values) or template.request
+        request = with_variables(template.request, values) or template.request
         for name in sorted((names | limits) - chosen.keys()):
             key = rng.randrange(KEYS)
             others = (*other_hosts(request, template, name, key), *varied(request, name, key))
@@ -229,7 +230,7 @@ def variation(
             request = elsewhere if still(elsewhere) else request
         request = routed(request, upstream, conf, rng)
         # every request differs, so that no cache answers it
-        return templates.with_variable(request, "arg_lab", str(number)) or request
+        return with_variable(request, "arg_lab", str(number)) or request
 
     return make
 
@@ -238,12 +239,12 @@ def other_hosts(request: Request, template: Template, name: str, number: int) ->
     """The request with another host, where every name of a domain chooses the same server."""
     host, colon, port = template.request.headers["Host"].partition(":")
     _, _, domain = host.partition(".")
-    names = templates.server_names(template.route.scopes[1])
+    names = entrances.server_names(template.route.scopes[1])
     # by TLS, the client names the host of the template before it sends a request
     if name not in ("host", "http_host") or template.entry.tls:
         return
-    if host == templates.NOBODY or f"*.{domain}" in names:
-        yield templates.with_header(request, "Host", f"{text_of(number)}.{domain}{colon}{port}")
+    if host == entrances.NOBODY or f"*.{domain}" in names:
+        yield with_header(request, "Host", f"{text_of(number)}.{domain}{colon}{port}")
 
 
 def key_values(
@@ -263,7 +264,7 @@ def key_values(
     def giving(text: str) -> Iterator[Assignment]:
         wanted = assignments(upstream.key, text, Definitions(conf.definitions))
         for values in islice(wanted, MOST_VALUES):
-            changed = templates.with_variables(template.request, values)
+            changed = with_variables(template.request, values)
             with suppress(UndecidedError):
                 if changed is not None and still(changed) and key(changed) == text.encode():
                     yield values
@@ -301,7 +302,7 @@ def varied(request: Request, name: str, number: int) -> Iterator[Request]:
         path, mark, query = request.uri.partition("?")
         yield structs.replace(request, uri=f"{path.rstrip('/')}/{value}{mark}{query}")
         return
-    header = templates.header_name(name) if name.startswith("http_") else ""
+    header = header_name(name) if name.startswith("http_") else ""
     before = request.headers.get(header, "")
     if name == "http_authorization" and before.startswith("Basic"):
         return
@@ -311,13 +312,13 @@ def varied(request: Request, name: str, number: int) -> Iterator[Request]:
     elif before:
         texts += [before[: -len(value)] + value, before + value]
     for text in texts:
-        if (changed := templates.with_variable(request, name, text)) is not None:
+        if (changed := with_variable(request, name, text)) is not None:
             yield changed
 
 
 def sources(texts: Iterable[str], template: Template, conf: Variables) -> set[str]:
     """The variables of a request on which texts depend, through map, geo and set."""
-    assigned = templates.sets_of(template.route.scopes[1])
+    assigned = upstream_choice.sets_of(template.route.scopes[1])
     names: set[str] = set()
     waiting = list(texts)
     seen: set[str] = set()
@@ -357,7 +358,7 @@ def routed(request: Request, upstream: Upstream, conf: Variables, rng: random.Ra
     if not known or rng.random() < 0.3:
         return request
     wanted = assignments(f"${lookup}", rng.choice(known), Definitions(conf.definitions))
-    changed = (templates.with_variables(request, values) for values in islice(wanted, MOST_VALUES))
+    changed = (with_variables(request, values) for values in islice(wanted, MOST_VALUES))
     return next(filter(None, changed), request)
 
 
@@ -371,7 +372,7 @@ def claim(upstream: Upstream) -> Upstream:
 
 def with_route(hit: Hit, request: Request, lookups: Sequence[Evaluator]) -> Hit:
     """The hit with the first of these values that is not empty as the cookie of its `claim`."""
-    sent = templates.with_header(request, "Cookie", hit.http_cookie) if hit.http_cookie else request
+    sent = with_header(request, "Cookie", hit.http_cookie) if hit.http_cookie else request
     route = next((text for lookup in lookups if (text := lookup(sent))), b"")
     return structs.replace(hit, http_cookie=f"{ROUTE}={route.decode('utf-8', 'surrogateescape')}")
 
@@ -387,9 +388,9 @@ def lasting(
     took = min(0.4, 0.005 + rng.expovariate(1 / 0.06))
     seconds = f"{took / 10 if trial.traced else took:.4f}"
     seconds = "own" if upstream.record.by_time else seconds
-    asked = templates.with_variable(request, "arg_lab_lasts", seconds) or request
+    asked = with_variable(request, "arg_lab_lasts", seconds) or request
     # a proxy_pass that drops the query may keep headers, and the other way round
-    return templates.with_header(asked, "X-Lab-Duration", seconds)
+    return with_header(asked, "X-Lab-Duration", seconds)
 
 
 # --- to the client and back ---------------------------------------------------------------

@@ -1,6 +1,10 @@
 """A short text for a regex."""
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nginx_llm_lab.verify.traffic.sample import sample
 
@@ -31,3 +35,22 @@ def test_each_part_of_a_regex_has_its_shortest_text(regex: str, text: str) -> No
 def test_where_no_text_was_found_there_is_none(regex: str) -> None:
     """A regex that is none, or that no text matches."""
     assert sample(regex) == ""
+
+
+WORDS = st.text("abcXYZ019._-", min_size=1, max_size=4).map(re.escape)
+
+PARTS = st.recursive(
+    WORDS | st.sampled_from(["[a-c]", "[^/]", r"\d", r"\w+", ".", "x{2,3}", "(?:a|b)?"]),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3).map("".join),
+        st.lists(inner, min_size=1, max_size=3).map(lambda them: f"({'|'.join(them)})"),
+        inner.map(lambda pattern: f"(?:{pattern})+"),
+    ),
+    max_leaves=6,
+)
+
+
+@given(PARTS)
+def test_a_sample_matches_its_regex(text: str) -> None:
+    """Whatever the regex is made of, the text that is made for it matches."""
+    assert re.search(text, sample(text))

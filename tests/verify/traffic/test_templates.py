@@ -1,70 +1,13 @@
 """Requests that nginx sends through one proxy_pass."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from nginx_llm_lab.nginxconf import tree, variables
-from nginx_llm_lab.nginxconf.routes import Route, routes
-from nginx_llm_lab.verify.traffic import templates
-from nginx_llm_lab.verify.traffic.sample import sample
-from nginx_llm_lab.verify.traffic.templates import Entry
-
-SERVER = """
-location = /exact {{ proxy_pass http://exact; }}
-location /v1/ {{
-    proxy_pass http://prefix;
-    location ~ \\.bin$ {{ proxy_pass http://nested; }}
-}}
-location ^~ /static/ {{ proxy_pass http://static; }}
-location ~ ^/v1/(chat|completions)$ {{ proxy_pass http://regex; }}
-location ~* \\.(png|jpe?g)$ {{ proxy_pass http://image; }}
-location / {{ {root} }}
-"""
-
-
-def read(tmp_path: Path, server: str, http: str = "") -> tuple[tree.Config, tuple[Route, ...]]:
-    """The config of one server block, with its routes."""
-    file = tmp_path / "nginx.conf"
-    file.write_text(f"events {{}} http {{ {http}\nserver {{ {server} }} }}")
-    config = tree.read(file)
-    return config, routes(config)
-
-
-def template(tmp_path: Path, server: str, upstream: str, http: str = "") -> templates.Template:
-    """The plainest template to an upstream."""
-    conf, every = read(tmp_path, server, http)
-    route = next(candidate for candidate in every if candidate.upstream == upstream)
-    return templates.candidates(route, variables.read(conf, upstream))[0]
-
-
-@pytest.mark.parametrize(
-    ("path", "upstream"),
-    [
-        ("/exact", "exact"),
-        ("/exactly", "root"),
-        ("/v1/models", "prefix"),
-        ("/v1/model.bin", "nested"),
-        ("/v1/chat", "regex"),
-        ("/static/a.png", "static"),
-        ("/other/a.JPEG", "image"),
-        ("/", "root"),
-    ],
-)
-def test_a_path_lands_where_nginx_would_take_it(tmp_path: Path, path: str, upstream: str) -> None:
-    """Exact first, then the longest prefix, unless a regex matches and no ^~ forbids it."""
-    conf, _ = read(tmp_path, SERVER.format(root="proxy_pass http://root;"))
-    server = conf.block("http").all("server")[0]
-
-    location = templates.location_of(server, path.encode())
-
-    assert location is not None
-    assert location.all("proxy_pass")[0].args == (f"http://{upstream}",)
-
+from nginx_llm_lab.nginxconf import variables
+from nginx_llm_lab.verify.traffic import entrances, templates
+from tests.verify.traffic.configs import read, template
 
 TWO = "upstream stable {{ server a; }} upstream canary {{ server b; }} {}"
 
@@ -115,16 +58,6 @@ def test_an_upstream_that_a_script_may_choose_gets_a_request(tmp_path: Path) -> 
     assert template(tmp_path, "location /v1 { proxy_pass http://$pool; }", "u", http)
 
 
-def test_every_location_gets_a_request_of_its_own(tmp_path: Path) -> None:
-    """A request made for a location lands in it, whatever kind of location it is."""
-    conf, every = read(tmp_path, SERVER.format(root="proxy_pass http://root;"))
-
-    for route in every:
-        path = templates.candidates(route, variables.read(conf, route.upstream))[0].request.uri
-        landed = templates.location_of(route.scopes[1], path.encode())
-        assert landed is templates.innermost(route), route.location
-
-
 def test_a_named_location_is_reached_by_what_hands_on_to_it(tmp_path: Path) -> None:
     """`try_files $uri @app` sends what is no file to @app."""
     server = "location /ui/ { try_files $uri @app; } location @app { proxy_pass http://app; }"
@@ -162,32 +95,12 @@ def test_no_way_leads_through_a_regex_that_nothing_matches(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("listen", "entry"),
-    [
-        ("", Entry("127.0.0.1", 80)),
-        ("listen 8000;", Entry("127.0.0.1", 8000)),
-        ("listen 443 ssl; listen 80;", Entry("127.0.0.1", 80)),
-        ("listen 443 ssl;", Entry("127.0.0.1", 443, tls=True)),
-        ("listen [::]:80 ipv6only=off;", Entry("127.0.0.1", 80, mapped=True)),
-        ("listen [::]:80;", Entry("::1", 80)),
-        ("listen 10.0.0.1:81 proxy_protocol;", Entry("10.0.0.1", 81, proxy_protocol=True)),
-        ("listen unix:/run/x.sock; listen 443 quic;", None),
-    ],
-)
-def test_the_simplest_listener_is_used(tmp_path: Path, listen: str, entry: Entry | None) -> None:
-    """Without TLS before with it, IPv4 before IPv6; none through a socket file or QUIC."""
-    _, (route,) = read(tmp_path, f"{listen} location / {{ proxy_pass http://a; }}")
-
-    assert templates.entry(route) == entry
-
-
-@pytest.mark.parametrize(
     ("names", "host"),
     [
         ("llm.example.com other.example.com", "llm.example.com"),
         ("*.example.com", "lab.example.com"),
         (".example.com", "example.com"),
-        ("_", templates.NOBODY),
+        ("_", entrances.NOBODY),
         ("~^api[0-9]+\\.example\\.com$", "api1.example.com"),
     ],
 )
@@ -315,24 +228,6 @@ def test_a_password_is_shown_where_one_is_asked_for(tmp_path: Path) -> None:
     assert "Authorization" not in template(tmp_path, silent, "a").request.headers
 
 
-WORDS = st.text("abcXYZ019._-", min_size=1, max_size=4).map(re.escape)
-PARTS = st.recursive(
-    WORDS | st.sampled_from(["[a-c]", "[^/]", r"\d", r"\w+", ".", "x{2,3}", "(?:a|b)?"]),
-    lambda inner: st.one_of(
-        st.lists(inner, min_size=1, max_size=3).map("".join),
-        st.lists(inner, min_size=1, max_size=3).map(lambda them: f"({'|'.join(them)})"),
-        inner.map(lambda pattern: f"(?:{pattern})+"),
-    ),
-    max_leaves=6,
-)
-
-
-@given(PARTS)
-def test_a_sample_matches_its_regex(text: str) -> None:
-    """Whatever the regex is made of, the text that is made for it matches."""
-    assert re.search(text, sample(text))
-
-
 @pytest.mark.parametrize(
     ("condition", "tls"),
     [
@@ -438,61 +333,6 @@ def test_a_part_of_the_upstream_s_name_is_sent(
 
 
 @pytest.mark.parametrize(
-    ("location", "outside"),
-    [
-        ("location / { proxy_pass http://u; }", True),
-        ("location = /auth { internal; proxy_pass http://u; }", False),
-        ("location / { try_files $uri @u; } location @u { proxy_pass http://u; }", True),
-        ("location / { error_page 502 = @u; } location @u { proxy_pass http://u; }", False),
-        ("location / { error_page 404 = @u; } location @u { proxy_pass http://u; }", True),
-        (
-            "location / { error_page 418 = @u; return 418; } location @u { proxy_pass http://u; }",
-            True,
-        ),
-        (
-            "location / { error_page 404 = @u; proxy_pass http://o; }"
-            " location @u { proxy_pass http://u; }",
-            False,
-        ),
-        ("location / { error_page 405 = @u; } location @u { proxy_pass http://u; }", True),
-        ("rewrite ^/a/ /b/ last; location /b/ { internal; proxy_pass http://u; }", True),
-        ("rewrite ^/a/ /b/ break; location /b/ { internal; proxy_pass http://u; }", False),
-    ],
-)
-def test_what_only_nginx_asks_for_is_told_apart(
-    tmp_path: Path, location: str, outside: bool
-) -> None:
-    """`internal`, and a named location that only a failure leads to."""
-    _, every = read(tmp_path, location, "upstream u { server a; }")
-
-    assert templates.from_outside(every[-1]) is outside
-
-
-@pytest.mark.parametrize(
-    ("server", "http", "why"),
-    [
-        ("listen unix:/run/n.sock; location / { proxy_pass http://u; }", "", "only on unix"),
-        (
-            "location ~ ^/(?!.*) { proxy_pass http://u; }",
-            "",
-            "no request path was found that nginx sends there",
-        ),
-        (
-            "location / { proxy_pass http://$to; }",
-            "map $http_x $to { ~(?!) u; }",
-            "map $http_x $to (",
-        ),
-        ("location ~ ^/(?<to>[a-z]+)/ { proxy_pass http://$to; }", "", "which $to leads to it"),
-    ],
-)
-def test_an_obstacle_is_named(tmp_path: Path, server: str, http: str, why: str) -> None:
-    """The socket, the location or the variable for which no request could be made."""
-    conf, (route,) = read(tmp_path, server, f"upstream u {{ server a; }} {http}")
-
-    assert why in templates.obstacle(route, variables.read(conf, "u"))
-
-
-@pytest.mark.parametrize(
     ("rewrites", "expected"),
     [
         ("location /api/ { rewrite ^/api/(.*)$ /inner/$1 last; }", "/api/"),
@@ -517,40 +357,6 @@ def test_a_named_location_behind_405_is_reached_by_put(tmp_path: Path) -> None:
     made = templates.candidates(route, variables.read(conf, "u"))
 
     assert "PUT" in {candidate.request.method for candidate in made}
-
-
-@pytest.mark.parametrize(
-    ("first", "later", "ignored"),
-    [
-        ("listen 80; server_name a b;", "listen 80; server_name B;", True),
-        ("listen 80;", "listen 0.0.0.0:80;", True),
-        ("listen 80; server_name a;", "listen 80; server_name a b;", False),
-        ("listen 80; server_name a;", "listen 81; server_name a;", False),
-        ("listen 80; server_name a;", "listen 80 default_server; server_name a;", False),
-    ],
-)
-def test_a_server_whose_names_are_taken_is_told(
-    tmp_path: Path, first: str, later: str, ignored: bool
-) -> None:
-    """nginx gives requests to the first server with a name, or to the default server."""
-    pass_on = "location / { proxy_pass http://u; } }"
-    blocks = f"{first} {pass_on} server {{ {later} {pass_on[:-1]}"
-    conf, routes_to = read(tmp_path, blocks, "upstream u { server a; }")
-    servers = conf.block("http").all("server")
-
-    earlier = [templates.earlier_namesake(route, servers) for route in routes_to]
-
-    assert earlier == [None, servers[0] if ignored else None]
-
-
-def test_a_later_default_server_is_reached_by_a_host_that_no_server_names(tmp_path: Path) -> None:
-    """Its name belongs to the server before."""
-    pass_on = "location / { proxy_pass http://u; }"
-    default = "listen 80 default_server; server_name x;"
-    server = f"server_name x; {pass_on} }} server {{ {default} {pass_on}"
-    _, (_, route) = read(tmp_path, server, "upstream u { server a; }")
-
-    assert list(templates.hosts(route)) == ["x", templates.NOBODY]
 
 
 def test_a_client_has_an_address_of_a_geo_network(tmp_path: Path) -> None:

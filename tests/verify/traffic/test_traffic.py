@@ -12,8 +12,14 @@ from nginx_llm_lab.nginxconf.request import Request
 from nginx_llm_lab.nginxconf.variables import Variables
 from nginx_llm_lab.verdict import replay
 from nginx_llm_lab.verify import traffic
-from nginx_llm_lab.verify.traffic import PlannedRequest, Traffic, Trial, templates
-from nginx_llm_lab.verify.traffic.templates import Entry, Template
+from nginx_llm_lab.verify.traffic import (
+    PlannedRequest,
+    Traffic,
+    Trial,
+    templates,
+    upstream_choice,
+)
+from nginx_llm_lab.verify.traffic.template import Entry, Template
 
 ROUTE_MAPS = r"""map $http_x_pod $by_header { x x; y y; }
     map $cookie_sid $by_cookie { ~\.(?<r>\w)$ $r; }"""
@@ -403,7 +409,7 @@ def test_every_request_differs_from_those_of_the_parts_before(
 ) -> None:
     """nginx's log tells requests apart by their targets, even if chance takes most."""
     claim, template, conf = ready(tmp_path, "server a; server b;")
-    monkeypatch.setattr(templates, "by_chance", lambda *_: True)
+    monkeypatch.setattr(upstream_choice, "by_chance", lambda *_: True)
     monkeypatch.setattr(traffic, "MOST", 100)
     second = Trial(1).next_part(traffic.MOST)
 
