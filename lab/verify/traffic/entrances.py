@@ -3,12 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from ...nginxconf.routes import (
-    EVERY_IPV4,
-    Listen,
-    Route,
-    listens,
-)
+from ...nginxconf.routes import EVERY_IPV4, Listen, Route, listens
 from ...nginxconf.tree import Directive
 from .assignments import Assignment
 from .sample import NO_GROUPS, sampled

@@ -6,10 +6,7 @@ from collections.abc import Iterator, Mapping
 from ...errors import UsageError
 from ...nginxconf.maps import pattern
 from ...nginxconf.request import normal
-from ...nginxconf.routes import (
-    Route,
-    everything,
-)
+from ...nginxconf.routes import Route, everything
 from ...nginxconf.tree import Directive
 from .assignments import Assignment
 from .sample import NO_GROUPS, sample, sampled

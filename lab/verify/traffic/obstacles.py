@@ -4,12 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 
-from ...nginxconf.routes import (
-    VARIABLE,
-    Route,
-    effective,
-    everything,
-)
+from ...nginxconf.routes import VARIABLE, Route, effective, everything
 from ...nginxconf.tree import Directive
 from ...nginxconf.variables import Variables, conditions
 from .entrances import entry

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 from ...nginxconf.request import Request
-from ...nginxconf.routes import (
-    Route,
-)
+from ...nginxconf.routes import Route
 
 
 @dataclass(frozen=True, slots=True)

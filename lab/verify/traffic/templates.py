@@ -10,11 +10,7 @@ from msgspec import structs
 
 from ...errors import UsageError
 from ...nginxconf.request import Request, normal, target
-from ...nginxconf.routes import (
-    Route,
-    effective,
-    everything,
-)
+from ...nginxconf.routes import Route, effective, everything
 from ...nginxconf.tree import Directive
 from ...nginxconf.variables import Variables, conditions
 from .entrances import chosen_listen, entry, hosts

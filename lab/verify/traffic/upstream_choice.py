@@ -11,12 +11,7 @@ from msgspec import structs
 
 from ...errors import UndecidedError, UsageError
 from ...nginxconf.request import Request
-from ...nginxconf.routes import (
-    VARIABLE,
-    Route,
-    authority,
-    everything,
-)
+from ...nginxconf.routes import VARIABLE, Route, authority, everything
 from ...nginxconf.tree import Directive
 from ...nginxconf.variables import Variables, compile_text
 from .assignments import Assignment, Definitions, assignments

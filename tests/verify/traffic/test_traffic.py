@@ -12,13 +12,7 @@ from nginx_llm_lab.nginxconf.request import Request
 from nginx_llm_lab.nginxconf.variables import Variables
 from nginx_llm_lab.verdict import replay
 from nginx_llm_lab.verify import traffic
-from nginx_llm_lab.verify.traffic import (
-    PlannedRequest,
-    Traffic,
-    Trial,
-    templates,
-    upstream_choice,
-)
+from nginx_llm_lab.verify.traffic import PlannedRequest, Traffic, Trial, templates, upstream_choice
 from nginx_llm_lab.verify.traffic.template import Entry, Template
 
 ROUTE_MAPS = r"""map $http_x_pod $by_header { x x; y y; }
