@@ -11,6 +11,7 @@ from nginx_llm_lab.evidence.access_log import Hit
 from nginx_llm_lab.evidence.journal import Entry
 from nginx_llm_lab.nginxconf.model import Server, Upstream
 from nginx_llm_lab.verdict import Verdict, judge
+from tests.verdict.hits import hit
 
 SERVERS = 5
 NUMBER = 700  # requests
@@ -159,3 +160,17 @@ def test_enough_decided_picks_pass_whatever_their_share() -> None:
     assert verdict.decided is not None
     assert verdict.decided < 0.25
     assert verdict_on(1, 0.05, by_turns=True, number=7000).word == "FAIL"
+
+
+def test_a_release_may_be_later_than_any_pick_that_a_journal_shows() -> None:
+    """One worker logs nine ends at 100 ms and is then held up until 400; the other picks on."""
+    claim = Upstream((Server("a"), Server("b")), "least_conn")
+    held_up = [hit("b", 50 + number, 100, pid=1) for number in range(9)]
+    picks = [hit("a", 200 + 10 * number, 700, pid=2) for number in range(8)]
+    log = [*held_up, *picks, hit("b", 400, 450, pid=1)]
+
+    def word(clock: float) -> str:
+        return judge(claim, log, sequential=False, fresh=False, since=0.15, clock=clock).word
+
+    assert word(clock=100) == "UNSURE"
+    assert word(clock=0) == "FAIL"
