@@ -221,9 +221,10 @@ def _refuse_misplaced(block: Directive, around: str) -> None:
     # without those, it is a file that is included in a server or location
     is_snippet = around == "http" and not (block.all("upstream") or block.all("server"))
     for line in block.block or ():
-        parents, hint = PARENTS.get(line.name, ((around,), ""))
-        if around not in parents and not is_snippet:
-            raise _refusal(f'"{line.name}" directive is not allowed here', line, hint)
+        if line.name in PARENTS and not is_snippet:
+            parents, hint = PARENTS[line.name]
+            if around not in parents:
+                raise _refusal(f'"{line.name}" directive is not allowed here', line, hint)
         if line.name in ("server", "location", "if", "limit_except"):
             in_server = line.name == "if" and around == "server"
             _refuse_misplaced(line, "server if" if in_server else line.name)

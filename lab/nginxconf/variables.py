@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import NoReturn
 
 from ..errors import UndecidedError, UsageError
 from . import prompt, tree
@@ -558,12 +559,23 @@ def _branched(scope: _Scope, line: Directive, test: Test | None) -> tuple[_Scope
         holds, captures = _condition(line, scope)
     except UsageError as error:
         names = [_bare(inner.args[0]) for inner in line.all("set") if inner.args]
-        return scope.with_variables(dict.fromkeys(names, error)), test
+        breaks = any("break" in (inner.name, *inner.args[2:]) for inner in line.block or ())
+        after = _both(test, _raising(error)) if breaks else test
+        return scope.with_variables(dict.fromkeys(names, error)), after
     inside = _both(test, holds)
     scope, after = _rewritten(scope.with_variables(captures), line, inside)
     if after is None or after is inside:
         return scope, test
     return scope, _both(test, lambda request: not holds(request) or after(request))
+
+
+def _raising(error: UsageError) -> Test:
+    """The test for which a condition would have to hold that cannot be evaluated."""
+
+    def refuse(_request: Request) -> NoReturn:
+        raise error
+
+    return refuse
 
 
 def _both(test: Test | None, other: Test) -> Test:

@@ -52,9 +52,9 @@ def judge(
     clients that return the cookies of earlier responses. `served` has the times of each request at
     its backend, by the backend's journal, and `clock` the longest lag of nginx's clock by the
     journals, in ms. `keys` has the hash key of each request as it was sent, by its id, where the
-    client computed it; None if the hits' keys are not nginx's own. The oracle gets requests, times
-    and faults, never the answering server. With `alone`, or if the log does not begin with a fresh
-    nginx, only the claim is judged; else also its alternatives.
+    client computed it; None if the hits have computed keys, not those that nginx logged. The oracle
+    gets requests, times and faults, never the answering server. With `alone`, or if the log does
+    not begin with a fresh nginx, only the claim is judged; else also its alternatives.
     """
     claim = as_if_none_in_flight(upstream) if sequential else upstream
     case = case_of(

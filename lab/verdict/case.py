@@ -61,7 +61,7 @@ class Case:
     matters; `workers` is the number of nginx's workers in the log; with `alone` there are no
     alternatives. `returning` requests came from clients that return every cookie of an earlier
     response. `served` are the times at the backends, by their journals. `keys` are the hash keys
-    of the requests as they were sent, by their ids; None if the hits have no other keys.
+    of the requests as they were sent, by their ids; None if those of the hits are computed.
     """
 
     upstream: Upstream

@@ -236,6 +236,19 @@ def test_nothing_is_set_after_a_break(tmp_path: Path, lines: str, sent: str, exp
     assert value("$a", Request(sent), variables.read(path, "llm")) == expected
 
 
+@pytest.mark.parametrize("ends", ["break;", "rewrite ^ /x break;"])
+def test_what_is_set_after_a_break_that_may_happen_is_unknown(tmp_path: Path, ends: str) -> None:
+    """Whether nginx finds that file, the lab cannot tell."""
+    path = tmp_path / "nginx.conf"
+    path.write_text(
+        f"""upstream llm {{ server a:1; }} server {{ location / {{ set $a zero;
+        if (-f $request_filename) {{ {ends} }} set $a three; proxy_pass http://llm; }} }}"""
+    )
+
+    with pytest.raises(UsageError, match="cannot evaluate"):
+        value("$a", Request("/"), variables.read(path, "llm"))
+
+
 def test_set_of_args_changes_the_arguments(tmp_path: Path) -> None:
     """$arg_a is looked up in $args as `set` left it."""
     path = tmp_path / "nginx.conf"

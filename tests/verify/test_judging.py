@@ -84,6 +84,16 @@ class Play:
         return {"id": planned["id"], "status": 200, "server": server, "cookie": "", **times}
 
 
+class AnswersOnce(Play):
+    """A sandbox whose servers get the first request only."""
+
+    def answer(self, planned: Mapping[str, Any]) -> dict[str, Any]:
+        """One record."""
+        record = super().answer(planned)
+        self.refuse = 10_000
+        return record
+
+
 def played(conf: Path, play: Play) -> tuple[UpstreamVerdict, ...]:
     """The verdicts on a config with this simulated nginx."""
     config = tree.read(conf)
@@ -469,17 +479,8 @@ def test_what_cannot_be_judged_says_why(
 def test_nearly_everything_answered_by_others_is_unsure(tmp_path: Path) -> None:
     """A single hit agrees with the prediction, but proves nothing."""
     conf = written(tmp_path, ROUND_ROBIN)
-    play = Play(read(conf))
-    first = play.answer
 
-    def once(planned: Mapping[str, Any]) -> dict[str, Any]:
-        answer = first(planned)
-        play.refuse = 10_000
-        return answer
-
-    play.answer = once  # type: ignore[method-assign]  # nginx caches its first answer
-
-    (judged,) = played(conf, play)
+    (judged,) = played(conf, AnswersOnce(read(conf)))
 
     assert (judged.verdict.word, judged.verdict.why) == ("UNSURE", "1 of 301 requests reached it")
 
