@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from nginx_llm_lab.accounts.outcome import Loaded, Outcome, Soaked, judge, recoveries_of
+from nginx_llm_lab.accounts.outcome import (
+    Loaded,
+    Outcome,
+    Soaked,
+    judge,
+    keys_as_sent,
+    recoveries_of,
+)
 from nginx_llm_lab.accounts.scorecard import RUNS, Run
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.evidence import folder
@@ -331,6 +338,14 @@ def test_a_folder_that_lacks_something_is_refused_by_file_and_field(
     """The error names file and field; there is no traceback."""
     with pytest.raises(UsageError, match=wrong):
         outcome(tmp_path, kept)
+
+
+def test_keys_are_not_compared_once_the_upstream_has_changed() -> None:
+    """The client computed them by the config that nginx had at first."""
+    sent = evidence(1, records=(record(0, BACKENDS[0], key="e"),))
+
+    assert keys_as_sent(sent) == {"id-0": b"e"}
+    assert keys_as_sent(replace(sent, claims={"upstream-2.conf": CLAIM})) == {}
 
 
 def test_a_folder_of_several_runs_names_those_that_can_be_judged(tmp_path: Path) -> None:

@@ -250,15 +250,23 @@ def test_any_json_is_read_or_refused(values: dict[str, object]) -> None:
 
 
 def test_a_hit_that_is_written_is_read_back() -> None:
-    """Lists, missing values, and bytes that are not UTF-8."""
+    """Every field; lists, missing values, and bytes that are not UTF-8."""
     hit = Hit(
         ("a:1", "[::1]:80"),
         status=200,
         msec=1700000000.125,
         request_time=0.25,
         request_id="llm-3",
+        remote_addr="::1",
+        request_method="PUT",
         request_uri="/\udcff",
+        hash_key="key",
+        http_cookie="a=b",
+        bytes_sent=2,
         pid=1,
+        server_port=8081,
+        connection=3,
+        connection_requests=4,
         upstream_status=(None, 200),
         upstream_connect_time=(None, 0.0),
         upstream_header_time=(None, 0.125),

@@ -15,6 +15,14 @@ def fixed(seen: list[int], *odds: float) -> Bounds:
     return Bounds(np.array(seen), rows, rows)
 
 
+def test_the_guess_is_the_middle_of_the_bounds() -> None:
+    """As a distribution; where nothing is possible, all are alike."""
+    low = np.array([[0.25, 0.25, 0.0], [0.0, 0.0, 0.0]])
+    bounds = Bounds(np.array([0, 0]), low, low * [1, 5, 1])
+
+    assert bounds.guess == pytest.approx(np.array([[0.25, 0.75, 0.0], [1 / 3] * 3]))
+
+
 def test_each_pick_multiplies_the_odds() -> None:
     """Probability 1 against 0.5, ten times: 2 to the power of 10."""
     seen = [0] * 10
