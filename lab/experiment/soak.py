@@ -37,6 +37,7 @@ ANSWER_SECONDS = 60.0
 FAIL_TIMEOUT = 1  # seconds: servers still banned during the next fault would leave none to answer
 QUIET = 700  # requests without a fault, by which a recovery is judged; draws need more
 STRETCHES = 6  # maximum number of stretches of QUIET requests that are judged after a fault
+SLOWER = 4  # times slower is the traffic of the stretches after the first: see until_decided
 LASTS = 0.3  # seconds that the longest requests last: see traffic/mixture.py
 
 SWITCHES: tuple[tuple[str, tuple[int, ...]], ...] = (
@@ -139,10 +140,10 @@ def soak(
             "steps": [str(step) for step in run.steps],
             "memory": {name: [size, after.get(name, 0)] for name, size in before.items()},
         }
-        return run.collect(records, rate, notes, interrupted=interrupted)
+        return run.collect(records, notes, interrupted=interrupted)
 
     try:
-        with traffic(lab.door, seed, rate) as records:
+        with traffic(lab.door, seed, lambda: run.rate) as records:
             try:
                 for step in steps(seed, run.backends) if planned is None else planned:
                     if time.time() - began > seconds:
@@ -162,7 +163,7 @@ def soak(
 
 
 class _Run:
-    """A soak in progress: its collector, and the steps done so far."""
+    """A soak in progress: its collector, its rate of requests, and the steps done so far."""
 
     def __init__(self, lab: Lab, next_upstream: str, rate: float) -> None:
         self.lab = lab
@@ -171,7 +172,8 @@ class _Run:
         ]
         self.steps: list[Step] = []
         self._next_upstream = next_upstream
-        self._rate = rate
+        self._full_rate = rate
+        self.rate = rate  # requests a second that are sent now
         self._use(DEFAULT.name, ())
         self._collector = begin(lab)
         self._timeline = self._collector.timeline
@@ -226,8 +228,14 @@ class _Run:
             journals = compose.journals(self.lab, window.start - FAIL_TIMEOUT - 1, 0)
             return judge_so_far(claim, candidate, access, journals, self._timeline).word
 
-        stretch = 1.05 * verdict.hits_needed(claim, QUIET) / self._rate  # some come late
-        self._timeline.windows += until_decided(window, stretch, word)
+        def send(slower: int) -> None:
+            self.rate = self._full_rate / slower
+            _sleep(1.05 * verdict.hits_needed(claim, QUIET) / self.rate)  # some come late
+
+        try:
+            self._timeline.windows += until_decided(window, send, word)
+        finally:
+            self.rate = self._full_rate
 
     def record_incidents(self, done: list[Done]) -> None:
         """Record what else than these events has changed a service since the last repair.
@@ -258,7 +266,6 @@ class _Run:
     def collect(
         self,
         records: Sequence[Record],
-        rate: float,
         notes: Mapping[str, Any],
         *,
         interrupted: bool = False,
@@ -270,29 +277,33 @@ class _Run:
             Sent(answered, tuple(records)),
             kind="soak",
             method="several",
-            traffic=f"{rate:g} requests a second, mixed",
+            traffic=f"{self._full_rate:g} requests a second, mixed",
             notes=notes,
             interrupted=interrupted,
         )
 
 
-def until_decided(window: Window, stretch: float, word: Callable[[Window], Word]) -> list[Window]:
-    """Wait until the requests since a window's start are decisive, or until the latest ones are.
+def until_decided(
+    window: Window, send: Callable[[int], None], word: Callable[[Window], Word]
+) -> list[Window]:
+    """Send until the requests since a window's start decide, or the latest ones by themselves do.
 
-    Return the windows to judge. `word` judges a window; `stretch` is in seconds. On a quiet machine
-    one stretch is enough; if nginx's clock lags there are more, at most STRETCHES.
+    Return the windows to judge. `word` judges a window; `send(slower)` returns when a stretch of
+    requests has been sent, `slower` times slower than usual. On a quiet machine one stretch is
+    enough. Where nginx's clock lags, because the machine is busy, more follow, at most STRETCHES;
+    they are sent slowly, since a clock that lags leaves fewer picks open then.
     """
     windows: list[Window] = []
     begin = window.start
-    for _ in range(STRETCHES):
-        _sleep(stretch)
+    for number in range(STRETCHES):
+        send(SLOWER if number else 1)
         end = time.time()
         _sleep(LASTS)  # requests that began in the window have ended after it
         full, latest = replace(window, end=end), replace(window, start=begin, end=end)
         windows = [full] if latest == full else [full, replace(latest, again=True)]
-        for number, candidate in enumerate(windows, 1):
+        for judged, candidate in enumerate(windows, 1):
             if word(candidate) != Word.UNSURE:
-                return windows[:number]
+                return windows[:judged]
         begin = end
     return windows
 
@@ -325,8 +336,8 @@ def _memory_of(container: Container) -> int:
 
 
 @contextmanager
-def traffic(base_url: str, seed: int, rate: float = RATE) -> Iterator[list[Record]]:
-    """Send GETs, POSTs and streams, `rate` a second, until the block ends.
+def traffic(base_url: str, seed: int, rate: Callable[[], float]) -> Iterator[list[Record]]:
+    """Send GETs, POSTs and streams, `rate()` a second, until the block ends.
 
     The value is the list of their records, which is filled when the block has ended and every
     request has its response.

@@ -2,8 +2,8 @@
 
 import json
 import random
-from collections.abc import Callable
-from itertools import count, takewhile
+from collections.abc import Callable, Iterator
+from itertools import count
 
 from ..nginxconf.request import Request
 from .workload import Plan, Planned, User, plain, streamed
@@ -11,16 +11,25 @@ from .workload import Plan, Planned, User, plain, streamed
 _JSON = {"Content-Type": "application/json"}
 
 
-def mixture(seed: int, rate: float, is_over: Callable[[], bool]) -> Plan:
-    """`rate` requests a second until `is_over`: 60 % GET, 30 % POST, 10 % streams of 20 tokens.
+def mixture(seed: int, rate: Callable[[], float], is_over: Callable[[], bool]) -> Plan:
+    """`rate()` requests a second until `is_over`: 60 % GET, 30 % POST, 10 % streams of 20 tokens.
 
-    Each has a different client address; one in five GETs and POSTs takes up to 0.1 s. The same seed
-    sends the same requests.
+    The rate may change between two requests. Each request has a different client address; one in
+    five GETs and POSTs takes up to 0.1 s. The same seed sends the same requests.
     """
-    rng = random.Random(seed)
-    numbers = takewhile(lambda _: not is_over(), count())
-    users = (User(n, n / rate, iter((_random_request(rng, n),))) for n in numbers)
-    return Plan(users, None, None)
+    return Plan(_users(random.Random(seed), rate, is_over), None, None)
+
+
+def _users(
+    rng: random.Random, rate: Callable[[], float], is_over: Callable[[], bool]
+) -> Iterator[User]:
+    """A user for each request, due 1 / `rate()` seconds after the user before."""
+    due = 0.0
+    for number in count():
+        if is_over():
+            return
+        yield User(number, due, iter((_random_request(rng, number),)))
+        due += 1 / rate()
 
 
 def _random_request(rng: random.Random, number: int) -> Planned:

@@ -64,18 +64,20 @@ def test_traffic_goes_on_until_it_decides(
     monkeypatch: pytest.MonkeyPatch, words: list[str], windows: list[tuple[float, float]]
 ) -> None:
     """The requests since the repair are judged together first, then the last ones by themselves."""
-    clock, verdicts = [100.0], iter(words)
+    clock, verdicts, slower = [100.0], iter(words), []
 
-    def let_pass(seconds: float) -> None:
-        clock[0] += seconds > soak.LASTS
+    def send(times: int) -> None:
+        slower.append(times)
+        clock[0] += 1
 
-    monkeypatch.setattr(soak, "_sleep", let_pass)
+    monkeypatch.setattr(soak, "_sleep", lambda _seconds: None)
     monkeypatch.setattr("time.time", lambda: clock[0])
 
     observed = soak.until_decided(
-        Window(100.0, after="kill x"), 2.0, lambda _: Word(next(verdicts))
+        Window(100.0, after="kill x"), send, lambda _: Word(next(verdicts))
     )
 
+    assert slower == [1, 4, 4, 4, 4, 4][: len(slower)]
     assert [(window.start, window.end) for window in observed] == windows
     assert [window.again for window in observed] == [False, True][: len(windows)]
 
