@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import LabError, UsageError
 from ..paths import INSTALLED, ROOT, SETUP, state_folder
 from ..signals import signals_held
-from . import engine
+from . import engine, session
 from .engine import Container, Described
 from .shell import CommandError, poll, run
 
@@ -476,7 +476,7 @@ def execute(lab: Lab, name: str, words: list[str], timeout: float = 120) -> str:
     Raises LabError if the service does not run.
     """
     try:
-        done = engine.execute(running_id(lab, name), words, timeout)
+        done = session.execute(running_id(lab, name), words, timeout)
     except TimeoutError:
         raise CommandError([name, *words], 124, f"timed out after {timeout:g} s") from None
     stdout, stderr = (text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr))

@@ -1,4 +1,4 @@
-"""Ask the Docker engine over its socket what runs, and run commands in containers.
+"""Ask the Docker engine over its socket what runs, and start processes in containers.
 
 `lab use` and `lab status` need no more than this. Docker's own library takes 0.25 s of CPU to
 import; modules that act on containers use it through `sdk`.
@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any, Protocol, Self
@@ -75,15 +75,6 @@ class Printed:
     stderr: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Executed:
-    """A command that ended in a container: its exit code and its output."""
-
-    code: int
-    stdout: bytes
-    stderr: bytes
-
-
 def containers(labels: Sequence[str]) -> list[Container]:
     """All containers that have these labels, running or not."""
     filters = quote(json.dumps({"label": list(labels)}))
@@ -91,14 +82,22 @@ def containers(labels: Sequence[str]) -> list[Container]:
     return [Container(attrs) for entry in listed if (attrs := _inspect(entry["Id"]))]
 
 
-def execute(container: str, words: Sequence[str], timeout: float = SECONDS) -> Executed:
-    """Run a command in a container to its end; TimeoutError if it prints nothing for `timeout`."""
-    settings = {"AttachStdout": True, "AttachStderr": True, "Cmd": list(words)}
-    created = _json("POST", f"/containers/{container}/exec", settings)
-    with _request("POST", f"/exec/{created['Id']}/start", {"Detach": False}, timeout) as started:
-        printed = _printed(started)
-    code = _json("GET", f"/exec/{created['Id']}/json")["ExitCode"]
-    return Executed(int(code), printed.stdout, printed.stderr)
+def attached(container: str, words: Sequence[str]) -> HTTPConnection:
+    """Start a command in a container; return the connection to its input and output.
+
+    The output comes in frames: a HEADER, then as many bytes as it says.
+    """
+    streams = {"AttachStdin": True, "AttachStdout": True, "AttachStderr": True}
+    created = _json("POST", f"/containers/{container}/exec", {**streams, "Cmd": list(words)})
+    connection = _connection(os.environ.get("DOCKER_HOST") or SOCKET)
+    headers = {"Content-Type": "application/json", "Connection": "Upgrade", "Upgrade": "tcp"}
+    body = json.dumps({"Detach": False, "Tty": False})
+    with _no_engine():
+        connection.request("POST", f"/exec/{created['Id']}/start", body, headers)
+        response = connection.getresponse()
+    if response.status >= 400:
+        _read(response, response.read())
+    return connection
 
 
 def printed_since(container: str, since: float) -> Printed:
@@ -123,12 +122,10 @@ class Events:
 
     def __init__(self, actions: Sequence[str]) -> None:
         filters = quote(json.dumps({"event": list(actions)}))
-        self._connection = _connection(os.environ.get("DOCKER_HOST") or SOCKET, SECONDS)
-        try:
+        self._connection = _connection(os.environ.get("DOCKER_HOST") or SOCKET)
+        with _no_engine():
             self._connection.request("GET", f"/events?filters={filters}")
             self._response = self._connection.getresponse()
-        except (OSError, HTTPException) as error:
-            raise LabError(f"no Docker engine answers: {error}", SETUP) from None
 
     def __enter__(self) -> Self:
         return self
@@ -194,30 +191,33 @@ def _read(response: HTTPResponse, text: bytes) -> Any:
     return answer
 
 
-def _request(
-    method: str, path: str, content: object = None, timeout: float = SECONDS
-) -> HTTPResponse:
+def _request(method: str, path: str, content: object = None) -> HTTPResponse:
     """Send one request to the engine; LabError if no engine answers."""
-    connection = _connection(os.environ.get("DOCKER_HOST") or SOCKET, timeout)
+    connection = _connection(os.environ.get("DOCKER_HOST") or SOCKET)
     body = None if content is None else json.dumps(content)
     headers = {"Connection": "close"}  # else the socket stays open after the response
     headers |= {"Content-Type": "application/json"} if body else {}
-    try:
+    with _no_engine():
         connection.request(method, path, body, headers)
         return connection.getresponse()
-    except TimeoutError:
-        raise
+
+
+@contextmanager
+def _no_engine() -> Iterator[None]:
+    """A connection that fails within the block is a LabError: no engine answers."""
+    try:
+        yield
     except (OSError, HTTPException) as error:
         raise LabError(f"no Docker engine answers: {error}", SETUP) from None
 
 
-def _connection(address: str, timeout: float) -> HTTPConnection:
+def _connection(address: str) -> HTTPConnection:
     """A connection to the engine at unix:///PATH or tcp://HOST:PORT."""
     place = urlsplit(address)
     if place.scheme == "unix":
-        return UnixConnection(place.path, timeout)
+        return UnixConnection(place.path)
     if place.scheme in ("tcp", "http"):
-        return HTTPConnection(place.hostname or "", place.port, timeout=timeout)
+        return HTTPConnection(place.hostname or "", place.port, timeout=SECONDS)
     raise LabError(
         f'DOCKER_HOST="{address}": the lab needs an engine on this machine',
         "DOCKER_HOST=unix:///var/run/docker.sock",
@@ -227,8 +227,8 @@ def _connection(address: str, timeout: float) -> HTTPConnection:
 class UnixConnection(HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=SECONDS)
         self.path = path
 
     def connect(self) -> None:

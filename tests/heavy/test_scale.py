@@ -21,7 +21,7 @@ def test_backends_come_and_go_without_a_lost_request(lab, three):
     """3, then 5, then 2, under GETs, POSTs and streams: all are answered by who is there."""
     lab.use("round_robin")
 
-    with soak.traffic(lab.lab.door, seed=1, rate=60) as records:
+    with soak.traffic(lab.lab.door, seed=1, rate=lambda: 60.0) as records:
         fleet.up(lab.lab, 5)
         five = served(lab, 40)
         fleet.up(lab.lab, 2)
