@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..accounts import outcome
+from ..accounts.judging import judge
 from ..evidence import folder
 from ..evidence.access_log import Hit
 from ..evidence.folder import Evidence
@@ -42,7 +42,7 @@ def measure(quick: bool, repeats: int, note: Callable[[str], None]) -> Iterator[
 def cpu_of_judge(place: Path) -> float:
     """The CPU seconds of one `lab judge` without the start of Python."""
     start = time.process_time()
-    outcome.judge(place)
+    judge(place)
     return time.process_time() - start
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ..accounts import outcome
+from ..accounts import judging
 from ..evidence.folder import was_interrupted
 from .options import Json, Junit
 from .terminal import note
@@ -18,7 +18,7 @@ def judge(
     junit: Junit = None,
 ) -> None:
     """Recompute a verdict from its run folder; needs no Docker."""
-    judged = outcome.judge(folder)
+    judged = judging.judge(folder)
     if was_interrupted(folder):
         note("the run was interrupted: what had ended by then is judged")
     conclude(judged, as_json, junit)

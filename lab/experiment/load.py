@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..accounts.outcome import Loaded, judge_load, write_figures
+from ..accounts.judging.load import judge_load, write_figures
+from ..accounts.outcome import Loaded
 from ..errors import LabError
 from ..evidence import folder
 from ..evidence.timeline import FIRST_CLAIM, Done, Event, Timeline

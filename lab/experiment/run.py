@@ -7,7 +7,8 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from ..accounts.outcome import Outcome, judge_run, short
+from ..accounts.judging.run import judge_run
+from ..accounts.outcome import Outcome, short
 from ..errors import LabError, UsageError
 from ..evidence import ab_report, access_log
 from ..evidence.record import Record

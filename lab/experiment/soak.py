@@ -15,7 +15,9 @@ from docker.models.containers import Container
 
 from .. import verdict
 from ..accounts.fates import of_record
-from ..accounts.outcome import Soaked, judge_so_far, judge_soak
+from ..accounts.judging.soak import judge_soak
+from ..accounts.judging.windows import judge_so_far
+from ..accounts.outcome import Soaked
 from ..evidence.record import Record
 from ..evidence.timeline import FIRST_CLAIM, Done, Event, Timeline, Window
 from ..fault_kinds import KINDS

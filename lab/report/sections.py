@@ -10,7 +10,8 @@ import numpy.typing as npt
 from .. import oracle
 from ..accounts import figures
 from ..accounts.figures import Group
-from ..accounts.outcome import AnyOutcome, Loaded, Outcome, Soaked, judge, short
+from ..accounts.judging import judge
+from ..accounts.outcome import AnyOutcome, Loaded, Outcome, Soaked, short
 from ..accounts.scorecard import RUNS, Contest, Scorecard, read_runs
 from ..errors import UsageError
 from ..evidence import access_log, folder

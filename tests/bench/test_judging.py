@@ -2,7 +2,7 @@
 
 import pytest
 
-from nginx_llm_lab.accounts import outcome
+from nginx_llm_lab.accounts.judging.run import judge_run
 from nginx_llm_lab.bench import judging
 from nginx_llm_lab.bench.predicting import NAMES
 from nginx_llm_lab.evidence import folder
@@ -14,7 +14,7 @@ def test_a_simulated_run_is_judged_like_a_real_one(method, tmp_path):
     place = tmp_path / method
     folder.write(judging.evidence(method, 600), place)
 
-    judged = outcome.judge_run(place)
+    judged = judge_run(place)
 
     assert str(judged.counts) == "nginx, backends and client all count 600"
     assert judged.verdict.word != "FAIL"

@@ -41,7 +41,7 @@ def test_a_full_disk_is_no_verdict(
     def full(_: Path) -> None:
         raise OSError(28, "No space left on device", "/runs/1/run.json")
 
-    monkeypatch.setattr("nginx_llm_lab.accounts.outcome.judge", full)
+    monkeypatch.setattr("nginx_llm_lab.accounts.judging.judge", full)
 
     assert ended(["judge", "x"], monkeypatch) == 3
     assert "/runs/1/run.json: No space left on device" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nginx_llm_lab.accounts import outcome
+from nginx_llm_lab.accounts import judging, outcome
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.evidence import folder
 from nginx_llm_lab.experiment import fleet
@@ -153,7 +153,7 @@ def test_an_interrupted_verb_leaves_nothing(five: LiveLab, verb: str) -> None:
         output, sent = interrupted(five, words, seconds * (moment + 0.5) / MOMENTS, number)
         left = poll(lambda: left_behind(five, verb), lambda left: not left, END_SECONDS)
         assert not left, f"moment {moment}: {left}\n{output}"
-        kept = [outcome.judge(place) for place in folders() - had] if verb in KEEP else []
+        kept = [judging.judge(place) for place in folders() - had] if verb in KEEP else []
         assert kept or not sent or verb not in KEEP, f"moment {moment}: no folder\n{output}"
         assert not [str(path) for path in kept if is_wrong(path)], f"moment {moment}\n{output}"
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nginx_llm_lab.accounts.outcome import Loaded, judge
+from nginx_llm_lab.accounts.judging import judge
+from nginx_llm_lab.accounts.outcome import Loaded
 from nginx_llm_lab.accounts.scorecard import Run
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.report import page, sections

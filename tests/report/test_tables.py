@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from nginx_llm_lab.accounts.figures import Spread
-from nginx_llm_lab.accounts.outcome import Loaded, judge
+from nginx_llm_lab.accounts.judging import judge
+from nginx_llm_lab.accounts.outcome import Loaded
 from nginx_llm_lab.evidence.timeline import Done
 from nginx_llm_lab.report import tables
 from nginx_llm_lab.traffic.scenario import Event, Targets

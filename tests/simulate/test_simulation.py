@@ -9,7 +9,7 @@ import pytest
 
 from nginx_llm_lab.accounts import figures
 from nginx_llm_lab.accounts.join import join
-from nginx_llm_lab.accounts.outcome import judge
+from nginx_llm_lab.accounts.judging import judge
 from nginx_llm_lab.backends.llm.profiles import PROFILES
 from nginx_llm_lab.errors import UsageError
 from nginx_llm_lab.evidence.record import Record

@@ -9,6 +9,7 @@ import pytest
 
 from nginx_llm_lab import oracle
 from nginx_llm_lab.accounts import outcome
+from nginx_llm_lab.accounts.judging import judge
 from nginx_llm_lab.experiment import collect
 from nginx_llm_lab.nginxconf import tree, variables
 from nginx_llm_lab.nginxconf.model import Upstream
@@ -165,7 +166,7 @@ def test_the_run_folder_of_an_upstream_is_judged_again(tmp_path: Path) -> None:
     conf = written(tmp_path, ROUND_ROBIN)
     (judged,) = played(conf, Play(read(conf)))
 
-    again = outcome.judge(Path(judged.folder))
+    again = judge(Path(judged.folder))
 
     assert isinstance(again, outcome.Outcome)
     assert str(again.verdict) == str(judged.verdict)
