@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nginx_llm_lab.traffic.scenario import parse
+from nginx_llm_lab.traffic.scenario_file import parse
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^\$ (printf .*\| lab predict .*)\n((?:.*\n)*?)```", re.MULTILINE)

@@ -6,7 +6,7 @@ import pytest
 
 from nginx_llm_lab import fault_kinds
 from nginx_llm_lab.fault_kinds import KINDS, By, FaultKind
-from nginx_llm_lab.traffic import scenario
+from nginx_llm_lab.traffic.scenario_timeline import FAULTS
 
 PAGE = (Path(__file__).parents[1] / "docs/faults.md").read_text()
 NGINX_TOO = {By.ENGINE: "yes", By.BACKEND: "", By.NGINX: "only nginx"}
@@ -32,7 +32,7 @@ def test_the_page_on_faults_has_the_kind_and_what_it_does(kind):
 
 def test_a_timeline_names_every_fault_but_the_reload_which_is_a_verb_of_its_own():
     """`do: reload` reloads nginx."""
-    assert set(scenario.FAULTS) == set(KINDS) - {"reload"}
+    assert set(FAULTS) == set(KINDS) - {"reload"}
 
 
 def test_the_help_names_every_kind():

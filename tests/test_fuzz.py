@@ -18,7 +18,7 @@ from nginx_llm_lab.evidence import folder
 from nginx_llm_lab.evidence import journal as journals
 from nginx_llm_lab.nginxconf import upstream
 from nginx_llm_lab.oracle import prediction
-from nginx_llm_lab.traffic import scenario
+from nginx_llm_lab.traffic import scenario_file
 from tests.backends.serving import serve
 
 GROUP = upstream.from_options("hash", ("a:1", "b:1 weight=3"), "$request_uri")
@@ -61,7 +61,7 @@ def refusal(read: Callable[[], object]) -> str | None:
 @given(TEXTS)
 def test_a_scenario_of_any_bytes_is_read_or_refused(text: bytes) -> None:
     """With the file's name in the message, never a traceback."""
-    message = refusal(lambda: scenario.parse(text, "any.yaml"))
+    message = refusal(lambda: scenario_file.parse(text, "any.yaml"))
 
     assert message is None or "any.yaml" in message
 

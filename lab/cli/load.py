@@ -7,7 +7,7 @@ import typer
 from ..errors import UsageError
 from ..experiment import load as experiment
 from ..report import tables
-from ..traffic import scenario as known
+from ..traffic import scenario_choice
 from .here import this_lab
 from .options import (
     Duration,
@@ -25,7 +25,7 @@ from .terminal import exit_unless, progress, say, show
 
 def scenarios(as_json: Json = False) -> None:
     """List the scenarios that come with the lab."""
-    built_in = [known.load(name) for name in known.names()]
+    built_in = [scenario_choice.load(name) for name in scenario_choice.names()]
     if as_json:
         show([{"name": scenario.name, "about": scenario.about} for scenario in built_in])
     else:
@@ -46,7 +46,7 @@ def load(
 ) -> None:
     """Send an LLM workload; print TTFT, ITL, goodput and fairness."""
     lab = this_lab()
-    workload = known.requested(scenario, duration, trace, speed, limit)
+    workload = scenario_choice.requested(scenario, duration, trace, speed, limit)
     if not method and (weights or key or measure):
         raise UsageError("--weights, --key and --measure need --method", "--method round_robin")
     choice = experiment.choice_without_backends(method, weights, key, measure) if method else None

@@ -10,7 +10,7 @@ from ..errors import UsageError
 from ..experiment import simulating, validating
 from ..report import scores
 from ..simulate.simulation import Simulated, Stopped
-from ..traffic import scenario as known
+from ..traffic import scenario_choice
 from .here import this_lab
 from .options import (
     Duration,
@@ -69,9 +69,9 @@ def simulate(
         _refuse_unused({**given, "weights": weights, "key": key, "trace": trace, "speed": speedup})
         _validate(scenario, method, duration, repeats, as_json=as_json)
         return
-    workload = known.requested(scenario, duration, trace, speed, limit)
+    workload = scenario_choice.requested(scenario, duration, trace, speed, limit)
     if seed is not None:
-        workload = replace(workload, seed=known.seed_of(seed))
+        workload = replace(workload, seed=scenario_choice.seed_of(seed))
     names = names_in(method or "round_robin,least_conn")
     runs: list[Simulated] = []
     try:

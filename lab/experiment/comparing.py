@@ -20,7 +20,8 @@ from ..nginxconf import methods as known
 from ..nginxconf import sources
 from ..simulate import simulation
 from ..simulate.picks import picks
-from ..traffic import scenario as scenarios
+from ..traffic import scenario_choice
+from ..traffic.scenario import Scenario
 from . import load as live
 from .collect import fresh_folder
 
@@ -159,17 +160,17 @@ def compare(
     return Scorecard(tuple(runs), moved(plan), plan.simulated)
 
 
-def _seeded(name: str, duration: float, repeat: int) -> scenarios.Scenario:
-    scenario = scenarios.lasting(scenarios.load(name), duration)
+def _seeded(name: str, duration: float, repeat: int) -> Scenario:
+    scenario = scenario_choice.lasting(scenario_choice.load(name), duration)
     return replace(scenario, seed=scenario.seed + repeat)
 
 
-def _simulated(scenario: scenarios.Scenario, method: str, work: "Workload") -> Run:
+def _simulated(scenario: Scenario, method: str, work: "Workload") -> Run:
     run = simulation.simulate(scenario, method, work=work)
     return Run(scenario.name, method, scenario.seed, values_of(run.figures))
 
 
-def _live(lab: "Lab", scenario: scenarios.Scenario, method: str) -> Run:
+def _live(lab: "Lab", scenario: Scenario, method: str) -> Run:
     loaded = live.load(lab, scenario, live.choice_without_backends(method))
     return Run(
         scenario.name,
@@ -193,9 +194,7 @@ def moved(plan: Plan) -> Mapping[str, Mapping[str, float | None]]:
     }
 
 
-def _moved(
-    scenario: scenarios.Scenario, methods: Sequence[str]
-) -> Iterator[tuple[str, float | None]]:
+def _moved(scenario: Scenario, methods: Sequence[str]) -> Iterator[tuple[str, float | None]]:
     names, _ = simulation.fleet_of(scenario)
     servers = [f"{name}:{simulation.PORT}" for name in names]
     work = simulation.workload_for(scenario)

@@ -18,8 +18,8 @@ from ..signals import INTERRUPTIONS
 from ..stack import behaviour, compose, engine, faults, nginx
 from ..stack.compose import Lab
 from ..stack.shell import in_parallel
-from ..traffic import scenario as scenarios
 from ..traffic import sender, workload
+from ..traffic.scenario import Machine, Scenario, described, machines
 from .collect import WATCHED, Sent, begin, keep_evidence, tenures, undone_incidents
 from .fleet import choose, conditions, missing, saved, up, use
 
@@ -38,14 +38,14 @@ def choice_without_backends(
     return methods.Choice(known.name, (), methods.parse_weights(weights), key=key, measure=measure)
 
 
-def expected_seconds(scenario: scenarios.Scenario, method: str) -> float:
+def expected_seconds(scenario: Scenario, method: str) -> float:
     """Estimate the seconds that a live load takes, by simulating it."""
     from ..simulate import simulation  # loads compiled code, which a load itself does not need
 
     return AROUND + (simulation.simulate(scenario, method).figures.seconds or 0.0)
 
 
-def prepare(lab: Lab, scenario: scenarios.Scenario) -> tuple[str, ...]:
+def prepare(lab: Lab, scenario: Scenario) -> tuple[str, ...]:
     """Bring up the scenario's fleet and give each backend its timing.
 
     Returns a line for each backend whose condition this changed. Raises LabError if something in
@@ -66,13 +66,12 @@ def prepare(lab: Lab, scenario: scenarios.Scenario) -> tuple[str, ...]:
     )
 
 
-def apply_timing(lab: Lab, scenario: scenarios.Scenario) -> None:
+def apply_timing(lab: Lab, scenario: Scenario) -> None:
     """Set the scenario's timing on every running backend, and empty its prefix cache."""
     running = {compose.service(container) for container in compose.backend_containers(lab)}
-    machines = scenarios.machines(scenario).items()
-    present = [(name, machine) for name, machine in machines if name in running]
+    present = [(name, machine) for name, machine in machines(scenario).items() if name in running]
 
-    def equip_one(backend: tuple[str, scenarios.Machine]) -> None:
+    def equip_one(backend: tuple[str, Machine]) -> None:
         name, machine = backend
         timing = {"profile": machine.profile, "time_scale": scenario.time_scale}
         behaviour.request(lab, name, "PUT", "/profile", {**timing, **machine.limits.given})
@@ -84,7 +83,7 @@ def apply_timing(lab: Lab, scenario: scenarios.Scenario) -> None:
 
 def load(
     lab: Lab,
-    scenario: scenarios.Scenario,
+    scenario: Scenario,
     choice: methods.Choice | None = None,
     on_progress: sender.OnProgress | None = None,
 ) -> Loaded:
@@ -113,7 +112,7 @@ def load(
             kind="load",
             method=chosen.method,
             traffic=scenario.name,
-            scenario=scenarios.described(scenario),
+            scenario=described(scenario),
             notes={"changed": changed},
             interrupted=interrupted,
         )
@@ -143,7 +142,7 @@ def load(
 
 
 @contextmanager
-def playing(lab: Lab, scenario: scenarios.Scenario, timeline: Timeline) -> Iterator[None]:
+def playing(lab: Lab, scenario: Scenario, timeline: Timeline) -> Iterator[None]:
     """Carry out the scenario's events at their times, in a separate thread, while the block runs.
 
     The timeline records what was done and when. Afterwards, what is still broken is repaired.
@@ -172,7 +171,7 @@ def playing(lab: Lab, scenario: scenarios.Scenario, timeline: Timeline) -> Itera
         timeline.mended = time.time()
 
 
-def _carry_out(lab: Lab, scenario: scenarios.Scenario, event: Event, began: float) -> Done:
+def _carry_out(lab: Lab, scenario: Scenario, event: Event, began: float) -> Done:
     """Carry out one event; return it with its times, and with its error if it failed."""
     started = time.monotonic() - began
     error = ""
@@ -183,16 +182,16 @@ def _carry_out(lab: Lab, scenario: scenarios.Scenario, event: Event, began: floa
     return Done(event, started, time.monotonic() - began, error)
 
 
-def _scale(lab: Lab, scenario: scenarios.Scenario, event: Event) -> None:
+def _scale(lab: Lab, scenario: Scenario, event: Event) -> None:
     up(lab, event.backends or scenario.backends, scenario.profile, scenario.time_scale)
     apply_timing(lab, scenario)
 
 
-def _use(lab: Lab, _scenario: scenarios.Scenario, event: Event) -> None:
+def _use(lab: Lab, _scenario: Scenario, event: Event) -> None:
     use(lab, choose(lab, event.method, weights=event.weights, key=event.key))
 
 
-_ACTIONS: Mapping[str, Callable[[Lab, scenarios.Scenario, Event], object]] = {
+_ACTIONS: Mapping[str, Callable[[Lab, Scenario, Event], object]] = {
     "fault": lambda lab, _, event: faults.fault(lab, event.backend, event.kind, event.value),
     "heal": lambda lab, _, event: faults.heal(lab, event.backend),
     "scale": _scale,

@@ -15,7 +15,7 @@ from ..evidence import record
 from ..evidence.folder import write_json
 from ..nginxconf.methods import DEFAULT, Varied, varying
 from ..simulate import simulation
-from ..traffic import scenario as scenarios
+from ..traffic import scenario_choice
 from ..traffic.scenario import Lengths, Scenario
 from . import load as live
 from .collect import fresh_folder
@@ -180,7 +180,7 @@ def estimate(
 
 def slowed(name: str, duration: float) -> Scenario:
     """A scenario as it is validated: on slow backends, with answers of at most 256 tokens."""
-    scenario = scenarios.load(name)
+    scenario = scenario_choice.load(name)
     return replace(
         scenario, duration=duration, time_scale=TIME_SCALE, output=_shortened(scenario.output)
     )

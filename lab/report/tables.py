@@ -13,9 +13,10 @@ from ..evidence import ab_report
 if TYPE_CHECKING:
     from ..accounts.outcome import AnyOutcome, Loaded, Outcome
     from ..evidence.folder import Listed
+    from ..evidence.timeline import Event
     from ..experiment.run import Bench
     from ..nginxconf.methods import Method
-    from ..traffic.scenario import Event, Scenario
+    from ..traffic.scenario import Scenario
     from ..whatif.replay import WhatIf
 
 WIDTH = 130

@@ -10,7 +10,8 @@ import numpy as np
 from ..accounts.scorecard import MEASURES, Contest, Difference, Run, Scorecard, contest, values_of
 from ..errors import UsageError
 from ..nginxconf import methods
-from ..traffic import scenario as scenarios
+from ..traffic.fleet_file import parse_fleet
+from ..traffic.scenario import Scenario
 from . import simulation
 from .jobs import Workload
 
@@ -83,7 +84,7 @@ def advise(path: str, on_run: Callable[[str], None] | None = None) -> Advice:
     `on_run` is called with the method and the seed of each run that has ended.
     """
     try:
-        scenario, version, weights = scenarios.parse_fleet(Path(path).read_bytes(), path)
+        scenario, version, weights = parse_fleet(Path(path).read_bytes(), path)
     except OSError as error:
         raise UsageError(
             f'cannot read fleet "{path}": {error.strerror}', "lab advise --fleet FILE.yaml"
@@ -110,7 +111,7 @@ def advise(path: str, on_run: Callable[[str], None] | None = None) -> Advice:
     )
 
 
-def _is_overloaded(scenario: scenarios.Scenario, best: Ranked) -> bool:
+def _is_overloaded(scenario: Scenario, best: Ranked) -> bool:
     """Whether requests arrive faster than they are answered by the best method.
 
     Only for steady arrivals: bursts queue in any fleet, and closed-loop users wait for answers.
@@ -127,7 +128,7 @@ def _refused(version: tuple[int, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _runs(
-    scenario: scenarios.Scenario,
+    scenario: Scenario,
     names: Sequence[str],
     weights: Sequence[int],
     on_run: Callable[[str], None] | None,

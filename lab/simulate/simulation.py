@@ -13,7 +13,7 @@ from ..backends.llm.profiles import PROFILES, Profile
 from ..errors import UsageError
 from ..evidence.folder import write_json, written_whole
 from ..nginxconf import sources
-from ..traffic import scenario as scenarios
+from ..traffic.scenario import Scenario, described, machines
 from . import fast
 from .jobs import Workload, workload_of
 from .outcome import Lengths, figures_of
@@ -66,7 +66,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def simulate(
-    scenario: scenarios.Scenario,
+    scenario: Scenario,
     method: str,
     backends: int | None = None,
     *,
@@ -112,7 +112,7 @@ def simulate(
     return result
 
 
-def check(scenario: scenarios.Scenario) -> None:
+def check(scenario: Scenario) -> None:
     """Raise UsageError for a scenario with a timeline or a queue limit: neither is simulated."""
     if scenario.timeline:
         raise UsageError(
@@ -129,7 +129,7 @@ def check(scenario: scenarios.Scenario) -> None:
             )
 
 
-def workload_for(scenario: scenarios.Scenario) -> Workload:
+def workload_for(scenario: Scenario) -> Workload:
     """Generate a scenario's requests; closed-loop users get enough of them for its duration."""
     if scenario.arrivals != "closed" or scenario.requests is not None:
         return workload_of(scenario)
@@ -140,29 +140,27 @@ def workload_for(scenario: scenarios.Scenario) -> Workload:
 
 
 def fleet_of(
-    scenario: scenarios.Scenario, backends: int | None = None
+    scenario: Scenario, backends: int | None = None
 ) -> tuple[list[str], list[tuple[Profile, float]]]:
     """The backends' names, and the profile of each with the factor that stretches its steps."""
     if backends is not None and not 1 <= backends <= MOST_BACKENDS:
         raise UsageError(
             f"--backends {backends} is out of range", f"a number from 1 to {MOST_BACKENDS:,}"
         )
-    named = list(scenarios.machines(scenario).values())
+    named = list(machines(scenario).values())
     count = backends or len(named)
     # a larger fleet repeats the scenario's machines
-    machines = [named[place % len(named)] for place in range(count)]
+    repeated = [named[place % len(named)] for place in range(count)]
     scaled = [
         (machine.limits.applied_to(PROFILES[machine.profile]), machine.slow / scenario.time_scale)
-        for machine in machines
+        for machine in repeated
     ]
     return [f"backend-{place + 1}" for place in range(count)], scaled
 
 
-def scaled_to(
-    scenario: scenarios.Scenario, backends: int, requests: int | None
-) -> scenarios.Scenario:
+def scaled_to(scenario: Scenario, backends: int, requests: int | None) -> Scenario:
     """The scenario for a fleet of another size: rate, users and clients scale with the fleet."""
-    factor = backends / len(scenarios.machines(scenario))
+    factor = backends / len(machines(scenario))
     grown = replace(
         scenario,
         rate=scenario.rate * factor,
@@ -176,12 +174,12 @@ def scaled_to(
     return replace(grown, requests=requests, duration=None)
 
 
-def write(simulated: Simulated, scenario: scenarios.Scenario, folder: Path) -> Simulated:
+def write(simulated: Simulated, scenario: Scenario, folder: Path) -> Simulated:
     """Write the run folder: the scenario, the figures, each request's result, and run.json."""
     written = replace(simulated, folder=folder)
     answered = written.figures.overall.requests
     with written_whole(folder) as empty:
-        write_json(empty / "scenario.json", scenarios.described(scenario))
+        write_json(empty / "scenario.json", described(scenario))
         write_json(empty / "figures.json", written.as_dict())
         np.savez(empty / "requests.npz", **written.run.result._asdict())
         _write_run(empty, written.scenario, written.method, answered, complete=written.complete)

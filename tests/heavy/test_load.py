@@ -4,9 +4,10 @@ import os
 
 import pytest
 
+from nginx_llm_lab.evidence.timeline import Event
 from nginx_llm_lab.experiment import load
 from nginx_llm_lab.experiment.fleet import up
-from nginx_llm_lab.traffic.scenario import Event, Lengths, Scenario
+from nginx_llm_lab.traffic.scenario import Lengths, Scenario
 
 
 @pytest.fixture

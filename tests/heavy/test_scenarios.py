@@ -10,7 +10,7 @@ from nginx_llm_lab.experiment.fleet import up
 from nginx_llm_lab.paths import ROOT
 from nginx_llm_lab.stack import nginx
 from nginx_llm_lab.stack.shell import run
-from nginx_llm_lab.traffic import scenario as scenarios
+from nginx_llm_lab.traffic import scenario_choice
 
 SMALL = """
 about: Two kinds of machines, ten times faster than life.
@@ -74,7 +74,7 @@ def scenario(tmp_path, text):
     """A scenario of the user's own, by path."""
     file = tmp_path / "mine.yaml"
     file.write_text(text)
-    return scenarios.load(str(file))
+    return scenario_choice.load(str(file))
 
 
 def test_client_nginx_and_backends_agree_on_every_request_and_token(fleet, tmp_path):

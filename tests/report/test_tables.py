@@ -8,9 +8,9 @@ import pytest
 from nginx_llm_lab.accounts.figures import Spread
 from nginx_llm_lab.accounts.judging import judge
 from nginx_llm_lab.accounts.outcome import Loaded
-from nginx_llm_lab.evidence.timeline import Done
+from nginx_llm_lab.evidence.timeline import Done, Event
 from nginx_llm_lab.report import tables
-from nginx_llm_lab.traffic.scenario import Event, Targets
+from nginx_llm_lab.traffic.scenario import Targets
 from nginx_llm_lab.whatif.replay import whatif
 from nginx_llm_lab.whatif.spread import traffic
 

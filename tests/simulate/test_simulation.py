@@ -21,8 +21,7 @@ from nginx_llm_lab.signals import INTERRUPTIONS
 from nginx_llm_lab.simulate import fast, simulation
 from nginx_llm_lab.simulate.jobs import workload_of
 from nginx_llm_lab.simulate.picks import picks
-from nginx_llm_lab.traffic import scenario as scenarios
-from nginx_llm_lab.traffic import workload
+from nginx_llm_lab.traffic import scenario_choice, workload
 from nginx_llm_lab.traffic.scenario import Lengths, Machine, Scenario, Sessions, Tenants
 from tests.simulate import reference
 
@@ -97,7 +96,7 @@ def test_hashed_requests_go_where_the_oracle_says(method, monkeypatch):
 
 def test_a_trace_shares_the_blocks_of_equal_hash_ids():
     """Two of the four requests begin with the same two blocks of 512 tokens as another."""
-    scenario = scenarios.requested("", trace=str(DATA / "mooncake.jsonl"))
+    scenario = scenario_choice.requested("", trace=str(DATA / "mooncake.jsonl"))
 
     simulated = simulation.simulate(scenario, "round_robin", backends=1)
 
@@ -112,7 +111,7 @@ def test_sticky_binds_the_sessions_of_a_trace(tmp_path):
     trace.write_text(
         "\n".join([f"{header},Log Type", *(f"{row},Conversation log" for row in rows)])
     )
-    scenario = scenarios.requested("", trace=str(trace))
+    scenario = scenario_choice.requested("", trace=str(trace))
 
     result = simulation.simulate(scenario, "sticky", backends=3).run.result
 
@@ -128,9 +127,9 @@ def test_a_trace_of_months_is_refused(tmp_path):
     trace.write_text(f"Timestamp,Request tokens,Response tokens\n0,9,9\n{60 * 86_400},9,9\n")
 
     with pytest.raises(UsageError, match=r"begins after 60\.0 days; at most 26 are simulated"):
-        simulation.simulate(scenarios.requested("", trace=str(trace)), "round_robin")
+        simulation.simulate(scenario_choice.requested("", trace=str(trace)), "round_robin")
     short = simulation.simulate(
-        scenarios.requested("", trace=str(trace), speed=10.0), "round_robin"
+        scenario_choice.requested("", trace=str(trace), speed=10.0), "round_robin"
     )
     assert short.figures.overall.requests == 2
 
@@ -172,7 +171,7 @@ def test_a_long_trace_is_hashed_by_the_first_block(tmp_path, monkeypatch):
     trace = tmp_path / "long.jsonl"
     trace.write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setattr("nginx_llm_lab.simulate.picks.MOST_TEXTS", 10)
-    scenario = scenarios.requested("", trace=str(trace))
+    scenario = scenario_choice.requested("", trace=str(trace))
 
     result = simulation.simulate(scenario, "prompt_prefix", backends=40).run.result
 
@@ -218,7 +217,7 @@ def test_the_figures_are_those_of_a_live_load(limits):
 
 def test_a_larger_fleet_gets_more_load():
     """Ten times the backends, ten times the rate, the same machines in turn."""
-    scenario = scenarios.load("mixed_fleet")
+    scenario = scenario_choice.load("mixed_fleet")
 
     names, machines = simulation.fleet_of(scenario, 40)
 
@@ -231,7 +230,7 @@ def test_a_larger_fleet_gets_more_load():
 def test_a_timeline_is_refused():
     """Faults are for the live lab."""
     with pytest.raises(UsageError, match="timeline"):
-        simulation.simulate(scenarios.load("outages"), "round_robin")
+        simulation.simulate(scenario_choice.load("outages"), "round_robin")
 
 
 def test_a_request_that_no_backend_can_hold_is_refused():

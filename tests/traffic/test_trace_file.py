@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from nginx_llm_lab.errors import UsageError
-from nginx_llm_lab.traffic import scenario, trace_file, workload
+from nginx_llm_lab.traffic import scenario, scenario_choice, trace_file, workload
 
 TRACES = Path(__file__).parents[1] / "data/traces"
 
 
 def prompts(name: str) -> list[str]:
     """The prompt texts of a recorded trace's plan."""
-    plan = workload.plan(scenario.requested("", trace=str(TRACES / name)))
+    plan = workload.plan(scenario_choice.requested("", trace=str(TRACES / name)))
     return [next(user.requests).messages[0]["content"] for user in plan.users]
 
 
@@ -80,9 +80,9 @@ def test_speed_and_limit_shorten_a_trace():
 
 def test_a_trace_goes_to_a_scenarios_fleet():
     """Its targets and backends stay; its arrivals and lengths give way to the trace's."""
-    asked = scenario.requested("mixed_fleet", trace=str(TRACES / "azure.csv"))
+    asked = scenario_choice.requested("mixed_fleet", trace=str(TRACES / "azure.csv"))
 
-    assert (asked.name, asked.backends) == ("azure", scenario.load("mixed_fleet").backends)
+    assert (asked.name, asked.backends) == ("azure", scenario_choice.load("mixed_fleet").backends)
     assert [next(user.requests).max_tokens for user in workload.plan(asked).users] == [44, 109, 55]
     assert scenario.described(asked)["trace"]["requests"] == 3
 
@@ -90,13 +90,13 @@ def test_a_trace_goes_to_a_scenarios_fleet():
 def test_neither_a_scenario_nor_a_trace_is_an_error():
     """It says how to find one."""
     with pytest.raises(UsageError, match="no scenario and no trace"):
-        scenario.requested("")
+        scenario_choice.requested("")
 
 
 def test_a_duration_with_a_trace_is_an_error():
     """It would change nothing: the trace has its own times."""
     with pytest.raises(UsageError, match="--duration needs a scenario without a trace"):
-        scenario.requested("", duration=5.0, trace=str(TRACES / "azure.csv"))
+        scenario_choice.requested("", duration=5.0, trace=str(TRACES / "azure.csv"))
 
 
 @pytest.mark.parametrize(
