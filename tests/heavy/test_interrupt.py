@@ -19,7 +19,7 @@ from nginx_llm_lab.pytest_plugin import LiveLab
 from nginx_llm_lab.stack import compose, nginx
 from nginx_llm_lab.stack.sdk import engine
 from nginx_llm_lab.stack.shell import poll
-from nginx_llm_lab.verify.sandbox import LABEL
+from nginx_llm_lab.verify.sandbox.containers import LABEL
 from nginx_llm_lab.word import Word
 
 MOMENTS = int(os.environ.get("LAB_INTERRUPT_MOMENTS", "1"))  # ten for the full proof

@@ -12,7 +12,7 @@ from nginx_llm_lab.stack.compose import image
 from nginx_llm_lab.stack.sdk import engine
 from nginx_llm_lab.verify import files, verification
 from nginx_llm_lab.verify.result import Verification
-from nginx_llm_lab.verify.sandbox import packed
+from nginx_llm_lab.verify.sandbox.nginx_container import packed
 from nginx_llm_lab.verify.survey import survey
 
 from .shapes import HOSTS, PASS, REFUSED, SPECIAL, UNSURE, Shape, shapes

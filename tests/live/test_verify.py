@@ -11,7 +11,7 @@ from nginx_llm_lab.stack.sdk import engine
 from nginx_llm_lab.stack.shell import poll
 from nginx_llm_lab.verify import verification
 from nginx_llm_lab.verify.result import Verification
-from nginx_llm_lab.verify.sandbox import LABEL
+from nginx_llm_lab.verify.sandbox.containers import LABEL
 from nginx_llm_lab.verify.survey import Survey, survey
 
 END_SECONDS = 20

@@ -1,12 +1,8 @@
-"""What the lab lays where nginx misses something, and how it packs it."""
-
-import io
-import tarfile
+"""What the lab supplies where nginx lacks something."""
 
 import pytest
 
-from nginx_llm_lab.verify import sandbox
-from nginx_llm_lab.verify.sandbox import Fix, warnings, without_http2, without_reuseport
+from nginx_llm_lab.verify.sandbox.fixes import Fix, fix_for, hint_on
 from nginx_llm_lab.verify.survey.prerequisites import absent_file, unresolved
 
 EMPTY: dict[str, bytes] = {}
@@ -14,7 +10,7 @@ EMPTY: dict[str, bytes] = {}
 
 def fixes(message: str, files: dict[str, bytes] = EMPTY, own: bytes | None = None) -> Fix | None:
     """What one complaint leads to, with a certificate at hand."""
-    return sandbox.fix_for(message, files, lambda _: own, "PEM")
+    return fix_for(message, files, lambda _: own, "PEM")
 
 
 def test_a_missing_include_becomes_an_empty_file_and_is_listed() -> None:
@@ -98,7 +94,7 @@ def test_an_error_of_nginx_is_fixed_or_reported(
 )
 def test_a_refusal_of_nginx_has_a_next_step(message: str, hint: str) -> None:
     """A directive of the commercial nginx is no mistyped one."""
-    assert hint in sandbox.hint_on(message)
+    assert hint in hint_on(message)
 
 
 def test_a_module_that_nginx_lacks_is_left_out_and_every_line_keeps_its_place() -> None:
@@ -155,81 +151,3 @@ def test_an_unknown_directive_stays_an_error() -> None:
 
     assert fixes('unknown directive "proxy_pas" in /a/n.conf:1', files) is None
     assert fixes('unknown directive "gunzip" in /a/n.conf:1', files) is None
-
-
-def test_files_are_packed_as_they_are_for_nginx_to_read() -> None:
-    """Byte for byte, owned by nginx's user, whatever the user's own file allows."""
-    content = "größe\r\n".encode("latin-1")
-
-    links = {"/srv/a.sock": "/sockets/0.sock"}
-    packed = sandbox.packed({"/home/u/nginx.conf": content}, ["run"], links)
-
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        entries = {member.name: member for member in archive}
-        file = archive.extractfile("home/u/nginx.conf")
-        assert file is not None
-        assert file.read() == content
-    assert entries["run"].isdir()
-    assert entries["srv/a.sock"].linkname == "/sockets/0.sock"
-    assert {entry.uid for entry in entries.values()} == {sandbox.NGINX_USER}
-    assert entries["home/u/nginx.conf"].mode == 0o644
-
-
-def test_near_ends_of_veth_pairs_differ() -> None:
-    """One for each far stub backend, of its own family."""
-    ends = {sandbox.near_end(number, "10.0.0.1") for number in range(1, 1000)}
-
-    assert len(ends) == 999
-    assert sandbox.near_end(300, "10.0.0.1") == "198.19.1.44"
-    assert sandbox.near_end(300, "fd00::7") == "fd00:6c61:62::12c"
-
-
-def test_a_warning_of_nginx_is_listed() -> None:
-    """All but the one on `user`, which only says that nginx is not root on the sandbox."""
-    lines = [
-        "nginx: [warn] load balancing method redefined in /a/nginx.conf:5",
-        '2026/01/01 00:00:00 [warn] 7#7: the "user" directive makes sense only if the master'
-        " process runs with super-user privileges, ignored in /a/nginx.conf:1",
-        'nginx: [warn] conflicting server name "a" on 0.0.0.0:80, ignored',
-    ]
-
-    assert list(warnings(lines)) == [
-        "nginx warns: load balancing method redefined in /a/nginx.conf:5",
-        'nginx warns: conflicting server name "a" on 0.0.0.0:80, ignored',
-    ]
-
-
-def test_reuseport_is_left_out_and_every_line_keeps_its_place() -> None:
-    """Only in `listen`, as a word of its own."""
-    conf = b"""
-        server { listen 80 reuseport backlog=9; listen [::]:80
-            reuseport; server_name reuseport; root /srv/reuseport; }
-    """
-
-    assert b" ".join(without_reuseport(conf).split()) == (
-        b"server { listen 80 backlog=9; listen [::]:80 ;"
-        b" server_name reuseport; root /srv/reuseport; }"
-    )
-    assert without_reuseport(conf).count(b"\n") == conf.count(b"\n")
-
-
-def test_accept_mutex_is_switched_off() -> None:
-    """A worker that was stopped might keep it, and then no other one accepts a connection."""
-    conf = b"events { accept_mutex on; accept_mutex_delay 9ms; multi_accept on; }"
-
-    assert sandbox.without_accept_mutex(conf) == (
-        b"events { accept_mutex off; accept_mutex_delay 9ms; multi_accept on; }"
-    )
-
-
-def test_a_revocation_list_is_left_out() -> None:
-    """The lab's own certificate, which takes the place of the user's, has none."""
-    conf = b"ssl_crl /a.pem;\nproxy_ssl_crl b.pem; ssl_crl_x y; ssl_crl;"
-
-    assert sandbox.REVOKED.sub(b"", conf) == b"\n ssl_crl_x y; ssl_crl;"
-
-
-def test_stub_backends_are_asked_by_http_1() -> None:
-    """They do not speak HTTP/2; clients may."""
-    assert without_http2(b"http2 on; proxy_http_version 2;") == b"http2 on; proxy_http_version 1.1;"
-    assert without_http2(b"proxy_http_version 1.1;") == b"proxy_http_version 1.1;"
