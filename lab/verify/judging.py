@@ -320,23 +320,30 @@ class UpstreamRun:
         counted = {hit.request_id for hit in hits}
         besides = self.refusals([record for record in records if record["id"] not in counted])
         place = where(self.upstream, self.run.survey)
-        hint = self.hint(template, outcome) if outcome.word == Word.UNSURE else ""
-        per_hit = upstream_choice.requests_per_hit(template, self.conf)
-        # not of those planned: time may have run out
-        answered = len(records)
-        if outcome.word != Word.FAIL and len(hits) * max(2 * per_hit, FEWEST_ARRIVE) < answered:
-            why = f"{len(hits):,} of {answered:,} requests reached it"
-            hint = self.few_hint(template)
-            outcome = replace(outcome, word=Word.UNSURE, why=why)
-        if outcome.word == Word.FAIL and (lost := broken(records)):
-            why = f"{lost:,} of {len(sent):,} requests ended inside nginx, perhaps after a pick"
-            outcome, hint = replace(outcome, word=Word.UNSURE, why=why), next_steps.BROKEN
+        outcome, hint = self.doubted(outcome, template, len(hits), len(sent), records)
         # its command is one for the lab's own nginx
         outcome = replace(outcome, command="")
         judged = UpstreamVerdict(
             self.upstream.name, place, outcome, besides, hint, folder=str(kept)
         )
         return judged, evidence.order is not None
+
+    def doubted(
+        self, verdict: Verdict, template: Template, hits: int, sent: int, records: Sequence[Record]
+    ) -> tuple[Verdict, str]:
+        """The verdict, but UNSURE if few requests reached the upstream or some ended inside nginx.
+
+        Also return what the user can do; empty if there is nothing.
+        """
+        per_hit = upstream_choice.requests_per_hit(template, self.conf)
+        answered = len(records)  # not those sent: time may have run out
+        if verdict.word != Word.FAIL and hits * max(2 * per_hit, FEWEST_ARRIVE) < answered:
+            why = f"{hits:,} of {answered:,} requests reached it"
+            return replace(verdict, word=Word.UNSURE, why=why), self.few_hint(template)
+        if verdict.word == Word.FAIL and (lost := broken(records)):
+            why = f"{lost:,} of {sent:,} requests ended inside nginx, perhaps after a pick"
+            return replace(verdict, word=Word.UNSURE, why=why), next_steps.BROKEN
+        return verdict, self.hint(template, verdict) if verdict.word == Word.UNSURE else ""
 
     def evidence(
         self,

@@ -105,9 +105,7 @@ def survey(config: Config) -> Survey:
     """Read from a config what it needs; UsageError for what nginx refuses."""
     upstreams = read_all(config)
     http = [upstream for upstream in upstreams if not upstream.stream]
-    routes_to: dict[str, tuple[Route, ...]] = {}
-    for route in routes(config):
-        routes_to[route.upstream.lower()] = (*routes_to.get(route.upstream.lower(), ()), route)
+    routes_to = routes_by_upstream(config)
     listens = tuple(dict.fromkeys(every_listen(config)))
     resolvers = [line for line in directives(config) if line.name == "resolver"]
     local = own_addresses(listens)
@@ -129,23 +127,36 @@ def survey(config: Config) -> Survey:
         own=tuple(dict.fromkeys((*local, *far_dns))),
         dns=dns,
         listens=listens,
-        certificates=tuple(
-            directive for directive in directives(config) if is_certificate(directive)
-        ),
-        tls_names=tuple(
-            directive.args[0]
-            for directive in directives(config)
-            if directive.name == "proxy_ssl_name" and TLS_NAME.fullmatch("".join(directive.args))
-        ),
-        logins=tuple(
-            directive
-            for directive in directives(config)
-            if directive.name == "auth_basic_user_file" and directive.args
-        ),
+        certificates=tuple(line for line in directives(config) if is_certificate(line)),
+        tls_names=tuple(server_tls_names(config)),
+        logins=tuple(logins(config)),
         workers=_workers(config),
         unmet=tuple(dict.fromkeys(unmet(config, http, routes_to, places))),
         prerequisites=dict(hosts_without_block(http, routes_to)),
     )
+
+
+def routes_by_upstream(config: Config) -> dict[str, tuple[Route, ...]]:
+    """The routes to each upstream, by its name in lower case."""
+    routes_to: dict[str, tuple[Route, ...]] = {}
+    for route in routes(config):
+        name = route.upstream.lower()
+        routes_to[name] = (*routes_to.get(name, ()), route)
+    return routes_to
+
+
+def server_tls_names(config: Config) -> Iterator[str]:
+    """The names without variables by which nginx addresses TLS servers."""
+    for line in directives(config):
+        if line.name == "proxy_ssl_name" and TLS_NAME.fullmatch("".join(line.args)):
+            yield line.args[0]
+
+
+def logins(config: Config) -> Iterator[Directive]:
+    """The directives that name a file of users and passwords."""
+    for line in directives(config):
+        if line.name == "auth_basic_user_file" and line.args:
+            yield line
 
 
 def hosts_without_block(
