@@ -71,8 +71,7 @@ def overlapping(case: Case) -> Verdict:
     why = f"{tally.wrong:,} of {tally.decided:,} decided picks contradict the load"
     if tally.wrong > max(2, HOPELESS * tally.decided):
         return case.says(Word.FAIL, why, decided=share)
-    right = f"{tally.right:,} of {tally.picks:,} picks decided, all but {tally.wrong:,} right"
-    right = right.replace(", all but 0 right", ", all right")
+    right = decided_right(tally)
     if not case.upstream.record.by_draw:
         right += ", ties not compared"
     return case.says(Word.PASS, right, decided=share)
@@ -112,11 +111,7 @@ def weighed(
     excused = odds.band(by_turns, wide.picks, 1)[1] if by_turns > 0 else 0
     doubt = max(case.clock, WIDE)
     if wide.wrong > max(2, WRONG * wide.decided) + excused:
-        number = wide.first or 0
-        name = hits[number].request_id
-        where = f"request {number + 1 - (len(hits) - wide.picks):,}" + (
-            f" (id {name})" if name else ""
-        )
+        where = first_wrong(hits, wide)
         why = f"{wide.wrong:,} of {wide.decided:,} picks contradict the load, first {where}"
         return case.says(
             Word.FAIL, f"{why}, even if the clock is {doubt:.0f} ms off", decided=share
@@ -135,9 +130,21 @@ def weighed(
         return case.says(
             Word.UNSURE, f"{why}; lower concurrency would settle it", slower(case), share
         )
-    why = f"{exact.right:,} of {exact.picks:,} picks decided, all but {exact.wrong:,} right"
-    why = why if exact.wrong else why.replace(", all but 0 right", ", all right")
-    return case.says(Word.PASS, why, decided=share)
+    return case.says(Word.PASS, decided_right(exact), decided=share)
+
+
+def first_wrong(hits: Sequence[Hit], tally: Tally) -> str:
+    """The number of the first request with a wrong pick, with its id if the log has one."""
+    number = tally.first or 0
+    name = hits[number].request_id
+    earlier = len(hits) - tally.picks
+    return f"request {number + 1 - earlier:,}" + (f" (id {name})" if name else "")
+
+
+def decided_right(tally: Tally) -> str:
+    """How many picks the log decided, and how many of them were right."""
+    right = f"all but {tally.wrong:,} right" if tally.wrong else "all right"
+    return f"{tally.right:,} of {tally.picks:,} picks decided, {right}"
 
 
 def slower(case: Case) -> str:
