@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..accounts import figures
-from ..accounts.figures import Figures, Group, Spread
+from ..accounts.figures import Bin, Figures, Group, Spread
 from ..backends.llm.engine import PICOSECONDS
 from ..traffic.scenario import Targets
 from . import kernel
@@ -44,18 +44,16 @@ def figures_of(
     """Return the figures of a simulated run, for each backend and for all.
 
     `offered` is how long load was offered, in seconds; None: from the first request to the last.
-    The times of all requests need much memory, so the times to first token are freed before the
-    others are computed.
+    The times of all requests need much memory, so each function here frees one kind of them before
+    the next computes another.
     """
     result = run.result
     order, parts = _by_backend(result, len(backends))
     first, last_sent, end = _moments(result)
     seconds = end - first if len(order) else None
     offered = offered or last_sent - first or seconds
-    ttft = _ms(result.first, result.sent, order)
-    ttft_bins = figures.bins(ttft) if lengths.stream else ()
-    columns: dict[str, list[Any]] = {"ttft_ms": _spreads(ttft, parts)}
-    del ttft
+    ttft, ttft_bins = _first_tokens(lengths, result, order, parts)
+    columns: dict[str, list[Any]] = {"ttft_ms": ttft}
     columns["queued_ms"] = [
         figures.spread_of(result.queued[order[part]].astype(float), scratch=True) for part in parts
     ]
@@ -79,6 +77,15 @@ def figures_of(
         lateness_ms=Spread(),
         ttft_bins=ttft_bins,
     )
+
+
+def _first_tokens(
+    lengths: Lengths, result: kernel.Result, order: "kernel.Shorts", parts: "Sequence[slice]"
+) -> tuple[list[Spread], tuple[Bin, ...]]:
+    """The percentiles of the times to first token, by part, and the bins of all streams."""
+    ttft = _ms(result.first, result.sent, order)
+    ttft_bins = figures.bins(ttft) if lengths.stream else ()
+    return _spreads(ttft, parts), ttft_bins
 
 
 def _durations(
