@@ -1,6 +1,6 @@
 """`lab simulate`: a scenario without Docker, at the scale of a fleet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -73,17 +73,23 @@ def simulate(
     if seed is not None:
         workload = replace(workload, seed=scenario_choice.seed_of(seed))
     names = names_in(method or "round_robin,least_conn")
-    runs: list[Simulated] = []
+    runs = simulating.by_each(workload, names, backends, requests, weights, key, track)
+    _print_each(runs, names, as_json=as_json)
+
+
+def _print_each(runs: Iterable[Simulated], names: Sequence[str], *, as_json: bool) -> None:
+    """Print each run when it ends, or all as JSON; if one is stopped, print how to go on."""
+    ended: list[Simulated] = []
     try:
-        for run in simulating.by_each(workload, names, backends, requests, weights, key, track):
-            runs.append(run)
+        for run in runs:
+            ended.append(run)
             if not as_json:
                 say(scores.simulated(run))
     except Stopped as stopped:
-        _print_how_to_resume(stopped.simulated, names[len(runs) :])
+        _print_how_to_resume(stopped.simulated, names[len(ended) :])
         raise
     if as_json:
-        show([run.as_dict() for run in runs] if len(runs) > 1 else runs[0].as_dict())
+        show([run.as_dict() for run in ended] if len(ended) > 1 else ended[0].as_dict())
 
 
 def _refuse_unused(options: Mapping[str, object]) -> None:

@@ -106,15 +106,8 @@ class Collector:
             sent, access, journal = self._until_now(sent)
         else:
             access, journal = self._logs(sent, complete=kind != "load")
-        if kind == "run":
-            hits = access_log.read(access.splitlines(keepends=True)).hits
-            if not self.workers.isdisjoint(hit.pid for hit in hits):  # else they never picked
-                self.timeline.incidents += new_workers(hits, self.workers, self.timeline)
-        if kind == "load":
-            log = access_log.read(access.splitlines(keepends=True))
-            self.timeline.incidents += new_workers(log.hits, self.workers, self.timeline)
-            lost = unlogged(sent.records, (*log.hits, *log.unproxied))
-            self.timeline.windows[:] = [before_first_change(self.timeline, lost)]
+        if kind in ("run", "load"):
+            self._complete_timeline(kind, sent, access)
         evidence = Evidence(
             kind=kind,
             method=method,
@@ -138,6 +131,16 @@ class Collector:
         place = fresh_folder(traffic_name(kind, method, traffic))
         folder.write(evidence, place)
         return place
+
+    def _complete_timeline(self, kind: Kind, sent: Sent, access: bytes) -> None:
+        """Add the new workers that nginx's log shows; of a load, also the window to judge."""
+        log = access_log.read(access.splitlines(keepends=True))
+        picked = not self.workers.isdisjoint(hit.pid for hit in log.hits)
+        if kind == "load" or picked:  # a run's workers that never picked are not in the log
+            self.timeline.incidents += new_workers(log.hits, self.workers, self.timeline)
+        if kind == "load":
+            lost = unlogged(sent.records, (*log.hits, *log.unproxied))
+            self.timeline.windows[:] = [before_first_change(self.timeline, lost)]
 
     def _until_now(self, sent: Sent) -> tuple[Sent, bytes, bytes]:
         """The requests that had ended when the run was interrupted, and the logs once complete."""

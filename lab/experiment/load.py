@@ -81,6 +81,19 @@ def apply_timing(lab: Lab, scenario: Scenario) -> None:
     in_parallel(equip_one, present)
 
 
+def set_up(
+    lab: Lab, scenario: Scenario, choice: methods.Choice | None
+) -> tuple[str, tuple[str, ...]]:
+    """Prepare the fleet and switch it to the method; the method's name, and what this changed."""
+    names = tuple(f"backend-{number}" for number in range(1, scenario.backends + 1))
+    if choice is not None:
+        methods.render(replace(choice, backends=names))  # a wrong choice leaves the lab as it is
+    changed = prepare(lab, scenario)
+    chosen = replace(choice or saved(lab), backends=names)
+    use(lab, chosen)
+    return chosen.method, changed
+
+
 def load(
     lab: Lab,
     scenario: Scenario,
@@ -92,12 +105,7 @@ def load(
     UsageError for a choice that does not suit the scenario's backends. An interruption has a note
     that names the folder with what was sent until then.
     """
-    names = tuple(f"backend-{number}" for number in range(1, scenario.backends + 1))
-    if choice is not None:
-        methods.render(replace(choice, backends=names))  # a wrong choice leaves the lab as it is
-    changed = prepare(lab, scenario)
-    chosen = replace(choice or saved(lab), backends=names)
-    use(lab, chosen)
+    method, changed = set_up(lab, scenario, choice)
     collector = replace(begin(lab), workers=nginx.workers(lab))
     limit = None if scenario.duration is None else scenario.duration + LAST_ANSWER
     key_of = sources.key_as_sent(lab.active / FIRST_CLAIM)
@@ -110,7 +118,7 @@ def load(
         return collector.collect(
             Sent(reached, tuple(sorted(records, key=lambda record: record.number))),
             kind="load",
-            method=chosen.method,
+            method=method,
             traffic=scenario.name,
             scenario=described(scenario),
             notes={"changed": changed},
@@ -121,12 +129,7 @@ def load(
         with engine.Events(WATCHED) as events, playing(lab, scenario, collector.timeline):
             plan = workload.plan(scenario)
             sender.run(
-                plan,
-                lab.door,
-                on_progress,
-                limit=limit,
-                records_so_far=records,
-                key_of=key_of,
+                plan, lab.door, on_progress, limit=limit, records_so_far=records, key_of=key_of
             )
             seen += events.read()  # before anything is repaired
     except INTERRUPTIONS as stopped:

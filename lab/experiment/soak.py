@@ -146,16 +146,8 @@ def soak(
 
     try:
         with traffic(lab.door, seed, lambda: run.rate) as records:
-            try:
-                for step in steps(seed, run.backends) if planned is None else planned:
-                    if time.time() - began > seconds:
-                        break
-                    on_progress(f"{time.time() - began:6.1f} s  {step}")
-                    run.do(step)
-                run.record_incidents([])
-            except INTERRUPTIONS:
-                run.repair()  # before the traffic ends, because requests need live servers
-                raise
+            todo = steps(seed, run.backends) if planned is None else planned
+            run.do_all(todo, began, seconds, on_progress)
     except INTERRUPTIONS as stopped:
         keep_evidence(stopped, lambda: collect(interrupted=True))
         raise
@@ -181,6 +173,25 @@ class _Run:
         self._timeline = self._collector.timeline
         self._timeline.windows.clear()
         self._claim = FIRST_CLAIM
+
+    def do_all(
+        self,
+        planned: Iterable[Step],
+        began: float,
+        seconds: float,
+        on_progress: Callable[[str], None],
+    ) -> None:
+        """Do one step after the other until `seconds` after `began`; repair what is interrupted."""
+        try:
+            for step in planned:
+                if time.time() - began > seconds:
+                    break
+                on_progress(f"{time.time() - began:6.1f} s  {step}")
+                self.do(step)
+            self.record_incidents([])
+        except INTERRUPTIONS:
+            self.repair()  # before the traffic ends, because requests need live servers
+            raise
 
     def do(self, step: Step) -> None:
         """Do a step, repair what it broke, and wait until nginx bans no server."""
