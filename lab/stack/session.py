@@ -4,6 +4,7 @@ The engine takes 0.1 s to start a process in a container, much of it CPU, and se
 a busy machine. A shell that is already there runs a command in a few milliseconds.
 """
 
+import atexit
 import os
 import re
 import select
@@ -45,14 +46,14 @@ class Session:
         unread.register(self._connection.sock, select.POLLIN)
         return not unread.poll(0)
 
-    def run(self, words: Sequence[str], timeout: float) -> Executed:
+    def run(self, words: Sequence[str], timeout: float, stdin: str = "") -> Executed:
         """Run a command to its end; TimeoutError if it prints nothing for `timeout` seconds.
 
         The session cannot be used after an error.
         """
         mark = os.urandom(16).hex()
         ending = f"printf '\\n{mark} %d\\n' $?; printf {mark} >&2"
-        line = f"{shlex.join(words)} </dev/null; {ending}\n"
+        line = f"printf %s {shlex.quote(stdin)} | {shlex.join(words)}; {ending}\n"
         self._connection.sock.settimeout(timeout)
         with suppress(ConnectionError):  # the container has just ended: nothing is left to read
             self._connection.sock.sendall(line.encode(errors="surrogateescape"))
@@ -83,15 +84,16 @@ class Session:
 _idle: dict[str, list[Session]] = {}  # the sessions that run no command, by container
 
 
-def execute(container: str, words: Sequence[str], timeout: float) -> Executed:
+def execute(container: str, words: Sequence[str], timeout: float, stdin: str = "") -> Executed:
     """Run a command in a container to its end, over an idle session or a new one.
 
-    TimeoutError if it prints nothing for `timeout` seconds, LabError if the engine refuses. Several
-    threads may call it at once: each has its own session.
+    `stdin` is the command's input, without null characters. TimeoutError if it prints nothing for
+    `timeout` seconds, LabError if the engine refuses. Several threads may call it at once: each has
+    its own session.
     """
     session = _take(container) or Session(container)
     try:
-        executed = session.run(words, timeout)
+        executed = session.run(words, timeout, stdin)
     except BaseException:
         session.close()
         raise
@@ -110,3 +112,12 @@ def _take(container: str) -> Session | None:
     with suppress(KeyError, IndexError):
         return _idle[container].pop()
     return None
+
+
+@atexit.register
+def close_idle() -> None:
+    """Close every idle session."""
+    for sessions in _idle.values():
+        for session in sessions:
+            session.close()
+    _idle.clear()

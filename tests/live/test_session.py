@@ -50,6 +50,14 @@ def test_words_reach_the_command_as_they_are(nginx: str) -> None:
     assert executed.stdout == b'a b|c\'d|"$HOME"|e\nf||*|\xff|'
 
 
+def test_input_reaches_the_command_as_it_is(nginx: str) -> None:
+    """A megabyte with all that a shell would read; without input there is none."""
+    text = '\'"$HOME" \\n \n %s ü' * 40_000
+
+    assert session.execute(nginx, ["cat"], 30, text).stdout.decode() == text
+    assert session.execute(nginx, ["cat"], 30).stdout == b""
+
+
 def test_a_long_output_is_complete(nginx: str) -> None:
     """3 MB come in many pieces."""
     assert run(nginx, "head -c 3000000 /dev/zero").stdout == bytes(3_000_000)

@@ -4,21 +4,23 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from docker.models.containers import Container
+
 from ...errors import LabError
 from ...paths import ROOT
-from ...stack.shell import run
+from ...stack import session
+from ...stack.shell import CommandError
 from ..logs import with_access_log, with_debug_log
 from ..survey.environment import Environment
 from . import client, stub
-from .containers import LIFE, START_SECONDS, Containers, source
+from .containers import START_SECONDS, Containers, source
 from .edits import adapted
 from .fixes import Fix, fix_for, hint_on
-from .nginx_container import FOLDERS, IMAGE_SITES, PREFIX, version_of, warnings
+from .nginx_container import FOLDERS, IMAGE_SITES, LIFE, PREFIX, version_of, warnings
 
 if TYPE_CHECKING:
     from ..survey.prerequisites import Prerequisite
@@ -68,7 +70,7 @@ class Sandbox:
         self.nginx = self.containers.nginx
         self.image_files = self.nginx.image_files()
         hidden = {path: b"" for path in self.image_files if IMAGE_SITES.match(path)}
-        _, build = self.nginx.run_text(["nginx", "-V"])
+        build = self.nginx.run(["nginx", "-V"]).stderr.decode()
         self.traced = "--with-debug" in build
         self.version = version_of(build)
         self.nginx.lay({**hidden, **self._edited(self.files)}, FOLDERS, self.containers.sockets)
@@ -123,9 +125,9 @@ class Sandbox:
 
     def _first_error(self) -> str:
         """The first error of `nginx -t`; empty if it succeeds."""
-        code, output = self.nginx.run_text(["nginx", "-t", *self._words()])
-        lines = output.splitlines()
-        if code == 0:
+        tested = self.nginx.run(["nginx", "-t", *self._words()])
+        lines = tested.stderr.decode(errors="replace").strip().splitlines()
+        if tested.code == 0:
             self.warnings = tuple(dict.fromkeys(warnings(lines)))
             return ""
         grave = [line for line in lines if "[emerg]" in line or "[crit]" in line]
@@ -158,8 +160,8 @@ class Sandbox:
             return
         self.awaited.add((host, port))
         if not self._execute({"host": host, "port": port, "seconds": START_SECONDS}):
-            _, output = self.nginx.run_text(["cat", OUTPUT])
-            words = output or "no output"
+            output = self.nginx.run(["cat", OUTPUT]).stdout
+            words = output.decode(errors="replace").strip() or "no output"
             raise LabError(f"nginx does not listen on {host}:{port}\n{words}")
 
     def send(self, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -169,16 +171,21 @@ class Sandbox:
         return records
 
     def _execute(self, plan: Mapping[str, Any]) -> Any:
-        near = str(self.containers.near.id)
-        words = ["docker", "exec", "-i", near, "python3", "-c", source(client)]
-        return json.loads(run(words, stdin=json.dumps(plan).encode(), timeout=LIFE).stdout)
+        words = ["python3", "-c", source(client)]
+        return json.loads(self._run(self.containers.near, words, json.dumps(plan)))
+
+    def _run(self, stubs: Container, words: Sequence[str], stdin: str = "") -> bytes:
+        """The output of a command in a container of the stub backends; CommandError if it fails."""
+        executed = session.execute(str(stubs.id), words, LIFE, stdin)
+        if executed.code:
+            raise CommandError(words, executed.code, executed.stderr.decode(errors="replace"))
+        return executed.stdout
 
     def refuse_connections(self, endpoints: Sequence[str]) -> None:
         """Make exactly these stub backends ("10.0.0.5:8000") refuse connections."""
         close = ["python3", "-c", source(stub), "close", *endpoints]
-        words = [["docker", "exec", str(stubs.id), *close] for stubs in self.containers.stubs]
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(run, words))
+        for stubs in self.containers.stubs:
+            self._run(stubs, close)
 
     def debug_log(self) -> list[bytes]:
         """The debug log's lines on requests, picks and releases; none without a debug log."""
@@ -207,4 +214,4 @@ class Sandbox:
             done
             [ $# -gt 1 ] && shift && kill -STOP "$@"
             true"""
-        self.nginx.run_bytes(["sh", "-c", script, "hold", count])
+        self.nginx.run(["sh", "-c", script, "hold", count])

@@ -23,7 +23,7 @@ from ...stack.shell import poll, run
 from ..survey import DNS_PORT
 from ..survey.environment import Endpoint, Environment
 from . import stub, veth
-from .nginx_container import NAME_SERVER, NGINX_USER, NginxContainer
+from .nginx_container import LIFE, NAME_SERVER, NGINX_USER, NginxContainer
 from .veth import Address
 
 LABEL = "nginx-llm-lab.verify"
@@ -31,7 +31,6 @@ IMAGES = {"nginx": "nginx", "backend": "backend-1", "load": "load"}  # by the se
 # Default response times of the stub backends. least_time rounds to 20 ms: these are in the middle
 # of a step, and so far apart that a step more or less changes no order.
 PACES = 0.01, 0.03, 0.05
-LIFE = 300  # seconds after which a sandbox's containers exit
 START_SECONDS = 15
 SOCKETS = "/nginx-llm-lab"  # the stub backends' unix sockets, in a folder of both containers
 

@@ -9,8 +9,11 @@ from types import MappingProxyType
 
 from docker.models.containers import Container
 
+from ...stack import session
+from ...stack.session import Executed
 from ...stack.shell import run
 
+LIFE = 300  # seconds after which a sandbox's containers exit
 NGINX_USER = 101
 PREFIX = "/etc/nginx"
 # folders that packages and images make for nginx, or nginx itself as root; here it runs without
@@ -62,20 +65,14 @@ class NginxContainer:
         script = f"cat > /etc/hosts; echo nameserver {NAME_SERVER} > /etc/resolv.conf"
         run([*words, script], stdin=text)
 
-    def run_text(self, words: Sequence[str]) -> tuple[int, str]:
-        """Run a command in the container: its exit code and its output."""
-        code, output = self.run_bytes(words)
-        return code, output.decode(errors="replace").strip()
-
-    def run_bytes(self, words: Sequence[str]) -> tuple[int, bytes]:
-        """Run a command in the container: its exit code and its output, byte by byte."""
-        code, output = self.container.exec_run(list(words))
-        return int(code or 0), bytes(output)  # type: ignore[arg-type]  # not a stream
+    def run(self, words: Sequence[str]) -> Executed:
+        """Run a command in the container to its end."""
+        return session.execute(str(self.container.id), words, LIFE)
 
     def lines(self, words: Sequence[str]) -> list[bytes]:
         """The lines that a command in the container prints; none where it fails."""
-        code, output = self.run_bytes(words)
-        return [] if code else output.splitlines()
+        executed = self.run(words)
+        return [] if executed.code else executed.stdout.splitlines()
 
     def start(self, words: Sequence[str]) -> None:
         """Start a command in the container, without waiting for its end."""
