@@ -83,6 +83,7 @@ class Runner:
         self._model_origin = 0.0
         self._boxes: dict[Generation, Mailbox] = {}
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
+        self._rest: list[Token] = []
 
     def model_time(self, real: float) -> float:
         """Convert a reading of the clock to seconds of the model."""
@@ -152,10 +153,33 @@ class Runner:
             delivered += self._deliver(self.engine.step())
 
     def _deliver(self, step: Step) -> int:
+        """Deliver a step's tokens; return how much of a turn that takes.
+
+        First tokens come first, and the others when the readers of these have run: to write a
+        hundred tokens takes ms, by which an answer's first token would be late, and no gap longer.
+        """
+        self._deliver_rest()
         self._observe(step)
-        for token in step.tokens():
-            self._boxes[token.generation].put(token)
+        tokens = list(step.tokens())
+        self._rest = [token for token in tokens if token.number]
+        if len(self._rest) < len(tokens):
+            for token in tokens:
+                if token.number == 0:
+                    self._put(token)
+            asyncio.get_running_loop().call_soon(self._deliver_rest)
+        else:
+            self._deliver_rest()
+        # a step without tokens takes its share of a turn too
+        return 1 + len(tokens)
+
+    def _deliver_rest(self) -> None:
+        """Deliver the tokens of the last step that are not first tokens."""
+        rest, self._rest = self._rest, []
+        for token in rest:
+            self._put(token)
+
+    def _put(self, token: Token) -> None:
+        if box := self._boxes.get(token.generation):  # else its call was cancelled meanwhile
+            box.put(token)
             if token.last:
                 del self._boxes[token.generation]
-        # a step without tokens takes its share of a turn too
-        return 1 + len(step.generations)

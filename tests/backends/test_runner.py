@@ -70,3 +70,55 @@ async def _cancelled() -> tuple[list[object], int, int]:
 def test_cancelling_wakes_the_reader_and_admits_the_next_request():
     """It gets no tokens, and its slot is free."""
     assert asyncio.run(_cancelled()) == ([], 1, 0)
+
+
+async def _order() -> list[str]:
+    """Who got a token, in order: one call has begun when the other one's first token is due."""
+    clock, order = Clock(), []
+    runner = Runner(Engine(Profile("pair", 0.5, max_num_seqs=2)), 1.0, clock)
+    old = runner.submit([Request(1, 9)], clock.now)
+    clock.now += 0.6  # the old call's first token, in a step without the new one
+    runner.reconfigure(runner.engine.profile, 1.0, 1.0)
+    await old.take()
+    old.sink = lambda token: not order.append(f"old {token.number}")
+    waiting = asyncio.create_task(old.take())
+    await asyncio.sleep(0)
+    new = runner.submit([Request(1, 9)], clock.now)
+
+    async def read() -> None:
+        (token,) = await new.take()
+        order.append(f"new {token.number}")
+
+    reading = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    clock.now += 1.0
+    runner.reconfigure(runner.engine.profile, 1.0, 1.0)
+    await reading
+    await asyncio.sleep(0)
+    runner.cancel(old)
+    await waiting
+    return order
+
+
+def test_a_first_token_is_read_before_others_of_its_step_are_delivered() -> None:
+    """It does not wait until a hundred others are written."""
+    assert asyncio.run(_order()) == ["old 1", "new 0", "old 2"]
+
+
+async def _cancelled_between() -> list[object]:
+    clock = Clock()
+    runner = Runner(Engine(Profile("pair", 0.5, max_num_seqs=2)), 1.0, clock)
+    old = runner.submit([Request(1, 9)], clock.now)
+    clock.now += 0.6
+    new = runner.submit([Request(1, 9)], clock.now)
+    await old.take()
+    clock.now += 1.0
+    runner.reconfigure(runner.engine.profile, 1.0, 1.0)  # the new first token is delivered
+    runner.cancel(old)
+    await new.take()
+    return list(await old.take())
+
+
+def test_a_call_cancelled_before_the_rest_of_a_step_gets_none_of_it() -> None:
+    """The rest of the step is delivered to the others."""
+    assert asyncio.run(_cancelled_between()) == []
