@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import LabError
@@ -264,6 +264,7 @@ def python() -> str:
     if stamped[:1] != wanted[:1]:
         create_venv(lock)
     run([*pip("install"), "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
+    compile_modules([VENV / "lib", ROOT / "lab", ROOT / "backends"])
     stamp.write_text(" ".join(wanted))
     return ".venv made from requirements.lock"
 
@@ -274,6 +275,17 @@ def create_venv(lock: Path) -> None:
         apt.install("python3-venv")
     run([sys.executable, "-m", "venv", "--clear", str(VENV)])
     run([*pip("install"), "--no-deps", "--no-compile", "--require-hashes", "-r", str(lock)])
+
+
+def compile_modules(folders: Sequence[Path]) -> None:
+    """Compile the Python modules in folders, without the packages' tests, on all cores.
+
+    A command then starts in half the time. Python also keeps what it compiles by itself, but not
+    where PYTHONDONTWRITEBYTECODE is set. pip would compile on one core, and the tests as well.
+    """
+    words = ["-m", "compileall", "-q", "-j", "0", "-x", r"site-packages/.*/tests?/"]
+    with contextlib.suppress(CommandError):  # a package may contain files for another Python
+        run([str(VENV / "bin/python"), *words, *map(str, folders)])
 
 
 def pip(verb: str) -> list[str]:

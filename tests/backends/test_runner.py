@@ -2,7 +2,7 @@
 
 import asyncio
 
-from nginx_llm_lab.backends.llm.engine import Engine, Request
+from nginx_llm_lab.backends.llm.engine import Engine, Request, Token
 from nginx_llm_lab.backends.llm.profiles import Profile
 from nginx_llm_lab.backends.llm.runner import Runner
 
@@ -80,7 +80,12 @@ async def _order() -> list[str]:
     clock.now += 0.6  # the old call's first token, in a step without the new one
     runner.reconfigure(runner.engine.profile, 1.0, 1.0)
     await old.take()
-    old.sink = lambda token: not order.append(f"old {token.number}")
+
+    def sink(token: Token) -> bool:
+        order.append(f"old {token.number}")
+        return True
+
+    old.sink = sink
     waiting = asyncio.create_task(old.take())
     await asyncio.sleep(0)
     new = runner.submit([Request(1, 9)], clock.now)

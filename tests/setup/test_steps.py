@@ -93,3 +93,17 @@ def test_the_digest_changes_with_a_file(tmp_path):
     assert steps.digest([file]) == before
     file.write_text("2")
     assert steps.digest([file]) != before
+
+
+def test_modules_are_compiled_without_the_packages_tests(tmp_path):
+    """A file that this Python cannot compile stops nothing."""
+    package = tmp_path / "site-packages/package"
+    (package / "tests").mkdir(parents=True)
+    for name in ("good.py", "tests/test_good.py"):
+        (package / name).write_text("number = 1\n")
+    (package / "bad.py").write_text("print 1\n")
+
+    steps.compile_modules([tmp_path])
+
+    compiled = {file.name.split(".")[0] for file in tmp_path.rglob("*.pyc")}
+    assert compiled == {"good"}
