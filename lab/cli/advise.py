@@ -13,6 +13,7 @@ from ..simulate import log_advice
 from ..simulate.advice import CANDIDATES
 from ..simulate.advice import advise as advise_on
 from ..whatif import replay, spread
+from .compiling import announce_compiling
 from .options import Json, check_writable
 from .terminal import exit_unless, note, say, show, steps
 from .whatif import name_of, read
@@ -56,6 +57,7 @@ def advise(
     if config:
         check_writable("--config", config)
     if fleet:
+        announce_compiling()
         with steps("simulated") as on_run:
             advice = advise_on(fleet, on_run)
         data, text, conf = advice.as_dict(), scores.advice(advice), advice.config

@@ -11,6 +11,7 @@ from ..errors import UsageError
 from ..experiment import comparing
 from ..report import scores
 from ..signals import INTERRUPTIONS
+from .compiling import announce_compiling
 from .here import this_lab
 from .options import Duration, Json, names_in
 from .terminal import exit_unless, note, say, show
@@ -56,6 +57,7 @@ def compare(
         raise UsageError(
             "--minutes is only for new live runs without --duration", "leave one option out"
         )
+    announce_compiling()  # a live comparison simulates too, to estimate its time
     if resume:
         if simulate or duration or repeats != REPEATS or methods != METHODS:
             raise UsageError(

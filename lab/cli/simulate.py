@@ -11,6 +11,7 @@ from ..experiment import simulating, validating
 from ..report import scores
 from ..simulate.simulation import Simulated, Stopped
 from ..traffic import scenario_choice
+from .compiling import announce_compiling
 from .here import this_lab
 from .options import (
     Duration,
@@ -73,6 +74,7 @@ def simulate(
     if seed is not None:
         workload = replace(workload, seed=scenario_choice.seed_of(seed))
     names = names_in(method or "round_robin,least_conn")
+    announce_compiling()
     runs = simulating.by_each(workload, names, backends, requests, weights, key, track)
     _print_each(runs, names, as_json=as_json)
 
@@ -113,6 +115,7 @@ def _validate(scenario: str, method: str, duration: float, repeats: int, *, as_j
     scenarios = names_in(scenario) if scenario else validating.SCENARIOS
     methods = names_in(method) if method else validating.METHODS
     seconds = duration or validating.SECONDS
+    announce_compiling()
     runs, expected = validating.estimate(scenarios, methods, seconds, repeats)
     note(f"{runs} live runs, about {expected / 60:.0f} minutes")
     result = validating.validate(

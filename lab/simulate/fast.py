@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numba
@@ -30,6 +31,11 @@ KINDS = {
 }
 
 OnSent = Callable[[int], None]
+
+
+def is_compiled() -> bool:
+    """Whether the loop has been compiled before, so that the first run only loads it."""
+    return any(Path(kernel.loop.stats.cache_path).glob("kernel.loop-*.nbi"))
 
 
 class Interrupted(KeyboardInterrupt):
@@ -64,8 +70,7 @@ def run(
         peers = _peers(weights or (1,) * backends, users, seed)
         state = _with_room(jobs, _state(_fleet(profiles), work))
         ended = np.empty(state.decoding.shape[1], np.int32)
-        for b in range(backends):
-            kernel.set_due(state, b)
+        kernel.set_all_due(state)
         code = kernel.loop(kind, jobs, state, result, peers, ended, 0)
     while code != kernel.DONE:
         try:
@@ -232,8 +237,7 @@ def _ranking(weights: "kernel.Ints") -> kernel.Ranking:
         ranking.place[members] = np.arange(len(members))
         leaves = begin + size + np.arange(len(members))
         ranking.least[leaves], ranking.tied[leaves], ranking.best[leaves] = 0, 1, members
-        for node in range(size - 1, 0, -1):
-            kernel.merge(ranking, c, node)
+        kernel.merge_all(ranking, c)
     return ranking
 
 

@@ -726,6 +726,13 @@ def merge(ranking, c, node):
 
 
 @jit
+def merge_all(ranking, c):
+    """Compute all nodes of a tournament from its leaves."""
+    for node in range(ranking.size[c] - 1, 0, -1):
+        merge(ranking, c, node)
+
+
+@jit
 def rank(ranking, b, conns, score):
     """Add to a server's requests in flight and to its current weight."""
     c = ranking.of[b]
@@ -911,6 +918,13 @@ def set_due(st, b):
         else:
             tree[place] = right
         place //= 2
+
+
+@jit
+def set_all_due(st):
+    """Compute the tournament tree of the earliest event from its leaves."""
+    for b in range(len(st.servers)):
+        set_due(st, b)
 
 
 @jit
