@@ -58,6 +58,7 @@ METHODS = {
     "consistent hash of the URI": f"hash $request_uri consistent; {ZONED}",
     "consistent hash of a header": f"hash $http_x_session consistent; {ZONED}",
     "hash of a cookie": f"hash $cookie_session; {ZONED}",
+    "hash of the user": f"hash $remote_user; {ZONED}",
     "hash of an argument": f"hash $arg_user consistent; {ZONED}",
     "hash of the address": f"hash $remote_addr consistent; {ZONED}",
     "hash of two variables": f"hash $http_authorization$uri consistent; {ZONED}",

@@ -428,7 +428,7 @@ def _unmet(line: Directive) -> str:
     if line.name == "resolver":
         return "the lab's own name server is used instead"
     if line.name == "auth_basic_user_file":
-        return "the lab's own user is used instead"
+        return "the lab's own users are used instead"
     if is_certificate(line):
         return "the lab's own certificate is used instead"
     if line.name == "ssl_verify_client" and line.args[0] == "on":

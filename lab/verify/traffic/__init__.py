@@ -304,7 +304,9 @@ def varied(request: Request, name: str, number: int) -> Iterator[Request]:
         return
     header = header_name(name) if name.startswith("http_") else ""
     before = request.headers.get(header, "")
-    if name == "http_authorization" and before.startswith("Basic"):
+    if name == "remote_user" or (name == "http_authorization" and before.startswith("Basic")):
+        user = templates.USERS[number % len(templates.USERS)]
+        yield with_header(request, "Authorization", templates.authorization(user))
         return
     texts = [value]
     if name == "request_body":

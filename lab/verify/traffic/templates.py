@@ -22,7 +22,8 @@ from .template import Entry, Template
 from .upstream_choice import matching_requests, selects_upstream, upstream_named
 
 MOST_CANDIDATES = 24  # requests that are tried out for one route
-LOGIN = "lab", "lab"
+USERS = ("lab", *(f"lab-{number}" for number in range(256)))  # of the lab's own password file
+PASSWORD = "lab"  # noqa: S105 - of every one of these users
 MOST_TESTS = 6  # `if`s that set parts of one variable
 
 
@@ -69,9 +70,13 @@ def _headers(host: str, entrance: Entry, route: Route) -> dict[str, str]:
     headers = {"Host": host if entrance.port == usual else f"{host}:{entrance.port}"}
     headers["User-Agent"] = "lab"  # without one some configs refuse a client as a bot
     if is_on(route, "auth_basic"):
-        secret = base64.b64encode(":".join(LOGIN).encode()).decode()
-        headers["Authorization"] = f"Basic {secret}"
+        headers["Authorization"] = authorization(USERS[0])
     return headers
+
+
+def authorization(user: str) -> str:
+    """The Authorization header by which a user of the lab's own password file logs in."""
+    return f"Basic {base64.b64encode(f'{user}:{PASSWORD}'.encode()).decode()}"
 
 
 def is_on(route: Route, directive: str) -> bool:

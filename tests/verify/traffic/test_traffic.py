@@ -68,6 +68,7 @@ def keys(tmp_path: Path, key: str, http: str = "", server: str = "") -> set[byte
         "$http_authorization",
         "$cookie_chat",
         "$request_body",
+        "$remote_user",
         "$remote_addr",
         "$binary_remote_addr$http_user_agent",
         "$api_key",
@@ -80,6 +81,19 @@ def test_a_hash_key_takes_many_values(tmp_path: Path, key: str) -> None:
     http += " map $api_key $mine { default $api_key; }"
 
     assert len(keys(tmp_path, key, http)) > 50
+
+
+@pytest.mark.parametrize("key", ["$remote_user", "$http_authorization"])
+def test_a_key_of_the_user_varies_where_nginx_asks_for_a_login(tmp_path: Path, key: str) -> None:
+    """Each user is in the password file that the lab supplies."""
+    login = "auth_basic x; auth_basic_user_file users;"
+    claim, template, conf = ready(tmp_path, f"hash {key}; server a; server b;", server=login)
+
+    sent = traffic.method_traffic(claim, template, conf, 1, Trial(1)).requests
+
+    heads = {planned.request.headers["Authorization"] for planned in sent}
+    assert len(heads) > 50
+    assert heads <= {templates.authorization(user) for user in templates.USERS}
 
 
 def test_a_key_that_an_if_requires_keeps_its_beginning(tmp_path: Path) -> None:
