@@ -155,8 +155,8 @@ class Runner:
     def _deliver(self, step: Step) -> int:
         """Deliver a step's tokens; return how much of a turn that takes.
 
-        First tokens come first, and the others when the readers of these have run: to write a
-        hundred tokens takes ms, by which an answer's first token would be late, and no gap longer.
+        First tokens come first; the others follow when the readers of these have run. To write a
+        hundred tokens takes several ms, by which the times to first token would be longer.
         """
         self._deliver_rest()
         self._observe(step)

@@ -233,10 +233,9 @@ def reads_own_files(lab: Lab, nginx: Container) -> bool:
         return False
     if nginx.status != "running":
         return True
-    words = ["docker", "exec", str(nginx.id), "cat", "/etc/nginx/lab/active/upstream.conf"]
-    seen = run(words, check=False, timeout=30)
+    seen = session.execute(nginx.id, ["cat", "/etc/nginx/lab/active/upstream.conf"], 30)
     file = lab.active / "upstream.conf"
-    return seen.returncode == 0 and file.exists() and seen.stdout == file.read_text()
+    return seen.code == 0 and file.exists() and seen.stdout == file.read_bytes()
 
 
 def _nginx_is_current(lab: Lab) -> bool:
@@ -476,13 +475,10 @@ def execute(lab: Lab, name: str, words: list[str], timeout: float = 120) -> str:
     Raises LabError if the service does not run.
     """
     try:
-        done = session.execute(running_id(lab, name), words, timeout)
-    except TimeoutError:
-        raise CommandError([name, *words], 124, f"timed out after {timeout:g} s") from None
-    stdout, stderr = (text.decode(errors="surrogateescape") for text in (done.stdout, done.stderr))
-    if done.code:
-        raise CommandError([name, *words], done.code, stderr or stdout)
-    return stdout
+        output = session.output(running_id(lab, name), words, timeout)
+    except CommandError as error:
+        raise CommandError([name, *words], error.returncode, error.stderr) from None
+    return output.decode(errors="surrogateescape")
 
 
 def container_id(lab: Lab, name: str) -> str:

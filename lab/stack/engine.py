@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any, Protocol, Self
@@ -96,7 +96,8 @@ def attached(container: str, words: Sequence[str]) -> HTTPConnection:
         connection.request("POST", f"/exec/{created['Id']}/start", body, headers)
         response = connection.getresponse()
     if response.status >= 400:
-        _read(response, response.read())
+        with closing(connection):
+            _read(response, response.read())
     return connection
 
 

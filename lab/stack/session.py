@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from . import engine
 from .engine import HEADER, STDOUT
+from .shell import CommandError
 
 KILLED = 137  # the exit code of a command whose container was killed
 
@@ -87,18 +88,29 @@ _idle: dict[str, list[Session]] = {}  # the sessions that run no command, by con
 def execute(container: str, words: Sequence[str], timeout: float, stdin: str = "") -> Executed:
     """Run a command in a container to its end, over an idle session or a new one.
 
-    `stdin` is the command's input, without null characters. TimeoutError if it prints nothing for
+    `stdin` is the command's input, without null characters. CommandError if it prints nothing for
     `timeout` seconds, LabError if the engine refuses. Several threads may call it at once: each has
     its own session.
     """
     session = _take(container) or Session(container)
     try:
         executed = session.run(words, timeout, stdin)
-    except BaseException:
+    except BaseException as error:
         session.close()
+        if isinstance(error, TimeoutError):
+            raise CommandError(words, 124, f"timed out after {timeout:g} s") from None
         raise
     _idle.setdefault(container, []).append(session)
     return executed
+
+
+def output(container: str, words: Sequence[str], timeout: float, stdin: str = "") -> bytes:
+    """Run a command as `execute` does and return what it printed; CommandError if it fails."""
+    executed = execute(container, words, timeout, stdin)
+    if executed.code:
+        message = executed.stderr or executed.stdout
+        raise CommandError(words, executed.code, message.decode(errors="surrogateescape"))
+    return executed.stdout
 
 
 def _take(container: str) -> Session | None:

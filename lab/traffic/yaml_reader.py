@@ -4,7 +4,6 @@ A reader turns a YAML node into a value; `key` is the node's name in errors.
 """
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias, TypeVar
@@ -14,6 +13,7 @@ import yaml
 from ..errors import UsageError
 
 _T = TypeVar("_T")
+_N = TypeVar("_N", int, float)
 Reader: TypeAlias = Callable[[yaml.Node, str], _T]
 
 
@@ -57,29 +57,22 @@ def fields_of(node: yaml.Node, what: str, allowed: tuple[str, ...]) -> dict[str,
 
 def number(low: float, high: float) -> Reader[float]:
     """A reader of a number within a range."""
-
-    def read(node: yaml.Node, key: str) -> float:
-        try:
-            value = float(_plain(node))
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            wrong_value(node, key, f"a number {range_text(low, high)}")
-        return value
-
-    return read
+    return _in_range(float, low, high, "a number")
 
 
 def integer(low: int, high: int) -> Reader[int]:
     """A reader of a whole number within a range."""
+    return _in_range(int, low, high, "a whole number")
 
-    def read(node: yaml.Node, key: str) -> int:
+
+def _in_range(convert: Callable[[str], _N], low: float, high: float, wanted: str) -> Reader[_N]:
+    def read(node: yaml.Node, key: str) -> _N:
         try:
-            value = int(_plain(node))
+            value = convert(_plain(node))
         except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            wrong_value(node, key, f"a whole number {range_text(low, high)}")
+            value = None
+        if value is None or not low <= value <= high:
+            wrong_value(node, key, f"{wanted} {range_text(low, high)}")
         return value
 
     return read

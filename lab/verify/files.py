@@ -166,7 +166,7 @@ def own_file(path: str, conf: Path) -> bytes | None:
 
 def supplied(survey: Survey, conf: Path, pem: str) -> dict[str, bytes]:
     """The lab's own certificates and users, at the paths that the config names."""
-    users = "".join(f"{user}:{{PLAIN}}{templates.PASSWORD}\n" for user in templates.USERS)
+    users = "".join(f"{user}:{{PLAIN}}{user}\n" for user in templates.USERS)
     files = {_at(line.args[0], conf): pem.encode() for line in survey.certificates}
     return files | {_at(line.args[0], conf): users.encode() for line in survey.logins}
 

@@ -110,20 +110,23 @@ def test_a_first_token_is_read_before_others_of_its_step_are_delivered() -> None
     assert asyncio.run(_order()) == ["old 1", "new 0", "old 2"]
 
 
-async def _cancelled_between() -> list[object]:
+async def _cancelled_between() -> tuple[list[object], list[int]]:
     clock = Clock()
-    runner = Runner(Engine(Profile("pair", 0.5, max_num_seqs=2)), 1.0, clock)
-    old = runner.submit([Request(1, 9)], clock.now)
-    clock.now += 0.6
+    runner = Runner(Engine(Profile("three", 0.5, max_num_seqs=3)), 1.0, clock)
+    gone, other = (runner.submit([Request(1, 9)], clock.now) for _ in range(2))
+    clock.now += 1.1  # the second call joins the second step
     new = runner.submit([Request(1, 9)], clock.now)
-    await old.take()
+    await gone.take()
+    await other.take()
     clock.now += 1.0
     runner.reconfigure(runner.engine.profile, 1.0, 1.0)  # the new first token is delivered
-    runner.cancel(old)
+    runner.cancel(gone)
     await new.take()
-    return list(await old.take())
+    await asyncio.sleep(0)
+    seen = [token.number for token in await other.take()]
+    return list(await gone.take()), seen
 
 
 def test_a_call_cancelled_before_the_rest_of_a_step_gets_none_of_it() -> None:
     """The rest of the step is delivered to the others."""
-    assert asyncio.run(_cancelled_between()) == []
+    assert asyncio.run(_cancelled_between()) == ([], [1, 2])

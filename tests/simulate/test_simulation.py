@@ -284,3 +284,10 @@ def test_a_queue_limit_is_refused_by_its_name():
         patch.setattr(simulation, "PROFILES", monkey)
         with pytest.raises(UsageError, match="queue_limit for backend-1"):
             simulation.simulate(replace(CHATS, profile="limited"), "round_robin")
+
+
+def test_what_has_run_is_compiled():
+    """By the files that this numba keeps, which `lab simulate` looks for."""
+    simulation.simulate(CHATS, "round_robin")
+
+    assert fast.is_compiled()

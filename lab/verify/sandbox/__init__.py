@@ -8,12 +8,9 @@ from pathlib import PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from docker.models.containers import Container
-
 from ...errors import LabError
 from ...paths import ROOT
 from ...stack import session
-from ...stack.shell import CommandError
 from ..logs import with_access_log, with_debug_log
 from ..survey.environment import Environment
 from . import client, stub
@@ -172,20 +169,14 @@ class Sandbox:
 
     def _execute(self, plan: Mapping[str, Any]) -> Any:
         words = ["python3", "-c", source(client)]
-        return json.loads(self._run(self.containers.near, words, json.dumps(plan)))
-
-    def _run(self, stubs: Container, words: Sequence[str], stdin: str = "") -> bytes:
-        """The output of a command in a container of the stub backends; CommandError if it fails."""
-        executed = session.execute(str(stubs.id), words, LIFE, stdin)
-        if executed.code:
-            raise CommandError(words, executed.code, executed.stderr.decode(errors="replace"))
-        return executed.stdout
+        near = str(self.containers.near.id)
+        return json.loads(session.output(near, words, LIFE, json.dumps(plan)))
 
     def refuse_connections(self, endpoints: Sequence[str]) -> None:
         """Make exactly these stub backends ("10.0.0.5:8000") refuse connections."""
         close = ["python3", "-c", source(stub), "close", *endpoints]
         for stubs in self.containers.stubs:
-            self._run(stubs, close)
+            session.output(str(stubs.id), close, LIFE)
 
     def debug_log(self) -> list[bytes]:
         """The debug log's lines on requests, picks and releases; none without a debug log."""
